@@ -1,0 +1,71 @@
+# The one entrance. Every target sets up what it needs, and again when a pin changes.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+MINISTACK := .venv-ministack
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint synth lock clean tools
+
+help: ## Show what there is.
+	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.ready node_modules/.ready $(MINISTACK)/.ready ## Install all that the other targets need.
+
+demo: setup ## Run the whole system locally on real DICOM files, and show what it did.
+	@$(RUN)/python -m local.demo
+
+serve: setup ## The same local system, kept running, with curl lines to try.
+	@$(RUN)/python -m local.serve
+
+test: setup lint ## Lint, type-check and run every test.
+	@$(RUN)/python -m pytest
+
+lint: $(VENV)/.ready ## Only the linter and the type checker.
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy lambda_src infra local app.py
+
+synth: setup ## Write the CloudFormation template to cdk.out/, for datastore_ids=… or an example.
+	@node_modules/.bin/cdk synth --quiet -c datastore_ids=$(or $(datastore_ids),$(shell printf '0%.0s' $$(seq 32)))
+	@ls cdk.out/*.template.json
+
+lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with hashes.
+	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
+	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o requirements.txt requirements.in
+	@$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
+	  --universal --python-version 3.11 -o requirements.txt requirements.in
+	@cd local && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
+	  --universal --python-version 3.11 -o ministack-requirements.txt ministack-requirements.in
+
+clean: ## Remove everything that a target made.
+	@rm -rf $(VENV) $(MINISTACK) node_modules cdk.out .bundle-cache .local-cloud demo-output .*_cache .hypothesis
+
+# Named by the stamps below, so that a machine that lacks something hears of it in one line, before anything else.
+tools:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null || { \
+	  echo "Framegate needs Python 3.11 to 3.14 and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo 'not there'). Install one, or name it: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Framegate needs Python's venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || { \
+	  echo "Framegate needs Node.js 20 or newer, for the CDK, and node is $$(node --version 2>/dev/null || echo 'not there'). Install it, then run make again." >&2; exit 1; }
+	@command -v npm >/dev/null || { \
+	  echo "Framegate needs npm, which comes with Node.js; install it, then run make again." >&2; exit 1; }
+
+$(VENV)/.ready: requirements.txt | tools
+	@echo "Installing Python packages into $(VENV) (a minute or two)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(RUN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+$(MINISTACK)/.ready: local/ministack-requirements.txt | tools
+	@echo "Installing MiniStack into $(MINISTACK)"
+	@$(PYTHON) -m venv --clear $(MINISTACK)
+	@$(MINISTACK)/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	@touch $@
+
+node_modules/.ready: package.json package-lock.json | tools
+	@echo "Installing the CDK command line into node_modules"
+	@npm ci --silent --no-progress
+	@touch $@

@@ -1,0 +1,44 @@
+"""The one place that builds AWS sessions and clients, each on first use and then kept."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import botocore.session
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# Parts of one frame that are on their way to S3 at the same time (frame_store.py).
+UPLOAD_CONCURRENCY = 3
+
+
+@cache
+def session() -> botocore.session.Session:
+    """The session that holds credentials and Region."""
+    return botocore.session.get_session()
+
+
+@cache
+def s3() -> S3Client:
+    """The S3 client.
+
+    SigV4 and the regional endpoint are asked for by name: where botocore would still choose SigV2 for a
+    pre-signed URL, S3 refuses it for an object encrypted with a KMS key.
+    """
+    # boto3 costs tens of milliseconds to import and only frames above the inline limit need S3.
+    import boto3
+    from botocore.config import Config
+
+    return boto3.Session(botocore_session=session()).client(
+        "s3",
+        config=Config(
+            signature_version="s3v4",
+            s3={"us_east_1_regional_endpoint": "regional"},
+            connect_timeout=2,
+            read_timeout=5,
+            retries={"mode": "standard", "total_max_attempts": 2},
+            max_pool_connections=UPLOAD_CONCURRENCY + 1,
+        ),
+    )

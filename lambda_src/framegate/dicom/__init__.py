@@ -1,0 +1,1 @@
+"""What an image frame is: identifiers and media types, pure and without I/O."""

@@ -1,0 +1,70 @@
+"""Addresses of image sets and image frames in AWS HealthImaging."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+
+from framegate.problems import InvalidIdentifier
+
+# fullmatch, not match with `$`: `$` would let a trailing newline through, into a URL and a key.
+_IDENTIFIER = re.compile(r"[0-9a-z]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSetRef:
+    """The address of an image set.
+
+    Parameters
+    ----------
+    datastore_id, image_set_id : str
+        HealthImaging identifiers: 32 characters, each ``0-9`` or ``a-z``.
+
+    Raises
+    ------
+    InvalidIdentifier
+        If one of them is not of that form. The message does not repeat the value, which is the
+        caller's and may be anything.
+
+    References
+    ----------
+    AWS HealthImaging API reference, ``GetImageSet``, URI request parameters.
+    """
+
+    datastore_id: str
+    image_set_id: str
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+                raise InvalidIdentifier(_api_name(field.name))
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRef(ImageSetRef):
+    """The address of one image frame.
+
+    Parameters
+    ----------
+    datastore_id, image_set_id, image_frame_id : str
+        HealthImaging identifiers: 32 characters, each ``0-9`` or ``a-z``.
+
+    Raises
+    ------
+    InvalidIdentifier
+        If one of them is not of that form.
+
+    Examples
+    --------
+    >>> FrameRef("d" * 32, "5" * 32, "f" * 32).image_frame_id
+    'ffffffffffffffffffffffffffffffff'
+    """
+
+    image_frame_id: str
+
+
+def _api_name(field_name: str) -> str:
+    """``image_set_id`` as HealthImaging's API and our paths spell it: ``imageSetId``."""
+    first, *rest = field_name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -1,0 +1,38 @@
+"""The function behind the REST API."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from framegate.aws import clients
+from framegate.aws.frame_store import FrameStore
+from framegate.aws.health_imaging import HealthImaging
+from framegate.frames.delivery import FrameDelivery
+from framegate.handlers.frame_api import FrameApi
+from framegate.handlers.http import INLINE_LIMIT
+from framegate.observability import tracer
+from framegate.settings import Settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+@cache
+def _api() -> FrameApi:
+    settings = Settings.from_environment(os.environ)
+    store = FrameStore(clients.s3, settings.frame_bucket, settings.presigned_url_lifetime)
+    return FrameApi(settings, FrameDelivery(HealthImaging(clients.session()), store, INLINE_LIMIT))
+
+
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer a request of API Gateway's Lambda proxy integration (payload format 1.0)."""
+    return _api().answer(event, context.get_remaining_time_in_millis())
+
+
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    # What is loaded before the snapshot costs no request anything, so all that is otherwise loaded late comes now.
+    _api()
+    clients.s3()
+    tracer()

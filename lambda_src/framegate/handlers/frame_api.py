@@ -1,0 +1,239 @@
+"""The routes of the REST API: requests validated, frames delivered, answers and problems put into HTTP."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from base64 import b64encode
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from framegate.aws.frame_store import CACHE_CONTROL, CLEANUP_TIME
+from framegate.dicom.identifiers import FrameRef
+from framegate.frames.delivery import DeliveryMode, InlineFrame, LinkedFrame
+from framegate.handlers.http import HttpRequest, HttpResponse
+from framegate.handlers.negotiation import JSON, Accept, Representation, entity_tag, matching_tag
+from framegate.handlers.problem_documents import problem_response
+from framegate.observability import logger, metrics
+from framegate.problems import (
+    DatastoreNotServed,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    Problem,
+    UnknownRoute,
+)
+from framegate.time_budget import TimeBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from framegate.frames.delivery import FrameDelivery
+    from framegate.settings import Settings
+
+FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
+GET_IMAGE_FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame"
+
+ANSWER_TIME = CLEANUP_TIME + 1.0
+"""Seconds of an invocation that are kept back from the work: to clean up, and to encode and send the answer."""
+
+_EXPOSED_HEADERS = "Content-Length, ETag, Location, Retry-After, x-amzn-RequestId"
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request being answered, and what there will be to log of it."""
+
+    request: HttpRequest
+    budget: TimeBudget
+    record: dict[str, str | int | float] = field(default_factory=dict)
+
+
+class FrameApi:
+    """The REST API.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which data stores are served, and to pages of which origins.
+    delivery : FrameDelivery
+        What delivers frames.
+    """
+
+    def __init__(self, settings: Settings, delivery: FrameDelivery) -> None:
+        self._settings = settings
+        self._delivery = delivery
+        self._routes: dict[str, dict[str, Callable[[_Exchange], HttpResponse]]] = {
+            FRAME_ROUTE: {"GET": self._frame_by_path},
+            GET_IMAGE_FRAME_ROUTE: {"GET": self._frame_by_query, "POST": self._frame_by_body},
+        }
+
+    def answer(self, event: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
+        """Answer an event of API Gateway's Lambda proxy integration.
+
+        Parameters
+        ----------
+        event : mapping
+            The event, payload format 1.0.
+        remaining_ms : int
+            Milliseconds until Lambda ends the invocation.
+        """
+        request = HttpRequest.from_event(event)
+        exchange = _Exchange(request, TimeBudget(remaining_ms / 1000 - ANSWER_TIME))
+        try:
+            response = self._route(exchange)
+        except Problem as problem:
+            response = problem_response(problem, request.request_id)
+            exchange.record.update(problem=problem.slug, **problem.evidence)
+        except Exception as error:
+            response = problem_response(InternalError(), request.request_id)
+            # Where it happened, but not its message: that may quote what came with the request.
+            exchange.record.update(problem=InternalError.slug, error=type(error).__name__, stack=_stack_of(error))
+        response.headers.update(self._cors_headers(request), Vary=self._vary())
+        self._report(exchange, response.status)
+        return response.to_event()
+
+    def _route(self, exchange: _Exchange) -> HttpResponse:
+        methods = self._routes.get(exchange.request.route)
+        if methods is None:
+            raise UnknownRoute
+        if exchange.request.method not in methods:
+            raise MethodNotAllowed(tuple(methods))
+        return methods[exchange.request.method](exchange)
+
+    def _frame_by_path(self, exchange: _Exchange) -> HttpResponse:
+        return self._frame(exchange, exchange.request.path["imageFrameId"])
+
+    def _frame_by_query(self, exchange: _Exchange) -> HttpResponse:
+        image_frame_id = exchange.request.query("imageFrameId")
+        if image_frame_id is None:
+            raise InvalidRequest("The query must have the frame's id: ?imageFrameId=…")
+        return self._frame(exchange, image_frame_id)
+
+    def _frame_by_body(self, exchange: _Exchange) -> HttpResponse:
+        return self._frame(exchange, _image_frame_id_of(exchange.request.json_object()))
+
+    def _frame(self, exchange: _Exchange, image_frame_id: str) -> HttpResponse:
+        request = exchange.request
+        frame = FrameRef(request.path["datastoreId"], request.path["imageSetId"], image_frame_id)
+        exchange.record.update(
+            datastore_id=frame.datastore_id, image_set_id=frame.image_set_id, image_frame_id=frame.image_frame_id
+        )
+        if frame.datastore_id not in self._settings.datastore_ids:
+            raise DatastoreNotServed
+        mode = _delivery_mode(request.query("delivery"))
+        accept = Accept.parse(request.header("Accept"))
+        held = matching_tag(request.header("If-None-Match"), image_frame_id, accept)
+        if held and mode is not DeliveryMode.URL:
+            exchange.record.update(delivery="not-modified", bytes=0)
+            return HttpResponse(HTTPStatus.NOT_MODIFIED, _caching_headers(held))
+        delivered = self._delivery.deliver(frame, mode, accept.choose, exchange.budget)
+        representation = accept.choose(delivered.content_type)
+        if isinstance(delivered, LinkedFrame):
+            exchange.record.update(delivery="url", bytes=delivered.size, content_type=delivered.content_type)
+            return _linked(frame, delivered, representation)
+        delivery = "inline" if representation is Representation.RAW else "json"
+        exchange.record.update(delivery=delivery, bytes=len(delivered.content), content_type=delivered.content_type)
+        return _inline(frame, delivered, representation)
+
+    def _cors_headers(self, request: HttpRequest) -> dict[str, str]:
+        """What a browser needs to let a page read the answer (Fetch standard, "CORS protocol")."""
+        allowed = self._settings.cors_origins
+        headers = {"Access-Control-Expose-Headers": _EXPOSED_HEADERS}
+        if "*" in allowed:
+            headers["Access-Control-Allow-Origin"] = "*"
+        elif (origin := request.header("Origin")) in allowed:
+            headers["Access-Control-Allow-Origin"] = str(origin)
+        return headers
+
+    def _vary(self) -> str:
+        return "Accept" if "*" in self._settings.cors_origins else "Accept, Origin"
+
+    def _report(self, exchange: _Exchange, status: int) -> None:
+        """One log line and one set of metrics for a request."""
+        record = exchange.record
+        waited_ms = round(exchange.budget.waited_ms, 1)
+        logger.set_correlation_id(exchange.request.request_id)
+        log = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
+        log(
+            "request answered",
+            extra={"route": exchange.request.route, "status": int(status), **record, "upstream_ms": waited_ms},
+        )
+        if "delivery" in record:
+            metrics.add_dimension("delivery", str(record["delivery"]))
+            metrics.add_metric("Frames", MetricUnit.Count, 1)
+            metrics.add_metric("FrameBytes", MetricUnit.Bytes, int(record["bytes"]))
+        else:
+            metrics.add_dimension("status", str(int(status)))
+            metrics.add_metric("Errors", MetricUnit.Count, 1)
+        if waited_ms:
+            metrics.add_metric("UpstreamLatency", MetricUnit.Milliseconds, waited_ms)
+        metrics.flush_metrics()
+
+
+def _image_frame_id_of(body: dict[str, Any]) -> str:
+    """The frame's id in the two forms that a body may have: HealthImaging's on the wire, and its SDKs'."""
+    information = body.get("imageFrameInformation", {})
+    if not isinstance(information, dict):
+        raise InvalidRequest('imageFrameInformation must be an object: {"imageFrameId": "…"}.')
+    given = {holder["imageFrameId"] for holder in (body, information) if _has_text(holder, "imageFrameId")}
+    if len(given) != 1:
+        raise InvalidRequest(
+            'The body must name one frame: {"imageFrameId": "…"} or {"imageFrameInformation": {"imageFrameId": "…"}}.'
+        )
+    return str(given.pop())
+
+
+def _has_text(holder: dict[str, Any], name: str) -> bool:
+    return isinstance(holder.get(name), str)
+
+
+def _delivery_mode(value: str | None) -> DeliveryMode:
+    try:
+        return DeliveryMode(value or DeliveryMode.AUTO)
+    except ValueError:
+        raise InvalidRequest("delivery must be inline or url; without it, the frame's size decides.") from None
+
+
+def _inline(frame: FrameRef, delivered: InlineFrame, representation: Representation) -> HttpResponse:
+    headers = _caching_headers(entity_tag(frame.image_frame_id, representation))
+    if representation is Representation.RAW:
+        return HttpResponse(HTTPStatus.OK, {"Content-Type": delivered.content_type, **headers}, delivered.content)
+    document = _frame_document(frame, delivered.content_type, len(delivered.content))
+    # Not json.dumps of the whole: base64 has nothing to escape, and scanning megabytes for it takes milliseconds.
+    blob = b64encode(delivered.content).decode("ascii")
+    body = f'{json.dumps(document)[:-1]}, "imageFrameBlob": "{blob}"}}'
+    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, body)
+
+
+def _linked(frame: FrameRef, delivered: LinkedFrame, representation: Representation) -> HttpResponse:
+    # The URL is a credential with an end: no cache may keep it.
+    headers = {"Cache-Control": "no-store"}
+    if representation is Representation.RAW:
+        return HttpResponse(HTTPStatus.SEE_OTHER, {"Location": delivered.url, **headers})
+    document = _frame_document(frame, delivered.content_type, delivered.size)
+    document["url"] = delivered.url
+    document["expiresAt"] = delivered.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, json.dumps(document))
+
+
+def _frame_document(frame: FrameRef, content_type: str, size: int) -> dict[str, str | int]:
+    return {
+        "datastoreId": frame.datastore_id,
+        "imageSetId": frame.image_set_id,
+        "imageFrameId": frame.image_frame_id,
+        "contentType": content_type,
+        "contentLength": size,
+    }
+
+
+def _caching_headers(tag: str) -> dict[str, str]:
+    return {"ETag": tag, "Cache-Control": CACHE_CONTROL}
+
+
+def _stack_of(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in reversed(frames))

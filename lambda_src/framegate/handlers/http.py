@@ -1,0 +1,117 @@
+"""HTTP as API Gateway's Lambda proxy integration speaks it: requests read, responses written."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from framegate.problems import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LAMBDA_RESPONSE_LIMIT = 6_291_556
+"""Bytes of a synchronous response as serialised (AWS Lambda developer guide, "Lambda quotas": 6 MB, plus 100 bytes)."""
+
+ENVELOPE_ALLOWANCE = 8 * 1024
+"""Bytes left for everything in a response that is not the frame: status, headers, JSON members, quotes and escapes."""
+
+INLINE_LIMIT = (LAMBDA_RESPONSE_LIMIT - ENVELOPE_ALLOWANCE) // 4 * 3
+"""Bytes of the largest frame that fits a response: base64 makes four characters of three bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request.
+
+    Attributes
+    ----------
+    method : str
+        In capitals.
+    route : str
+        The path's template, as the REST API has it: ``/datastore/{datastoreId}/…``.
+    path : mapping
+        The template's parameters.
+    request_id : str
+        API Gateway's own, by which its access log and ours are joined.
+    """
+
+    method: str
+    route: str
+    path: Mapping[str, str]
+    request_id: str
+    _query: Mapping[str, list[str]]
+    _headers: Mapping[str, str]
+    _body: str
+    _body_is_base64: bool
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> HttpRequest:
+        """Read the event of a Lambda proxy integration (payload format 1.0)."""
+        headers = event.get("multiValueHeaders") or {}
+        return cls(
+            method=event["httpMethod"],
+            route=event["resource"],
+            path=event.get("pathParameters") or {},
+            request_id=event["requestContext"]["requestId"],
+            _query=event.get("multiValueQueryStringParameters") or {},
+            _headers={name.lower(): ", ".join(values) for name, values in headers.items()},
+            _body=event.get("body") or "",
+            _body_is_base64=bool(event.get("isBase64Encoded")),
+        )
+
+    def header(self, name: str) -> str | None:
+        """A header's value; several lines of it joined by commas (RFC 9110, section 5.3)."""
+        return self._headers.get(name.lower())
+
+    def query(self, name: str) -> str | None:
+        """A query parameter's value.
+
+        Raises
+        ------
+        InvalidRequest
+            If it is given more than once: which one is meant is not ours to guess.
+        """
+        values = self._query.get(name) or []
+        if len(values) > 1:
+            raise InvalidRequest(f"{name} is given {len(values)} times in the query; give it once.")
+        return values[0] if values else None
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object.
+
+        Raises
+        ------
+        InvalidRequest
+            If it is anything else.
+        """
+        try:
+            body = b64decode(self._body, validate=True) if self._body_is_base64 else self._body
+            value = json.loads(body)
+        except (ValueError, Base64Error, RecursionError):
+            raise InvalidRequest("The body must be a JSON object; this one is not JSON.") from None
+        if not isinstance(value, dict):
+            raise InvalidRequest("The body must be a JSON object.")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A response; a body of ``bytes`` travels in base64, one of ``str`` as it is."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | str = ""
+
+    def to_event(self) -> dict[str, Any]:
+        """The response as the Lambda proxy integration takes it."""
+        binary = isinstance(self.body, bytes)
+        return {
+            "statusCode": self.status,
+            "headers": self.headers,
+            "body": b64encode(self.body).decode("ascii") if isinstance(self.body, bytes) else self.body,
+            "isBase64Encoded": binary,
+        }

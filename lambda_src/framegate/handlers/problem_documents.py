@@ -1,0 +1,52 @@
+"""Problems as HTTP answers: their status, and the RFC 9457 document that says what happened."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+from framegate import problems
+from framegate.handlers.http import HttpResponse
+
+RETRY_AFTER_SECONDS = 1
+
+_STATUS: dict[type[problems.Problem], HTTPStatus] = {
+    problems.InvalidRequest: HTTPStatus.BAD_REQUEST,
+    problems.InvalidIdentifier: HTTPStatus.BAD_REQUEST,
+    problems.UpstreamRejected: HTTPStatus.BAD_REQUEST,
+    problems.DatastoreNotServed: HTTPStatus.FORBIDDEN,
+    problems.AccessDenied: HTTPStatus.FORBIDDEN,
+    problems.UnknownRoute: HTTPStatus.NOT_FOUND,
+    problems.FrameNotFound: HTTPStatus.NOT_FOUND,
+    problems.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    problems.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    problems.FrameConflict: HTTPStatus.CONFLICT,
+    problems.FrameTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    problems.Throttled: HTTPStatus.TOO_MANY_REQUESTS,
+    problems.InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    problems.UpstreamFailed: HTTPStatus.BAD_GATEWAY,
+    problems.UpstreamTimeout: HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+def problem_response(problem: problems.Problem, request_id: str) -> HttpResponse:
+    """The answer that tells a client of a problem.
+
+    References
+    ----------
+    RFC 9457, with one member of ours: ``requestId``, by which the operator finds the request in the logs.
+    """
+    status = _STATUS[type(problem)]
+    headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
+    if isinstance(problem, problems.Throttled):
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(problem, problems.MethodNotAllowed):
+        headers["Allow"] = ", ".join(problem.allowed)
+    document = {
+        "type": f"urn:framegate:problem:{problem.slug}",
+        "title": problem.title,
+        "status": int(status),
+        "detail": problem.detail,
+        "requestId": request_id,
+    }
+    return HttpResponse(status, headers, json.dumps(document))

@@ -1,0 +1,211 @@
+"""What can go wrong on the way to a frame, in the words that a caller gets to read.
+
+Inner modules raise these; the edges translate them: ``handlers/api.py`` to an HTTP status and a problem document.
+No message repeats a value that came from outside, since such a value may be anything, a patient's name included.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457's word
+    """The base of all errors that Framegate raises on purpose.
+
+    Attributes
+    ----------
+    slug : str
+        Names the kind of problem, stable across releases: ``urn:framegate:problem:<slug>``.
+    title : str
+        The kind of problem in a few words, the same for every occurrence.
+    detail : str
+        This occurrence, and what the caller can do about it.
+    evidence : dict
+        What the operator needs to find the cause: for the log, not for the caller.
+    """
+
+    slug: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.evidence: dict[str, str | int] = {}
+
+
+class InvalidRequest(Problem):
+    """The request cannot be understood; the detail says which part and what it should be."""
+
+    slug = "invalid-request"
+    title = "The request is not valid"
+
+
+class InvalidIdentifier(InvalidRequest):
+    """An identifier is not of HealthImaging's form."""
+
+    slug = "invalid-identifier"
+    title = "An identifier is malformed"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} must be 32 characters, each a digit 0-9 or a lower-case letter a-z.")
+
+
+class DatastoreNotServed(Problem):
+    """The data store is not on this deployment's list."""
+
+    slug = "datastore-not-served"
+    title = "The data store is not served here"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This deployment does not serve that data store. Its operator lists the served ones in `datastore_ids`."
+        )
+
+
+class UnknownRoute(Problem):
+    """No route has this path."""
+
+    slug = "unknown-route"
+    title = "There is nothing at this path"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Frames are at /datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId} "
+            "and /datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame."
+        )
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, the method does not."""
+
+    slug = "method-not-allowed"
+    title = "The path does not take this method"
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"Use {' or '.join(allowed)}.")
+        self.allowed = allowed
+
+
+class NotAcceptable(Problem):
+    """The client accepts neither the frame's own media type nor JSON."""
+
+    slug = "not-acceptable"
+    title = "No representation is acceptable"
+
+    def __init__(self, media_type: str) -> None:
+        super().__init__(
+            f"The frame is {media_type}; the request's Accept header takes neither that nor application/json."
+        )
+
+
+class FrameTooLarge(Problem):
+    """The frame does not fit an inline answer, and inline was asked for."""
+
+    slug = "frame-too-large"
+    title = "The frame does not fit an inline answer"
+
+    def __init__(self, size: int | None, limit: int) -> None:
+        has = "more" if size is None else f"{size:,}"
+        super().__init__(
+            f"An inline answer holds at most {limit:,} bytes and the frame has {has}. "
+            "Use delivery=url, or leave delivery out."
+        )
+
+
+class UpstreamRejected(Problem):
+    """HealthImaging calls the request invalid."""
+
+    slug = "upstream-rejected"
+    title = "HealthImaging rejected the request"
+
+    def __init__(self) -> None:
+        super().__init__("HealthImaging finds the identifiers invalid. Check data store, image set and image frame id.")
+
+
+class AccessDenied(Problem):
+    """HealthImaging denies the function's role access to the image set."""
+
+    slug = "access-denied"
+    title = "Access is denied"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "HealthImaging denies Framegate's role access. Its operator finds the cause in the log, by the request id."
+        )
+
+
+class FrameNotFound(Problem):
+    """There is no such frame."""
+
+    slug = "frame-not-found"
+    title = "There is no such image frame"
+
+    def __init__(self) -> None:
+        super().__init__("HealthImaging knows no such data store, image set or image frame.")
+
+
+class FrameConflict(Problem):
+    """The image set is being changed."""
+
+    slug = "conflict"
+    title = "The image set is being changed"
+
+    def __init__(self) -> None:
+        super().__init__("HealthImaging is changing the image set. Try again when its update is done.")
+
+
+class ServiceProblem(Problem):
+    """The base of what goes wrong in a service that Framegate calls.
+
+    Attributes
+    ----------
+    service : str
+        ``HealthImaging`` or ``S3``.
+    """
+
+    def __init__(self, service: str, detail: str) -> None:
+        super().__init__(f"{service} {detail}")
+        self.service = service
+
+
+class Throttled(ServiceProblem):
+    """The service throttles, and retries did not help in the time there was."""
+
+    slug = "throttled"
+    title = "Too many requests"
+
+    def __init__(self, service: str) -> None:
+        super().__init__(service, "is throttling this account. Try again after the seconds in Retry-After.")
+
+
+class UpstreamFailed(ServiceProblem):
+    """The service answered with a fault, or the connection broke before the whole frame was through."""
+
+    slug = "upstream-failed"
+    title = "The frame did not arrive"
+
+    def __init__(self, service: str, what: str) -> None:
+        super().__init__(service, f"{what}. No part of the frame was delivered or stored; try again.")
+
+
+class UpstreamTimeout(ServiceProblem):
+    """The time of the request ran out before the frame was complete."""
+
+    slug = "upstream-timeout"
+    title = "The frame did not arrive in time"
+
+    def __init__(self, service: str) -> None:
+        super().__init__(
+            service,
+            "took longer than a request may last. No part of the frame was delivered or stored; try again.",
+        )
+
+
+class InternalError(Problem):
+    """A fault of Framegate's own."""
+
+    slug = "internal-error"
+    title = "Framegate failed"
+
+    def __init__(self) -> None:
+        super().__init__("This is a fault in Framegate. Its operator finds the cause in the log, by the request id.")

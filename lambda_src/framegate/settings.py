@@ -1,0 +1,51 @@
+"""What a deployment sets: read once from the function's environment, where the CDK stack has put it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one function.
+
+    Parameters
+    ----------
+    datastore_ids : frozenset of str
+        The data stores that are served; every other is refused before any call.
+    frame_bucket : str
+        The bucket of the frame store.
+    presigned_url_lifetime : int
+        Seconds for which a pre-signed URL is good.
+    cors_origins : tuple of str
+        The origins whose pages may read answers; ``("*",)`` is any.
+    """
+
+    datastore_ids: frozenset[str]
+    frame_bucket: str
+    presigned_url_lifetime: int
+    cors_origins: tuple[str, ...]
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a variable is missing or not a number: the stack and the function do not belong together.
+        """
+        return cls(
+            datastore_ids=frozenset(_listed(environment["FRAMEGATE_DATASTORE_IDS"])),
+            frame_bucket=environment["FRAMEGATE_FRAME_BUCKET"],
+            presigned_url_lifetime=int(environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"]),
+            cors_origins=_listed(environment["FRAMEGATE_CORS_ORIGINS"]),
+        )
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
