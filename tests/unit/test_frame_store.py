@@ -1,0 +1,177 @@
+"""The frame store on S3 (moto)."""
+
+import os
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+import requests
+from botocore.awsrequest import AWSResponse
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
+from moto import mock_aws
+
+from framegate.aws.frame_store import PART_SIZE, FrameStore, StoredFrame, frame_key
+from framegate.dicom.identifiers import FrameRef
+from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
+from framegate.time_budget import TimeBudget
+
+FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
+KEY = frame_key(FRAME)
+BUCKET = "frames-of-the-test"
+
+
+@pytest.fixture
+def s3(aws_environment):
+    with mock_aws():
+        client = boto3.client("s3", config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}))
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+
+
+@pytest.fixture
+def store(s3):
+    return FrameStore(lambda: s3, BUCKET, url_lifetime=300)
+
+
+def pieces(content, size=200_001):
+    return (content[start : start + size] for start in range(0, len(content), size))
+
+
+def stored(s3):
+    return s3.get_object(Bucket=BUCKET, Key=KEY, ChecksumMode="ENABLED")
+
+
+def open_uploads(s3):
+    return s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+
+
+def answer(s3, operation, status, code):
+    """Let S3 answer an operation with an error."""
+    parsed = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    response = AWSResponse("https://bucket.example", status, {}, None)
+    s3.meta.events.register(f"before-call.s3.{operation}", lambda **_: (response, parsed))
+
+
+def objects(s3):
+    return s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])
+
+
+def test_key_scheme():
+    assert KEY == f"frames/{'d' * 32}/{'5' * 32}/{'f' * 32}"
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_SIZE - 1, PART_SIZE, PART_SIZE + 1, 4 * PART_SIZE, 6 * PART_SIZE + 12_345])
+def test_stored_frame_is_byte_identical(s3, store, size):
+    content = os.urandom(size)
+    assert store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60)) == StoredFrame("video/mp4", size)
+    answer = stored(s3)
+    assert answer["Body"].read() == content
+    assert answer["ContentType"] == "video/mp4"
+    assert answer["CacheControl"] == "private, max-age=31536000, immutable"
+    assert answer["ChecksumCRC32"]
+    assert store.find(FRAME) == StoredFrame("video/mp4", size)
+
+
+def test_pieces_larger_than_a_part_are_split(s3, store):
+    content = os.urandom(3 * PART_SIZE + 5)
+    store.store(FRAME, "image/jph", [content], TimeBudget(60))
+    assert stored(s3)["Body"].read() == content
+
+
+def test_absent_frame_is_not_found(store):
+    assert store.find(FRAME) is None
+
+
+def test_source_that_breaks_leaves_nothing(s3, store):
+    def broken():
+        yield os.urandom(2 * PART_SIZE)
+        raise UpstreamFailed("HealthImaging", "broke off")
+
+    with pytest.raises(UpstreamFailed, match="HealthImaging broke off"):
+        store.store(FRAME, "image/jph", broken(), TimeBudget(60))
+    assert (open_uploads(s3), objects(s3)) == ([], [])
+
+
+def test_source_that_breaks_within_the_first_part_leaves_nothing(s3, store):
+    def broken():
+        yield b"x"
+        raise UpstreamFailed("HealthImaging", "broke off")
+
+    with pytest.raises(UpstreamFailed):
+        store.store(FRAME, "image/jph", broken(), TimeBudget(60))
+    assert (open_uploads(s3), objects(s3)) == ([], [])
+
+
+def test_upload_that_outlasts_its_time_leaves_nothing(s3, store):
+    with pytest.raises(UpstreamTimeout):
+        store.store(FRAME, "image/jph", pieces(os.urandom(6 * PART_SIZE)), TimeBudget(0))
+    assert (open_uploads(s3), objects(s3)) == ([], [])
+
+
+@pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
+@pytest.mark.parametrize(
+    ("status", "code", "problem"),
+    [(403, "AccessDenied", UpstreamFailed), (503, "SlowDown", Throttled), (400, "KMS.DisabledException", UpstreamFailed)],
+)
+def test_upload_that_s3_refuses_leaves_nothing(s3, store, operation, status, code, problem):
+    answer(s3, operation, status, code)
+    with pytest.raises(problem) as failed:
+        store.store(FRAME, "image/jph", pieces(os.urandom(2 * PART_SIZE)), TimeBudget(60))
+    assert failed.value.evidence == {
+        "upstream_status": status,
+        "upstream_error": code,
+        "upstream_operation": operation,
+    }
+    assert (open_uploads(s3), objects(s3)) == ([], [])
+
+
+def test_s3_that_cannot_be_reached_is_a_failure(store, s3):
+    def refuse(**_):
+        raise EndpointConnectionError(endpoint_url="https://bucket.example")
+
+    s3.meta.events.register("before-call.s3.HeadObject", refuse)
+    with pytest.raises(UpstreamFailed, match="S3 could not be reached"):
+        store.find(FRAME)
+
+
+def test_denied_head_is_not_taken_for_an_absent_frame(s3, store):
+    answer(s3, "HeadObject", 403, "AccessDenied")
+    with pytest.raises(UpstreamFailed):
+        store.find(FRAME)
+
+
+def test_missing_bucket_is_a_failure_with_its_cause_for_the_log(s3):
+    store = FrameStore(lambda: s3, "no-such-bucket-anywhere", url_lifetime=300)
+    with pytest.raises(UpstreamFailed) as failed:
+        store.store(FRAME, "image/jph", [b"x"], TimeBudget(60))
+    assert failed.value.evidence == {
+        "upstream_status": 404,
+        "upstream_error": "NoSuchBucket",
+        "upstream_operation": "PutObject",
+    }
+
+
+def test_upload_holds_a_few_parts_at_most(s3, store):
+    block = bytes(PART_SIZE // 4)
+    s3.upload_part = lambda **_: {"ETag": '"e"'}
+    s3.complete_multipart_upload = lambda **_: {}
+    tracemalloc.start()
+    try:
+        store.store(FRAME, "video/mp4", (block for _ in range(4 * 64)), TimeBudget(60))
+        assert tracemalloc.get_traced_memory()[1] < 6 * PART_SIZE
+    finally:
+        tracemalloc.stop()
+
+
+def test_presigned_url_is_sigv4_for_its_lifetime_and_gives_the_frame(s3, store):
+    store.store(FRAME, "image/jph", [b"frame"], TimeBudget(60))
+    before = datetime.now(UTC)
+    signed = store.presigned_url(FRAME)
+    query = parse_qs(urlsplit(signed.url).query)
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert query["X-Amz-Expires"] == ["300"]
+    assert timedelta(seconds=299) < signed.expires_at - before < timedelta(seconds=301)
+    assert requests.get(signed.url, timeout=5).content == b"frame"
