@@ -1,0 +1,1 @@
+"""The CDK application that deploys Framegate."""

@@ -1,0 +1,33 @@
+"""Puts the CDK application together from its context: configuration, stack, and the checks that it must pass."""
+
+from __future__ import annotations
+
+from aws_cdk import App, Validations
+from cdk_nag import AwsSolutionsChecks
+
+from infra.config import Config
+from infra.framegate_stack import FramegateStack
+
+
+def compose(app: App) -> FramegateStack:
+    """Add Framegate to a CDK application.
+
+    Parameters
+    ----------
+    app : App
+        The application; its context is the configuration.
+
+    Returns
+    -------
+    FramegateStack
+        The stack that was added.
+
+    Raises
+    ------
+    ConfigError
+        The configuration has faults. Nothing has been added then.
+    """
+    config = Config.from_context(app.node.get_all_context())
+    # Synthesis fails on every finding that is not acknowledged next to its construct.
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    return FramegateStack(app, "Framegate", config=config)

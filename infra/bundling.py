@@ -1,0 +1,165 @@
+"""Builds the Lambda functions' code, dependencies included, without Docker and the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsii
+from aws_cdk import AssetHashType, BundlingOptions, DockerImage, ILocalBundling
+from aws_cdk import aws_lambda as lambda_
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LAMBDA_SRC = Path(__file__).resolve().parent.parent / "lambda_src"
+PYTHON_VERSION = "3.13"
+
+# botocore ships the models of every AWS service, 25 MB. These are the ones that clients are built from: S3 holds the
+# frames, and aws_xray_sdk builds an X-Ray client as it is imported. HealthImaging's one call needs no client.
+SERVICE_MODELS = frozenset({"s3", "xray"})
+
+# Wheels for these run on Lambda's Amazon Linux 2023. pip takes only the tags it is told, not the older ones they imply.
+_GLIBC_TAGS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
+_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
+
+# Below a package, what no function reads while it runs; patterns are of pathlib.
+_UNUSED = (
+    "bin",  # command line tools, with the path of this machine's interpreter in their first line
+    "**/__pycache__",
+    "**/*.pyi",
+    "*-stubs",
+    "**/tests",
+    "boto3/data",  # models of boto3's resource interface, which only boto3.resource() opens
+    "boto3/examples",
+    "botocore/data/*/*/examples-1.json",
+    "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.min.*",
+)
+# Of a distribution's metadata, what a licence or importlib.metadata asks for. The rest tells how pip installed it.
+_KEPT_METADATA = ("METADATA", "LICEN", "NOTICE", "COPYING", "AUTHORS", "licenses", "entry_points.txt")
+
+
+class BundlingError(Exception):
+    """The functions' code could not be put together."""
+
+
+@jsii.implements(ILocalBundling)
+class LocalBundling:
+    """Bundles with the pip of the running interpreter, for Lambda's platform instead of this one.
+
+    Parameters
+    ----------
+    architecture : str
+        ``arm64`` or ``x86_64``.
+    """
+
+    def __init__(self, architecture: str) -> None:
+        self._architecture = architecture
+
+    # jsii hands the options over as keywords only where the signature names one of them.
+    def try_bundle(self, output_dir: str, *, image: DockerImage, **_options: Any) -> bool:
+        """Bundle into `output_dir`; called by CDK, which would turn to Docker if this ever answered ``False``."""
+        bundle(Path(output_dir), self._architecture)
+        return True
+
+
+def lambda_code(architecture: str) -> lambda_.Code:
+    """Return the code of the Lambda functions as an asset, built when CDK needs it and not before.
+
+    Parameters
+    ----------
+    architecture : str
+        ``arm64`` or ``x86_64``.
+
+    Returns
+    -------
+    lambda_.Code
+        The asset. Its hash follows from the sources alone: while they stay, it is neither built nor deployed again.
+    """
+    return lambda_.Code.from_asset(
+        str(LAMBDA_SRC),
+        asset_hash=source_hash(architecture),
+        asset_hash_type=AssetHashType.CUSTOM,
+        bundling=BundlingOptions(
+            # Required by CDK, never pulled.
+            image=DockerImage.from_registry("bundled-without-docker"),
+            local=LocalBundling(architecture),
+        ),
+    )
+
+
+def source_hash(architecture: str) -> str:
+    """Return the digest of all that decides what is in the bundle."""
+    digest = hashlib.sha256(f"{architecture}\0{PYTHON_VERSION}\0".encode())
+    for path in (Path(__file__), LAMBDA_SRC / "requirements.txt", *_own_files()):
+        name = path.relative_to(LAMBDA_SRC.parent).as_posix().encode()
+        content = path.read_bytes()
+        digest.update(b"%d\0%s%d\0%s" % (len(name), name, len(content), content))
+    return digest.hexdigest()
+
+
+def bundle(output: Path, architecture: str) -> None:
+    """Write everything that the functions import to `output`.
+
+    Parameters
+    ----------
+    output : Path
+        An existing, empty directory.
+    architecture : str
+        ``arm64`` or ``x86_64``.
+
+    Raises
+    ------
+    BundlingError
+        pip could not install a dependency; the message is pip's.
+    """
+    _install_dependencies(output, architecture)
+    for source in _own_files():
+        target = output / source.relative_to(LAMBDA_SRC)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    _prune(output)
+    # Lambda runs the code as a user of its own: a strict umask on this machine must not keep it from reading.
+    for path in output.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _own_files() -> Iterator[Path]:
+    for path in sorted((LAMBDA_SRC / "framegate").rglob("*")):
+        relative = path.relative_to(LAMBDA_SRC)
+        if path.is_file() and "__pycache__" not in relative.parts and not path.name.startswith("."):
+            yield path
+
+
+def _install_dependencies(output: Path, architecture: str) -> None:
+    machine = _MACHINES[architecture]
+    platforms = [f"--platform={tag}_{machine}" for tag in _GLIBC_TAGS]
+    # requirements.txt names every dependency. Left to resolve them, pip would judge their markers by the Python that it
+    # runs on instead of Lambda's, and the bundle would differ between machines.
+    command = [
+        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
+        "--require-hashes", "--no-deps", "--requirement", str(LAMBDA_SRC / "requirements.txt"),
+        "--target", str(output), *platforms, "--implementation=cp", f"--python-version={PYTHON_VERSION}",
+        "--only-binary=:all:", "--no-compile",
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or [result.stderr.strip()]
+        raise BundlingError("pip could not install lambda_src/requirements.txt: " + "\n".join(errors))
+
+
+def _prune(output: Path) -> None:
+    unused = [path for pattern in _UNUSED for path in output.glob(pattern)]
+    unused += [
+        path for path in (output / "botocore" / "data").iterdir() if path.is_dir() and path.name not in SERVICE_MODELS
+    ]
+    unused += [path for path in output.glob("*.dist-info/*") if not path.name.startswith(_KEPT_METADATA)]
+    for path in unused:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

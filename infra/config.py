@@ -1,0 +1,331 @@
+"""What a user can configure: one typed object, read from CDK context and checked before anything is built."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# CDK namespaces the context keys that it defines (`aws:cdk:…`, `@aws-cdk/…`, `availability-zones:account=…`). These
+# two, which the CLI's commands `acknowledge` and `migrate` write, are the exceptions.
+_CDK_KEYS = frozenset({"acknowledged-issue-numbers", "cdk-migrate"})
+
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+_LOG_RETENTION_DAYS = (
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+)  # fmt: skip
+
+_DATASTORE_ID = re.compile(r"[0-9a-z]{32}")
+_STACK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_ORIGIN = re.compile(
+    rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
+)
+# A browser leaves the default port out of its Origin header, so an origin that has it would never match.
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class ConfigError(Exception):
+    """The deployment's configuration has faults.
+
+    Parameters
+    ----------
+    faults : Mapping[str, str]
+        What is wrong, and what would be right, by configuration key.
+    """
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        self.faults = dict(faults)
+        lines = [f"  {key if key.isprintable() else ascii(key)}: {fault}" for key, fault in self.faults.items()]
+        super().__init__("\n".join(["Framegate cannot be built with this configuration:", *lines]))
+
+
+class _InvalidValueError(Exception):
+    """A value that a key does not take; the text completes «<key>: »."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """How one configuration key is read and explained.
+
+    Parameters
+    ----------
+    parse : Callable[[object], Any]
+        Turns a context value, text from ``-c`` or JSON from ``cdk.json``, into the typed value, or raises.
+    meaning : str
+        What the key decides, for the reference table.
+    example : str
+        A right value, as written after ``-c <key>=``.
+    """
+
+    parse: Callable[[object], Any]
+    meaning: str
+    example: str
+
+
+def _whole_number(low: int, high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip(), re.ASCII):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise _InvalidValueError(f"{_shown(value)} is not a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _number_of(choices: tuple[int, ...]) -> Callable[[object], int]:
+    in_range = _whole_number(min(choices), max(choices))
+
+    def parse(value: object) -> int:
+        try:
+            number = in_range(value)
+        except _InvalidValueError:
+            number = -1
+        if number not in choices:
+            raise _InvalidValueError(f"{_shown(value)} is not one of {', '.join(map(str, choices))}")
+        return number
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or value.strip() not in choices:
+            raise _InvalidValueError(f"{_shown(value)} is not one of {', '.join(choices)}")
+        return value.strip()
+
+    return parse
+
+
+def _optional(parse: Callable[[object], Any]) -> Callable[[object], Any]:
+    def parse_unless_none(value: object) -> Any:
+        return None if value in ("", "none") else parse(value)
+
+    return parse_unless_none
+
+
+def _true_or_false(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip() in ("true", "false"):
+        return value.strip() == "true"
+    raise _InvalidValueError(f"{_shown(value)} is neither true nor false")
+
+
+def _matching(pattern: re.Pattern[str], description: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise _InvalidValueError(f"{_shown(value)} is not {description}")
+        return value
+
+    return parse
+
+
+def _list_of(parse_item: Callable[[object], str], what: str) -> Callable[[object], tuple[str, ...]]:
+    """Read a list given as JSON array or as text with commas."""
+
+    def parse(value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            value = [item.strip() for item in value.split(",")] if value.strip() else []
+        if not isinstance(value, list | tuple) or not value:
+            raise _InvalidValueError(f"{_shown(value)} is not a list of {what}")
+        items = tuple(parse_item(item) for item in value)
+        repeated = sorted({item for item in items if items.count(item) > 1})
+        if repeated:
+            raise _InvalidValueError(f"{', '.join(map(_shown, repeated))} is given more than once")
+        return items
+
+    return parse
+
+
+def _origin(value: object) -> str:
+    if value == "*":
+        return "*"
+    match = _ORIGIN.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match["port"] or 1) not in range(1, 65536):
+        raise _InvalidValueError(
+            f"{_shown(value)} is not an origin: scheme://host[:port] in lower case, without a path"
+        )
+    if match["port"] and int(match["port"]) == _DEFAULT_PORTS.get(match["scheme"]):
+        raise _InvalidValueError(f"{_shown(value)} names the default port, which browsers leave out: leave it out")
+    return match[0]
+
+
+def _origins(value: object) -> tuple[str, ...]:
+    origins = _list_of(_origin, "origins")(value)
+    if "*" in origins and len(origins) > 1:
+        raise _InvalidValueError("'*' already allows every origin: give either '*' or a list of origins")
+    return origins
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the stack is built from.
+
+    Each field is a CDK context key: given as ``-c key=value``, or under ``"context"`` in ``cdk.json``.
+
+    Raises
+    ------
+    ConfigError
+        By :meth:`from_context`: a key is unknown or missing, or a value is not one that the key takes.
+
+    Examples
+    --------
+    >>> Config.from_context({"datastore_ids": "0123456789abcdef0123456789abcdef"}).memory_mb
+    1769
+    """
+
+    datastore_ids: Annotated[
+        tuple[str, ...],
+        Key(
+            _list_of(_matching(_DATASTORE_ID, "a data store id, 32 digits and lower-case letters"), "data store ids"),
+            "HealthImaging data stores whose frames are served; requests for any other are refused",
+            "0123456789abcdef0123456789abcdef",
+        ),
+    ]
+    stack_name: Annotated[
+        str,
+        Key(
+            _matching(_STACK_NAME, "a stack name: letters, digits and hyphens, a letter first, at most 128"),
+            "Name of the CloudFormation stack; another name gives a second, independent deployment",
+            "Framegate-Research",
+        ),
+    ] = "Framegate"
+    architecture: Annotated[
+        Literal["arm64", "x86_64"], Key(_one_of("arm64", "x86_64"), "Processor that the function runs on", "x86_64")
+    ] = "arm64"
+    memory_mb: Annotated[
+        int, Key(_whole_number(512, 10240), "Memory of the function; 1769 MB come with one whole vCPU", "3008")
+    ] = 1769
+    # API Gateway gives a request up after 29 s: the last second is for a cold start, so that the answer is still ours.
+    timeout_seconds: Annotated[
+        int, Key(_whole_number(10, 29), "Time that a request may take; API Gateway gives up after 29 s", "20")
+    ] = 28
+    presigned_url_lifetime_seconds: Annotated[
+        int, Key(_whole_number(60, 3600), "How long the pre-signed URL of a large frame can be used", "900")
+    ] = 300
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Key(_origins, "Web origins whose pages may call the API, or `*` for any", "https://viewer.example.org"),
+    ] = ("*",)
+    # HealthImaging takes 1000 GetImageFrame calls per second and account: half of them is left to everyone else.
+    throttle_rate: Annotated[
+        int, Key(_whole_number(1, 100_000), "Requests per second that the API takes before it answers 429", "200")
+    ] = 500
+    throttle_burst: Annotated[
+        int, Key(_whole_number(1, 100_000), "Requests that may come at once, above `throttle_rate`", "400")
+    ] = 1000
+    frame_retention_days: Annotated[
+        int | None,
+        Key(
+            _optional(_whole_number(1, 36_500)),
+            "Days after which stored frames expire; `none` keeps them until their image set is deleted",
+            "30",
+        ),
+    ] = None
+    log_retention_days: Annotated[
+        int, Key(_number_of(_LOG_RETENTION_DAYS), "Days that logs are kept; a value that CloudWatch Logs takes", "90")
+    ] = 365
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Key(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "Least severe level that the function logs", "DEBUG"),
+    ] = "INFO"
+    removal_policy: Annotated[
+        Literal["retain", "destroy"],
+        Key(
+            _one_of("retain", "destroy"),
+            "What `cdk destroy` does with stored frames, their key and the logs; `destroy` needs the buckets empty",
+            "destroy",
+        ),
+    ] = "retain"
+    api_gateway_account_role: Annotated[
+        bool,
+        Key(
+            _true_or_false,
+            "Whether to create the role by which API Gateway writes logs. It is one per account and Region: `false` "
+            "where there is one",
+            "false",
+        ),
+    ] = True
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, object]) -> Config:
+        """Read the configuration from everything that CDK has as context.
+
+        Parameters
+        ----------
+        context : Mapping[str, object]
+            All context values. Keys that CDK itself defines are passed over; ``None`` counts as not given.
+
+        Returns
+        -------
+        Config
+            The checked configuration.
+
+        Raises
+        ------
+        ConfigError
+            With every fault found, not only the first.
+        """
+        keys, faults, values = config_keys(), {}, {}
+        for name, value in context.items():
+            if ":" in name or "/" in name or name in _CDK_KEYS:
+                continue
+            if name not in keys:
+                faults[name] = _unknown(name)
+            elif value is not None:
+                try:
+                    values[name] = keys[name].parse(value)
+                except _InvalidValueError as invalid:
+                    faults[name] = f"{invalid}. For example: -c {name}={keys[name].example}"
+        for field in fields(cls):
+            if field.default is MISSING and field.name not in values and field.name not in faults:
+                faults[field.name] = f"is missing. For example: -c {field.name}={keys[field.name].example}"
+        if faults:
+            raise ConfigError(faults)
+        return cls(**values)
+
+
+def config_keys() -> dict[str, Key]:
+    """Return every configuration key with how it is read and explained, in the order of the reference."""
+    hints = get_type_hints(Config, include_extras=True)
+    return {field.name: hints[field.name].__metadata__[0] for field in fields(Config)}
+
+
+def config_table() -> str:
+    """Return the reference of all configuration keys as a Markdown table."""
+    rows = ["| key | default | meaning | example |", "| --- | --- | --- | --- |"]
+    defaults = {field.name: field.default for field in fields(Config)}
+    for name, key in config_keys().items():
+        rows.append(f"| `{name}` | {_default_shown(defaults[name])} | {key.meaning} | `-c {name}={key.example}` |")
+    return "\n".join(rows)
+
+
+def _unknown(name: str) -> str:
+    keys = config_keys()
+    close = difflib.get_close_matches(name, keys, n=1)
+    if close:
+        return f"is not a configuration key. Did you mean: -c {close[0]}={keys[close[0]].example}"
+    return f"is not a configuration key. The keys are: {', '.join(keys)}"
+
+
+def _default_shown(default: object) -> str:
+    if default is MISSING:
+        return "required"
+    if isinstance(default, tuple):
+        default = ",".join(default)
+    return f"`{str(default).lower() if default is None or isinstance(default, bool) else default}`"
+
+
+if __name__ == "__main__":
+    print(config_table())

@@ -1,0 +1,120 @@
+"""The bucket that holds frames, and the key that encrypts it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Duration
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from infra.retention import removal_policy
+
+if TYPE_CHECKING:
+    from infra.config import Config
+
+FRAME_PREFIX = "frames/"
+
+# What a page may read of the answer to a pre-signed GET. S3 takes no wildcard here.
+_EXPOSED_HEADERS = [
+    "ETag",
+    "Content-Length",
+    "Content-Range",
+    "Accept-Ranges",
+    "x-amz-checksum-crc32",
+    "x-amz-checksum-crc32c",
+    "x-amz-checksum-crc64nvme",
+    "x-amz-checksum-sha1",
+    "x-amz-checksum-sha256",
+    "x-amz-checksum-type",
+]
+
+
+class FrameStore(Construct):
+    """Where frames too large for an API response are kept and fetched from by pre-signed URL.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        Its name there.
+    config : Config
+        Decides when frames expire and what outlives the stack.
+
+    Attributes
+    ----------
+    key : kms.Key
+        Encrypts each frame; whoever reads or writes one needs its use.
+    bucket : s3.Bucket
+        Holds frames under :data:`FRAME_PREFIX`.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: Config) -> None:
+        super().__init__(scope, construct_id)
+        removal = removal_policy(config)
+        self.key = kms.Key(
+            self,
+            "Key",
+            description=f"Encrypts the image frames stored by {config.stack_name}",
+            enable_key_rotation=True,
+            removal_policy=removal,
+        )
+        access_logs = s3.Bucket(
+            self,
+            "AccessLogs",
+            # S3 delivers access logs only to buckets encrypted with its own keys.
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            lifecycle_rules=[
+                s3.LifecycleRule(id="ExpireAccessLogs", expiration=Duration.days(config.log_retention_days)),
+                _abort_incomplete_uploads(),
+            ],
+            removal_policy=removal,
+        )
+        self.bucket = s3.Bucket(
+            self,
+            "Bucket",
+            encryption=s3.BucketEncryption.KMS,
+            encryption_key=self.key,
+            bucket_key_enabled=True,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            # A pre-signed URL appears in these logs whole, but they come hours later, long after it has expired.
+            server_access_logs_bucket=access_logs,
+            server_access_logs_prefix="frame-store/",
+            cors=[_presigned_access()],
+            lifecycle_rules=_lifecycle(config),
+            removal_policy=removal,
+        )
+
+
+def _presigned_access() -> s3.CorsRule:
+    return s3.CorsRule(
+        allowed_methods=[s3.HttpMethods.GET, s3.HttpMethods.HEAD],
+        # A browser that follows our redirect sends `Origin: null` and all the headers of its first request but
+        # Authorization. The URL is the credential: to allow any origin gives nothing away.
+        allowed_origins=["*"],
+        allowed_headers=["*"],
+        exposed_headers=_EXPOSED_HEADERS,
+        max_age=86_400,
+    )
+
+
+def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
+    rules = [_abort_incomplete_uploads()]
+    if config.frame_retention_days is not None:
+        expiration = Duration.days(config.frame_retention_days)
+        rules.append(s3.LifecycleRule(id="ExpireFrames", prefix=FRAME_PREFIX, expiration=expiration))
+    return rules
+
+
+def _abort_incomplete_uploads() -> s3.LifecycleRule:
+    # A function that is stopped in the middle of an upload cannot abort it, and its parts would be billed for good.
+    return s3.LifecycleRule(id="AbortIncompleteUploads", abort_incomplete_multipart_upload_after=Duration.days(1))

@@ -1,0 +1,166 @@
+"""The REST API: its routes, who may call them, and what it logs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from infra.acknowledge import acknowledge
+from infra.gateway_problems import add_gateway_problems
+from infra.retention import log_group
+
+if TYPE_CHECKING:
+    from infra.config import Config
+
+STAGE = "v1"
+
+# Routes as HealthImaging writes them, with the methods that each takes.
+ROUTES = {
+    "datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}": ("GET",),
+    "datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame": ("GET", "POST"),
+}
+
+_ALLOWED_HEADERS = [
+    "Authorization",
+    "Content-Type",
+    "If-None-Match",
+    "If-Range",
+    "Range",
+    "X-Amz-Date",
+    "X-Amz-Security-Token",
+    "X-Amz-Content-Sha256",
+    "X-Amzn-Trace-Id",
+]
+
+# Of the address, the route's template alone: a real path or query is whatever a client writes into it.
+_ACCESS_LOG = {
+    "requestId": "$context.requestId",
+    "extendedRequestId": "$context.extendedRequestId",
+    "requestTimeEpoch": "$context.requestTimeEpoch",
+    "httpMethod": "$context.httpMethod",
+    "resourcePath": "$context.resourcePath",
+    "status": "$context.status",
+    "responseLatency": "$context.responseLatency",
+    "integrationLatency": "$context.integrationLatency",
+    "integrationStatus": "$context.integration.status",
+    "responseLength": "$context.responseLength",
+    "callerArn": "$context.identity.userArn",
+    "errorType": "$context.error.responseType",
+    "xrayTraceId": "$context.xrayTraceId",
+}
+
+
+class RestApi(Construct):
+    """The endpoint that clients call.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        Its name there.
+    config : Config
+        Decides throttling, the web origins that may call, and how long logs are kept.
+    handler : lambda_.IFunction
+        Answers every request that is authorized, those for unknown paths and methods included.
+
+    Attributes
+    ----------
+    api : apigateway.RestApi
+        The API itself.
+    url : str
+        Where it is reached, without a slash at the end.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: Config, handler: lambda_.IFunction) -> None:
+        super().__init__(scope, construct_id)
+        access_logs = log_group(self, "AccessLogs", config)
+        self.api = apigateway.RestApi(
+            self,
+            "Api",
+            rest_api_name=config.stack_name,
+            description="Image frames of AWS HealthImaging by URL",
+            endpoint_configuration=apigateway.EndpointConfiguration(types=[apigateway.EndpointType.REGIONAL]),
+            # Only a listed type makes bytes of the function's base64, and a frame can be of any.
+            binary_media_types=["*/*"],
+            default_method_options=apigateway.MethodOptions(authorization_type=apigateway.AuthorizationType.IAM),
+            cloud_watch_role=config.api_gateway_account_role,
+            # Account-wide: other APIs go on logging with it when this one is gone.
+            cloud_watch_role_removal_policy=(
+                RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if config.api_gateway_account_role else None
+            ),
+            deploy_options=apigateway.StageOptions(
+                stage_name=STAGE,
+                throttling_rate_limit=config.throttle_rate,
+                throttling_burst_limit=config.throttle_burst,
+                tracing_enabled=True,
+                metrics_enabled=True,
+                logging_level=apigateway.MethodLoggingLevel.OFF,
+                data_trace_enabled=False,
+                access_log_destination=apigateway.LogGroupLogDestination(access_logs),
+                access_log_format=apigateway.AccessLogFormat.custom(json.dumps(_ACCESS_LOG)),
+            ),
+        )
+        # CDK's own output of the address, beside which ours would stand.
+        self.api.node.try_remove_child("Endpoint")
+        self.url = f"https://{self.api.rest_api_id}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}/{STAGE}"
+        self._add_routes(config, handler)
+        add_gateway_problems(self.api, config)
+        self._acknowledge_findings(config)
+
+    def _add_routes(self, config: Config, handler: lambda_.IFunction) -> None:
+        # One permission for the whole API: one for each method, twice, would soon fill the function's policy.
+        integration = apigateway.LambdaIntegration(handler, scope_permission_to_method=False)
+        root = self.api.root
+        for path, methods in ROUTES.items():
+            for method in methods:
+                root.resource_for_path(path).add_method(method, integration)
+        # All else goes to the function, too, so that it is the function that answers 404 and 405.
+        resources = [root, *map(root.resource_for_path, (*ROUTES, "{proxy+}"))]
+        for resource in resources:
+            resource.add_method("ANY", integration)
+            self._answer_preflight(resource, config)
+
+    def _answer_preflight(self, resource: apigateway.IResource, config: Config) -> None:
+        method = resource.add_cors_preflight(
+            allow_origins=list(config.cors_origins),
+            allow_methods=["GET", "POST", "OPTIONS"],
+            allow_headers=_ALLOWED_HEADERS,
+            max_age=Duration.days(1),
+        )
+        # With every media type binary, a mock integration fails with status 500 unless told that it is text.
+        cfn_method = cast("apigateway.CfnMethod", method.node.default_child)
+        for part in ("Integration", "Integration.IntegrationResponses.0"):
+            cfn_method.add_property_override(f"{part}.ContentHandling", "CONVERT_TO_TEXT")
+
+    def _acknowledge_findings(self, config: Config) -> None:
+        acknowledge(self.api, "Callers are authorized by IAM (Signature Version 4).", "AwsSolutions-COG4")
+        acknowledge(
+            self.api,
+            "The function checks every identifier and parameter, and names the wrong one in a problem document.",
+            "AwsSolutions-APIG2",
+        )
+        acknowledge(
+            self.api.deployment_stage,
+            "Execution logs go to a log group without retention and can hold what clients send. Access logs, the "
+            "function's log and X-Ray account for every request.",
+            "AwsSolutions-APIG6",
+        )
+        acknowledge(
+            self.api.deployment_stage,
+            "Every method needs IAM authorization, so nothing anonymous gets past API Gateway; requests are throttled.",
+            "AwsSolutions-APIG3",
+        )
+        if config.api_gateway_account_role:
+            acknowledge(
+                self.api,
+                "The policy that API Gateway documents for its account-wide logging role. The role serves all APIs of "
+                "the account, so it cannot be narrowed to this one's log groups.",
+                "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
+                "AmazonAPIGatewayPushToCloudWatchLogs]",
+            )

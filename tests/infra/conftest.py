@@ -1,0 +1,52 @@
+"""Synthesised stacks for the template tests: each configuration once a session, without building the bundle."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from aws_cdk import App
+from aws_cdk.assertions import Template
+
+from infra.application import compose
+from tests.infra.cloudformation import properties
+from tests.infra.project import DATASTORE_A, DATASTORE_B, PROJECT
+
+
+@pytest.fixture(scope="session")
+def cdk_context():
+    """What the CDK command line hands to the application for this project, bundling left out."""
+    flags = json.loads((PROJECT / "cdk.json").read_text())["context"]
+
+    def context(**keys):
+        return {**flags, "aws:cdk:bundling-stacks": [], "datastore_ids": f"{DATASTORE_A},{DATASTORE_B}", **keys}
+
+    return context
+
+
+@pytest.fixture(scope="session")
+def synthesize(tmp_path_factory, cdk_context):
+    """Synthesise the application with the given configuration keys; the same keys give the same template."""
+    synthesized = {}
+
+    def template(**keys):
+        name = json.dumps(keys, sort_keys=True)
+        if name not in synthesized:
+            app = App(context=cdk_context(**keys), outdir=str(tmp_path_factory.mktemp("cdk.out")))
+            stack = compose(app)
+            synthesized[name] = Template.from_json(app.synth().get_stack_by_name(stack.stack_name).template)
+        return synthesized[name]
+
+    return template
+
+
+@pytest.fixture(scope="session")
+def template(synthesize):
+    """The template of a deployment that only names its data stores."""
+    return synthesize()
+
+
+@pytest.fixture(scope="session")
+def resources(template):
+    """Find the properties of all resources of a type in that template, by logical id."""
+    return lambda resource_type: properties(template, resource_type)

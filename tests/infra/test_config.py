@@ -1,0 +1,231 @@
+"""The configuration: what is accepted, what is refused, and what a refusal says."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, FrozenInstanceError, fields
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from infra.config import Config, ConfigError, config_keys, config_table
+
+A = "a" * 32
+B = "0123456789abcdef0123456789abcdef"
+
+
+def read(**keys):
+    return Config.from_context({"datastore_ids": A, **keys})
+
+
+def refused(context):
+    try:
+        Config.from_context(context)
+    except ConfigError as refusal:
+        return refusal
+    return None
+
+
+def faults(**context):
+    return refused(context).faults
+
+
+def test_data_stores_are_all_that_must_be_said():
+    assert read() == Config(
+        datastore_ids=(A,),
+        stack_name="Framegate",
+        architecture="arm64",
+        memory_mb=1769,
+        timeout_seconds=28,
+        presigned_url_lifetime_seconds=300,
+        cors_origins=("*",),
+        throttle_rate=500,
+        throttle_burst=1000,
+        frame_retention_days=None,
+        log_retention_days=365,
+        log_level="INFO",
+        removal_policy="retain",
+        api_gateway_account_role=True,
+    )
+
+
+def test_configuration_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        read().memory_mb = 1
+
+
+@pytest.mark.parametrize("value", [f"{A},{B}", f" {A} , {B} ", [A, B], (A, B)])
+def test_data_stores_are_a_list_as_text_or_as_json(value):
+    assert read(datastore_ids=value).datastore_ids == (A, B)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "read_as"),
+    [
+        ("memory_mb", "3008", 3008),
+        ("memory_mb", 3008, 3008),
+        ("memory_mb", " 512 ", 512),
+        ("timeout_seconds", "29", 29),
+        ("presigned_url_lifetime_seconds", "60", 60),
+        ("frame_retention_days", "30", 30),
+        ("frame_retention_days", "none", None),
+        ("frame_retention_days", "", None),
+        ("frame_retention_days", None, None),
+        ("log_retention_days", "90", 90),
+        ("api_gateway_account_role", "false", False),
+        ("api_gateway_account_role", False, False),
+        ("architecture", "x86_64", "x86_64"),
+        ("log_level", "DEBUG", "DEBUG"),
+        ("removal_policy", "destroy", "destroy"),
+        ("stack_name", "Framegate-2", "Framegate-2"),
+        ("cors_origins", "*", ("*",)),
+        (
+            "cors_origins",
+            "https://a.example.org, http://localhost:5173",
+            ("https://a.example.org", "http://localhost:5173"),
+        ),
+        ("cors_origins", ["https://[2001:db8::1]:8443"], ("https://[2001:db8::1]:8443",)),
+        ("cors_origins", "app://viewer", ("app://viewer",)),
+    ],
+)
+def test_right_values_are_read(key, value, read_as):
+    assert getattr(read(**{key: value}), key) == read_as
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("datastore_ids", ""),
+        ("datastore_ids", []),
+        ("datastore_ids", "short"),
+        ("datastore_ids", A.upper()),
+        ("datastore_ids", [f"{A}\n"]),
+        ("datastore_ids", f"{A},"),
+        ("datastore_ids", f"{A},{A}"),
+        ("datastore_ids", [12]),
+        ("datastore_ids", {"id": A}),
+        ("stack_name", "1-framegate"),
+        ("stack_name", "frame gate"),
+        ("stack_name", "f" * 129),
+        ("architecture", "arm"),
+        ("memory_mb", "511"),
+        ("memory_mb", 10241),
+        ("memory_mb", "1769.0"),
+        ("memory_mb", 1769.5),
+        ("memory_mb", True),
+        ("memory_mb", "-1769"),
+        ("memory_mb", "١٧٦٩"),
+        ("memory_mb", "9" * 5000),
+        ("timeout_seconds", 30),
+        ("presigned_url_lifetime_seconds", 59),
+        ("throttle_rate", 0),
+        ("throttle_burst", "many"),
+        ("frame_retention_days", 0),
+        ("log_retention_days", 31),
+        ("log_level", "info"),
+        ("removal_policy", "snapshot"),
+        ("api_gateway_account_role", "yes"),
+        ("api_gateway_account_role", 1),
+        ("cors_origins", ""),
+        ("cors_origins", "*,https://a.example.org"),
+        ("cors_origins", "https://a.example.org/"),
+        ("cors_origins", "https://a.example.org/viewer"),
+        ("cors_origins", "https://A.example.org"),
+        ("cors_origins", "a.example.org"),
+        ("cors_origins", "https://a.example.org:443"),
+        ("cors_origins", "http://a.example.org:99999"),
+        ("cors_origins", "https://*.example.org"),
+        ("cors_origins", "https://a.example.org,https://a.example.org"),
+        ("cors_origins", "https://a'b.example.org"),
+        ("cors_origins", "null"),
+    ],
+)
+def test_wrong_value_is_refused_with_its_key_and_a_right_one(key, value):
+    found = faults(**{"datastore_ids": A, key: value})
+
+    assert list(found) == [key]
+    assert found[key].endswith(f"For example: -c {key}={config_keys()[key].example}")
+
+
+def test_missing_data_stores_are_refused_with_an_example():
+    assert faults() == {"datastore_ids": f"is missing. For example: -c datastore_ids={B}"}
+
+
+def test_unknown_key_is_refused_with_the_key_that_was_meant():
+    found = faults(datastore_ids=A, memory="512")
+
+    assert found == {"memory": "is not a configuration key. Did you mean: -c memory_mb=3008"}
+
+
+def test_unknown_key_that_resembles_none_is_refused_with_all_keys():
+    found = faults(datastore_ids=A, zzz="1")
+
+    assert all(key in found["zzz"] for key in config_keys())
+
+
+def test_all_faults_are_reported_together():
+    refusal = refused({"datastore_id": A, "memory_mb": "64", "log_level": "TRACE"})
+
+    assert list(refusal.faults) == ["datastore_id", "memory_mb", "log_level", "datastore_ids"]
+    assert len(str(refusal).splitlines()) == 5
+
+
+def test_long_value_is_shortened_in_the_message():
+    assert len(faults(datastore_ids="x" * 10_000)["datastore_ids"]) < 250
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "aws:cdk:bundling-stacks",
+        "aws-cdk:enableDiffNoFail",
+        "@aws-cdk/core:checkSecretUsage",
+        "@aws-cdk-containers/ecs-service-extensions:enableDefaultLogDriver",
+        "availability-zones:account=123456789012:region=eu-west-1",
+        "acknowledged-issue-numbers",
+        "cdk-migrate",
+    ],
+)
+def test_keys_of_cdk_itself_are_passed_over(key):
+    assert read(**{key: "anything"}) == read()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(key=st.sampled_from(sorted(config_keys())), value=json_values)
+def test_any_value_of_any_key_is_read_or_refused_by_name(key, value):
+    refusal = refused({"datastore_ids": A, key: value})
+
+    assert refusal is None or list(refusal.faults) == [key]
+
+
+@given(key=st.text(), value=json_values)
+def test_any_other_key_is_refused_by_name_on_one_line(key, value):
+    assume(key not in config_keys() and key != "cdk-migrate" and ":" not in key and "/" not in key)
+    refusal = refused({"datastore_ids": A, key: value})
+
+    assert list(refusal.faults) == [key]
+    assert len(str(refusal).splitlines()) == 2
+
+
+def test_every_key_has_an_example_that_is_accepted():
+    for name, key in config_keys().items():
+        assert getattr(read(**{name: key.example}), name) is not None
+
+
+def test_every_default_is_a_value_that_its_key_accepts():
+    for field in fields(Config):
+        if field.default is not MISSING:
+            assert read(**{field.name: field.default}) == read()
+
+
+def test_reference_table_has_a_row_for_each_key():
+    rows = config_table().splitlines()
+
+    assert [row.split("`")[1] for row in rows[2:]] == [field.name for field in fields(Config)]
+    assert all(row.count("|") == 5 for row in rows)

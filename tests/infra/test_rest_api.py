@@ -1,0 +1,250 @@
+"""The REST API: routes and who may call them, CORS, API Gateway's own answers, throttling and access logs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.infra.cloudformation import only, properties, text
+
+TWO_ORIGINS = {"cors_origins": "https://a.example.org,https://b.example.org"}
+
+
+def methods(template):
+    """Return every method's properties by path and HTTP method."""
+    paths = {}
+    parts = properties(template, "AWS::ApiGateway::Resource")
+    for name in parts:
+        path, each = "", parts[name]
+        while each:
+            path = f"/{each['PathPart']}{path}"
+            each = parts.get(text(each["ParentId"])[2:-1])
+        paths[f"${{{name}}}"] = path
+    return {
+        (paths.get(text(each["ResourceId"]), "/"), each["HttpMethod"]): each
+        for each in properties(template, "AWS::ApiGateway::Method").values()
+    }
+
+
+def gateway_responses(template):
+    return {each["ResponseType"]: each for each in properties(template, "AWS::ApiGateway::GatewayResponse").values()}
+
+
+def headers_of(response):
+    return {
+        name.removeprefix("gatewayresponse.header."): value for name, value in response["ResponseParameters"].items()
+    }
+
+
+@pytest.fixture(scope="module")
+def stage(resources):
+    return only(resources("AWS::ApiGateway::Stage"))
+
+
+def test_routes_are_these(template):
+    frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
+    get_image_frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame"
+
+    assert methods(template).keys() == {
+        (frame, "GET"),
+        (frame, "ANY"),
+        (frame, "OPTIONS"),
+        (get_image_frame, "GET"),
+        (get_image_frame, "POST"),
+        (get_image_frame, "ANY"),
+        (get_image_frame, "OPTIONS"),
+        ("/", "ANY"),
+        ("/", "OPTIONS"),
+        ("/{proxy+}", "ANY"),
+        ("/{proxy+}", "OPTIONS"),
+    }
+
+
+def test_every_method_but_a_preflight_needs_iam_authorization_and_is_answered_by_the_alias(template, resources):
+    (alias,) = resources("AWS::Lambda::Alias")
+    for (_, method), each in methods(template).items():
+        if method != "OPTIONS":
+            assert each["AuthorizationType"] == "AWS_IAM"
+            assert each["Integration"]["Type"] == "AWS_PROXY"
+            assert f"/functions/${{{alias}}}/invocations" in text(each["Integration"]["Uri"])
+
+
+def test_preflight_is_answered_by_api_gateway_without_authorization(template):
+    for (_, method), each in methods(template).items():
+        if method == "OPTIONS":
+            assert each["AuthorizationType"] == "NONE"
+            assert each["Integration"]["Type"] == "MOCK"
+            # Without it, an API whose media types are all binary answers 500.
+            assert each["Integration"]["ContentHandling"] == "CONVERT_TO_TEXT"
+            assert each["Integration"]["IntegrationResponses"][0]["ContentHandling"] == "CONVERT_TO_TEXT"
+
+
+def preflight(template):
+    integration = methods(template)["/{proxy+}", "OPTIONS"]["Integration"]
+    (response,) = integration["IntegrationResponses"]
+    prefix = "method.response.header."
+    headers = {name.removeprefix(prefix): value for name, value in response["ResponseParameters"].items()}
+    return headers, response.get("ResponseTemplates", {}).get("application/json", "")
+
+
+def test_preflight_allows_what_a_signed_conditional_request_needs(template):
+    headers, _ = preflight(template)
+
+    assert headers == {
+        "Access-Control-Allow-Origin": "'*'",
+        "Access-Control-Allow-Methods": "'GET,POST,OPTIONS'",
+        "Access-Control-Allow-Headers": "'Authorization,Content-Type,If-None-Match,If-Range,Range,X-Amz-Date,"
+        "X-Amz-Security-Token,X-Amz-Content-Sha256,X-Amzn-Trace-Id'",
+        "Access-Control-Max-Age": "'86400'",
+    }
+
+
+def test_preflight_answers_each_configured_origin_with_itself(synthesize):
+    headers, template = preflight(synthesize(**TWO_ORIGINS))
+
+    assert headers["Access-Control-Allow-Origin"] == "'https://a.example.org'"
+    assert headers["Vary"] == "'Origin'"
+    assert '$origin == "https://b.example.org"' in template
+
+
+@pytest.mark.parametrize(
+    ("response_type", "status"),
+    {
+        "ACCESS_DENIED": "403",
+        "API_CONFIGURATION_ERROR": "500",
+        "AUTHORIZER_CONFIGURATION_ERROR": "500",
+        "AUTHORIZER_FAILURE": "500",
+        "BAD_REQUEST_BODY": "400",
+        "BAD_REQUEST_PARAMETERS": "400",
+        "EXPIRED_TOKEN": "403",
+        "INTEGRATION_FAILURE": "502",
+        "INTEGRATION_TIMEOUT": "504",
+        "INVALID_API_KEY": "403",
+        "INVALID_SIGNATURE": "403",
+        "MISSING_AUTHENTICATION_TOKEN": "403",
+        "QUOTA_EXCEEDED": "429",
+        "REQUEST_TOO_LARGE": "413",
+        "RESOURCE_NOT_FOUND": "404",
+        "THROTTLED": "429",
+        "UNAUTHORIZED": "401",
+        "UNSUPPORTED_MEDIA_TYPE": "415",
+        "WAF_FILTERED": "403",
+        "DEFAULT_4XX": None,
+        "DEFAULT_5XX": None,
+    }.items(),
+)
+def test_answer_of_api_gateway_itself_is_a_problem_document(template, response_type, status):
+    response = gateway_responses(template)[response_type]
+    ((_, body),) = response["ResponseTemplates"].items()
+    document = json.loads(body)
+
+    assert response.get("StatusCode") == status
+    assert document.get("status") == (None if status is None else int(status))
+    assert document["type"].startswith("urn:framegate:problem:")
+    assert document["title"]
+    assert document["detail"]
+    assert document["requestId"] == "$context.requestId"
+
+
+def test_every_answer_of_api_gateway_itself_can_be_read_by_a_page_and_is_not_cached(template):
+    for response in gateway_responses(template).values():
+        headers = headers_of(response)
+        assert headers["Content-Type"] == "'application/problem+json'"
+        assert headers["Cache-Control"] == "'no-store'"
+        assert headers["Access-Control-Allow-Origin"] == "'*'"
+        assert "Vary" not in headers
+
+
+def test_problem_types_with_the_same_name_have_the_same_title(template):
+    documents = [
+        json.loads(each["ResponseTemplates"]["application/json"]) for each in gateway_responses(template).values()
+    ]
+
+    assert len({(each["type"], each["title"]) for each in documents}) == len({each["type"] for each in documents})
+
+
+def test_throttled_client_is_told_when_to_come_back(template):
+    assert headers_of(gateway_responses(template)["THROTTLED"])["Retry-After"] == "'1'"
+
+
+def test_answer_of_api_gateway_itself_names_the_one_configured_origin(synthesize):
+    for response in gateway_responses(synthesize(cors_origins="https://a.example.org")).values():
+        assert headers_of(response)["Access-Control-Allow-Origin"] == "'https://a.example.org'"
+
+
+def test_answer_of_api_gateway_itself_returns_the_origin_when_several_are_configured(synthesize):
+    for response in gateway_responses(synthesize(**TWO_ORIGINS)).values():
+        assert headers_of(response)["Access-Control-Allow-Origin"] == "method.request.header.Origin"
+        assert headers_of(response)["Vary"] == "'Origin'"
+
+
+def test_api_is_regional_and_returns_bytes(resources):
+    api = only(resources("AWS::ApiGateway::RestApi"))
+
+    assert api["EndpointConfiguration"]["Types"] == ["REGIONAL"]
+    assert api["BinaryMediaTypes"] == ["*/*"]
+
+
+def test_requests_are_throttled_measured_and_traced_and_their_content_is_not_logged(stage):
+    assert stage["StageName"] == "v1"
+    assert stage["TracingEnabled"] is True
+    assert stage["MethodSettings"] == [
+        {
+            "HttpMethod": "*",
+            "ResourcePath": "/*",
+            "ThrottlingRateLimit": 500,
+            "ThrottlingBurstLimit": 1000,
+            "MetricsEnabled": True,
+            "LoggingLevel": "OFF",
+            "DataTraceEnabled": False,
+        }
+    ]
+
+
+def test_throttling_comes_from_configuration(synthesize):
+    stage = only(properties(synthesize(throttle_rate="200", throttle_burst="400"), "AWS::ApiGateway::Stage"))
+
+    assert stage["MethodSettings"][0]["ThrottlingRateLimit"] == 200
+    assert stage["MethodSettings"][0]["ThrottlingBurstLimit"] == 400
+
+
+def test_access_log_is_json_without_anything_that_a_client_writes_freely(stage):
+    entry = json.loads(stage["AccessLogSetting"]["Format"])
+
+    assert {
+        "requestId",
+        "status",
+        "responseLatency",
+        "integrationLatency",
+        "responseLength",
+        "callerArn",
+    } <= entry.keys()
+    assert entry["resourcePath"] == "$context.resourcePath"
+    assert not [
+        value
+        for value in entry.values()
+        if value in ("$context.path", "$context.customDomain.basePathMatched")
+        or value.startswith(("$context.identity.userAgent", "$context.requestOverride", "$input"))
+    ]
+
+
+def test_access_log_goes_to_a_group_of_its_own(stage, resources):
+    (group,) = (name for name in resources("AWS::Logs::LogGroup") if "AccessLogs" in name)
+
+    assert text(stage["AccessLogSetting"]["DestinationArn"]).endswith(f":log-group:${{{group}}}")
+
+
+def test_stage_waits_for_the_role_that_its_access_log_needs(template):
+    (account,) = template.find_resources("AWS::ApiGateway::Account")
+    (stage,) = template.find_resources("AWS::ApiGateway::Stage").values()
+
+    assert account in stage["DependsOn"]
+
+
+def test_output_is_the_address_to_which_paths_are_added(template, resources):
+    (api,) = resources("AWS::ApiGateway::RestApi")
+    outputs = template.to_json()["Outputs"]
+
+    assert outputs.keys() == {"ApiUrl", "FrameBucketName"}
+    assert text(outputs["ApiUrl"]["Value"]) == f"https://${{{api}}}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}/v1"
