@@ -5,6 +5,9 @@ VENV := .venv
 RUN := $(VENV)/bin
 MINISTACK := .venv-ministack
 
+# jsii, under the CDK, runs on Node.js 20 but says at length that it would rather not.
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test lint synth lock clean tools
 

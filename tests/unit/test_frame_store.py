@@ -5,35 +5,25 @@ import tracemalloc
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
-import boto3
 import pytest
 import requests
 from botocore.awsrequest import AWSResponse
-from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError
-from moto import mock_aws
 
 from framegate.aws.frame_store import PART_SIZE, FrameStore, StoredFrame, frame_key
 from framegate.dicom.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
+from tests.unit.conftest import BUCKET, new_s3_client
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
 KEY = frame_key(FRAME)
-BUCKET = "frames-of-the-test"
 
 
 @pytest.fixture
-def s3(aws_environment):
-    with mock_aws():
-        client = boto3.client("s3", config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}))
-        client.create_bucket(Bucket=BUCKET)
-        yield client
-
-
-@pytest.fixture
-def store(s3):
-    return FrameStore(lambda: s3, BUCKET, url_lifetime=300)
+def s3(s3):
+    """The same S3 through a client of the test's own, whose answers it can change."""
+    return new_s3_client()
 
 
 def pieces(content, size=200_001):
@@ -59,8 +49,8 @@ def objects(s3):
     return s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])
 
 
-def test_key_scheme():
-    assert KEY == f"frames/{'d' * 32}/{'5' * 32}/{'f' * 32}"
+def test_key_is_made_of_the_identifiers():
+    assert frame_key(FRAME) == f"frames/{'d' * 32}/{'5' * 32}/{'f' * 32}"
 
 
 @pytest.mark.parametrize("size", [0, 1, PART_SIZE - 1, PART_SIZE, PART_SIZE + 1, 4 * PART_SIZE, 6 * PART_SIZE + 12_345])
@@ -114,7 +104,11 @@ def test_upload_that_outlasts_its_time_leaves_nothing(s3, store):
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 @pytest.mark.parametrize(
     ("status", "code", "problem"),
-    [(403, "AccessDenied", UpstreamFailed), (503, "SlowDown", Throttled), (400, "KMS.DisabledException", UpstreamFailed)],
+    [
+        (403, "AccessDenied", UpstreamFailed),
+        (503, "SlowDown", Throttled),
+        (400, "KMS.DisabledException", UpstreamFailed),
+    ],
 )
 def test_upload_that_s3_refuses_leaves_nothing(s3, store, operation, status, code, problem):
     answer(s3, operation, status, code)

@@ -1,6 +1,7 @@
 """Addresses of frames."""
 
 import string
+from dataclasses import astuple
 
 import pytest
 from hypothesis import given
@@ -16,16 +17,14 @@ identifiers = st.text(ALPHABET, min_size=32, max_size=32)
 @given(identifiers, identifiers, identifiers)
 def test_32_digits_and_lower_case_letters_are_an_identifier(datastore_id, image_set_id, image_frame_id):
     frame = FrameRef(datastore_id, image_set_id, image_frame_id)
-    assert (frame.datastore_id, frame.image_set_id, frame.image_frame_id) == (datastore_id, image_set_id, image_frame_id)
+    assert astuple(frame) == (datastore_id, image_set_id, image_frame_id)
 
 
 @given(st.text().filter(lambda text: len(text) != 32 or not set(text) <= set(ALPHABET)))
 def test_anything_else_is_refused_and_not_repeated(text):
     with pytest.raises(InvalidIdentifier) as refused:
         FrameRef("d" * 32, "5" * 32, text)
-    assert refused.value.detail == (
-        "imageFrameId must be 32 characters, each a digit 0-9 or a lower-case letter a-z."
-    )
+    assert refused.value.detail == "imageFrameId must be 32 characters, each a digit 0-9 or a lower-case letter a-z."
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_look_alikes_are_refused(value):
 
 
 def test_the_refusal_names_the_identifier_as_the_api_spells_it():
-    with pytest.raises(InvalidIdentifier, match="^datastoreId must"):
+    with pytest.raises(InvalidIdentifier, match=r"^datastoreId must"):
         ImageSetRef("Mueller", "5" * 32)
-    with pytest.raises(InvalidIdentifier, match="^imageSetId must"):
+    with pytest.raises(InvalidIdentifier, match=r"^imageSetId must"):
         ImageSetRef("d" * 32, "Mueller")

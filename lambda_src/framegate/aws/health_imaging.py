@@ -20,7 +20,7 @@ import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.httpsession import get_cert_path
-from urllib3.exceptions import HTTPError, TimeoutError  # noqa: A004 - urllib3's is the only one meant here
+from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError  # noqa: A004 - only urllib3's is meant
 
 from framegate.dicom.media_types import pass_through
 from framegate.observability import subsegment
@@ -203,10 +203,13 @@ class HealthImaging:
                 redirect=False,
                 retries=False,
             )
+        except NewConnectionError:
+            # A subclass of TimeoutError, though it is raised at once where a connection is refused.
+            raise UpstreamFailed(SERVICE, "could not be reached") from None
         except TimeoutError:
             raise UpstreamTimeout(SERVICE) from None
         except HTTPError:
-            raise UpstreamFailed(SERVICE, "could not be reached") from None
+            raise UpstreamFailed(SERVICE, "broke the connection off") from None
 
     def _signed_request(self, frame: FrameRef) -> tuple[str, bytes, dict[str, str]]:
         url = f"{self._endpoint.url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}/getImageFrame"

@@ -1,0 +1,250 @@
+"""The local cloud: MiniStack as AWS, our emulator as HealthImaging, and the stack deployed as a user deploys it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+import boto3
+import psutil
+from botocore.config import Config
+
+from local.health_imaging import HealthImagingEmulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROJECT = Path(__file__).parent.parent
+MINISTACK = PROJECT / ".venv-ministack" / "bin" / "ministack"
+CDK = PROJECT / "node_modules" / ".bin" / "cdk"
+STATE = PROJECT / ".local-cloud"
+
+ACCOUNT = "000000000000"
+REGION = "us-east-1"
+# MiniStack takes an access key of twelve digits as the account to act in.
+ACCESS_KEY, SECRET_KEY = ACCOUNT, "test"
+
+# AWS lets nobody but itself send events as aws.medical-imaging, and so does MiniStack.
+EVENT_SOURCE = "local.medical-imaging"
+
+START_SECONDS = 30
+DEPLOY_SECONDS = 300
+
+
+class LocalCloudError(Exception):
+    """The local cloud does not start; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The deployed stack: where its API is, and what its outputs say."""
+
+    api_url: str
+    frame_bucket: str
+    datastore_id: str
+
+
+class LocalCloud:
+    """A cloud on loopback that lasts as long as its ``with`` block.
+
+    Parameters
+    ----------
+    report : callable
+        Told each step in a few words.
+
+    Attributes
+    ----------
+    health_imaging : HealthImagingEmulator
+        The emulator, in this process: frames can be added and faults armed.
+    """
+
+    health_imaging: HealthImagingEmulator
+
+    def __init__(self, report: Callable[[str], None] = lambda _: None) -> None:
+        self._report = report
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._resources.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.close()
+
+    def _start(self) -> None:
+        STATE.mkdir(exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=STATE))
+        self._resources.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        self._port = _free_port()
+        self.health_imaging = self._resources.enter_context(
+            HealthImagingEmulator(
+                s3=self.client("s3"),
+                events=self.client("events"),
+                event_source=EVENT_SOURCE,
+                account_id=ACCOUNT,
+                region=REGION,
+            )
+        )
+        self._report("starting MiniStack, which plays AWS, and the HealthImaging emulator")
+        self._start_ministack()
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of a service of the local cloud."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]  # one of many literals in its stubs
+            endpoint_url=self.health_imaging.url if service == "medical-imaging" else self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(signature_version="s3v4") if service == "s3" else Config(inject_host_prefix=False),
+        )
+
+    @property
+    def endpoint(self) -> str:
+        """Where all of AWS but HealthImaging is."""
+        return f"http://localhost:{self._port}"
+
+    def deploy(self, datastore_id: str, **context: str) -> Deployment:
+        """Deploy the stack with the command that a user types.
+
+        Parameters
+        ----------
+        datastore_id : str
+            The data store to serve.
+        **context : str
+            Further configuration keys.
+
+        Raises
+        ------
+        LocalCloudError
+            If the CDK fails; the message ends with what it printed.
+        """
+        self._report("bootstrapping the account (cdk bootstrap)")
+        self._cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", "")
+        self._report(f"deploying the stack (cdk deploy -c datastore_ids={datastore_id})")
+        outputs_file = self._folder / "outputs.json"
+        settings = {"datastore_ids": datastore_id, **context}
+        self._cdk(
+            "deploy",
+            *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
+            *("--require-approval", "never", "--output", str(self._folder / "cdk.out")),
+            *("--outputs-file", str(outputs_file)),
+        )
+        (outputs,) = json.loads(outputs_file.read_text()).values()
+        # The host of the stack's own output is AWS's; MiniStack serves the same API under a path.
+        api_id = urlsplit(outputs["ApiUrl"]).netloc.partition(".")[0]
+        stage = urlsplit(outputs["ApiUrl"]).path.strip("/")
+        return Deployment(
+            api_url=f"{self.endpoint}/_aws/execute-api/{api_id}/{stage}",
+            frame_bucket=outputs["FrameBucketName"],
+            datastore_id=datastore_id,
+        )
+
+    def function_processes(self) -> list[psutil.Process]:
+        """The worker processes that run functions."""
+        return psutil.Process(self._ministack.pid).children()
+
+    def _start_ministack(self) -> None:
+        folders = {name: self._folder / name for name in ("TMPDIR", "STATE_DIR", "S3_DATA_DIR")}
+        for folder in folders.values():
+            folder.mkdir()
+        environment = {
+            "PATH": os.environ["PATH"],
+            **{name: str(folder) for name, folder in folders.items()},
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self._port),
+            # Functions inherit these, and botocore reads them: the stack itself knows nothing of an emulator.
+            "AWS_ENDPOINT_URL_MEDICAL_IMAGING": self.health_imaging.url,
+            "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
+        }
+        log = self._resources.enter_context((self._folder / "ministack.log").open("wb"))
+        # In a session of its own, Ctrl-C reaches it through us, when what depends on it is done.
+        self._ministack = subprocess.Popen(
+            [MINISTACK], env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        self._resources.callback(_stop, self._ministack)
+        give_up = time.monotonic() + START_SECONDS
+        while not _answers(f"{self.endpoint}/_ministack/health"):
+            if self._ministack.poll() is not None or time.monotonic() > give_up:
+                raise LocalCloudError(f"MiniStack does not start: {self._log_tail()}")
+            time.sleep(0.1)
+
+    def _log_tail(self) -> str:
+        return "\n".join((self._folder / "ministack.log").read_text(errors="replace").splitlines()[-20:])
+
+    def _cdk(self, *arguments: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        environment |= {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CDK_DISABLE_CLI_TELEMETRY": "true",
+            "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
+            "CI": "true",
+            "NO_COLOR": "1",
+        }
+        try:
+            done = subprocess.run(
+                [CDK, *arguments, "--no-notices", "--progress", "events"],
+                cwd=PROJECT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=DEPLOY_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as timeout:
+            printed = (timeout.stdout or b"").decode(errors="replace")
+            raise LocalCloudError(f"cdk {arguments[0]} took over {DEPLOY_SECONDS} s:\n{printed}") from None
+        if done.returncode:
+            raise LocalCloudError(f"cdk {arguments[0]} failed:\n{done.stdout}\nMiniStack's log:\n{self._log_tail()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - a loopback URL of ours
+            return bool(answer.status == HTTPStatus.OK)
+    except (URLError, OSError):
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End MiniStack and the functions that it runs."""
+    try:
+        workers = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        workers = []
+    process.terminate()
+    _, alive = psutil.wait_procs([psutil.Process(process.pid), *workers] if process.poll() is None else workers, 5)
+    for straggler in alive:
+        straggler.kill()
+    process.wait()

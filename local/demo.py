@@ -1,0 +1,237 @@
+"""The demo: real DICOM files in, the stack deployed, their frames out through its REST API in every way there is."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydicom
+import requests
+from rich.console import Console
+from rich.table import Table
+
+from local.cloud import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalCloud, LocalCloudError
+from local.importing import ImportedFrame, import_folder
+from local.pictures import contact_sheet, picture_of
+from local.samples import MAMMOGRAM, write_samples
+from local.signing import SigV4
+
+if TYPE_CHECKING:
+    from local.cloud import Deployment
+
+OUTPUT = PROJECT / "demo-output"
+CALL_SECONDS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A frame as it came through the REST API."""
+
+    frame: ImportedFrame
+    media_type: str
+    content: bytes
+    delivery: str
+    milliseconds: float
+
+
+class Demo:
+    """One run of the demo against a deployment.
+
+    Parameters
+    ----------
+    console : Console
+        Where it shows what it does.
+    cloud : LocalCloud
+        The local cloud, started.
+    deployment : Deployment
+        The stack in it.
+    """
+
+    def __init__(self, console: Console, cloud: LocalCloud, deployment: Deployment) -> None:
+        self._console = console
+        self._health_imaging = cloud.client("medical-imaging")
+        self._api = deployment.api_url
+        self._session = requests.Session()
+        self._session.auth = SigV4(ACCESS_KEY, SECRET_KEY, REGION)
+        self.failures = 0
+
+    def fetch(self, frame: ImportedFrame) -> Fetched:
+        """Get a frame as a viewer does, following the redirect of a large one."""
+        started = time.perf_counter()
+        # The signature is for API Gateway; a pre-signed URL has its own and takes no second one.
+        answer = self._session.get(self._url(frame), timeout=CALL_SECONDS, allow_redirects=False)
+        delivery = "inline"
+        if answer.status_code == requests.codes.see_other:
+            delivery = "303 to S3"
+            answer = requests.get(answer.headers["Location"], timeout=CALL_SECONDS)
+        answer.raise_for_status()
+        milliseconds = (time.perf_counter() - started) * 1000
+        return Fetched(frame, answer.headers["Content-Type"], answer.content, delivery, milliseconds)
+
+    def is_what_health_imaging_sends(self, fetched: Fetched) -> bool:
+        """Compare with HealthImaging's own answer, byte by byte."""
+        frame = fetched.frame
+        answer = self._health_imaging.get_image_frame(
+            datastoreId=frame.datastore_id,
+            imageSetId=frame.image_set_id,
+            imageFrameInformation={"imageFrameId": frame.image_frame_id},
+        )
+        same = answer["imageFrameBlob"].read() == fetched.content and answer["contentType"] == fetched.media_type
+        self.failures += not same
+        return bool(same)
+
+    def fetch_all(self, frames_by_file: dict[str, list[ImportedFrame]], about: dict[str, str]) -> dict[str, Fetched]:
+        """Fetch and compare every frame; show a line for each file, and return its first frame."""
+        table = Table("file", "what it is", "media type", "bytes", "frames", "delivered", "ms", "identical", box=None)
+        for column in (3, 4, 6):
+            table.columns[column].justify = "right"
+        first_frames = {}
+        for name, frames in frames_by_file.items():
+            with self._console.status(f"fetching {len(frames)} frames of {name}"):
+                fetched = [self.fetch(frame) for frame in frames]
+                identical = sum(map(self.is_what_health_imaging_sends, fetched))
+            first = first_frames[name] = fetched[0]
+            table.add_row(
+                name,
+                about[name],
+                first.media_type,
+                f"{len(first.content):,}",
+                str(len(fetched)),
+                " + ".join(Counter(each.delivery for each in fetched)),
+                f"{sum(each.milliseconds for each in fetched) / len(fetched):.0f}",
+                f"{identical} of {len(fetched)}",
+            )
+        self._console.print(table)
+        self._console.print("bytes: of the first frame; ms: mean of all frames, the client's clock", style="dim")
+        return first_frames
+
+    def show_every_way(self, small: ImportedFrame, large: ImportedFrame) -> None:
+        """Call every address and every form of delivery, and what must be refused."""
+        table = Table("call", "wanted", "got", "answer", box=None)
+        image_set = f"{self._api}/datastore/{small.datastore_id}/imageSet/{small.image_set_id}"
+        frame, big = self._url(small), self._url(large)
+        by_id = {"imageFrameId": small.image_frame_id}
+        calls: list[tuple[str, int, dict[str, Any]]] = [
+            ("GET …/imageFrame/{id}", 200, {"url": frame}),
+            ("GET …/getImageFrame?imageFrameId={id}", 200, {"url": f"{image_set}/getImageFrame", "params": by_id}),
+            ("POST …/getImageFrame, the id in JSON", 200, {"url": f"{image_set}/getImageFrame", "json": by_id}),
+            (
+                "POST …/getImageFrame, JSON as the SDK has it",
+                200,
+                {"url": f"{image_set}/getImageFrame", "json": {"imageFrameInformation": by_id}},
+            ),
+            ("Accept: application/json", 200, {"url": frame, "headers": {"Accept": "application/json"}}),
+            ("If-None-Match with the frame's ETag", 304, {"url": frame, "headers": {"If-None-Match": _etag(small)}}),
+            ("delivery=url", 303, {"url": frame, "params": {"delivery": "url"}}),
+            ("large frame", 303, {"url": big}),
+            ("large frame, Accept: application/json", 200, {"url": big, "headers": {"Accept": "application/json"}}),
+            ("large frame, delivery=inline", 413, {"url": big, "params": {"delivery": "inline"}}),
+            ("Accept: text/html", 406, {"url": frame, "headers": {"Accept": "text/html"}}),
+            ("delivery=pigeon", 400, {"url": frame, "params": {"delivery": "pigeon"}}),
+            ("malformed id", 400, {"url": frame + "x"}),
+            ("unknown frame", 404, {"url": f"{image_set}/imageFrame/{'0' * 32}"}),
+            ("data store that is not served", 403, {"url": frame.replace(small.datastore_id, "0" * 32)}),
+            ("unknown path", 404, {"url": f"{self._api}/datastores"}),
+            ("DELETE", 405, {"url": frame, "method": "DELETE"}),
+            ("no signature", 403, {"url": frame, "auth": lambda request: request}),
+        ]
+        for title, wanted, call in calls:
+            method = call.pop("method", "POST" if "json" in call else "GET")
+            answer = self._session.request(method, **call, timeout=CALL_SECONDS, allow_redirects=False)
+            right = answer.status_code == wanted
+            self.failures += not right
+            table.add_row(title, str(wanted), f"[{'green' if right else 'red'}]{answer.status_code}[/]", _gist(answer))
+        self._console.print(table)
+
+    def _url(self, frame: ImportedFrame) -> str:
+        return (
+            f"{self._api}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}"
+            f"/imageFrame/{frame.image_frame_id}"
+        )
+
+
+def _etag(frame: ImportedFrame) -> str:
+    return f'"{frame.image_frame_id}"'
+
+
+def _gist(answer: requests.Response) -> str:
+    """What an answer says, in half a line."""
+    if "Location" in answer.headers:
+        return f"Location: {answer.headers['Location'].partition('/frames/')[0]}/frames/…?X-Amz-…"
+    media_type = answer.headers.get("Content-Type", "")
+    if media_type == "application/problem+json":
+        return str(answer.json().get("detail"))
+    if media_type == "application/json" and answer.content:
+        return "{" + ", ".join(answer.json()) + "}"
+    return f"{media_type}, {len(answer.content):,} bytes" if answer.content else "empty"
+
+
+def _by_file(frames: list[ImportedFrame], folder: Path) -> dict[str, list[ImportedFrame]]:
+    """Frames under the name of the file that they came from."""
+    found: dict[str, list[ImportedFrame]] = {}
+    for path in sorted(folder.iterdir()):
+        uid = pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID
+        found[path.name] = [frame for frame in frames if frame.sop_instance_uid == uid]
+    return found
+
+
+def _save_pictures(first_frames: dict[str, Fetched]) -> int:
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    OUTPUT.mkdir()
+    pictures = []
+    for name, fetched in first_frames.items():
+        if picture := picture_of(fetched.content, fetched.media_type):
+            picture.save(OUTPUT / f"{Path(name).stem}.png")
+            pictures.append((f"{name}\n{fetched.media_type}, {len(fetched.content):,} bytes", picture))
+    contact_sheet(pictures, OUTPUT / "contact-sheet.png")
+    return len(pictures)
+
+
+def run(console: Console) -> int:
+    """Run the demo; return the number of things that were not as they should be."""
+    started = time.monotonic()
+
+    def step(text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {text}", highlight=False)
+
+    with LocalCloud(step) as cloud, tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        about = write_samples(folder)
+        datastore_id = cloud.client("medical-imaging").create_datastore(datastoreName="demo")["datastoreId"]
+        step(f"importing {len(about)} DICOM files (StartDICOMImportJob)")
+        frames = import_folder(cloud, datastore_id, folder)
+        deployment = cloud.deploy(datastore_id)
+        demo = Demo(console, cloud, deployment)
+        step(f"fetching all {len(frames)} frames from {deployment.api_url}\n")
+        frames_by_file = _by_file(frames, folder)
+        first_frames = demo.fetch_all(frames_by_file, about)
+        console.print("\n[bold]Every way to ask[/]")
+        demo.show_every_way(frames_by_file["693_UNCI.dcm"][0], frames_by_file[MAMMOGRAM][0])
+        pictures = _save_pictures(first_frames)
+    console.print(f"\n{pictures} frames decoded: see {OUTPUT.name}/contact-sheet.png")
+    verdict = f"[red]{demo.failures} not as they should be[/]" if demo.failures else "[green]all as it should be[/]"
+    console.print(f"{len(frames)} frames in {time.monotonic() - started:.0f} s, {verdict}")
+    return demo.failures
+
+
+def main() -> int:
+    """Run the demo from the command line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return 1 if run(Console()) else 0
+    except LocalCloudError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,302 @@
+"""What HealthImaging keeps: data stores, their image sets with versions and metadata, and the frames of these."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import re
+import secrets
+import string
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydicom.uid import generate_uid
+
+from local.health_imaging.frames import CONTENT_TYPES, FrameContent, encode_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom import Dataset
+    from pydicom.dataelem import DataElement
+
+_ALPHABET = string.digits + string.ascii_lowercase
+_IDENTIFIER = re.compile(r"[0-9a-z]{32}")
+
+_PATIENT = {"PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight", "PatientSize"}
+_STUDY = {
+    "StudyInstanceUID",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "StudyDescription",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+}
+_SERIES = {
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesDate",
+    "SeriesTime",
+    "SeriesDescription",
+    "Modality",
+    "BodyPartExamined",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "InstitutionName",
+    "FrameOfReferenceUID",
+    "Laterality",
+    "PatientPosition",
+    "ProtocolName",
+}
+_BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
+
+
+class ServiceError(Exception):
+    """One of the service's exceptions, to be answered to the client."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(slots=True)
+class Frame:
+    """An image frame: its bytes, media type, and whether its length is announced."""
+
+    content: FrameContent
+    content_type: str
+    announce_length: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAddress:
+    """Where a frame is."""
+
+    datastore_id: str
+    image_set_id: str
+    image_frame_id: str
+
+
+@dataclass(slots=True)
+class ImageSet:
+    """An image set; ``versions`` holds the metadata of each version, the first one at 1."""
+
+    id: str
+    datastore_id: str
+    attributes: dict[str, str]
+    created_at: float = field(default_factory=time.time)
+    updated_at: float = field(default_factory=time.time)
+    state: str = "ACTIVE"
+    workflow_status: str = "CREATED"
+    versions: list[dict[str, Any]] = field(default_factory=list)
+    frames: dict[str, Frame] = field(default_factory=dict)
+
+    @property
+    def version(self) -> int:
+        """The latest version's number."""
+        return len(self.versions)
+
+    def metadata(self, version: int | None = None) -> bytes:
+        """The metadata document of a version, gzipped, as GetImageSetMetadata gives it."""
+        if version is not None and not 1 <= version <= self.version:
+            raise ServiceError("ResourceNotFoundException", "There is no such image set version")
+        document = {
+            "SchemaVersion": "1.1",
+            "DatastoreID": self.datastore_id,
+            "ImageSetID": self.id,
+            **self.versions[(version or self.version) - 1],
+        }
+        return gzip.compress(json.dumps(document).encode(), mtime=0)
+
+
+@dataclass(slots=True)
+class DataStore:
+    """A data store."""
+
+    id: str
+    name: str
+    created_at: float = field(default_factory=time.time)
+    image_sets: dict[str, ImageSet] = field(default_factory=dict)
+
+
+class DataStores:
+    """All data stores of the account."""
+
+    def __init__(self) -> None:
+        self._stores: dict[str, DataStore] = {}
+        self._lock = threading.RLock()
+
+    def create(self, name: str, datastore_id: str | None = None) -> DataStore:
+        """Create a data store, active at once."""
+        store = DataStore(datastore_id or new_identifier(), name)
+        with self._lock:
+            self._stores[store.id] = store
+        return store
+
+    def all(self) -> Sequence[DataStore]:
+        """Every data store."""
+        with self._lock:
+            return list(self._stores.values())
+
+    def remove(self, datastore_id: str) -> None:
+        """Delete a data store that is empty."""
+        with self._lock:
+            if any(each.state != "DELETED" for each in self.get(datastore_id).image_sets.values()):
+                raise ServiceError("ConflictException", "The data store still has image sets")
+            del self._stores[datastore_id]
+
+    def get(self, datastore_id: str) -> DataStore:
+        """The data store of that id, or the service's refusal."""
+        _check("datastoreId", datastore_id)
+        with self._lock:
+            if datastore_id not in self._stores:
+                raise ServiceError("ResourceNotFoundException", "There is no such data store")
+            return self._stores[datastore_id]
+
+    def image_set(self, datastore_id: str, image_set_id: str) -> ImageSet:
+        """The image set of that id, or the service's refusal."""
+        store = self.get(datastore_id)
+        _check("imageSetId", image_set_id)
+        image_set = store.image_sets.get(image_set_id)
+        if image_set is None or image_set.state == "DELETED":
+            raise ServiceError("ResourceNotFoundException", "There is no such image set")
+        return image_set
+
+    def frame(self, address: FrameAddress) -> Frame:
+        """The frame at that address, or the service's refusal."""
+        image_set = self.image_set(address.datastore_id, address.image_set_id)
+        _check("imageFrameId", address.image_frame_id)
+        if address.image_frame_id not in image_set.frames:
+            raise ServiceError("ResourceNotFoundException", "There is no such image frame")
+        return image_set.frames[address.image_frame_id]
+
+    def add_instances(self, datastore_id: str, datasets: Sequence[Dataset]) -> tuple[ImageSet, bool]:
+        """Add the instances of one series: to its image set if there is one, else to a new one.
+
+        Returns
+        -------
+        image_set, created
+            Where they went, and whether it is new.
+        """
+        encoded = [(dataset, *encode_frames(dataset)) for dataset in datasets]
+        store = self.get(datastore_id)
+        with self._lock:
+            attributes = _search_attributes(datasets[0])
+            active = (each for each in store.image_sets.values() if each.state == "ACTIVE")
+            image_set = next((each for each in active if each.attributes == attributes), None)
+            created = image_set is None
+            if image_set is None:
+                image_set = ImageSet(new_identifier(), datastore_id, attributes)
+                store.image_sets[image_set.id] = image_set
+            metadata = copy.deepcopy(image_set.versions[-1]) if image_set.versions else _study(datasets[0])
+            (series,) = metadata["Study"]["Series"].values()
+            for dataset, syntax, frames in encoded:
+                instance = self._instance(image_set, dataset, syntax, frames)
+                series["Instances"][str(dataset.SOPInstanceUID)] = instance
+            image_set.versions.append(metadata)
+            image_set.updated_at = time.time()
+            image_set.workflow_status = "CREATED" if created else "UPDATED"
+        return image_set, created
+
+    def add_frame(self, datastore_id: str, frame: Frame, image_set_id: str | None = None) -> FrameAddress:
+        """Add a frame without a DICOM file, in an instance of its own; in a new image set if none is named."""
+        store = self.get(datastore_id)
+        frame_id = new_identifier()
+        with self._lock:
+            if image_set_id is None:
+                image_set = ImageSet(new_identifier(), datastore_id, {})
+                series: dict[str, Any] = {"DICOM": {}, "Instances": {}}
+                study = {"DICOM": {}, "Series": {str(generate_uid()): series}}
+                image_set.versions.append({"Patient": {"DICOM": {}}, "Study": study})
+                store.image_sets[image_set.id] = image_set
+            else:
+                image_set = self.image_set(datastore_id, image_set_id)
+                (series,) = image_set.versions[-1]["Study"]["Series"].values()
+            entry = {"ID": frame_id, "FrameSizeInBytes": frame.content.size}
+            series["Instances"][str(generate_uid())] = {"DICOM": {}, "DICOMVRs": {}, "ImageFrames": [entry]}
+            image_set.frames[frame_id] = frame
+        return FrameAddress(datastore_id, image_set.id, frame_id)
+
+    def _instance(self, image_set: ImageSet, dataset: Dataset, syntax: str, frames: Sequence[Any]) -> dict[str, Any]:
+        entries = []
+        for frame in frames:
+            frame_id = new_identifier()
+            image_set.frames[frame_id] = Frame(FrameContent(frame.content), CONTENT_TYPES[syntax])
+            entry: dict[str, Any] = {"ID": frame_id, "FrameSizeInBytes": len(frame.content)}
+            if frame.lowest is not None:
+                entry |= {"MinPixelValue": frame.lowest, "MaxPixelValue": frame.highest}
+            if frame.checksums:
+                entry["PixelDataChecksumFromBaseToFullResolution"] = frame.checksums
+            entries.append(entry)
+        others = _PATIENT | _STUDY | _SERIES
+        return {
+            "DICOM": _attributes(dataset, lambda keyword: keyword not in others),
+            "DICOMVRs": {},
+            "StoredTransferSyntaxUID": syntax,
+            "ImageFrames": entries,
+        }
+
+
+def new_identifier() -> str:
+    """A new identifier: 32 characters of 0-9 and a-z."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(32))
+
+
+def _check(name: str, value: str) -> None:
+    if not _IDENTIFIER.fullmatch(value):
+        raise ServiceError("ValidationException", f"{name} must match [0-9a-z]{{32}}")
+
+
+def _search_attributes(dataset: Dataset) -> dict[str, str]:
+    """What SearchImageSets tells of an image set, by its names for it."""
+    keywords = {
+        "DICOMPatientId": "PatientID",
+        "DICOMPatientName": "PatientName",
+        "DICOMPatientBirthDate": "PatientBirthDate",
+        "DICOMPatientSex": "PatientSex",
+        "DICOMStudyInstanceUID": "StudyInstanceUID",
+        "DICOMStudyId": "StudyID",
+        "DICOMStudyDescription": "StudyDescription",
+        "DICOMAccessionNumber": "AccessionNumber",
+        "DICOMSeriesInstanceUID": "SeriesInstanceUID",
+        "DICOMSeriesModality": "Modality",
+    }
+    return {name: str(dataset.get(keyword)) for name, keyword in keywords.items() if dataset.get(keyword)}
+
+
+def _study(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "Patient": {"DICOM": _attributes(dataset, _PATIENT.__contains__)},
+        "Study": {
+            "DICOM": _attributes(dataset, _STUDY.__contains__),
+            "Series": {
+                str(dataset.SeriesInstanceUID): {
+                    "DICOM": _attributes(dataset, _SERIES.__contains__),
+                    "Instances": {},
+                }
+            },
+        },
+    }
+
+
+def _attributes(dataset: Dataset, wanted: Any) -> dict[str, Any]:
+    return {
+        element.keyword: _plain(element)
+        for element in dataset
+        if element.keyword and element.VR not in _BINARY and wanted(element.keyword)
+    }
+
+
+def _plain(element: DataElement) -> Any:
+    if element.VR == "SQ":
+        return [_attributes(item, lambda _: True) for item in element.value]
+    if element.value is None or isinstance(element.value, int | float):
+        return element.value
+    if element.VM > 1:
+        return [each if isinstance(each, int | float) else str(each) for each in element.value]
+    return str(element.value)

@@ -1,0 +1,130 @@
+"""AWS HealthImaging on loopback, as one object to start, fill and stop."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from local.health_imaging.datastores import DataStores, Frame, FrameAddress, ImageSet
+from local.health_imaging.events import Events
+from local.health_imaging.faults import Calls, Faults
+from local.health_imaging.frames import FrameContent, GeneratedBody
+from local.health_imaging.jobs import Importer
+from local.health_imaging.server import Server, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class HealthImagingEmulator:
+    """HealthImaging, for as long as the ``with`` block lasts.
+
+    boto3 finds it by ``AWS_ENDPOINT_URL_MEDICAL_IMAGING`` and ``AWS_DISABLE_HOST_PREFIX_INJECTION=true``.
+
+    Parameters
+    ----------
+    port : int
+        Where to listen, on 127.0.0.1; 0 is any free port.
+    s3 : boto3 S3 client, optional
+        Where import jobs read files.
+    events : boto3 EventBridge client, optional
+        Where image set and import job events go.
+    event_source : str
+        The source of these events.
+    account_id, region : str
+        What ARNs are made of.
+
+    Attributes
+    ----------
+    url : str
+        The endpoint.
+    faults : Faults
+        What is to go wrong.
+    calls : Calls
+        What was called.
+
+    Examples
+    --------
+    >>> with HealthImagingEmulator() as emulator:
+    ...     frame = emulator.add_frame(emulator.create_datastore("example"), b"pixels", "image/jph")
+    ...     emulator.content(frame)
+    b'pixels'
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        s3: Any = None,
+        events: Any = None,
+        event_source: str = "aws.medical-imaging",
+        account_id: str = "000000000000",
+        region: str = "us-east-1",
+    ) -> None:
+        self.arn_prefix = f"arn:aws:medical-imaging:{region}:{account_id}:"
+        self.stores = DataStores()
+        self.faults = Faults()
+        self.calls = Calls()
+        self._events = Events(events, event_source, self.arn_prefix)
+        self.importer = Importer(self.stores, self._events, s3)
+        self._server = Server(port, self)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread = serve(self._server)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+        self._thread.join()
+        self.importer.close()
+
+    def create_datastore(self, name: str, datastore_id: str | None = None) -> str:
+        """Create a data store, of that id if one is given; return its id."""
+        return self.stores.create(name, datastore_id).id
+
+    def add_frame(
+        self,
+        datastore_id: str,
+        content: bytes | Path | GeneratedBody,
+        content_type: str,
+        *,
+        image_set_id: str | None = None,
+        announce_length: bool = True,
+    ) -> FrameAddress:
+        """Add a frame without a DICOM file, of any content, size and media type.
+
+        Parameters
+        ----------
+        datastore_id : str
+            Where to.
+        content : bytes, Path or GeneratedBody
+            Its bytes; those of a file or a generator are never in memory as a whole.
+        content_type : str
+            Its media type.
+        image_set_id : str, optional
+            The image set to add it to; a new one if none is given.
+        announce_length : bool
+            Whether answers carry Content-Length; else they are chunked.
+        """
+        frame = Frame(FrameContent(content), content_type, announce_length)
+        return self.stores.add_frame(datastore_id, frame, image_set_id)
+
+    def import_files(self, datastore_id: str, paths: Iterable[Path]) -> list[ImageSet]:
+        """Import DICOM files from this machine; return the image sets that they went to."""
+        image_sets, _, _ = self.importer.add_files(datastore_id, ((str(path), path.read_bytes()) for path in paths))
+        return image_sets
+
+    def content(self, frame: Any) -> bytes:
+        """The bytes of a frame, to compare with; ``frame`` is anything with the three ids of an address."""
+        address = FrameAddress(frame.datastore_id, frame.image_set_id, frame.image_frame_id)
+        return b"".join(self.stores.frame(address).content.pieces())
+
+    def delete_image_set(self, datastore_id: str, image_set_id: str) -> ImageSet:
+        """Delete an image set, at once, and tell of it."""
+        image_set = self.stores.image_set(datastore_id, image_set_id)
+        image_set.state, image_set.workflow_status, image_set.updated_at = "DELETED", "DELETED", time.time()
+        image_set.frames.clear()
+        self._events.image_set("Image Set Deleted", image_set)
+        return image_set

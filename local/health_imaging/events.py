@@ -1,0 +1,70 @@
+"""The events that HealthImaging sends to EventBridge, in the form that its developer guide documents."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from local.health_imaging.datastores import ImageSet
+
+log = logging.getLogger(__name__)
+
+
+class Events:
+    """Sends events, best effort like the service itself.
+
+    Parameters
+    ----------
+    client : boto3 EventBridge client, or None
+        Without one, nothing is sent.
+    source : str
+        The events' source. AWS's own is ``aws.medical-imaging``, which no one else may use.
+    arn_prefix : str
+        What the ARN of a data store begins with.
+    """
+
+    def __init__(self, client: Any, source: str, arn_prefix: str) -> None:
+        self._client = client
+        self._source = source
+        self._arn_prefix = arn_prefix
+
+    def image_set(self, detail_type: str, image_set: ImageSet) -> None:
+        """Tell what happened to an image set: ``Image Set Created``, ``Image Set Deleted``, …"""
+        self._send(
+            detail_type,
+            f"{image_set.datastore_id}/imageset/{image_set.id}",
+            {
+                "imagesetId": image_set.id,
+                "datastoreId": image_set.datastore_id,
+                "imageSetVersion": str(image_set.version),
+                "imageSetState": image_set.state,
+                "imageSetWorkflowStatus": image_set.workflow_status,
+                "isPrimary": True,
+            },
+        )
+
+    def import_job(self, detail_type: str, datastore_id: str, job_id: str, name: str, status: str) -> None:
+        """Tell what became of an import job: ``Import Job Completed``, …"""
+        detail = {"datastoreId": datastore_id, "jobId": job_id, "jobName": name, "jobStatus": status}
+        self._send(detail_type, datastore_id, detail)
+
+    def _send(self, detail_type: str, resource: str, detail: dict[str, Any]) -> None:
+        if self._client is None:
+            return
+        entry = {
+            "Source": self._source,
+            "DetailType": detail_type,
+            "Resources": [f"{self._arn_prefix}datastore/{resource}"],
+            "Detail": json.dumps({"eventVersion": "1.0", **detail}),
+        }
+        try:
+            answer = self._client.put_events(Entries=[entry])
+        except (BotoCoreError, ClientError) as error:
+            log.warning("%s was not sent: %s", detail_type, error)
+            return
+        if answer["FailedEntryCount"]:
+            log.warning("%s was not taken: %s", detail_type, answer["Entries"][0].get("ErrorCode"))

@@ -1,0 +1,173 @@
+"""Faults that can be armed in the emulator, and the record of the calls that it answered."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STATUSES = {
+    "ThrottlingException": 429,
+    "ConflictException": 409,
+    "AccessDeniedException": 403,
+    "ValidationException": 400,
+    "InternalServerException": 500,
+    "ResourceNotFoundException": 404,
+    "ServiceQuotaExceededException": 402,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong with a call.
+
+    Parameters
+    ----------
+    operation : str
+        The operation that it befalls, such as ``GetImageFrame``.
+    error : str, optional
+        The service exception to answer with.
+    latency : float
+        Seconds to wait before anything else.
+    then : {"reset", "close", "stall"}, optional
+        What becomes of the connection: reset (RST), closed in good order, or kept open in silence.
+    after : int, optional
+        Bytes of the body that are sent before that; None is before the status line.
+    bytes_per_second : int, optional
+        How fast the body is sent.
+    times : int, optional
+        How many calls it befalls; None is all.
+    probability : float
+        The share of calls that it befalls.
+    image_frame_id : str, optional
+        The only frame that it befalls.
+    """
+
+    operation: str = "GetImageFrame"
+    error: str | None = None
+    latency: float = 0.0
+    then: Literal["reset", "close", "stall"] | None = None
+    after: int | None = None
+    bytes_per_second: int | None = None
+    times: int | None = None
+    probability: float = 1.0
+    image_frame_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.error is not None and self.error not in STATUSES:
+            raise ValueError(f"error must be one of {', '.join(STATUSES)}")
+        if self.then not in (None, "reset", "close", "stall"):
+            raise ValueError("then must be reset, close or stall")
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Fault:
+        """Read a fault as ``POST /_emulator/faults`` takes it: the parameters above, by name.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unknown or has no such value.
+        """
+        known = {each.name for each in fields(cls)}
+        if unknown := set(document) - known:
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}; a fault has {', '.join(sorted(known))}")
+        return cls(**document)
+
+
+class Faults:
+    """The faults that are armed; the first that fits a call befalls it."""
+
+    def __init__(self) -> None:
+        self._armed: list[tuple[Fault, list[int]]] = []
+        self._lock = threading.Lock()
+        self._random = random.Random(0)  # noqa: S311 - repeatable on purpose
+
+    def arm(self, fault: Fault) -> None:
+        """Add a fault."""
+        with self._lock:
+            self._armed.append((fault, [0]))
+
+    def clear(self) -> None:
+        """Disarm all."""
+        with self._lock:
+            self._armed.clear()
+
+    def next_for(self, operation: str, image_frame_id: str | None) -> Fault | None:
+        """The fault that befalls a call, counted as having happened."""
+        with self._lock:
+            for fault, happened in self._armed:
+                if (
+                    fault.operation == operation
+                    and fault.image_frame_id in (None, image_frame_id)
+                    and (fault.times is None or happened[0] < fault.times)
+                    and self._random.random() < fault.probability
+                ):
+                    happened[0] += 1
+                    return fault
+        return None
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """All armed faults, as ``GET /_emulator/faults`` gives them."""
+        with self._lock:
+            return [asdict(fault) for fault, _ in self._armed]
+
+
+@dataclass(slots=True)
+class Call:
+    """A call that was answered: what it asked for, and how much of the answer's body the client took.
+
+    ``bytes_sent`` counts what went into the socket, which holds more than a client has read. ``aborted`` says that the
+    body was not sent to its end, whoever's doing that was.
+    """
+
+    operation: str
+    datastore_id: str | None = None
+    image_set_id: str | None = None
+    image_frame_id: str | None = None
+    status: int = 0
+    bytes_sent: int = 0
+    aborted: bool = False
+    done: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The call, as ``GET /_emulator/calls`` gives it."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "done"}
+
+
+class Calls:
+    """The calls since the last `clear`; looking at them first waits a moment for those under way to end."""
+
+    PATIENCE = 3.0
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []
+        self._lock = threading.Lock()
+
+    def begin(self, call: Call) -> None:
+        """Record a call as it comes in."""
+        with self._lock:
+            self._calls.append(call)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._calls.clear()
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._settled())
+
+    def __len__(self) -> int:
+        return len(self._settled())
+
+    def _settled(self) -> list[Call]:
+        with self._lock:
+            calls = list(self._calls)
+        patience = time.monotonic() + self.PATIENCE
+        for call in calls:
+            call.done.wait(max(0.0, patience - time.monotonic()))
+        return calls

@@ -1,0 +1,66 @@
+"""The DICOM files that the demo imports: real ones, from pydicom and pydicom-data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+from pydicom.data import get_testdata_file
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAMPLES = {
+    "CT_small.dcm": "CT",
+    "693_UNCI.dcm": "CT",
+    "eCT_Supplemental.dcm": "CT, 2 frames",
+    "MR_small.dcm": "MR",
+    "MR2_UNCI.dcm": "MR",
+    "emri_small.dcm": "MR, 10 frames",
+    "RG1_UNCI.dcm": "radiograph",
+    "RG3_UNCI.dcm": "radiograph",
+    "US1_UNCI.dcm": "ultrasound",
+    "color3d_jpeg_baseline.dcm": "ultrasound, 120 frames, JPEG",
+    "examples_rgb_color.dcm": "ultrasound, colour",
+    "US1_J2KI.dcm": "ultrasound, JPEG 2000",
+    "liver_1frame.dcm": "segmentation, 1 bit, uncompressed",
+}
+
+MAMMOGRAM = "mammogram-sized.dcm"
+
+
+def write_samples(folder: Path) -> dict[str, str]:
+    """Put the sample files into a folder.
+
+    Returns
+    -------
+    dict
+        File name to what it is, in a few words.
+    """
+    for name in SAMPLES:
+        (folder / name).write_bytes(_path_of(name).read_bytes())
+    _write_mammogram_sized(folder / MAMMOGRAM)
+    return SAMPLES | {MAMMOGRAM: "radiograph, tiled"}
+
+
+def _path_of(name: str) -> Path:
+    from pathlib import Path
+
+    path = get_testdata_file(name, download=False)
+    if path is None:
+        raise FileNotFoundError(f"{name} is in neither pydicom nor pydicom-data; run: make setup")
+    return Path(str(path))
+
+
+def _write_mammogram_sized(path: Path) -> None:
+    """Tile a radiograph to the size of a mammogram: no free file has a frame above the inline limit."""
+    dataset = pydicom.dcmread(_path_of("RG1_UNCI.dcm"))
+    pixels = np.tile(dataset.pixel_array, (2, 2))
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.PixelData = pixels.tobytes()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.SeriesInstanceUID = generate_uid()
+    dataset.save_as(path)

@@ -1,0 +1,118 @@
+"""One local cloud for all end-to-end tests: real DICOM files imported, the stack deployed by ``cdk deploy``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import requests
+
+from local.cloud import ACCESS_KEY, REGION, SECRET_KEY, LocalCloud
+from local.importing import import_folder
+from local.samples import write_samples
+from local.signing import SigV4
+
+ORIGIN = "https://viewer.example"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame that was put into the emulator as it is."""
+
+    datastore_id: str
+    image_set_id: str
+    image_frame_id: str
+
+
+@pytest.fixture(scope="session")
+def cloud():
+    with LocalCloud() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def datastore_id(cloud):
+    return cloud.health_imaging.create_datastore("end-to-end")
+
+
+@pytest.fixture(scope="session")
+def imported(cloud, datastore_id, tmp_path_factory):
+    """The frames of the sample files, imported by a job."""
+    folder = tmp_path_factory.mktemp("dicom")
+    write_samples(folder)
+    return SimpleNamespace(folder=folder, frames=import_folder(cloud, datastore_id, folder))
+
+
+@pytest.fixture(scope="session")
+def deployment(cloud, datastore_id):
+    return cloud.deploy(datastore_id, cors_origins=ORIGIN)
+
+
+@pytest.fixture(scope="session")
+def health_imaging(cloud):
+    """HealthImaging's own API, through boto3."""
+    return cloud.client("medical-imaging")
+
+
+@pytest.fixture(scope="session")
+def s3(cloud):
+    return cloud.client("s3")
+
+
+@pytest.fixture
+def emulator(cloud):
+    """The emulator without faults, before and after the test."""
+    cloud.health_imaging.faults.clear()
+    cloud.health_imaging.calls.clear()
+    yield cloud.health_imaging
+    cloud.health_imaging.faults.clear()
+
+
+class Api:
+    """The deployed REST API as ``requests`` sees it; redirects are shown, not followed."""
+
+    def __init__(self, url):
+        self.url = url
+        self.session = requests.Session()
+        self.session.auth = SigV4(ACCESS_KEY, SECRET_KEY, REGION)
+
+    def frame_url(self, frame):
+        return (
+            f"{self.url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}/imageFrame/{frame.image_frame_id}"
+        )
+
+    def get_image_frame_url(self, frame):
+        return f"{self.url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}/getImageFrame"
+
+    def get(self, frame, **arguments):
+        return self.request("GET", self.frame_url(frame), **arguments)
+
+    def request(self, method, url, **arguments):
+        return self.session.request(method, url, timeout=60, allow_redirects=False, **arguments)
+
+
+@pytest.fixture
+def api(deployment):
+    return Api(deployment.api_url)
+
+
+@pytest.fixture
+def log_lines(cloud):
+    """Reads what the function logged, one JSON object a line; all of it, or that of one request."""
+
+    def read(request_id=None):
+        logs = cloud.client("logs")
+        pages = logs.get_paginator("describe_log_groups").paginate()
+        names = [group["logGroupName"] for page in pages for group in page["logGroups"]]
+        (name,) = [name for name in names if "ApiFunction" in name]
+        events = [
+            event["message"]
+            for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name)
+            for event in page["events"]
+        ]
+        lines = [json.loads(line) for event in events for line in event.splitlines() if line.startswith("{")]
+        return [line for line in lines if request_id in (None, line.get("correlation_id"))]
+
+    return read

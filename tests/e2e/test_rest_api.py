@@ -1,0 +1,247 @@
+"""The deployed API over HTTP, with clients that are not ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import requests
+
+from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
+from tests.e2e.conftest import ORIGIN
+
+INLINE_LIMIT = 4_712_523
+
+
+@pytest.fixture(scope="session")
+def small(imported):
+    return min(imported.frames, key=lambda frame: abs(frame.size - 200_000))
+
+
+@pytest.fixture(scope="session")
+def large(imported):
+    return max(imported.frames, key=lambda frame: frame.size)
+
+
+@pytest.fixture
+def content(cloud, small):
+    return cloud.health_imaging.content(small)
+
+
+def problem(answer):
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    document = answer.json()
+    assert set(document) == {"type", "title", "status", "detail", "requestId"}
+    assert document["status"] == answer.status_code
+    assert document["requestId"]
+    return document["type"].removeprefix("urn:framegate:problem:")
+
+
+# Addresses
+
+
+def test_frame_by_path(api, small, content):
+    answer = api.get(small)
+    assert (answer.status_code, answer.content, answer.headers["Content-Type"]) == (200, content, "image/jph")
+    assert answer.headers["ETag"] == f'"{small.image_frame_id}"'
+    assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+
+
+def test_frame_by_query(api, small, content):
+    answer = api.request("GET", api.get_image_frame_url(small), params={"imageFrameId": small.image_frame_id})
+    assert answer.content == content
+
+
+@pytest.mark.parametrize("wrap", [lambda body: body, lambda body: {"imageFrameInformation": body}])
+def test_frame_by_body(api, small, content, wrap):
+    answer = api.request("POST", api.get_image_frame_url(small), json=wrap({"imageFrameId": small.image_frame_id}))
+    assert answer.content == content
+
+
+def test_curl_signs_and_gets_the_bytes(api, small, content, tmp_path):
+    command = [
+        *("curl", "-sS", "--fail", "--aws-sigv4", f"aws:amz:{REGION}:execute-api"),
+        *("--user", f"{ACCESS_KEY}:{SECRET_KEY}", "-o", str(tmp_path / "frame"), api.frame_url(small)),
+    ]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "frame").read_bytes() == content
+
+
+# Delivery
+
+
+def test_json_has_the_frame_in_base64(api, small, content):
+    answer = api.get(small, headers={"Accept": "application/json"})
+    assert b64decode(answer.json()["imageFrameBlob"]) == content
+
+
+def test_large_frame_redirects_to_s3_which_takes_ranges_and_no_signature(api, cloud, large):
+    answer = api.get(large)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (303, "no-store")
+    whole = requests.get(answer.headers["Location"], timeout=60)
+    assert (whole.content, whole.headers["Content-Type"]) == (cloud.health_imaging.content(large), "image/jph")
+    part = requests.get(answer.headers["Location"], headers={"Range": "bytes=100-199"}, timeout=60)
+    assert (part.status_code, part.content) == (206, whole.content[100:200])
+
+
+def test_large_frame_as_json_is_its_url(api, cloud, large):
+    answer = api.get(large, headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
+    assert requests.get(answer.json()["url"], timeout=60).content == cloud.health_imaging.content(large)
+
+
+def test_tampered_url_is_refused_by_s3(api, large, small):
+    location = api.get(large).headers["Location"]
+    tampered = location.replace(large.image_frame_id, small.image_frame_id)
+    assert requests.get(tampered, timeout=60).status_code == 403
+
+
+def test_curl_follows_the_redirect(api, cloud, large, tmp_path):
+    """``curl -L`` keeps its signature to itself when it goes to another host; here only the port is another."""
+    location = api.get(large).headers["Location"]
+    subprocess.run(["curl", "-sS", "--fail", "-o", str(tmp_path / "frame"), location], check=True)
+    assert (tmp_path / "frame").read_bytes() == cloud.health_imaging.content(large)
+
+
+def test_held_frame_is_304_without_a_call_to_healthimaging(api, emulator, small):
+    tag = api.get(small).headers["ETag"]
+    emulator.calls.clear()
+    answer = api.get(small, headers={"If-None-Match": tag})
+    assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", tag)
+    assert not emulator.calls
+
+
+@pytest.mark.parametrize("size", [INLINE_LIMIT - 1, INLINE_LIMIT, INLINE_LIMIT + 1])
+@pytest.mark.parametrize("accept", ["image/*", "application/json"])
+def test_frames_around_the_inline_limit_arrive_whole(api, emulator, datastore_id, size, accept):
+    content = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    frame = emulator.add_frame(datastore_id, content, "image/j2c")
+    answer = api.get(frame, headers={"Accept": accept})
+    linked = size > INLINE_LIMIT
+    if accept == "application/json":
+        document = answer.json()
+        arrived = requests.get(document["url"], timeout=60).content if linked else b64decode(document["imageFrameBlob"])
+    else:
+        assert answer.status_code == (303 if linked else 200)
+        arrived = requests.get(answer.headers["Location"], timeout=60).content if linked else answer.content
+    assert arrived == content
+
+
+def test_large_frame_is_uploaded_once(api, emulator, s3, deployment, datastore_id):
+    frame = emulator.add_frame(datastore_id, bytes(20_000_000), "video/mp4")
+    key = f"frames/{datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
+    api.get(frame)
+    first = s3.head_object(Bucket=deployment.frame_bucket, Key=key)["LastModified"]
+    emulator.calls.clear()
+    assert api.get(frame).status_code == 303
+    assert s3.head_object(Bucket=deployment.frame_bucket, Key=key)["LastModified"] == first
+    assert all(call.aborted for call in emulator.calls)
+
+
+def test_two_requests_at_once_for_a_large_frame_both_succeed(api, emulator, datastore_id):
+    content = bytes(range(256)) * 80_000
+    frame = emulator.add_frame(datastore_id, content, "video/mp4")
+    together = threading.Barrier(2)
+
+    def get():
+        together.wait()
+        return requests.get(api.get(frame).headers["Location"], timeout=60).content
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [future.result() == content for future in [pool.submit(get), pool.submit(get)]] == [True, True]
+
+
+# Refusals
+
+
+def test_unsigned_call_is_refused_in_problem_form(api, small):
+    answer = requests.get(api.frame_url(small), headers={"Origin": ORIGIN}, timeout=60)
+    assert (answer.status_code, problem(answer)) == (403, "missing-authentication")
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "status", "slug"),
+    [
+        ({"image_frame_id": "0" * 32}, {}, 404, "frame-not-found"),
+        ({"image_set_id": "0" * 32}, {}, 404, "frame-not-found"),
+        ({"datastore_id": "0" * 32}, {}, 403, "datastore-not-served"),
+        ({"image_frame_id": "Mueller%5EHans"}, {}, 400, "invalid-identifier"),
+        ({"image_frame_id": "f" * 32 + "%0A"}, {}, 400, "invalid-identifier"),
+        ({}, {"params": {"delivery": "pigeon"}}, 400, "invalid-request"),
+        ({}, {"params": [("delivery", "url"), ("delivery", "inline")]}, 400, "invalid-request"),
+        ({}, {"headers": {"Accept": "text/html"}}, 406, "not-acceptable"),
+    ],
+)
+def test_refusal(api, small, change, arguments, status, slug):
+    arguments = {**arguments, "headers": {"Origin": ORIGIN, **arguments.get("headers", {})}}
+    answer = api.get(replace(small, **change), **arguments)
+    assert (answer.status_code, problem(answer)) == (status, slug)
+
+
+def test_inline_above_the_limit_is_413(api, large):
+    answer = api.get(large, params={"delivery": "inline"}, headers={"Origin": ORIGIN})
+    assert (answer.status_code, problem(answer)) == (413, "frame-too-large")
+
+
+def test_unknown_path_is_404_and_other_method_405(api, small):
+    answer = api.request("GET", f"{api.url}/datastores", headers={"Origin": ORIGIN})
+    assert (answer.status_code, problem(answer)) == (404, "unknown-route")
+    answer = api.request("PUT", api.frame_url(small), headers={"Origin": ORIGIN})
+    assert answer.status_code in (404, 405)  # MiniStack hands it to the catch-all route, AWS to the frame's own
+
+
+def test_preflight_needs_no_signature(api, small):
+    answer = requests.options(
+        api.frame_url(small),
+        headers={
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization,x-amz-date",
+        },
+        timeout=60,
+    )
+    assert answer.status_code == 204
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "GET" in answer.headers["Access-Control-Allow-Methods"]
+    assert {"authorization", "x-amz-date"} <= set(answer.headers["Access-Control-Allow-Headers"].lower().split(","))
+
+
+# What is logged
+
+
+def test_a_request_is_one_json_line_with_its_ids_and_times(api, small, content, log_lines):
+    before = len(log_lines())
+    api.get(small)
+    lines = log_lines()[before:]
+    (line,) = [line for line in lines if line.get("message") == "request answered"]
+    assert (
+        line.items()
+        >= {
+            "level": "INFO",
+            "status": 200,
+            "route": "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}",
+            "datastore_id": small.datastore_id,
+            "image_set_id": small.image_set_id,
+            "image_frame_id": small.image_frame_id,
+            "delivery": "inline",
+            "content_type": "image/jph",
+            "bytes": len(content),
+        }.items()
+    )
+    assert line["correlation_id"]
+    assert line["upstream_ms"] > 0
+    (emf,) = [line for line in lines if "_aws" in line]
+    assert emf["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Framegate"
+    assert (emf["Frames"], emf["FrameBytes"], emf["delivery"]) == ([1.0], [float(len(content))], "inline")
+
+
+def test_what_came_with_a_request_is_not_logged(api, small, log_lines):
+    api.get(replace(small, image_frame_id="Mueller%5EHans"), params={"patient": "Mueller"})
+    api.request("POST", api.get_image_frame_url(small), data=b'{"Mueller": "Hans"', headers={"User-Agent": "Mueller"})
+    assert "Mueller" not in json.dumps(log_lines())

@@ -1,0 +1,154 @@
+"""The function's own code around the HealthImaging emulator and moto's S3."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+import boto3
+import botocore.session
+import pytest
+from botocore.config import Config
+from moto import mock_aws
+from moto.backends import get_backend
+
+from framegate.aws.frame_store import FrameStore
+from framegate.aws.health_imaging import HealthImaging
+from framegate.frames.delivery import FrameDelivery
+from framegate.handlers.frame_api import FRAME_ROUTE, FrameApi
+from framegate.handlers.http import INLINE_LIMIT
+from framegate.observability import logger
+from framegate.settings import Settings
+from local.health_imaging import HealthImagingEmulator
+
+BUCKET = "frames-of-the-test"
+SERVED = "d" * 32
+
+
+@dataclass
+class Answer:
+    """What a client gets to see of the function's result."""
+
+    event: dict
+    status: int
+    headers: dict
+    body: bytes
+
+    def json(self):
+        return json.loads(self.body)
+
+
+class Client:
+    """Calls the API as API Gateway does."""
+
+    def __init__(self, api):
+        self._api = api
+
+    def get(self, frame, query="", headers=None, remaining_ms=28_000):
+        path = {
+            "datastoreId": frame.datastore_id,
+            "imageSetId": frame.image_set_id,
+            "imageFrameId": frame.image_frame_id,
+        }
+        return self.call("GET", FRAME_ROUTE, path, query, headers, remaining_ms=remaining_ms)
+
+    def call(self, method, route, path=None, query="", headers=None, body=None, remaining_ms=28_000):
+        event = self._api.answer(
+            {
+                "httpMethod": method,
+                "resource": route,
+                "pathParameters": path,
+                "multiValueHeaders": {name: [value] for name, value in (headers or {}).items()} or None,
+                "multiValueQueryStringParameters": parse_qs(query, keep_blank_values=True) or None,
+                "requestContext": {"requestId": "request-of-the-test"},
+                "body": None if body is None else b64encode(body).decode(),
+                "isBase64Encoded": body is not None,
+            },
+            remaining_ms,
+        )
+        body = b64decode(event["body"]) if event["isBase64Encoded"] else event["body"].encode()
+        return Answer(event, event["statusCode"], event["headers"], body)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def aws_environment():
+    """Credentials that are good for nothing and a Region, and no endpoint of the machine that runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def emulator():
+    with HealthImagingEmulator() as running:
+        running.create_datastore("unit-tests", datastore_id=SERVED)
+        yield running
+
+
+@pytest.fixture
+def health_imaging(emulator, monkeypatch):
+    """The emulator as this test finds it: no faults, no calls; the function is pointed to it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)
+    emulator.faults.clear()
+    emulator.calls.clear()
+    return emulator
+
+
+@pytest.fixture(scope="session")
+def moto(aws_environment):
+    with mock_aws():
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_client(moto):
+    return new_s3_client()
+
+
+def new_s3_client():
+    return boto3.client("s3", config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}))
+
+
+@pytest.fixture
+def s3(s3_client):
+    """S3 with an empty bucket."""
+    get_backend("s3").reset()
+    s3_client.create_bucket(Bucket=BUCKET)
+    return s3_client
+
+
+@pytest.fixture
+def settings():
+    return Settings(frozenset({SERVED}), BUCKET, presigned_url_lifetime=300, cors_origins=("*",))
+
+
+@pytest.fixture
+def source(health_imaging):
+    return HealthImaging(botocore.session.Session())
+
+
+@pytest.fixture
+def store(s3):
+    return FrameStore(lambda: s3, BUCKET, url_lifetime=300)
+
+
+@pytest.fixture
+def log_lines():
+    """Gives the log lines that were written during the test, as objects."""
+    written = io.StringIO()
+    before = logger.registered_handler.setStream(written)
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    logger.registered_handler.setStream(before)
+
+
+@pytest.fixture
+def client(source, store, settings):
+    return Client(FrameApi(settings, FrameDelivery(source, store, INLINE_LIMIT)))

@@ -1,0 +1,331 @@
+"""The frame routes, event in and answer out."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64decode
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import requests
+
+from framegate.aws.frame_store import frame_key
+from framegate.dicom.identifiers import FrameRef
+from framegate.frames.delivery import FrameDelivery
+from framegate.handlers.frame_api import GET_IMAGE_FRAME_ROUTE, FrameApi
+from framegate.handlers.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
+from tests.unit.conftest import BUCKET, SERVED, Client
+
+MEDIA_TYPES = [
+    "application/octet-stream",
+    "image/jpeg",
+    "image/j2c",
+    "video/mpeg",
+    "video/mp4",
+    "video/H256",
+    "image/jph",
+    "image/jphc",
+    "image/never-heard-of; version=2",
+]
+SMALL, LARGE = os.urandom(20_000), os.urandom(INLINE_LIMIT + 1)
+
+
+@pytest.fixture(scope="session")
+def small(emulator):
+    return emulator.add_frame(SERVED, SMALL, "image/jph")
+
+
+@pytest.fixture(scope="session")
+def large(emulator):
+    return emulator.add_frame(SERVED, LARGE, "image/jph")
+
+
+def image_set_path(frame):
+    return {"datastoreId": frame.datastore_id, "imageSetId": frame.image_set_id}
+
+
+def frame_calls(health_imaging):
+    return [call for call in health_imaging.calls if call.operation == "GetImageFrame"]
+
+
+# What comes back
+
+
+@pytest.mark.parametrize("media_type", MEDIA_TYPES)
+def test_frame_comes_as_healthimaging_sent_it(health_imaging, client, media_type):
+    content = os.urandom(10_000)
+    answer = client.get(health_imaging.add_frame(SERVED, content, media_type))
+    assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, content, media_type)
+
+
+@pytest.mark.parametrize("media_type", MEDIA_TYPES)
+def test_large_frame_is_stored_as_healthimaging_sent_it(health_imaging, client, s3, media_type):
+    frame = health_imaging.add_frame(SERVED, LARGE, media_type)
+    assert client.get(frame).status == 303
+    stored = s3.get_object(Bucket=BUCKET, Key=frame_key(FrameRef(SERVED, frame.image_set_id, frame.image_frame_id)))
+    assert (stored["Body"].read(), stored["ContentType"]) == (LARGE, media_type)
+
+
+def test_frame_without_content_length_comes_whole(health_imaging, client):
+    frame = health_imaging.add_frame(SERVED, SMALL, "image/jph", announce_length=False)
+    assert client.get(frame).body == SMALL
+
+
+def test_large_frame_without_content_length_is_stored_whole(health_imaging, client):
+    frame = health_imaging.add_frame(SERVED, LARGE, "image/jph", announce_length=False)
+    assert requests.get(client.get(frame).headers["Location"], timeout=5).content == LARGE
+
+
+def test_empty_frame_is_empty(health_imaging, client):
+    answer = client.get(health_imaging.add_frame(SERVED, b"", "application/octet-stream"))
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_frame_is_cacheable_for_ever(client, small):
+    headers = client.get(small).headers
+    assert headers["ETag"] == f'"{small.image_frame_id}"'
+    assert headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert headers["Vary"] == "Accept"
+
+
+def test_json_holds_the_frame_in_base64(client, small):
+    answer = client.get(small, headers={"Accept": "application/json"})
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+    document = answer.json()
+    assert b64decode(document.pop("imageFrameBlob")) == SMALL
+    assert document == {
+        "datastoreId": SERVED,
+        "imageSetId": small.image_set_id,
+        "imageFrameId": small.image_frame_id,
+        "contentType": "image/jph",
+        "contentLength": len(SMALL),
+    }
+    assert answer.headers["ETag"] == f'"{small.image_frame_id}.json"'
+
+
+def test_frame_above_inline_limit_redirects_to_presigned_url(client, large):
+    answer = client.get(large)
+    assert (answer.status, answer.body, answer.headers["Cache-Control"]) == (303, b"", "no-store")
+    assert "ETag" not in answer.headers
+    fetched = requests.get(answer.headers["Location"], timeout=5)
+    assert (fetched.content, fetched.headers["Content-Type"]) == (LARGE, "image/jph")
+
+
+def test_frame_above_inline_limit_as_json_is_a_presigned_url_and_its_end(client, large):
+    answer = client.get(large, headers={"Accept": "application/json"})
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
+    document = answer.json()
+    assert requests.get(document["url"], timeout=5).content == LARGE
+    expires_in = datetime.fromisoformat(document["expiresAt"]) - datetime.now(UTC)
+    assert timedelta(seconds=295) < expires_in <= timedelta(seconds=300)
+    assert (document["contentType"], document["contentLength"]) == ("image/jph", len(LARGE))
+
+
+# How it is addressed
+
+
+@pytest.mark.parametrize("body", [{"imageFrameId": None}, {"imageFrameInformation": {"imageFrameId": None}}])
+def test_post_takes_the_id_in_json_as_the_api_and_as_the_sdk_has_it(client, small, body):
+    holder = body.get("imageFrameInformation", body)
+    holder["imageFrameId"] = small.image_frame_id
+    answer = client.call("POST", GET_IMAGE_FRAME_ROUTE, image_set_path(small), body=json.dumps(body).encode())
+    assert (answer.status, answer.body) == (200, SMALL)
+
+
+def test_get_takes_the_id_in_the_query(client, small):
+    query = f"imageFrameId={small.image_frame_id}"
+    answer = client.call("GET", GET_IMAGE_FRAME_ROUTE, image_set_path(small), query)
+    assert (answer.status, answer.body) == (200, SMALL)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"{",
+        b'{"imageFrameId": 7}',
+        b'{"imageFrameId": ["' + b"f" * 32 + b'"]}',
+        b'{"imageFrameInformation": "' + b"f" * 32 + b'"}',
+        b'{"imageFrameId": "' + b"f" * 32 + b'", "imageFrameInformation": {"imageFrameId": "' + b"e" * 32 + b'"}}',
+        b"\xff\xfe",
+    ],
+)
+def test_post_without_one_id_is_refused(client, small, body):
+    answer = client.call("POST", GET_IMAGE_FRAME_ROUTE, image_set_path(small), body=body)
+    assert (answer.status, answer.json()["type"]) == (400, "urn:framegate:problem:invalid-request")
+
+
+def test_get_without_id_is_refused(client, small):
+    answer = client.call("GET", GET_IMAGE_FRAME_ROUTE, image_set_path(small))
+    assert (answer.status, answer.json()["detail"]) == (400, "The query must have the frame's id: ?imageFrameId=…")
+
+
+def test_unknown_path_is_404(client):
+    assert client.call("GET", "/{proxy+}").status == 404
+
+
+def test_other_method_is_405_and_names_the_right_ones(client, small):
+    answer = client.call("DELETE", GET_IMAGE_FRAME_ROUTE, image_set_path(small))
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, POST")
+
+
+# What a client may ask for
+
+
+def test_delivery_url_redirects_a_small_frame_too(client, small):
+    answer = client.get(small, "delivery=url")
+    assert requests.get(answer.headers["Location"], timeout=5).content == SMALL
+
+
+def test_delivery_inline_above_the_limit_is_413_and_names_the_way_out(client, large):
+    answer = client.get(large, "delivery=inline")
+    assert answer.status == 413
+    assert answer.json()["detail"] == (
+        f"An inline answer holds at most {INLINE_LIMIT:,} bytes and the frame has {len(LARGE):,}. "
+        "Use delivery=url, or leave delivery out."
+    )
+
+
+@pytest.mark.parametrize("value", ["pigeon", "INLINE", "url,inline", "%00"])
+def test_unknown_delivery_is_400(client, small, value):
+    answer = client.get(small, f"delivery={value}")
+    assert (answer.status, answer.json()["detail"]) == (
+        400,
+        "delivery must be inline or url; without it, the frame's size decides.",
+    )
+
+
+def test_repeated_parameter_is_400(client, small):
+    assert client.get(small, "delivery=url&delivery=inline").status == 400
+
+
+@pytest.mark.parametrize("query", ["", "delivery=url", "delivery=inline"])
+def test_neither_representation_acceptable_is_406_and_nothing_is_read(client, health_imaging, small, s3, query):
+    answer = client.get(small, query, {"Accept": "text/html"})
+    assert (answer.status, answer.json()["type"]) == (406, "urn:framegate:problem:not-acceptable")
+    assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
+
+
+# What a client has already
+
+
+@pytest.mark.parametrize(("accept", "suffix"), [("*/*", ""), ("application/json", ".json")])
+def test_held_frame_is_304_without_a_call(client, health_imaging, small, accept, suffix):
+    tag = f'"{small.image_frame_id}{suffix}"'
+    answer = client.get(small, headers={"Accept": accept, "If-None-Match": tag})
+    assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", tag)
+    assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert frame_calls(health_imaging) == []
+
+
+def test_other_tag_gets_the_frame(client, small):
+    assert client.get(small, headers={"If-None-Match": '"another"'}).body == SMALL
+
+
+def test_wanted_url_is_not_withheld_for_a_held_frame(client, small):
+    assert client.get(small, "delivery=url", {"If-None-Match": f'"{small.image_frame_id}"'}).status == 303
+
+
+# What is refused before any call
+
+
+def test_data_store_not_on_the_list_is_refused_without_a_call(client, health_imaging, small):
+    answer = client.get(replace(small, datastore_id="0" * 32))
+    assert (answer.status, answer.json()["type"]) == (403, "urn:framegate:problem:datastore-not-served")
+    assert frame_calls(health_imaging) == []
+
+
+@pytest.mark.parametrize("name", ["datastore_id", "image_set_id", "image_frame_id"])
+def test_malformed_identifier_is_400_without_a_call_and_is_not_repeated(client, health_imaging, small, name):
+    answer = client.get(replace(small, **{name: "Mueller^Hans"}))
+    assert (answer.status, answer.json()["type"]) == (400, "urn:framegate:problem:invalid-identifier")
+    assert b"Mueller" not in answer.body
+    assert frame_calls(health_imaging) == []
+
+
+# One upload for a frame
+
+
+@pytest.mark.parametrize("query", ["", "delivery=url"])
+def test_second_request_finds_the_stored_frame(client, health_imaging, large, query):
+    client.get(large, query)
+    health_imaging.calls.clear()
+    answer = client.get(large, query)
+    assert requests.get(answer.headers["Location"], timeout=5).content == LARGE
+    # The emulator has written what fits the sockets' buffers; Framegate has read headers at most.
+    assert all(call.aborted for call in frame_calls(health_imaging))
+
+
+# The size of an answer
+
+
+@pytest.mark.parametrize("difference", [-1, 0, 1])
+@pytest.mark.parametrize("accept", ["*/*", "application/json"])
+def test_inline_limit_is_exact(health_imaging, source, store, settings, difference, accept):
+    origins = ("https://" + "o" * 245,)
+    client = Client(FrameApi(replace(settings, cors_origins=origins), FrameDelivery(source, store, INLINE_LIMIT)))
+    content = os.urandom(INLINE_LIMIT + difference)
+    frame = health_imaging.add_frame(SERVED, content, "image/" + "x" * 249)
+    answer = client.get(frame, headers={"Accept": accept, "Origin": origins[0]})
+    serialised = len(json.dumps(answer.event).encode())
+    assert serialised < LAMBDA_RESPONSE_LIMIT
+    if difference > 0:
+        assert answer.status == 303 if accept == "*/*" else "url" in answer.json()
+    else:
+        assert (b64decode(answer.json()["imageFrameBlob"]) if accept != "*/*" else answer.body) == content
+        assert serialised > 0.99 * LAMBDA_RESPONSE_LIMIT
+
+
+# Problems and CORS
+
+
+def test_problem_is_an_rfc_9457_document_with_the_request_id(client, small):
+    answer = client.get(replace(small, image_frame_id="0" * 32))
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.json() == {
+        "type": "urn:framegate:problem:frame-not-found",
+        "title": "There is no such image frame",
+        "status": 404,
+        "detail": "HealthImaging knows no such data store, image set or image frame.",
+        "requestId": "request-of-the-test",
+    }
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "expected"),
+    [
+        (("*",), "https://any.example", "*"),
+        (("*",), None, "*"),
+        (("https://a.example", "https://b.example"), "https://b.example", "https://b.example"),
+        (("https://a.example", "https://b.example"), "https://c.example", None),
+        (("https://a.example", "https://b.example"), None, None),
+    ],
+)
+@pytest.mark.parametrize("wrong", [False, True])
+def test_answers_and_problems_can_be_read_by_pages_of_the_allowed_origins(
+    source, store, settings, small, allowed, origin, expected, wrong
+):
+    api = FrameApi(replace(settings, cors_origins=allowed), FrameDelivery(source, store, INLINE_LIMIT))
+    frame = replace(small, image_frame_id="wrong") if wrong else small
+    answer = Client(api).get(frame, headers={"Origin": origin} if origin else {})
+    assert answer.headers.get("Access-Control-Allow-Origin") == expected
+    assert ("Origin" in answer.headers["Vary"]) == (allowed != ("*",))
+    assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+
+
+def test_fault_of_our_own_is_a_500_that_tells_nothing(source, settings, small, log_lines):
+    class Broken(FrameDelivery):
+        def deliver(self, *_):
+            raise RuntimeError("Mueller^Hans")
+
+    answer = Client(FrameApi(settings, Broken(source, None, INLINE_LIMIT))).get(small)
+    assert (answer.status, answer.json()["type"]) == (500, "urn:framegate:problem:internal-error")
+    (line,) = log_lines()
+    assert (line["level"], line["error"]) == ("ERROR", "RuntimeError")
+    assert " deliver < frame_api.py:" in line["stack"]
+    assert "Mueller" not in json.dumps(line) + answer.body.decode()
