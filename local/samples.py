@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SAMPLES = {
+    "693_UNCR.dcm": "CT",
     "CT_small.dcm": "CT",
-    "693_UNCI.dcm": "CT",
     "eCT_Supplemental.dcm": "CT, 2 frames",
     "MR_small.dcm": "MR",
-    "MR2_UNCI.dcm": "MR",
+    "MR2_UNCR.dcm": "MR",
     "emri_small.dcm": "MR, 10 frames",
-    "RG1_UNCI.dcm": "radiograph",
-    "RG3_UNCI.dcm": "radiograph",
-    "US1_UNCI.dcm": "ultrasound",
-    "color3d_jpeg_baseline.dcm": "ultrasound, 120 frames, JPEG",
-    "examples_rgb_color.dcm": "ultrasound, colour",
+    "RG1_UNCR.dcm": "radiograph",
+    "RG3_UNCR.dcm": "radiograph",
+    "examples_rgb_color.dcm": "ultrasound",
     "US1_J2KI.dcm": "ultrasound, JPEG 2000",
-    "liver_1frame.dcm": "segmentation, 1 bit, uncompressed",
+    "color3d_jpeg_baseline.dcm": "ultrasound, JPEG, 120 frames",
+    "liver_1frame.dcm": "segmentation, 1 bit",
 }
 
 MAMMOGRAM = "mammogram-sized.dcm"
@@ -46,8 +42,6 @@ def write_samples(folder: Path) -> dict[str, str]:
 
 
 def _path_of(name: str) -> Path:
-    from pathlib import Path
-
     path = get_testdata_file(name, download=False)
     if path is None:
         raise FileNotFoundError(f"{name} is in neither pydicom nor pydicom-data; run: make setup")
@@ -56,7 +50,7 @@ def _path_of(name: str) -> Path:
 
 def _write_mammogram_sized(path: Path) -> None:
     """Tile a radiograph to the size of a mammogram: no free file has a frame above the inline limit."""
-    dataset = pydicom.dcmread(_path_of("RG1_UNCI.dcm"))
+    dataset = pydicom.dcmread(_path_of("RG1_UNCR.dcm"))
     pixels = np.tile(dataset.pixel_array, (2, 2))
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.PixelData = pixels.tobytes()

@@ -93,6 +93,7 @@ class ImageSet:
     updated_at: float = field(default_factory=time.time)
     state: str = "ACTIVE"
     workflow_status: str = "CREATED"
+    is_primary: bool = True
     versions: list[dict[str, Any]] = field(default_factory=list)
     frames: dict[str, Frame] = field(default_factory=dict)
 
@@ -100,6 +101,11 @@ class ImageSet:
     def version(self) -> int:
         """The latest version's number."""
         return len(self.versions)
+
+    def instances(self) -> dict[str, Any]:
+        """The instances of the latest version, by SOP instance UID."""
+        (series,) = self.versions[-1]["Study"]["Series"].values()
+        return dict(series["Instances"])
 
     def metadata(self, version: int | None = None) -> bytes:
         """The metadata document of a version, gzipped, as GetImageSetMetadata gives it."""
@@ -176,7 +182,9 @@ class DataStores:
         return image_set.frames[address.image_frame_id]
 
     def add_instances(self, datastore_id: str, datasets: Sequence[Dataset]) -> tuple[ImageSet, bool]:
-        """Add the instances of one series: to its image set if there is one, else to a new one.
+        """Add the instances of one series: to an image set of it that has none of them, else to a new one.
+
+        The first image set of a series is its primary one, as the service has it.
 
         Returns
         -------
@@ -187,11 +195,14 @@ class DataStores:
         store = self.get(datastore_id)
         with self._lock:
             attributes = _search_attributes(datasets[0])
-            active = (each for each in store.image_sets.values() if each.state == "ACTIVE")
-            image_set = next((each for each in active if each.attributes == attributes), None)
+            of_series = [
+                each for each in store.image_sets.values() if each.state == "ACTIVE" and each.attributes == attributes
+            ]
+            uids = {str(dataset.SOPInstanceUID) for dataset in datasets}
+            image_set = next((each for each in of_series if uids.isdisjoint(each.instances())), None)
             created = image_set is None
             if image_set is None:
-                image_set = ImageSet(new_identifier(), datastore_id, attributes)
+                image_set = ImageSet(new_identifier(), datastore_id, attributes, is_primary=not of_series)
                 store.image_sets[image_set.id] = image_set
             metadata = copy.deepcopy(image_set.versions[-1]) if image_set.versions else _study(datasets[0])
             (series,) = metadata["Study"]["Series"].values()

@@ -43,7 +43,7 @@ class Events:
                 "imageSetVersion": str(image_set.version),
                 "imageSetState": image_set.state,
                 "imageSetWorkflowStatus": image_set.workflow_status,
-                "isPrimary": True,
+                "isPrimary": image_set.is_primary,
             },
         )
 

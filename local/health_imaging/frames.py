@@ -145,12 +145,14 @@ def _native(dataset: Dataset) -> Iterator[np.ndarray]:
 def _transcoded(image: np.ndarray) -> EncodedFrame:
     decompositions = max(0, math.ceil(math.log2(max(image.shape[:2]) / LARGEST_BASE)))
     # OpenJPH writes RPCL unless told otherwise.
-    content = imagecodecs.htj2k_encode(
-        np.ascontiguousarray(image),
-        reversible=True,
-        resolutions=decompositions,
-        tlm=True,
-        tilepart=imagecodecs.HTJ2K.TILEPART.RESOLUTIONS,
+    content = bytes(
+        imagecodecs.htj2k_encode(
+            np.ascontiguousarray(image),
+            reversible=True,
+            resolutions=decompositions,
+            tlm=True,
+            tilepart=imagecodecs.HTJ2K.TILEPART.RESOLUTIONS,
+        )
     )
     resolutions = [imagecodecs.htj2k_decode(content, skipres=skip) for skip in range(decompositions, -1, -1)]
     return EncodedFrame(content, int(image.min()), int(image.max()), [_checksum(each) for each in resolutions])

@@ -6,7 +6,7 @@ import io
 import json
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -119,21 +119,25 @@ class Importer:
             What came of them; the cause of each failure by the file's name; how many files became instances.
         """
         series: dict[tuple[str, ...], list[tuple[str, pydicom.Dataset]]] = defaultdict(list)
+        copies: Counter[str] = Counter()
         failures: dict[str, str] = {}
+        scanned = 0
         for name, content in files:
+            scanned += 1
             try:
                 dataset = pydicom.dcmread(io.BytesIO(content))
+                # The second file of the same instance goes to an image set of its own, and so on.
+                copies[str(dataset.SOPInstanceUID)] += 1
                 identity = (str(dataset.get("PatientID", "")), str(dataset.StudyInstanceUID))
-                series[*identity, str(dataset.SeriesInstanceUID)].append((name, dataset))
+                number = str(copies[str(dataset.SOPInstanceUID)])
+                series[*identity, str(dataset.SeriesInstanceUID), number].append((name, dataset))
             except Exception as error:
                 failures[name] = type(error).__name__
         touched: dict[str, ImageSet] = {}
-        instances = 0
         for members in series.values():
             for image_set in self._add_series(datastore_id, members, failures):
                 touched[image_set.id] = image_set
-        instances = sum(map(len, series.values())) - sum(name in failures for m in series.values() for name, _ in m)
-        return list(touched.values()), failures, instances
+        return list(touched.values()), failures, scanned - len(failures)
 
     def _add_series(
         self, datastore_id: str, members: list[tuple[str, pydicom.Dataset]], failures: dict[str, str]
@@ -192,7 +196,8 @@ class Importer:
                 "numberOfFilesWithServerError": 0,
                 "numberOfGeneratedImageSets": len(image_sets),
                 "imageSetsSummary": [
-                    {"imageSetId": each.id, "imageSetVersion": each.version, "isPrimary": True} for each in image_sets
+                    {"imageSetId": each.id, "imageSetVersion": each.version, "isPrimary": each.is_primary}
+                    for each in image_sets
                 ],
             }
         }

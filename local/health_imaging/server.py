@@ -113,7 +113,7 @@ def _search_image_sets(emulator: HealthImagingEmulator, request: Request) -> Ans
             "version": each.version,
             "createdAt": each.created_at,
             "updatedAt": each.updated_at,
-            "isPrimary": True,
+            "isPrimary": each.is_primary,
             "DICOMTags": each.attributes,
         }
         for each in store.image_sets.values()
@@ -160,7 +160,7 @@ def _image_set(emulator: HealthImagingEmulator, image_set: Any, version: int) ->
         "createdAt": image_set.created_at,
         "updatedAt": image_set.updated_at,
         "imageSetArn": f"{emulator.arn_prefix}datastore/{image_set.datastore_id}/imageset/{image_set.id}",
-        "isPrimary": True,
+        "isPrimary": image_set.is_primary,
     }
 
 

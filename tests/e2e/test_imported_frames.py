@@ -32,7 +32,7 @@ def test_every_frame_is_byte_identical_to_healthimagings_answer(imported, api, h
 
 
 def test_frames_decode_to_the_pixels_of_the_files(imported, api):
-    for name in ("CT_small.dcm", "MR2_UNCI.dcm", "emri_small.dcm"):
+    for name in ("CT_small.dcm", "MR2_UNCR.dcm", "emri_small.dcm"):
         dataset = pydicom.dcmread(imported.folder / name)
         frames = [frame for frame in imported.frames if frame.sop_instance_uid == dataset.SOPInstanceUID]
         pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
