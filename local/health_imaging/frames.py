@@ -138,12 +138,15 @@ def _encapsulated(dataset: Dataset) -> Iterator[bytes]:
 
 def _native(dataset: Dataset) -> Iterator[np.ndarray]:
     pixels = pixel_array(dataset, raw=True)
+    # Encoders read the bytes as this machine orders them, whatever order the file had.
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     several = int(dataset.get("NumberOfFrames", 1) or 1) > 1
     yield from pixels if several else [pixels]
 
 
 def _transcoded(image: np.ndarray) -> EncodedFrame:
-    decompositions = max(0, math.ceil(math.log2(max(image.shape[:2]) / LARGEST_BASE)))
+    # imagecodecs takes 0 for «the usual number», so a tiny frame has one decomposition too.
+    decompositions = max(1, math.ceil(math.log2(max(image.shape[:2]) / LARGEST_BASE)))
     # OpenJPH writes RPCL unless told otherwise.
     content = bytes(
         imagecodecs.htj2k_encode(

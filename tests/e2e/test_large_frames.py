@@ -1,0 +1,115 @@
+"""Frames that no memory should hold, and what becomes of them when something goes wrong."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import zlib
+
+import pytest
+import requests
+
+from local.health_imaging import Fault, GeneratedBody
+
+MIB = 1 << 20
+BLOCK = os.urandom(MIB)
+
+
+def generated(mebibytes):
+    """A body of that size in which every mebibyte differs."""
+    return GeneratedBody(
+        mebibytes * MIB, lambda: (number.to_bytes(8, "big") + BLOCK[8:] for number in range(mebibytes))
+    )
+
+
+def crc32_of(pieces):
+    checksum = 0
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
+class PeakMemory:
+    """The most resident memory that any worker process has during a ``with`` block, in bytes."""
+
+    def __init__(self, cloud):
+        self._cloud = cloud
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.value = 0
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._over.wait(0.02):
+            self.value = max([self.value, *(each.memory_info().rss for each in self._cloud.function_processes())])
+
+
+@pytest.fixture
+def nothing_left(s3, deployment):
+    """Says whether neither an object nor an upload of a frame is in the bucket."""
+
+    def check(frame):
+        prefix = f"frames/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
+        uploads = s3.list_multipart_uploads(Bucket=deployment.frame_bucket).get("Uploads", [])
+        objects = s3.list_objects_v2(Bucket=deployment.frame_bucket, Prefix=prefix).get("Contents", [])
+        return not objects and not [upload for upload in uploads if upload["Key"] == prefix]
+
+    return check
+
+
+def test_one_gibibyte_passes_through_little_memory(api, cloud, emulator, datastore_id):
+    small = emulator.add_frame(datastore_id, b"small", "image/jph")
+    api.get(small, params={"delivery": "url"})
+    with PeakMemory(cloud) as idle:
+        time.sleep(0.2)
+    frame = emulator.add_frame(datastore_id, generated(1024), "video/mp4")
+    with PeakMemory(cloud) as busy:
+        answer = api.get(frame)
+    assert answer.status_code == 303
+    assert busy.value - idle.value < 160 * MIB
+    with requests.get(answer.headers["Location"], stream=True, timeout=60) as stored:
+        assert stored.headers["Content-Type"] == "video/mp4"
+        assert int(stored.headers["Content-Length"]) == 1024 * MIB
+        assert crc32_of(stored.iter_content(MIB)) == crc32_of(generated(1024).pieces())
+
+
+@pytest.mark.parametrize("then", ["reset", "close"])
+def test_frame_that_breaks_off_is_502_and_leaves_nothing(api, emulator, datastore_id, nothing_left, then):
+    frame = emulator.add_frame(datastore_id, generated(40), "video/mp4")
+    emulator.faults.arm(Fault(then=then, after=33 * MIB))
+    answer = api.get(frame)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (502, "application/problem+json")
+    assert len(emulator.calls) == 3
+    assert nothing_left(frame)
+    emulator.faults.clear()
+    assert api.get(frame).status_code == 303
+
+
+def test_frame_too_slow_for_the_integration_timeout_is_504_and_leaves_nothing(
+    api, emulator, datastore_id, nothing_left
+):
+    frame = emulator.add_frame(datastore_id, generated(60), "video/mp4")
+    emulator.faults.arm(Fault(bytes_per_second=MIB))
+    started = time.monotonic()
+    answer = api.get(frame)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (504, "application/problem+json")
+    assert 20 < time.monotonic() - started < 29
+    assert nothing_left(frame)
+    emulator.faults.clear()
+    assert api.get(frame).status_code == 303
+
+
+@pytest.mark.parametrize("after", [100, 3 * MIB])
+def test_short_frame_is_never_delivered(api, emulator, datastore_id, after):
+    frame = emulator.add_frame(datastore_id, generated(4), "image/jph")
+    emulator.faults.arm(Fault(then="close", after=after))
+    answer = api.get(frame)
+    assert (answer.status_code, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
