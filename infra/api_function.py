@@ -69,8 +69,6 @@ class ApiFunction(Construct):
                 "FRAMEGATE_FRAME_BUCKET": frame_store.bucket.bucket_name,
                 "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": str(config.presigned_url_lifetime_seconds),
                 "FRAMEGATE_CORS_ORIGINS": ",".join(config.cors_origins),
-                "POWERTOOLS_SERVICE_NAME": "framegate",
-                "POWERTOOLS_METRICS_NAMESPACE": "Framegate",
                 "POWERTOOLS_LOG_LEVEL": config.log_level,
             },
         )

@@ -229,7 +229,7 @@ class Config:
         int | None,
         Key(
             _optional(_whole_number(1, 36_500)),
-            "Days after which stored frames expire; `none` keeps them until their image set is deleted",
+            "Days after which stored frames expire; `none` keeps them",
             "30",
         ),
     ] = None

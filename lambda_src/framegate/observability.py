@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "Framegate"
 
-logger = Logger(service="framegate")
+logger = Logger(service="framegate", location=None)
 metrics = Metrics(namespace=NAMESPACE, service="framegate")
 
 

@@ -55,8 +55,6 @@ def test_settings_reach_the_function(function, resources):
         "FRAMEGATE_DATASTORE_IDS": f"{DATASTORE_A},{DATASTORE_B}",
         "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
         "FRAMEGATE_CORS_ORIGINS": "*",
-        "POWERTOOLS_SERVICE_NAME": "framegate",
-        "POWERTOOLS_METRICS_NAMESPACE": "Framegate",
         "POWERTOOLS_LOG_LEVEL": "INFO",
     }
 

@@ -60,6 +60,9 @@ READ_SIZE = 256 * 1024
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error's body that are read; the service's own are a few hundred."""
 
+# The operating system's: Python's own generator would go on alike in every copy of a SnapStart snapshot.
+_random = random.SystemRandom()
+
 Result = TypeVar("Result")
 
 
@@ -77,9 +80,8 @@ class FrameStream:
     def __init__(self, response: BaseHTTPResponse, budget: TimeBudget) -> None:
         self._response = response
         self._budget = budget
-        length = response.headers.get("Content-Length")
         self.content_type = pass_through(response.headers.get("Content-Type"))
-        self.content_length = int(length) if length is not None else None
+        self.content_length: int | None = response.length_remaining
 
     def __iter__(self) -> Iterator[bytes]:
         """The frame's bytes, in pieces of at most 256 KiB.
@@ -240,7 +242,7 @@ class _Endpoint:
 
 def _pause_after(attempt: int) -> float:
     """Seconds to wait before the next attempt: exponential, with full jitter."""
-    return random.uniform(0, 0.1 * 2**attempt)  # noqa: S311 - jitter, not cryptography
+    return _random.uniform(0, 0.1 * 2**attempt)
 
 
 def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:

@@ -10,7 +10,7 @@ from framegate.handlers.http import HttpResponse
 
 RETRY_AFTER_SECONDS = 1
 
-_STATUS: dict[type[problems.Problem], HTTPStatus] = {
+STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.InvalidRequest: HTTPStatus.BAD_REQUEST,
     problems.InvalidIdentifier: HTTPStatus.BAD_REQUEST,
     problems.UpstreamRejected: HTTPStatus.BAD_REQUEST,
@@ -36,7 +36,7 @@ def problem_response(problem: problems.Problem, request_id: str) -> HttpResponse
     ----------
     RFC 9457, with one member of ours: ``requestId``, by which the operator finds the request in the logs.
     """
-    status = _STATUS[type(problem)]
+    status = STATUS[type(problem)]
     headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
     if isinstance(problem, problems.Throttled):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)

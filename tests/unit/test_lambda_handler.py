@@ -1,0 +1,90 @@
+"""The function as Lambda loads it: what it imports, and when."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.conftest import SERVED
+
+LAMBDA_SRC = Path(__file__).parent.parent.parent / "lambda_src"
+
+PROGRAM = """
+import json, sys
+from framegate.handlers.api import lambda_handler
+
+class Context:
+    def get_remaining_time_in_millis(self):
+        return 28_000
+
+before = set(sys.modules)
+answer = lambda_handler(json.loads(sys.argv[1]), Context())
+print(json.dumps({"answer": answer, "modules": sorted(sys.modules), "late": sorted(set(sys.modules) - before)}))
+"""
+
+SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk"}
+
+
+@pytest.fixture
+def invoke(emulator):
+    """Runs the handler once, in a process of its own; returns what the program printed last."""
+
+    def run(**environment):
+        frame = emulator.add_frame(SERVED, b"pixels", "image/jph")
+        event = {
+            "httpMethod": "GET",
+            "resource": "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}",
+            "pathParameters": {
+                "datastoreId": SERVED,
+                "imageSetId": frame.image_set_id,
+                "imageFrameId": frame.image_frame_id,
+            },
+            "requestContext": {"requestId": "r"},
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, json.dumps(event)],
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(LAMBDA_SRC),
+                "AWS_ACCESS_KEY_ID": "testing",
+                "AWS_SECRET_ACCESS_KEY": "testing",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_ENDPOINT_URL_MEDICAL_IMAGING": emulator.url,
+                "FRAMEGATE_DATASTORE_IDS": SERVED,
+                "FRAMEGATE_FRAME_BUCKET": "bucket",
+                "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
+                "FRAMEGATE_CORS_ORIGINS": "*",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_inline_frame_loads_nothing_that_it_does_not_need(invoke):
+    result = invoke()
+    assert result["answer"]["body"] == "cGl4ZWxz"
+    assert SLOW_TO_IMPORT.isdisjoint(result["modules"])
+
+
+def test_snapshot_holds_all_that_is_otherwise_loaded_late(invoke):
+    result = invoke(AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
+    assert result["answer"]["body"] == "cGl4ZWxz"
+    assert set(result["modules"]) >= SLOW_TO_IMPORT
+    assert not [name for name in result["late"] if name.startswith(("boto", "aws_", "framegate", "urllib3"))]
+
+
+def test_sampled_request_loads_the_tracer(invoke):
+    trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+    result = invoke(LAMBDA_TASK_ROOT=str(LAMBDA_SRC), _X_AMZN_TRACE_ID=trace)
+    assert result["answer"]["statusCode"] == 200
+    assert "aws_xray_sdk" in result["modules"]

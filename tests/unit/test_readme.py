@@ -1,0 +1,37 @@
+"""What the README says of the project is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from framegate import problems
+from framegate.handlers.http import INLINE_LIMIT
+from framegate.handlers.problem_documents import STATUS
+from infra.config import config_table
+
+README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+
+
+def test_configuration_table_is_that_of_the_code():
+    assert config_table() in README
+
+
+def test_inline_limit_is_that_of_the_code():
+    assert set(re.findall(r"4,\d\d\d,\d\d\d", README)) == {f"{INLINE_LIMIT:,}"}
+
+
+def test_every_problem_stands_in_the_table_with_its_status():
+    rows = re.findall(r"^\| (\d{3}) \| (`[^|]+`) \|", README, re.MULTILINE)
+    documented = {(int(status), slug) for status, slugs in rows for slug in re.findall(r"`([a-z-]+)`", slugs)}
+    assert documented == {(int(status), problem.slug) for problem, status in STATUS.items()}
+
+
+def test_every_problem_has_a_status():
+    def concrete(base):
+        for each in base.__subclasses__():
+            yield from concrete(each)
+            if hasattr(each, "slug"):
+                yield each
+
+    assert set(concrete(problems.Problem)) == set(STATUS)
