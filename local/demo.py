@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -17,7 +15,8 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from local.cloud import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalCloud, LocalCloudError
+from local.cloud import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalCloud
+from local.command import run_command
 from local.importing import ImportedFrame, import_folder
 from local.pictures import contact_sheet, picture_of
 from local.samples import MAMMOGRAM, write_samples
@@ -195,8 +194,9 @@ def _save_pictures(first_frames: dict[str, Fetched]) -> int:
     return len(pictures)
 
 
-def run(console: Console) -> int:
-    """Run the demo; return the number of things that were not as they should be."""
+def run() -> int:
+    """Run the demo; the exit status is 1 if anything is not as it should be."""
+    console = Console()
     started = time.monotonic()
 
     def step(text: str) -> None:
@@ -221,20 +221,8 @@ def run(console: Console) -> int:
     console.print(f"\n{pictures} frames decoded: see {OUTPUT.name}/contact-sheet.png")
     verdict = f"[red]{demo.failures} not as they should be[/]" if demo.failures else "[green]all as it should be[/]"
     console.print(f"{len(frames)} frames in {time.monotonic() - started:.0f} s, {verdict}")
-    return demo.failures
-
-
-def main() -> int:
-    """Run the demo from the command line."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        return 1 if run(Console()) else 0
-    except LocalCloudError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return 1 if demo.failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(run)

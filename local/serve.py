@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import tempfile
 import threading
 from pathlib import Path
 
-from local.cloud import ACCESS_KEY, REGION, SECRET_KEY, LocalCloud, LocalCloudError
+from local.cloud import ACCESS_KEY, REGION, SECRET_KEY, LocalCloud
+from local.command import run_command
 from local.importing import import_folder
 from local.samples import write_samples
 
 
-def run() -> None:
+def run() -> int:
     """Start everything, print what to try, and wait to be stopped."""
     with LocalCloud(lambda text: print(f"… {text}", flush=True)) as cloud:
         datastore_id = cloud.client("medical-imaging").create_datastore(datastoreName="serve")["datastoreId"]
@@ -52,20 +51,8 @@ Ctrl-C stops everything.""",
             flush=True,
         )
         threading.Event().wait()
-
-
-def main() -> int:
-    """Serve from the command line."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        run()
-    except LocalCloudError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import boto3
 
 from local.health_imaging import HealthImagingEmulator
+from local.signals import stop_in_good_order
 
 _DESCRIPTION = """\
 AWS HealthImaging on this machine, for developing against it: data stores, DICOM import, image sets, metadata, frames.
@@ -40,7 +40,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the emulator from the command line."""
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stop_in_good_order()
     try:
         emulator = HealthImagingEmulator(
             port=arguments.port,

@@ -1,0 +1,64 @@
+"""The commands of the local cloud, as a user runs and stops them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+PROJECT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def serving():
+    """``make serve``'s program, up, with what it printed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local.serve"], cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    lines = []
+    while not lines or "Ctrl-C" not in lines[-1]:
+        line = process.stdout.readline()
+        assert line, "it ended before it served"
+        lines.append(line)
+    yield process, "".join(lines)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.stdout.close()
+
+
+def test_serve_runs_beside_another_cloud_prints_curl_lines_that_work_and_stops_all(deployment, serving, tmp_path):
+    process, printed = serving
+    curls = re.findall(r"^curl .*$", printed, re.MULTILINE)
+    answers = [
+        subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        for line in curls
+    ]
+    assert len(answers) == 5
+    assert (tmp_path / "frame.jph").stat().st_size == int(grouped(printed, r"# a frame of ([\d,]+) bytes\n"))
+    assert (tmp_path / "large.jph").stat().st_size == int(grouped(printed, r"# a frame of ([\d,]+) bytes:"))
+    assert '"imageFrameBlob"' in answers[1]
+    assert '"urn:framegate:problem:frame-not-found"' in answers[4]
+
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert any("ministack" in " ".join(each.cmdline()) for each in started)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 128 + signal.SIGINT
+    assert psutil.wait_procs(started, 5)[1] == []
+
+
+def grouped(text, pattern):
+    return re.search(pattern, text)[1].replace(",", "")
+
+
+def test_demo_shows_everything_as_it_should_be():
+    command = [sys.executable, "-m", "local.demo"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all as it should be" in done.stdout
+    assert (PROJECT / "demo-output" / "contact-sheet.png").stat().st_size > 100_000
