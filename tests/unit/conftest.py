@@ -6,6 +6,7 @@ import io
 import json
 import os
 from base64 import b64decode, b64encode
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
@@ -136,8 +137,15 @@ def source(health_imaging):
 
 
 @pytest.fixture
-def store(s3):
-    return FrameStore(lambda: s3, BUCKET, url_lifetime=300)
+def threads():
+    """Threads for S3, all of them at rest before the next test begins."""
+    with ThreadPoolExecutor(4) as running:
+        yield running
+
+
+@pytest.fixture
+def store(s3, threads):
+    return FrameStore(lambda: s3, BUCKET, 300, threads)
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def test_delivery_inline_above_the_limit_is_413_and_names_the_way_out(client, la
     )
 
 
-@pytest.mark.parametrize("value", ["pigeon", "INLINE", "url,inline", "%00"])
+@pytest.mark.parametrize("value", ["pigeon", "INLINE", "url,inline", "auto", "%00", ""])
 def test_unknown_delivery_is_400(client, small, value):
     answer = client.get(small, f"delivery={value}")
     assert (answer.status, answer.json()["detail"]) == (

@@ -1,6 +1,7 @@
 """The frame store on S3 (moto)."""
 
 import os
+import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -10,7 +11,7 @@ import requests
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 
-from framegate.aws.frame_store import PART_SIZE, FrameStore, StoredFrame, frame_key
+from framegate.aws.frame_store import CLEANUP_TIME, PART_SIZE, FrameStore, StoredFrame, frame_key
 from framegate.dicom.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
@@ -62,7 +63,7 @@ def test_stored_frame_is_byte_identical(s3, store, size):
     assert answer["ContentType"] == "video/mp4"
     assert answer["CacheControl"] == "private, max-age=31536000, immutable"
     assert answer["ChecksumCRC32"]
-    assert store.find(FRAME) == StoredFrame("video/mp4", size)
+    assert store.find(FRAME, TimeBudget(60)) == StoredFrame("video/mp4", size)
 
 
 def test_pieces_larger_than_a_part_are_split(s3, store):
@@ -72,7 +73,7 @@ def test_pieces_larger_than_a_part_are_split(s3, store):
 
 
 def test_absent_frame_is_not_found(store):
-    assert store.find(FRAME) is None
+    assert store.find(FRAME, TimeBudget(60)) is None
 
 
 def test_source_that_breaks_leaves_nothing(s3, store):
@@ -128,17 +129,52 @@ def test_s3_that_cannot_be_reached_is_a_failure(store, s3):
 
     s3.meta.events.register("before-call.s3.HeadObject", refuse)
     with pytest.raises(UpstreamFailed, match="S3 could not be reached"):
-        store.find(FRAME)
+        store.find(FRAME, TimeBudget(60))
+
+
+SILENCE = 1.5
+
+
+def be_silent(s3, operation):
+    s3.meta.events.register(f"before-call.s3.{operation}", lambda **_: time.sleep(SILENCE))
+
+
+def test_silent_s3_is_not_waited_for_beyond_the_time(s3, store):
+    be_silent(s3, "HeadObject")
+    started = time.monotonic()
+    with pytest.raises(UpstreamTimeout):
+        store.find(FRAME, TimeBudget(0.3))
+    assert time.monotonic() - started < SILENCE
+
+
+@pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
+def test_upload_to_silent_s3_ends_in_time_and_leaves_nothing(s3, store, operation):
+    be_silent(s3, operation)
+    started = time.monotonic()
+    with pytest.raises(UpstreamTimeout):
+        store.store(FRAME, "image/jph", [bytes(2 * PART_SIZE)], TimeBudget(0.5))
+    assert time.monotonic() - started < 0.5 + CLEANUP_TIME
+    # What S3 was asked for, it does when it wakes up; an upload that begins so late has to be aborted then.
+    time.sleep(SILENCE)
+    assert (open_uploads(s3), objects(s3)) == ([], [])
+
+
+def test_small_frame_that_s3_takes_too_late_is_whole_or_absent(s3, store, threads):
+    be_silent(s3, "PutObject")
+    with pytest.raises(UpstreamTimeout):
+        store.store(FRAME, "image/jph", [b"frame"], TimeBudget(0.3))
+    threads.shutdown()
+    assert [each["Size"] for each in objects(s3)] in ([], [5])
 
 
 def test_denied_head_is_not_taken_for_an_absent_frame(s3, store):
     answer(s3, "HeadObject", 403, "AccessDenied")
     with pytest.raises(UpstreamFailed):
-        store.find(FRAME)
+        store.find(FRAME, TimeBudget(60))
 
 
-def test_missing_bucket_is_a_failure_with_its_cause_for_the_log(s3):
-    store = FrameStore(lambda: s3, "no-such-bucket-anywhere", url_lifetime=300)
+def test_missing_bucket_is_a_failure_with_its_cause_for_the_log(s3, threads):
+    store = FrameStore(lambda: s3, "no-such-bucket-anywhere", 300, threads)
     with pytest.raises(UpstreamFailed) as failed:
         store.store(FRAME, "image/jph", [b"x"], TimeBudget(60))
     assert failed.value.evidence == {

@@ -10,8 +10,8 @@ import botocore.session
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Parts of one frame that are on their way to S3 at the same time (frame_store.py).
-UPLOAD_CONCURRENCY = 3
+S3_CONNECTIONS = 4
+"""Calls of S3 that can be under way at the same time."""
 
 
 @cache
@@ -39,6 +39,6 @@ def s3() -> S3Client:
             connect_timeout=2,
             read_timeout=5,
             retries={"mode": "standard", "total_max_attempts": 2},
-            max_pool_connections=UPLOAD_CONCURRENCY + 1,
+            max_pool_connections=S3_CONNECTIONS,
         ),
     )

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from framegate.aws.clients import UPLOAD_CONCURRENCY
 from framegate.observability import logger, subsegment
 from framegate.problems import Problem, Throttled, UpstreamFailed, UpstreamTimeout
+from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, CreateMultipartUploadOutputTypeDef
 
     from framegate.dicom.identifiers import FrameRef
-    from framegate.time_budget import TimeBudget
 
 SERVICE = "S3"
+
+Result = TypeVar("Result")
+
+UPLOAD_CONCURRENCY = 3
+"""Parts of one frame that are on their way to S3 at the same time."""
 
 PART_SIZE = 8 * 1024 * 1024
 """Bytes of an upload's part: 10,000 of them, S3's maximum, are 80 GiB."""
@@ -70,24 +74,28 @@ class FrameStore:
         The bucket's name.
     url_lifetime : int
         Seconds for which a pre-signed URL is good.
+    threads : concurrent.futures.Executor
+        Where S3 is called, even for one call alone: a thread can be waited for just as long as there is time.
     """
 
-    def __init__(self, client: Callable[[], S3Client], bucket: str, url_lifetime: int) -> None:
+    def __init__(self, client: Callable[[], S3Client], bucket: str, url_lifetime: int, threads: Executor) -> None:
         self._client = client
         self._bucket = bucket
         self._url_lifetime = url_lifetime
+        self._threads = threads
 
-    def find(self, frame: FrameRef) -> StoredFrame | None:
+    def find(self, frame: FrameRef, budget: TimeBudget) -> StoredFrame | None:
         """The stored frame, or None if it is not there.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
-            If S3 does not say.
+            If S3 does not say, or not in time.
         """
         with subsegment(SERVICE), _problems():
+            call = self._threads.submit(self._client().head_object, Bucket=self._bucket, Key=frame_key(frame))
             try:
-                head = self._client().head_object(Bucket=self._bucket, Key=frame_key(frame))
+                head = _result(call, budget)
             except ClientError as error:
                 if _status(error) == HTTPStatus.NOT_FOUND:
                     return None
@@ -128,18 +136,20 @@ class FrameStore:
         parts = _parts(content)
         first = next(parts, bytearray())
         with subsegment(SERVICE), _problems():
+            target: dict[str, Any] = {"Bucket": self._bucket, "Key": frame_key(frame)}
             if len(first) < PART_SIZE:
-                self._client().put_object(
-                    Bucket=self._bucket,
-                    Key=frame_key(frame),
+                call = self._threads.submit(
+                    self._client().put_object,
+                    **target,
                     Body=first,  # type: ignore[arg-type]  # botocore takes a bytearray, its stubs do not know
                     ContentType=content_type,
                     CacheControl=CACHE_CONTROL,
                     ChecksumAlgorithm="CRC32",
                 )
+                _result(call, budget)
                 return StoredFrame(content_type, len(first))
-            upload = _MultipartUpload(self._client(), self._bucket, frame_key(frame), content_type, budget)
-            with upload.finished_or_gone():
+            upload = _MultipartUpload(self._client(), self._threads, target, budget)
+            with upload.finished_or_gone(content_type):
                 upload.send(first)
                 for part in parts:
                     upload.send(part)
@@ -155,10 +165,10 @@ class _MultipartUpload:
     client made of it, and combines them to the checksum of the whole object, which a reader can verify.
     """
 
-    def __init__(self, client: S3Client, bucket: str, key: str, content_type: str, budget: TimeBudget) -> None:
+    def __init__(self, client: S3Client, threads: Executor, target: dict[str, str], budget: TimeBudget) -> None:
         self._client = client
-        self._target: dict[str, Any] = {"Bucket": bucket, "Key": key}
-        self._content_type = content_type
+        self._threads = threads
+        self._target: dict[str, Any] = dict(target)
         self._budget = budget
         self._parts_begun = 0
         self._sent: dict[int, CompletedPartTypeDef] = {}
@@ -166,17 +176,21 @@ class _MultipartUpload:
         self.size = 0
 
     @contextmanager
-    def finished_or_gone(self) -> Iterator[None]:
+    def finished_or_gone(self, content_type: str) -> Iterator[None]:
         """Begin the upload; complete it at the end of the block, abort it if the block raises."""
-        created = self._client.create_multipart_upload(
+        creation = self._threads.submit(
+            self._client.create_multipart_upload,
             **self._target,
-            ContentType=self._content_type,
+            ContentType=content_type,
             CacheControl=CACHE_CONTROL,
             ChecksumAlgorithm="CRC32",
             ChecksumType="FULL_OBJECT",
         )
-        self._target["UploadId"] = created["UploadId"]
-        self._threads = ThreadPoolExecutor(UPLOAD_CONCURRENCY, thread_name_prefix="upload-part")
+        try:
+            self._target["UploadId"] = _result(creation, self._budget)["UploadId"]
+        except UpstreamTimeout:
+            creation.add_done_callback(self._abort_belated)
+            raise
         try:
             yield
             while self._pending:
@@ -185,8 +199,6 @@ class _MultipartUpload:
         except BaseException:
             self._abort()
             raise
-        finally:
-            self._threads.shutdown(wait=False, cancel_futures=True)
 
     def send(self, part: bytearray) -> None:
         """Send a part as soon as a thread is free for it."""
@@ -215,23 +227,39 @@ class _MultipartUpload:
             raise UpstreamTimeout(SERVICE)
 
     def _complete(self) -> None:
-        self._client.complete_multipart_upload(
+        completion = self._threads.submit(
+            self._client.complete_multipart_upload,
             **self._target,
             MultipartUpload={"Parts": [self._sent[number] for number in sorted(self._sent)]},
             ChecksumType="FULL_OBJECT",
             MpuObjectSize=self.size,
         )
+        _result(completion, self._budget)
+
+    def _abort_belated(self, creation: Future[CreateMultipartUploadOutputTypeDef]) -> None:
+        """Abort an upload that began after nobody waited for it any more."""
+        if creation.exception() is None:
+            self._target["UploadId"] = creation.result()["UploadId"]
+            self._abort()
 
     def _abort(self) -> None:
+        cleanup = TimeBudget(CLEANUP_TIME)
         # A part that arrives after the abort would be kept, and paid for, so those under way come first.
         for future in self._pending:
             future.cancel()
-        wait(self._pending, CLEANUP_TIME)
-        try:
-            self._client.abort_multipart_upload(**self._target)
-        except (BotoCoreError, ClientError) as error:
-            # The bucket's lifecycle rule removes what is left; the cause of the failure is what matters now.
-            logger.warning("multipart upload not aborted", extra={"cause": type(error).__name__})
+        wait(self._pending, cleanup.remaining())
+        abortion = self._threads.submit(self._client.abort_multipart_upload, **self._target)
+        done, _ = wait([abortion], cleanup.remaining())
+        if not done or abortion.exception() is not None:
+            # The bucket's lifecycle rule removes what is left; what counts is why the upload failed.
+            logger.warning("multipart upload not aborted")
+
+
+def _result(call: Future[Result], budget: TimeBudget) -> Result:
+    try:
+        return call.result(budget.remaining())
+    except TimeoutError:
+        raise UpstreamTimeout(SERVICE) from None
 
 
 def _parts(content: Iterable[bytes]) -> Iterator[bytearray]:

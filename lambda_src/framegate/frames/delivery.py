@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, auto
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 
-class DeliveryMode(StrEnum):
-    """What a client asks for with ``delivery=``."""
+class DeliveryMode(Enum):
+    """How a client wants a frame delivered: as its size allows, or one way or the other."""
 
-    AUTO = "auto"
-    INLINE = "inline"
-    URL = "url"
+    AUTO = auto()
+    INLINE = auto()
+    URL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class FrameDelivery:
         Problem
             As `check`, `HealthImaging.fetch` and `FrameStore` raise it.
         """
-        if mode is DeliveryMode.URL and (stored := self._store.find(frame)):
+        if mode is DeliveryMode.URL and (stored := self._store.find(frame, budget)):
             check(stored.content_type)
             return self._link(frame, stored)
         return self._source.fetch(frame, lambda stream: self._use(frame, mode, check, budget, stream), budget)
@@ -109,7 +109,7 @@ class FrameDelivery:
                 pieces = chain([head], pieces)
             if mode is DeliveryMode.INLINE:
                 raise FrameTooLarge(stream.content_length, self._inline_limit)
-        stored = self._store.find(frame) if mode is DeliveryMode.AUTO else None
+        stored = self._store.find(frame, budget) if mode is DeliveryMode.AUTO else None
         stored = stored or self._store.store(frame, stream.content_type, pieces, budget)
         return self._link(frame, stored)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 @cache
 def _api() -> FrameApi:
     settings = Settings.from_environment(os.environ)
-    store = FrameStore(clients.s3, settings.frame_bucket, settings.presigned_url_lifetime)
+    threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
+    store = FrameStore(clients.s3, settings.frame_bucket, settings.presigned_url_lifetime, threads)
     return FrameApi(settings, FrameDelivery(HealthImaging(clients.session()), store, INLINE_LIMIT))
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import traceback
-from base64 import b64encode
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from framegate.aws.frame_store import CACHE_CONTROL, CLEANUP_TIME
+from framegate.aws.frame_store import CLEANUP_TIME
 from framegate.dicom.identifiers import FrameRef
-from framegate.frames.delivery import DeliveryMode, InlineFrame, LinkedFrame
+from framegate.frames.delivery import DeliveryMode, LinkedFrame
+from framegate.handlers.frame_responses import inline_response, linked_response, not_modified_response
 from framegate.handlers.http import HttpRequest, HttpResponse
-from framegate.handlers.negotiation import JSON, Accept, Representation, entity_tag, matching_tag
+from framegate.handlers.negotiation import Accept, Representation, matching_tag
 from framegate.handlers.problem_documents import problem_response
 from framegate.observability import logger, metrics
 from framegate.problems import (
@@ -129,15 +128,15 @@ class FrameApi:
         held = matching_tag(request.header("If-None-Match"), image_frame_id, accept)
         if held and mode is not DeliveryMode.URL:
             exchange.record.update(delivery="not-modified", bytes=0)
-            return HttpResponse(HTTPStatus.NOT_MODIFIED, _caching_headers(held))
+            return not_modified_response(held)
         delivered = self._delivery.deliver(frame, mode, accept.choose, exchange.budget)
         representation = accept.choose(delivered.content_type)
         if isinstance(delivered, LinkedFrame):
             exchange.record.update(delivery="url", bytes=delivered.size, content_type=delivered.content_type)
-            return _linked(frame, delivered, representation)
+            return linked_response(frame, delivered, representation)
         delivery = "inline" if representation is Representation.RAW else "json"
         exchange.record.update(delivery=delivery, bytes=len(delivered.content), content_type=delivered.content_type)
-        return _inline(frame, delivered, representation)
+        return inline_response(frame, delivered, representation)
 
     def _cors_headers(self, request: HttpRequest) -> dict[str, str]:
         """What a browser needs to let a page read the answer (Fetch standard, "CORS protocol")."""
@@ -192,46 +191,14 @@ def _has_text(holder: dict[str, Any], name: str) -> bool:
 
 
 def _delivery_mode(value: str | None) -> DeliveryMode:
-    try:
-        return DeliveryMode(value or DeliveryMode.AUTO)
-    except ValueError:
-        raise InvalidRequest("delivery must be inline or url; without it, the frame's size decides.") from None
-
-
-def _inline(frame: FrameRef, delivered: InlineFrame, representation: Representation) -> HttpResponse:
-    headers = _caching_headers(entity_tag(frame.image_frame_id, representation))
-    if representation is Representation.RAW:
-        return HttpResponse(HTTPStatus.OK, {"Content-Type": delivered.content_type, **headers}, delivered.content)
-    document = _frame_document(frame, delivered.content_type, len(delivered.content))
-    # Not json.dumps of the whole: base64 has nothing to escape, and scanning megabytes for it takes milliseconds.
-    blob = b64encode(delivered.content).decode("ascii")
-    body = f'{json.dumps(document)[:-1]}, "imageFrameBlob": "{blob}"}}'
-    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, body)
-
-
-def _linked(frame: FrameRef, delivered: LinkedFrame, representation: Representation) -> HttpResponse:
-    # The URL is a credential with an end: no cache may keep it.
-    headers = {"Cache-Control": "no-store"}
-    if representation is Representation.RAW:
-        return HttpResponse(HTTPStatus.SEE_OTHER, {"Location": delivered.url, **headers})
-    document = _frame_document(frame, delivered.content_type, delivered.size)
-    document["url"] = delivered.url
-    document["expiresAt"] = delivered.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, json.dumps(document))
-
-
-def _frame_document(frame: FrameRef, content_type: str, size: int) -> dict[str, str | int]:
-    return {
-        "datastoreId": frame.datastore_id,
-        "imageSetId": frame.image_set_id,
-        "imageFrameId": frame.image_frame_id,
-        "contentType": content_type,
-        "contentLength": size,
-    }
-
-
-def _caching_headers(tag: str) -> dict[str, str]:
-    return {"ETag": tag, "Cache-Control": CACHE_CONTROL}
+    match value:
+        case None:
+            return DeliveryMode.AUTO
+        case "inline":
+            return DeliveryMode.INLINE
+        case "url":
+            return DeliveryMode.URL
+    raise InvalidRequest("delivery must be inline or url; without it, the frame's size decides.")
 
 
 def _stack_of(error: Exception) -> str:

@@ -110,7 +110,7 @@ class HttpResponse:
         """The response as the Lambda proxy integration takes it."""
         binary = isinstance(self.body, bytes)
         return {
-            "statusCode": self.status,
+            "statusCode": int(self.status),
             "headers": self.headers,
             "body": b64encode(self.body).decode("ascii") if isinstance(self.body, bytes) else self.body,
             "isBase64Encoded": binary,
