@@ -54,7 +54,6 @@ class Deployment:
 
     api_url: str
     frame_bucket: str
-    datastore_id: str
 
 
 class LocalCloud:
@@ -121,13 +120,13 @@ class LocalCloud:
         """Where all of AWS but HealthImaging is."""
         return f"http://localhost:{self._port}"
 
-    def deploy(self, datastore_id: str, **context: str) -> Deployment:
+    def deploy(self, *datastore_ids: str, **context: str) -> Deployment:
         """Deploy the stack with the command that a user types.
 
         Parameters
         ----------
-        datastore_id : str
-            The data store to serve.
+        *datastore_ids : str
+            The data stores to serve.
         **context : str
             Further configuration keys.
 
@@ -138,9 +137,9 @@ class LocalCloud:
         """
         self._report("bootstrapping the account (cdk bootstrap)")
         self._cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", "")
-        self._report(f"deploying the stack (cdk deploy -c datastore_ids={datastore_id})")
+        settings = {"datastore_ids": ",".join(datastore_ids), **context}
+        self._report(f"deploying the stack (cdk deploy -c datastore_ids={settings['datastore_ids']})")
         outputs_file = self._folder / "outputs.json"
-        settings = {"datastore_ids": datastore_id, **context}
         self._cdk(
             "deploy",
             *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
@@ -154,7 +153,6 @@ class LocalCloud:
         return Deployment(
             api_url=f"{self.endpoint}/_aws/execute-api/{api_id}/{stage}",
             frame_bucket=outputs["FrameBucketName"],
-            datastore_id=datastore_id,
         )
 
     def function_processes(self) -> list[psutil.Process]:

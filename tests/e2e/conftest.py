@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -17,15 +16,6 @@ from local.signing import SigV4
 ORIGIN = "https://viewer.example"
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A frame that was put into the emulator as it is."""
-
-    datastore_id: str
-    image_set_id: str
-    image_frame_id: str
-
-
 @pytest.fixture(scope="session")
 def cloud():
     with LocalCloud() as running:
@@ -34,20 +24,22 @@ def cloud():
 
 @pytest.fixture(scope="session")
 def datastore_id(cloud):
+    """The data store that tests put frames of their own into."""
     return cloud.health_imaging.create_datastore("end-to-end")
 
 
 @pytest.fixture(scope="session")
-def imported(cloud, datastore_id, tmp_path_factory):
-    """The frames of the sample files, imported by a job."""
+def imported(cloud, tmp_path_factory):
+    """The frames of the sample files, imported by a job into a data store of their own."""
     folder = tmp_path_factory.mktemp("dicom")
     write_samples(folder)
-    return SimpleNamespace(folder=folder, frames=import_folder(cloud, datastore_id, folder))
+    datastore_id = cloud.health_imaging.create_datastore("imported")
+    return SimpleNamespace(folder=folder, datastore_id=datastore_id, frames=import_folder(cloud, datastore_id, folder))
 
 
 @pytest.fixture(scope="session")
-def deployment(cloud, datastore_id):
-    return cloud.deploy(datastore_id, cors_origins=ORIGIN)
+def deployment(cloud, datastore_id, imported):
+    return cloud.deploy(datastore_id, imported.datastore_id, cors_origins=ORIGIN)
 
 
 @pytest.fixture(scope="session")
