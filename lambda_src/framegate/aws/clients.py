@@ -24,8 +24,9 @@ def session() -> botocore.session.Session:
 def s3() -> S3Client:
     """The S3 client.
 
-    SigV4 and the regional endpoint are asked for by name: where botocore would still choose SigV2 for a
-    pre-signed URL, S3 refuses it for an object encrypted with a KMS key.
+    For pre-signed URLs, SigV4 and the bucket's regional host are asked for by name. botocore still defaults to SigV2,
+    which S3 refuses for an object encrypted with a KMS key, and to the global host, which redirects elsewhere with a
+    signature that is not good there.
     """
     # boto3 costs tens of milliseconds to import and only frames above the inline limit need S3.
     import boto3
@@ -35,7 +36,7 @@ def s3() -> S3Client:
         "s3",
         config=Config(
             signature_version="s3v4",
-            s3={"us_east_1_regional_endpoint": "regional"},
+            s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
             connect_timeout=2,
             read_timeout=5,
             retries={"mode": "standard", "total_max_attempts": 2},

@@ -134,14 +134,14 @@ class FrameStore:
             If S3 does not take it, or not in time.
         """
         parts = _parts(content)
-        first = next(parts, bytearray())
+        first = next(parts, b"")
         with subsegment(SERVICE), _problems():
             target: dict[str, Any] = {"Bucket": self._bucket, "Key": frame_key(frame)}
             if len(first) < PART_SIZE:
                 call = self._threads.submit(
                     self._client().put_object,
                     **target,
-                    Body=first,  # type: ignore[arg-type]  # botocore takes a bytearray, its stubs do not know
+                    Body=first,
                     ContentType=content_type,
                     CacheControl=CACHE_CONTROL,
                     ChecksumAlgorithm="CRC32",
@@ -200,7 +200,7 @@ class _MultipartUpload:
             self._abort()
             raise
 
-    def send(self, part: bytearray) -> None:
+    def send(self, part: bytes) -> None:
         """Send a part as soon as a thread is free for it."""
         if len(self._pending) == UPLOAD_CONCURRENCY:
             self._wait_for_one()
@@ -208,11 +208,11 @@ class _MultipartUpload:
         self._parts_begun += 1
         self._pending.add(self._threads.submit(self._send_part, self._parts_begun, part))
 
-    def _send_part(self, number: int, part: bytearray) -> None:
+    def _send_part(self, number: int, part: bytes) -> None:
         sent = self._client.upload_part(
             **self._target,
             PartNumber=number,
-            Body=part,  # type: ignore[arg-type]  # botocore takes a bytearray, its stubs do not know
+            Body=part,
             ChecksumAlgorithm="CRC32",
         )
         self._sent[number] = {"PartNumber": number, "ETag": sent["ETag"]}
@@ -262,18 +262,22 @@ def _result(call: Future[Result], budget: TimeBudget) -> Result:
         raise UpstreamTimeout(SERVICE) from None
 
 
-def _parts(content: Iterable[bytes]) -> Iterator[bytearray]:
+def _parts(content: Iterable[bytes]) -> Iterator[bytes]:
     """Pieces of any size as parts of ``PART_SIZE``, the last one shorter."""
-    part = bytearray()
-    for piece in content:
-        part += piece
-        while len(part) >= PART_SIZE:
-            rest = part[PART_SIZE:]
-            del part[PART_SIZE:]
+    pieces: list[bytes] = []
+    missing = PART_SIZE
+    for arrived in content:
+        piece = arrived
+        while len(piece) >= missing:
+            part = b"".join([*pieces, piece[:missing]])
+            piece = piece[missing:]
+            pieces.clear()
+            missing = PART_SIZE
             yield part
-            part = rest
-    if part:
-        yield part
+        pieces.append(piece)
+        missing -= len(piece)
+    if missing < PART_SIZE:
+        yield b"".join(pieces)
 
 
 @contextmanager

@@ -1,0 +1,30 @@
+"""The clients of AWS services."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from framegate.aws import clients
+
+
+@pytest.fixture(autouse=True)
+def fresh_clients():
+    yield
+    clients.session.cache_clear()
+    clients.s3.cache_clear()
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "ap-southeast-2"])
+def test_presigned_url_has_the_buckets_regional_host_and_sigv4(monkeypatch, region):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    clients.session.cache_clear()
+    clients.s3.cache_clear()
+    url = urlsplit(clients.s3().generate_presigned_url("get_object", Params={"Bucket": "frames", "Key": "frames/k"}))
+    assert (url.scheme, url.netloc, url.path) == ("https", f"frames.s3.{region}.amazonaws.com", "/frames/k")
+    assert parse_qs(url.query)["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+
+
+def test_clients_are_built_once():
+    assert clients.s3() is clients.s3()
