@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -22,6 +23,7 @@ import boto3
 import psutil
 from botocore.config import Config
 
+from local.certificates import write_certificate
 from local.health_imaging import HealthImagingEmulator
 
 if TYPE_CHECKING:
@@ -63,17 +65,23 @@ class LocalCloud:
     ----------
     report : callable
         Told each step in a few words.
+    enforced : bool
+        Whether policies of IAM, buckets and CORS are enforced, and signatures checked, as in AWS; that takes TLS too.
 
     Attributes
     ----------
     health_imaging : HealthImagingEmulator
         The emulator, in this process: frames can be added and faults armed.
+    ca_bundle : Path or None
+        The certificate to trust, where there is TLS.
     """
 
     health_imaging: HealthImagingEmulator
+    ca_bundle: Path | None = None
 
-    def __init__(self, report: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, report: Callable[[str], None] = lambda _: None, *, enforced: bool = False) -> None:
         self._report = report
+        self._enforced = enforced
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -92,6 +100,9 @@ class LocalCloud:
         self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=STATE))
         self._resources.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self._port = _free_port()
+        if self._enforced:
+            self.ca_bundle = self._folder / "server.crt"
+            write_certificate(self.ca_bundle, self._folder / "server.key")
         self.health_imaging = self._resources.enter_context(
             HealthImagingEmulator(
                 s3=self.client("s3"),
@@ -112,13 +123,14 @@ class LocalCloud:
             region_name=REGION,
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
+            verify=str(self.ca_bundle) if self.ca_bundle else None,
             config=Config(signature_version="s3v4") if service == "s3" else Config(inject_host_prefix=False),
         )
 
     @property
     def endpoint(self) -> str:
         """Where all of AWS but HealthImaging is."""
-        return f"http://localhost:{self._port}"
+        return f"{'https' if self._enforced else 'http'}://localhost:{self._port}"
 
     def deploy(self, *datastore_ids: str, **context: str) -> Deployment:
         """Deploy the stack with the command that a user types.
@@ -172,6 +184,14 @@ class LocalCloud:
             "AWS_ENDPOINT_URL_MEDICAL_IMAGING": self.health_imaging.url,
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         }
+        if self._enforced:
+            environment |= {
+                "AUTH": "true",
+                "USE_SSL": "1",
+                "MINISTACK_SSL_CERT": str(self.ca_bundle),
+                "MINISTACK_SSL_KEY": str(self._folder / "server.key"),
+                "IOT_MTLS_ENABLED": "0",
+            }
         log = self._resources.enter_context((self._folder / "ministack.log").open("wb"))
         # In a session of its own, Ctrl-C reaches it through us, when what depends on it is done.
         self._ministack = subprocess.Popen(
@@ -179,10 +199,19 @@ class LocalCloud:
         )
         self._resources.callback(_stop, self._ministack)
         give_up = time.monotonic() + START_SECONDS
-        while not _answers(f"{self.endpoint}/_ministack/health"):
+        while not self._answers():
             if self._ministack.poll() is not None or time.monotonic() > give_up:
                 raise LocalCloudError(f"MiniStack does not start: {self._log_tail()}")
             time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        trust = ssl.create_default_context(cafile=self.ca_bundle) if self.ca_bundle else None
+        try:
+            url = f"{self.endpoint}/_ministack/health"
+            with urllib.request.urlopen(url, timeout=1, context=trust) as answer:  # noqa: S310 - a loopback URL of ours
+                return bool(answer.status == HTTPStatus.OK)
+        except (URLError, OSError):
+            return False
 
     def _log_tail(self) -> str:
         return "\n".join((self._folder / "ministack.log").read_text(errors="replace").splitlines()[-20:])
@@ -202,6 +231,8 @@ class LocalCloud:
             "CI": "true",
             "NO_COLOR": "1",
         }
+        if self.ca_bundle:
+            environment |= {"AWS_CA_BUNDLE": str(self.ca_bundle), "NODE_EXTRA_CA_CERTS": str(self.ca_bundle)}
         try:
             done = subprocess.run(
                 [CDK, *arguments, "--no-notices", "--progress", "events"],
@@ -225,14 +256,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - a loopback URL of ours
-            return bool(answer.status == HTTPStatus.OK)
-    except (URLError, OSError):
-        return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

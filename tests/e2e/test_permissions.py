@@ -1,0 +1,133 @@
+"""The deployed roles and policies, in a local cloud that enforces them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import requests
+
+from local.cloud import ACCOUNT, REGION, LocalCloud
+from local.health_imaging import Fault
+from local.signing import SigV4
+from tests.e2e.conftest import Api
+
+SMALL, LARGE = os.urandom(100_000), os.urandom(20_000_000)
+
+
+@pytest.fixture(scope="module")
+def cloud():
+    with LocalCloud(enforced=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def datastores(cloud):
+    """Two data stores, both served."""
+    return [cloud.health_imaging.create_datastore(name) for name in ("first", "second")]
+
+
+@pytest.fixture(scope="module")
+def deployment(cloud, datastores):
+    return cloud.deploy(*datastores)
+
+
+@pytest.fixture(scope="module")
+def frames(cloud, datastores):
+    return [cloud.health_imaging.add_frame(each, SMALL, "image/jph") for each in datastores]
+
+
+@pytest.fixture(scope="module")
+def reader_of_the_first(cloud, deployment, datastores):
+    """A user with the README's policy for the first data store; gives its access key and secret."""
+    iam = cloud.client("iam")
+    iam.create_user(UserName="reader")
+    api_id, stage = deployment.api_url.split("/")[-2:]
+    statement = {
+        "Effect": "Allow",
+        "Action": "execute-api:Invoke",
+        "Resource": f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{api_id}/{stage}/*/datastore/{datastores[0]}/*",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_user_policy(UserName="reader", PolicyName="read-one-data-store", PolicyDocument=policy)
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    return key["AccessKeyId"], key["SecretAccessKey"]
+
+
+@pytest.fixture
+def api(cloud, deployment, reader_of_the_first):
+    return signed_by(cloud, deployment, *reader_of_the_first)
+
+
+def signed_by(cloud, deployment, access_key, secret_key):
+    return Api(deployment.api_url, access_key, secret_key, verify=str(cloud.ca_bundle))
+
+
+def test_role_is_enough_to_deliver_inline(api, frames):
+    assert api.get(frames[0]).content == SMALL
+
+
+def test_role_is_enough_to_store_find_and_sign_a_large_frame(api, cloud, datastores):
+    frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
+    for _ in ("stored", "found"):
+        answer = api.get(frame)
+        assert requests.get(answer.headers["Location"], verify=str(cloud.ca_bundle), timeout=60).content == LARGE
+
+
+def test_role_is_enough_to_abort_an_upload(api, cloud, deployment, datastores):
+    frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
+    cloud.health_imaging.faults.arm(Fault(then="reset", after=len(LARGE) - 1, image_frame_id=frame.image_frame_id))
+    assert api.get(frame).status_code == 502
+    assert "Uploads" not in cloud.client("s3").list_multipart_uploads(Bucket=deployment.frame_bucket)
+
+
+def test_stored_frame_is_not_to_be_had_without_its_url(api, cloud, frames):
+    location = api.get(frames[0], params={"delivery": "url"}).headers["Location"]
+    assert requests.get(location, verify=str(cloud.ca_bundle), timeout=60).content == SMALL
+    unsigned = requests.get(location.partition("?")[0], verify=str(cloud.ca_bundle), timeout=60)
+    assert unsigned.status_code == 403
+
+
+def test_redirected_page_may_read_the_frame(api, cloud, frames):
+    location = api.get(frames[0], params={"delivery": "url"}).headers["Location"]
+    answer = requests.get(location, headers={"Origin": "null"}, verify=str(cloud.ca_bundle), timeout=60)
+    assert answer.headers["Access-Control-Allow-Origin"] in ("*", "null")
+    assert "etag" in answer.headers["Access-Control-Expose-Headers"].lower()
+
+
+def test_caller_reads_the_data_store_of_its_policy_and_no_other(api, frames):
+    assert [api.get(frame).status_code for frame in frames] == [200, 403]
+
+
+def test_wrong_secret_is_refused_in_problem_form(cloud, deployment, reader_of_the_first, frames):
+    forger = signed_by(cloud, deployment, reader_of_the_first[0], "not the secret")
+    answer = forger.get(frames[0])
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "application/problem+json")
+    assert answer.json()["type"] == "urn:framegate:problem:invalid-signature"
+
+
+def test_signature_of_one_frame_is_no_signature_of_another(cloud, deployment, reader_of_the_first, frames):
+    signed = requests.Request("GET", Api(deployment.api_url).frame_url(frames[0])).prepare()
+    SigV4(*reader_of_the_first, REGION)(signed)
+    signed.url = Api(deployment.api_url).frame_url(replace(frames[0], image_frame_id="f" * 32))
+    with requests.Session() as session:
+        assert session.send(signed, verify=str(cloud.ca_bundle), timeout=60).status_code == 403
+
+
+def test_role_without_the_permission_to_store_cannot(api, cloud, datastores):
+    """That all of the above is enforced at all."""
+    iam = cloud.client("iam")
+    (role,) = [each["RoleName"] for each in iam.list_roles()["Roles"] if "ApiFunction" in each["RoleName"]]
+    (policy_name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    policy = iam.get_role_policy(RoleName=role, PolicyName=policy_name)["PolicyDocument"]
+    less = {**policy, "Statement": [each for each in policy["Statement"] if each["Sid"] != "StoreFrames"]}
+    frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
+    try:
+        iam.put_role_policy(RoleName=role, PolicyName=policy_name, PolicyDocument=json.dumps(less))
+        answer = api.get(frame)
+        assert (answer.status_code, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=policy_name, PolicyDocument=json.dumps(policy))
+    assert api.get(frame).status_code == 303
