@@ -47,7 +47,7 @@ class Client:
     """Calls the API as API Gateway does."""
 
     def __init__(self, api):
-        self._api = api
+        self.api = api
 
     def get(self, frame, query="", headers=None, remaining_ms=28_000):
         path = {
@@ -58,7 +58,7 @@ class Client:
         return self.call("GET", FRAME_ROUTE, path, query, headers, remaining_ms=remaining_ms)
 
     def call(self, method, route, path=None, query="", headers=None, body=None, remaining_ms=28_000):
-        event = self._api.answer(
+        event = self.api.answer(
             {
                 "httpMethod": method,
                 "resource": route,

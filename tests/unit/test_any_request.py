@@ -1,0 +1,68 @@
+"""Whatever comes in, the answer is in the documented form."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from framegate.handlers.frame_api import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE
+from framegate.handlers.http import LAMBDA_RESPONSE_LIMIT
+from tests.unit.conftest import SERVED
+
+anything = st.text(max_size=200) | st.sampled_from(["f" * 32, SERVED, "../../etc/passwd", "\r\nSet-Cookie: a=b", "\0"])
+several = st.dictionaries(
+    st.sampled_from(["delivery", "imageFrameId", "size"]) | st.text(max_size=20), st.lists(anything, max_size=3)
+)
+headers = st.dictionaries(
+    st.sampled_from(["Accept", "If-None-Match", "Origin", "Content-Type", "Range"]) | st.text(max_size=20),
+    st.lists(anything, max_size=3),
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | anything,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["imageFrameId", "imageFrameInformation"]) | st.text(max_size=5), inner)
+    ),
+    max_leaves=10,
+)
+bodies = st.none() | st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode())
+
+
+@st.composite
+def events(draw):
+    body = draw(bodies)
+    return {
+        "httpMethod": draw(st.sampled_from(["GET", "POST", "HEAD", "DELETE", "TRACE", "get", ""])),
+        "resource": draw(st.sampled_from([FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, "/", "/{proxy+}"])),
+        "pathParameters": {
+            name: draw(anything | st.just(SERVED)) for name in ("datastoreId", "imageSetId", "imageFrameId")
+        },
+        "multiValueHeaders": draw(st.none() | headers),
+        "multiValueQueryStringParameters": draw(st.none() | several),
+        "requestContext": {"requestId": "request-of-the-test"},
+        "body": None if body is None else b64encode(body).decode(),
+        "isBase64Encoded": body is not None,
+    }
+
+
+@pytest.fixture
+def answer(client):
+    return lambda event: client.api.answer(event, 28_000)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(event=events())
+def test_any_request_is_answered_in_the_documented_form(answer, event):
+    result = answer(event)
+    assert result["statusCode"] in {200, 303, 304, 400, 403, 404, 405, 406}
+    assert len(json.dumps(result)) < LAMBDA_RESPONSE_LIMIT
+    assert not any("\r" in value or "\n" in value for value in result["headers"].values())
+    if result["statusCode"] >= 400:
+        document = json.loads(result["body"])
+        assert result["headers"]["Content-Type"] == "application/problem+json"
+        assert set(document) == {"type", "title", "status", "detail", "requestId"}
+        assert document["status"] == result["statusCode"]
