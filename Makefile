@@ -8,6 +8,15 @@ MINISTACK := .venv-ministack
 # jsii, under the CDK, runs on Node.js 20 but says at length that it would rather not.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
+SHELL := /bin/bash
+
+# A dot for each package, and pip's own words only where it fails.
+define install
+set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --requirement $(2) 2>$(1)/install.log \
+  | awk '/^Collecting/ { printf "."; fflush() } /^Installing collected/ { printf " unpacking"; fflush() } END { print "" }' \
+  || { cat $(1)/install.log >&2; exit 1; }
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test lint synth lock clean tools
 
@@ -57,15 +66,15 @@ tools:
 	  echo "Framegate needs npm, which comes with Node.js; install it, then run make again." >&2; exit 1; }
 
 $(VENV)/.ready: requirements.txt | tools
-	@echo "Installing Python packages into $(VENV) (a minute or two)"
+	@echo "Installing Python packages into $(VENV), in a minute or two"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(RUN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt
+	@$(call install,$(VENV),requirements.txt)
 	@touch $@
 
 $(MINISTACK)/.ready: local/ministack-requirements.txt | tools
 	@echo "Installing MiniStack into $(MINISTACK)"
 	@$(PYTHON) -m venv --clear $(MINISTACK)
-	@$(MINISTACK)/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	@$(call install,$(MINISTACK),$<)
 	@touch $@
 
 node_modules/.ready: package.json package-lock.json | tools

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OUTPUT = PROJECT / "demo-output"
 CALL_SECONDS = 40
+WIDTH = 112
 CT = "693_UNCR.dcm"
 
 
@@ -89,7 +90,7 @@ class Demo:
 
     def fetch_all(self, frames_by_file: dict[str, list[ImportedFrame]], about: dict[str, str]) -> dict[str, Fetched]:
         """Fetch and compare every frame; show a line for each file, and return its first frame."""
-        table = Table("file", "what it is", "media type", "bytes", "frames", "delivered", "ms", "identical", box=None)
+        table = _table("file", "what it is", "media type", "bytes", "frames", "delivered", "ms", "identical")
         for column in (3, 4, 6):
             table.columns[column].justify = "right"
         first_frames = {}
@@ -106,15 +107,18 @@ class Demo:
                 str(len(fetched)),
                 " + ".join(Counter(each.delivery for each in fetched)),
                 f"{sum(each.milliseconds for each in fetched) / len(fetched):.0f}",
-                f"{identical} of {len(fetched)}",
+                "yes" if identical == len(fetched) else f"[red]{identical} of {len(fetched)}[/]",
             )
         self._console.print(table)
-        self._console.print("bytes: of the first frame; ms: mean of all frames, the client's clock", style="dim")
+        self._console.print(
+            "bytes: of the first frame; ms: mean of all frames; identical: every byte, to HealthImaging's own answer",
+            style="dim",
+        )
         return first_frames
 
     def show_every_way(self, small: ImportedFrame, large: ImportedFrame) -> None:
         """Call every address and every form of delivery, and what must be refused."""
-        table = Table("call", "wanted", "got", "answer", box=None)
+        table = _table("call", "wanted", "got", "answer")
         image_set = f"{self._api}/datastore/{small.datastore_id}/imageSet/{small.image_set_id}"
         frame, big = self._url(small), self._url(large)
         by_id = {"imageFrameId": small.image_frame_id}
@@ -157,6 +161,10 @@ class Demo:
         )
 
 
+def _table(*headers: str) -> Table:
+    return Table(*headers, box=None, pad_edge=False)
+
+
 def _etag(frame: ImportedFrame) -> str:
     return f'"{frame.image_frame_id}"'
 
@@ -196,11 +204,12 @@ def _save_pictures(first_frames: dict[str, Fetched]) -> int:
 
 def run() -> int:
     """Run the demo; the exit status is 1 if anything is not as it should be."""
-    console = Console()
+    # Output that goes to a file would be folded at 80 columns, which the tables need more of.
+    console = Console(width=max(WIDTH, Console().width))
     started = time.monotonic()
 
     def step(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {text}", highlight=False)
+        console.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {text}", highlight=False, soft_wrap=True)
 
     with LocalCloud(step) as cloud, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

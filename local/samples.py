@@ -12,16 +12,16 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 SAMPLES = {
     "693_UNCR.dcm": "CT",
     "CT_small.dcm": "CT",
-    "eCT_Supplemental.dcm": "CT, 2 frames",
+    "eCT_Supplemental.dcm": "CT",
     "MR_small.dcm": "MR",
     "MR2_UNCR.dcm": "MR",
-    "emri_small.dcm": "MR, 10 frames",
+    "emri_small.dcm": "MR",
     "RG1_UNCR.dcm": "radiograph",
     "RG3_UNCR.dcm": "radiograph",
     "examples_rgb_color.dcm": "ultrasound",
-    "US1_J2KI.dcm": "ultrasound, JPEG 2000",
-    "color3d_jpeg_baseline.dcm": "ultrasound, JPEG, 120 frames",
-    "liver_1frame.dcm": "segmentation, 1 bit",
+    "US1_J2KI.dcm": "ultrasound",
+    "color3d_jpeg_baseline.dcm": "ultrasound",
+    "liver_1frame.dcm": "segmentation",
 }
 
 MAMMOGRAM = "mammogram-sized.dcm"
@@ -38,7 +38,7 @@ def write_samples(folder: Path) -> dict[str, str]:
     for name in SAMPLES:
         (folder / name).write_bytes(_path_of(name).read_bytes())
     _write_mammogram_sized(folder / MAMMOGRAM)
-    return SAMPLES | {MAMMOGRAM: "radiograph, tiled"}
+    return SAMPLES | {MAMMOGRAM: "radiographs"}
 
 
 def _path_of(name: str) -> Path:
