@@ -9,6 +9,7 @@ from framegate import problems
 from framegate.handlers.http import INLINE_LIMIT
 from framegate.handlers.problem_documents import STATUS
 from infra.config import config_table
+from infra.gateway_problems import GATEWAY_PROBLEMS
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
@@ -25,6 +26,12 @@ def test_every_problem_stands_in_the_table_with_its_status():
     rows = re.findall(r"^\| (\d{3}) \| (`[^|]+`) \|", README, re.MULTILINE)
     documented = {(int(status), slug) for status, slugs in rows for slug in re.findall(r"`([a-z-]+)`", slugs)}
     assert documented == {(int(status), problem.slug) for problem, status in STATUS.items()}
+
+
+def test_every_problem_of_api_gateway_is_named():
+    (paragraph,) = re.findall(r"^API Gateway refuses some .*?\n\n", README, re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"`([a-z-]+)`", paragraph)) - {"status"}
+    assert named == {problem.slug for problem in GATEWAY_PROBLEMS}
 
 
 def test_every_problem_has_a_status():
