@@ -453,7 +453,7 @@ def test_closing_ends_a_stalled_answer_at_once():
         emulator.faults.arm(Fault(then="stall", after=100))
         stalled = get(new_client(emulator.url), frame)["imageFrameBlob"]
         started = time.monotonic()
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 5
     with pytest.raises(ResponseStreamingError):
         stalled.read()
 
