@@ -79,21 +79,32 @@ def test_compiled_code_is_for_the_architecture_and_python_of_lambda(bundled, arc
     assert all(name.endswith(f".cpython-313-{machine}-linux-gnu.so") for name in compiled)
 
 
+SNAPSHOT = {
+    "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "a",
+    "AWS_SECRET_ACCESS_KEY": "b",
+    "FRAMEGATE_DATASTORE_IDS": "0" * 32,
+    "FRAMEGATE_FRAME_BUCKET": "bucket",
+    "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
+    "FRAMEGATE_CORS_ORIGINS": "*",
+}
+
+
+# Before a snapshot the function loads all that it ever needs: every client, and so every service model.
 # -S leaves out this interpreter's own packages, so that what is missing from the bundle is missing here.
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 def test_bundle_runs_under_any_python_that_develops_it(bundled, architecture):
     script = f"""
 import sys
 sys.path.insert(0, {str(bundled(architecture))!r})
-import boto3
-boto3.client("s3", region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
-from aws_lambda_powertools import Logger, Metrics, Tracer
-Tracer(service="framegate", auto_patch=False).provider
 import framegate.handlers.api
-assert all(m.__file__.startswith({str(bundled(architecture))!r}) for m in (boto3, framegate.handlers.api))
+import aws_lambda_powertools, aws_xray_sdk, boto3, botocore, urllib3
+ours = (framegate.handlers.api, aws_lambda_powertools, aws_xray_sdk, boto3, botocore, urllib3)
+assert all(module.__file__.startswith({str(bundled(architecture))!r}) for module in ours)
 """
     result = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, env={}, check=False
+        [sys.executable, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, env=SNAPSHOT, check=False
     )
 
     assert result.returncode == 0, result.stderr
