@@ -134,7 +134,7 @@ def test_frames_around_the_inline_limit_arrive_whole(api, emulator, datastore_id
 
 
 def test_large_frame_is_uploaded_once(api, emulator, s3, deployment, datastore_id):
-    frame = emulator.add_frame(datastore_id, bytes(20_000_000), "video/mp4")
+    frame = emulator.add_frame(datastore_id, bytes(40_000_000), "video/mp4")
     key = f"frames/{datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
     api.get(frame)
     first = s3.head_object(Bucket=deployment.frame_bucket, Key=key)["LastModified"]
@@ -155,6 +155,13 @@ def test_two_requests_at_once_for_a_large_frame_both_succeed(api, emulator, data
 
     with ThreadPoolExecutor(2) as pool:
         assert [future.result() == content for future in [pool.submit(get), pool.submit(get)]] == [True, True]
+
+
+def test_many_requests_at_once_get_each_its_own_frame(api, cloud, imported):
+    frames = [frame for frame in imported.frames if frame.size < INLINE_LIMIT] * 2
+    with ThreadPoolExecutor(6) as pool:
+        answers = pool.map(lambda frame: (frame, api.get(frame).content), frames)
+        assert all(content == cloud.health_imaging.content(frame) for frame, content in answers)
 
 
 # Refusals
