@@ -54,7 +54,7 @@ def answer(client):
     return lambda event: client.api.answer(event, 28_000)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(event=events())
 def test_any_request_is_answered_in_the_documented_form(answer, event):
     result = answer(event)
