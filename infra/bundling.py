@@ -63,7 +63,11 @@ class LocalBundling:
     # jsii hands the options over as keywords only where the signature names one of them.
     def try_bundle(self, output_dir: str, *, image: DockerImage, **_options: Any) -> bool:
         """Bundle into `output_dir`; called by CDK, which would turn to Docker if this ever answered ``False``."""
-        bundle(Path(output_dir), self._architecture)
+        try:
+            bundle(Path(output_dir), self._architecture)
+        except BundlingError as error:
+            # An ordinary exception would travel through jsii and come out under two tracebacks.
+            sys.exit(str(error))
         return True
 
 
@@ -141,7 +145,7 @@ def _install_dependencies(output: Path, architecture: str) -> None:
     # requirements.txt names every dependency. Left to resolve them, pip would judge their markers by the Python that it
     # runs on instead of Lambda's, and the bundle would differ between machines.
     command = [
-        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
+        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-color",
         "--require-hashes", "--no-deps", "--requirement", str(LAMBDA_SRC / "requirements.txt"),
         "--target", str(output), *platforms, "--implementation=cp", f"--python-version={PYTHON_VERSION}",
         "--only-binary=:all:", "--no-compile",
