@@ -223,6 +223,12 @@ def test_held_frame_is_304_without_a_call(client, health_imaging, small, accept,
     assert frame_calls(health_imaging) == []
 
 
+def test_any_tag_is_304_if_the_frame_exists(client, small):
+    answer = client.get(small, headers={"If-None-Match": "*"})
+    assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", f'"{small.image_frame_id}"')
+    assert client.get(replace(small, image_frame_id="0" * 32), headers={"If-None-Match": "*"}).status == 404
+
+
 def test_other_tag_gets_the_frame(client, small):
     assert client.get(small, headers={"If-None-Match": '"another"'}).body == SMALL
 

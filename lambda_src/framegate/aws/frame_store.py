@@ -178,6 +178,8 @@ class _MultipartUpload:
     @contextmanager
     def finished_or_gone(self, content_type: str) -> Iterator[None]:
         """Begin the upload; complete it at the end of the block, abort it if the block raises."""
+        if self._budget.exhausted:
+            raise UpstreamTimeout(SERVICE)
         creation = self._threads.submit(
             self._client.create_multipart_upload,
             **self._target,

@@ -14,7 +14,7 @@ from framegate.dicom.identifiers import FrameRef
 from framegate.frames.delivery import DeliveryMode, LinkedFrame
 from framegate.handlers.frame_responses import inline_response, linked_response, not_modified_response
 from framegate.handlers.http import HttpRequest, HttpResponse
-from framegate.handlers.negotiation import Accept, Representation, matching_tag
+from framegate.handlers.negotiation import Accept, Representation, entity_tag, matching_tag
 from framegate.handlers.problem_documents import problem_response
 from framegate.observability import logger, metrics
 from framegate.problems import (
@@ -125,18 +125,24 @@ class FrameApi:
             raise DatastoreNotServed
         mode = _delivery_mode(request.query("delivery"))
         accept = Accept.parse(request.header("Accept"))
-        held = matching_tag(request.header("If-None-Match"), image_frame_id, accept)
+        if_none_match = request.header("If-None-Match")
+        held = matching_tag(if_none_match, image_frame_id, accept)
         if held and mode is not DeliveryMode.URL:
-            exchange.record.update(delivery="not-modified", bytes=0)
-            return not_modified_response(held)
+            return self._not_modified(exchange, held)
         delivered = self._delivery.deliver(frame, mode, accept.choose, exchange.budget)
         representation = accept.choose(delivered.content_type)
         if isinstance(delivered, LinkedFrame):
             exchange.record.update(delivery="url", bytes=delivered.size, content_type=delivered.content_type)
             return linked_response(frame, delivered, representation)
+        if if_none_match == "*":
+            return self._not_modified(exchange, entity_tag(image_frame_id, representation))
         delivery = "inline" if representation is Representation.RAW else "json"
         exchange.record.update(delivery=delivery, bytes=len(delivered.content), content_type=delivered.content_type)
         return inline_response(frame, delivered, representation)
+
+    def _not_modified(self, exchange: _Exchange, tag: str) -> HttpResponse:
+        exchange.record.update(delivery="not-modified", bytes=0)
+        return not_modified_response(tag)
 
     def _cors_headers(self, request: HttpRequest) -> dict[str, str]:
         """What a browser needs to let a page read the answer (Fetch standard, "CORS protocol")."""

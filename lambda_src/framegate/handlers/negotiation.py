@@ -102,7 +102,8 @@ def matching_tag(if_none_match: str | None, image_frame_id: str, accept: Accept)
 
     References
     ----------
-    RFC 9110, section 13.1.2: the comparison is weak. ``*`` matches nothing here, as it names nothing that is held.
+    RFC 9110, section 13.1.2: the comparison is weak. ``*``, which any existing frame matches, is not answered here:
+    whether the frame exists, only HealthImaging knows.
     """
     if not if_none_match:
         return None
