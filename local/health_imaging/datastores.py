@@ -52,6 +52,7 @@ _SERIES = {
     "PatientPosition",
     "ProtocolName",
 }
+_STUDY_UID, _SERIES_UID = "DICOMStudyInstanceUID", "DICOMSeriesInstanceUID"
 _BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 
 
@@ -102,6 +103,10 @@ class ImageSet:
         """The latest version's number."""
         return len(self.versions)
 
+    def series(self) -> tuple[str | None, str | None]:
+        """The UIDs of its study and series; None for a frame that came without a DICOM file."""
+        return self.attributes.get(_STUDY_UID), self.attributes.get(_SERIES_UID)
+
     def instances(self) -> dict[str, Any]:
         """The instances of the latest version, by SOP instance UID."""
         (series,) = self.versions[-1]["Study"]["Series"].values()
@@ -149,12 +154,12 @@ class DataStores:
         with self._lock:
             return list(self._stores.values())
 
-    def remove(self, datastore_id: str) -> None:
-        """Delete a data store that is empty."""
+    def remove(self, datastore_id: str) -> DataStore:
+        """Delete a data store that is empty; return what it was."""
         with self._lock:
             if any(each.state != "DELETED" for each in self.get(datastore_id).image_sets.values()):
                 raise ServiceError("ConflictException", "The data store still has image sets")
-            del self._stores[datastore_id]
+            return self._stores.pop(datastore_id)
 
     def get(self, datastore_id: str) -> DataStore:
         """The data store of that id, or the service's refusal."""
@@ -191,15 +196,19 @@ class DataStores:
         image_set, created
             Where they went, and whether it is new.
         """
-        encoded = [(dataset, *encode_frames(dataset)) for dataset in datasets]
         store = self.get(datastore_id)
+        encoded = [(dataset, *encode_frames(dataset)) for dataset in datasets]
         with self._lock:
             attributes = _search_attributes(datasets[0])
             of_series = [
-                each for each in store.image_sets.values() if each.state == "ACTIVE" and each.attributes == attributes
+                each
+                for each in store.image_sets.values()
+                if each.state == "ACTIVE" and each.series() == (attributes[_STUDY_UID], attributes[_SERIES_UID])
             ]
             uids = {str(dataset.SOPInstanceUID) for dataset in datasets}
-            image_set = next((each for each in of_series if uids.isdisjoint(each.instances())), None)
+            # Instances whose patient or study attributes conflict with what is there go to an image set of their own.
+            alike = [each for each in of_series if each.attributes == attributes]
+            image_set = next((each for each in alike if uids.isdisjoint(each.instances())), None)
             created = image_set is None
             if image_set is None:
                 image_set = ImageSet(new_identifier(), datastore_id, attributes, is_primary=not of_series)
@@ -270,11 +279,13 @@ def _search_attributes(dataset: Dataset) -> dict[str, str]:
         "DICOMPatientName": "PatientName",
         "DICOMPatientBirthDate": "PatientBirthDate",
         "DICOMPatientSex": "PatientSex",
-        "DICOMStudyInstanceUID": "StudyInstanceUID",
+        _STUDY_UID: "StudyInstanceUID",
+        "DICOMStudyDate": "StudyDate",
+        "DICOMStudyTime": "StudyTime",
         "DICOMStudyId": "StudyID",
         "DICOMStudyDescription": "StudyDescription",
         "DICOMAccessionNumber": "AccessionNumber",
-        "DICOMSeriesInstanceUID": "SeriesInstanceUID",
+        _SERIES_UID: "SeriesInstanceUID",
         "DICOMSeriesModality": "Modality",
     }
     return {name: str(dataset.get(keyword)) for name, keyword in keywords.items() if dataset.get(keyword)}

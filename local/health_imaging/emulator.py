@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+log = logging.getLogger(__name__)
+
+
 class HealthImagingEmulator:
     """HealthImaging, for as long as the ``with`` block lasts.
 
@@ -29,7 +33,7 @@ class HealthImagingEmulator:
     s3 : boto3 S3 client, optional
         Where import jobs read files.
     events : boto3 EventBridge client, optional
-        Where image set and import job events go.
+        Where data store, import job and image set events go.
     event_source : str
         The source of these events.
     account_id, region : str
@@ -76,13 +80,26 @@ class HealthImagingEmulator:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, end every connection at once, and wait for import jobs under way."""
         self._server.close()
         self._thread.join()
         self.importer.close()
 
     def create_datastore(self, name: str, datastore_id: str | None = None) -> str:
         """Create a data store, of that id if one is given; return its id."""
-        return self.stores.create(name, datastore_id).id
+        store = self.stores.create(name, datastore_id)
+        self._events.data_store("Data Store Creating", store, "CREATING")
+        self._events.data_store("Data Store Created", store, "ACTIVE")
+        return store.id
+
+    def delete_datastore(self, datastore_id: str) -> None:
+        """Delete a data store that is empty, at once, and tell of it."""
+        store = self.stores.remove(datastore_id)
+        self._events.data_store("Data Store Deleting", store, "DELETING")
+        self._events.data_store("Data Store Deleted", store, "DELETED")
 
     def add_frame(
         self,
@@ -112,9 +129,14 @@ class HealthImagingEmulator:
         return self.stores.add_frame(datastore_id, frame, image_set_id)
 
     def import_files(self, datastore_id: str, paths: Iterable[Path]) -> list[ImageSet]:
-        """Import DICOM files from this machine; return the image sets that they went to."""
-        image_sets, _, _ = self.importer.add_files(datastore_id, ((str(path), path.read_bytes()) for path in paths))
-        return image_sets
+        """Import DICOM files from this machine; return the image sets that they went to.
+
+        A file that cannot be imported is left out, and logged as a warning.
+        """
+        imported = self.importer.add_files(datastore_id, ((str(path), path.read_bytes()) for path in paths))
+        for name, cause in imported.failures.items():
+            log.warning("%s was not imported: %s", name, cause)
+        return imported.image_sets
 
     def content(self, frame: Any) -> bytes:
         """The bytes of a frame, to compare with; ``frame`` is anything with the three ids of an address."""
@@ -124,7 +146,9 @@ class HealthImagingEmulator:
     def delete_image_set(self, datastore_id: str, image_set_id: str) -> ImageSet:
         """Delete an image set, at once, and tell of it."""
         image_set = self.stores.image_set(datastore_id, image_set_id)
-        image_set.state, image_set.workflow_status, image_set.updated_at = "DELETED", "DELETED", time.time()
+        image_set.state, image_set.workflow_status, image_set.updated_at = "LOCKED", "DELETING", time.time()
+        self._events.image_set("Image Set Deleting", image_set)
+        image_set.state, image_set.workflow_status = "DELETED", "DELETED"
         image_set.frames.clear()
         self._events.image_set("Image Set Deleted", image_set)
         return image_set

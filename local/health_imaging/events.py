@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
-    from local.health_imaging.datastores import ImageSet
+    from local.health_imaging.datastores import DataStore, ImageSet
+    from local.health_imaging.jobs import ImportJob
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,22 @@ class Events:
             },
         )
 
-    def import_job(self, detail_type: str, datastore_id: str, job_id: str, name: str, status: str) -> None:
-        """Tell what became of an import job: ``Import Job Completed``, …"""
-        detail = {"datastoreId": datastore_id, "jobId": job_id, "jobName": name, "jobStatus": status}
-        self._send(detail_type, datastore_id, detail)
+    def import_job(self, detail_type: str, job: ImportJob) -> None:
+        """Tell what became of an import job: ``Import Job Submitted``, ``Import Job Completed``, …"""
+        detail = {
+            "datastoreId": job.datastore_id,
+            "jobId": job.id,
+            "jobName": job.name,
+            "jobStatus": job.status,
+            "inputS3Uri": job.input_uri,
+            "outputS3Uri": job.output_uri,
+        }
+        self._send(detail_type, job.datastore_id, detail)
+
+    def data_store(self, detail_type: str, store: DataStore, status: str) -> None:
+        """Tell what happened to a data store: ``Data Store Created``, ``Data Store Deleted``, …"""
+        detail = {"datastoreId": store.id, "datastoreName": store.name, "datastoreStatus": status}
+        self._send(detail_type, store.id, detail)
 
     def _send(self, detail_type: str, resource: str, detail: dict[str, Any]) -> None:
         if self._client is None:
@@ -59,7 +72,7 @@ class Events:
             "Source": self._source,
             "DetailType": detail_type,
             "Resources": [f"{self._arn_prefix}datastore/{resource}"],
-            "Detail": json.dumps({"eventVersion": "1.0", **detail}),
+            "Detail": json.dumps({"imagingVersion": "1.0", **detail}),
         }
         try:
             answer = self._client.put_events(Entries=[entry])

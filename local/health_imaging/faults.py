@@ -22,6 +22,10 @@ STATUSES = {
 }
 
 
+_NUMBERS = {"latency": 0, "after": 0, "bytes_per_second": 1, "times": 0, "probability": 0, "stall_seconds": 0}
+"""The parameters of a fault that are numbers, and the least that each may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Something that goes wrong with a call.
@@ -29,7 +33,7 @@ class Fault:
     Parameters
     ----------
     operation : str
-        The operation that it befalls, such as ``GetImageFrame``.
+        The operation that it befalls, such as ``GetImageFrame``; None is every one.
     error : str, optional
         The service exception to answer with.
     latency : float
@@ -44,11 +48,13 @@ class Fault:
         How many calls it befalls; None is all.
     probability : float
         The share of calls that it befalls.
-    image_frame_id : str, optional
-        The only frame that it befalls.
+    image_frame_id, image_set_id, datastore_id : str, optional
+        The only frame, image set or data store that it befalls.
+    stall_seconds : float, optional
+        How long a stall lasts before the answer goes on; None is until the client gives up or the emulator closes.
     """
 
-    operation: str = "GetImageFrame"
+    operation: str | None = "GetImageFrame"
     error: str | None = None
     latency: float = 0.0
     then: Literal["reset", "close", "stall"] | None = None
@@ -57,8 +63,20 @@ class Fault:
     times: int | None = None
     probability: float = 1.0
     image_frame_id: str | None = None
+    image_set_id: str | None = None
+    datastore_id: str | None = None
+    stall_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        for name, least in _NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None and (type(value) not in (int, float) or value < least):
+                raise ValueError(f"{name} must be a number from {least}")
+        for name in ("after", "bytes_per_second", "times"):
+            if isinstance(getattr(self, name), float):
+                raise ValueError(f"{name} must be a whole number")
+        if self.latency is None or self.probability is None or self.probability > 1:
+            raise ValueError("latency must be a number, probability one from 0 to 1")
         if self.error is not None and self.error not in STATUSES:
             raise ValueError(f"error must be one of {', '.join(STATUSES)}")
         if self.then not in (None, "reset", "close", "stall"):
@@ -93,17 +111,20 @@ class Faults:
             self._armed.append((fault, [0]))
 
     def clear(self) -> None:
-        """Disarm all."""
+        """Disarm all; what comes by chance after this comes as it did at first."""
         with self._lock:
             self._armed.clear()
+            self._random.seed(0)
 
-    def next_for(self, operation: str, image_frame_id: str | None) -> Fault | None:
+    def next_for(self, call: Call) -> Fault | None:
         """The fault that befalls a call, counted as having happened."""
         with self._lock:
             for fault, happened in self._armed:
                 if (
-                    fault.operation == operation
-                    and fault.image_frame_id in (None, image_frame_id)
+                    fault.operation in (None, call.operation)
+                    and fault.image_frame_id in (None, call.image_frame_id)
+                    and fault.image_set_id in (None, call.image_set_id)
+                    and fault.datastore_id in (None, call.datastore_id)
                     and (fault.times is None or happened[0] < fault.times)
                     and self._random.random() < fault.probability
                 ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import imagecodecs
 import numpy as np
@@ -43,6 +43,7 @@ _KEPT = set(CONTENT_TYPES) - {EXPLICIT_VR_LITTLE_ENDIAN, HTJ2K_RPCL}
 
 # Compressed syntaxes that the service transcodes; pydicom itself reads the rest (native and RLE).
 _DECODERS: dict[str, Callable[[bytes], np.ndarray]] = {
+    f"{_PREFIX}51": imagecodecs.jpeg8_decode,
     f"{_PREFIX}57": imagecodecs.ljpeg_decode,
     f"{_PREFIX}70": imagecodecs.ljpeg_decode,
     f"{_PREFIX}80": imagecodecs.jpegls_decode,
@@ -123,13 +124,15 @@ def encode_frames(dataset: Dataset) -> tuple[str, list[EncodedFrame]]:
         return syntax, [_kept(frame, _CHECKSUM_DECODERS[syntax]) for frame in _encapsulated(dataset)]
     if dataset.get("BitsAllocated") == 1:
         return EXPLICIT_VR_LITTLE_ENDIAN, [EncodedFrame(bytes(pack_bits(frame))) for frame in _native(dataset)]
-    images = map(_DECODERS[syntax], _encapsulated(dataset)) if syntax in _DECODERS else _native(dataset)
-    pixels = list(images)
+    if syntax in _DECODERS:
+        pixels = [_signed_as_declared(_DECODERS[syntax](frame), dataset) for frame in _encapsulated(dataset)]
+    else:
+        pixels = list(_native(dataset))
     try:
         return HTJ2K_RPCL, [_transcoded(image) for image in pixels]
     except (ValueError, imagecodecs.Htj2kError):
-        # Pixels that the codec has no room for, such as 64-bit floating point, stay as they are.
-        return EXPLICIT_VR_LITTLE_ENDIAN, [_described(image.tobytes(), image) for image in pixels]
+        # Pixels that the codec has no room for, such as floating point, stay as they are.
+        return EXPLICIT_VR_LITTLE_ENDIAN, [_described(_little_endian(image), image) for image in pixels]
 
 
 def _encapsulated(dataset: Dataset) -> Iterator[bytes]:
@@ -142,6 +145,19 @@ def _native(dataset: Dataset) -> Iterator[np.ndarray]:
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     several = int(dataset.get("NumberOfFrames", 1) or 1) > 1
     yield from pixels if several else [pixels]
+
+
+def _signed_as_declared(image: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Pixels with the sign that the dataset gives them.
+
+    JPEG and JPEG-LS have no signed samples, and some writers of JPEG 2000 do not use its own: there the highest of
+    the stored bits is the sign (DICOM PS3.5, section 8.1.1, Pixel Representation 1).
+    """
+    if dataset.get("PixelRepresentation") != 1 or image.dtype.kind != "u":
+        return image
+    unused_bits = max(0, image.dtype.itemsize * 8 - int(dataset.BitsStored))
+    signed: np.ndarray = image.view(np.dtype(f"i{image.dtype.itemsize}"))
+    return np.asarray(np.right_shift(np.left_shift(signed, unused_bits), unused_bits))
 
 
 def _transcoded(image: np.ndarray) -> EncodedFrame:
@@ -170,9 +186,15 @@ def _kept(content: bytes, decode: Callable[[bytes], np.ndarray]) -> EncodedFrame
 
 
 def _described(content: bytes, image: np.ndarray) -> EncodedFrame:
+    if image.dtype.kind == "f":
+        # MinPixelValue and MaxPixelValue are integers, and a map of measurements may hold NaN.
+        return EncodedFrame(content, checksums=[_checksum(image)])
     return EncodedFrame(content, int(image.min()), int(image.max()), [_checksum(image)])
 
 
 def _checksum(image: np.ndarray) -> dict[str, int]:
-    little_endian: Any = image.astype(image.dtype.newbyteorder("<"), copy=False)
-    return {"Width": image.shape[1], "Height": image.shape[0], "Checksum": zlib.crc32(little_endian.tobytes())}
+    return {"Width": image.shape[1], "Height": image.shape[0], "Checksum": zlib.crc32(_little_endian(image))}
+
+
+def _little_endian(image: np.ndarray) -> bytes:
+    return image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -22,9 +23,23 @@ if TYPE_CHECKING:
     from local.health_imaging.events import Events
 
 
+_REQUEST = {
+    "jobName": re.compile(r"[A-Za-z0-9._/#-]{1,64}"),
+    "clientToken": re.compile(r"[A-Za-z0-9._-]{1,64}"),
+    "dataAccessRoleArn": re.compile(r"arn:aws(-[^:]+)?:iam::[0-9]{12}:role/.+"),
+    "inputS3Uri": re.compile(r"s3://[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9](/.*)?"),
+    "outputS3Uri": re.compile(r"s3://[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9](/.*)?"),
+}
+"""What StartDICOMImportJob takes, by the patterns of the service's model; only the name may be missing."""
+
+
 @dataclass(slots=True)
 class ImportJob:
-    """An import job, in the words of ``DICOMImportJobProperties``."""
+    """An import job, in the words of ``DICOMImportJobProperties``.
+
+    ``output_uri`` is the job's own folder below the one that was asked for: that is what GetDICOMImportJob gives, and
+    where AWS's samples look for the manifest.
+    """
 
     id: str
     name: str
@@ -54,6 +69,15 @@ class ImportJob:
         return {name: value for name, value in document.items() if value is not None}
 
 
+@dataclass(slots=True)
+class Imported:
+    """What came of files: image sets, which file went to which one, and the cause for each that did not."""
+
+    image_sets: list[ImageSet] = field(default_factory=list)
+    successes: dict[str, ImageSet] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
 class Importer:
     """Runs import jobs, each in a thread of its own.
 
@@ -72,26 +96,26 @@ class Importer:
         self._events = events
         self._s3 = s3
         self._jobs: dict[str, ImportJob] = {}
+        self._by_token: dict[tuple[str, str], ImportJob] = {}
+        self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
     def start(self, datastore_id: str, request: dict[str, Any]) -> ImportJob:
-        """Submit a job."""
+        """Submit a job; a client token that was seen before gives the job that it began."""
         self._stores.get(datastore_id)
-        for name in ("dataAccessRoleArn", "inputS3Uri", "outputS3Uri"):
-            if not isinstance(request.get(name), str):
-                raise ServiceError("ValidationException", f"{name} must be given")
-        for name in ("inputS3Uri", "outputS3Uri"):
-            if not request[name].startswith("s3://"):
-                raise ServiceError("ValidationException", f"{name} must be an S3 URI")
-        job = ImportJob(
-            new_identifier(),
-            request.get("jobName") or "",
-            datastore_id,
-            request["dataAccessRoleArn"],
-            request["inputS3Uri"],
-            request["outputS3Uri"],
-        )
-        self._jobs[job.id] = job
+        for name, pattern in _REQUEST.items():
+            value = request.get(name)
+            if value is None and name == "jobName":
+                continue
+            if not isinstance(value, str) or not pattern.fullmatch(value):
+                raise ServiceError("ValidationException", f"{name} must match {pattern.pattern}")
+        with self._lock:
+            token = (datastore_id, request["clientToken"])
+            if token in self._by_token:
+                return self._by_token[token]
+            job = self._by_token[token] = _new_job(datastore_id, request)
+            self._jobs[job.id] = job
+        self._events.import_job("Import Job Submitted", job)
         thread = threading.Thread(target=self._run, args=(job,), name=f"import-{job.id[:6]}", daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -99,74 +123,79 @@ class Importer:
 
     def job(self, datastore_id: str, job_id: str) -> ImportJob:
         """The job of that id, or the service's refusal."""
+        self._stores.get(datastore_id)
+        if not re.fullmatch("[0-9a-z]{1,32}", job_id):
+            raise ServiceError("ValidationException", "jobId must match [0-9a-z]{1,32}")
         job = self._jobs.get(job_id)
         if job is None or job.datastore_id != datastore_id:
             raise ServiceError("ResourceNotFoundException", "There is no such import job")
         return job
 
-    def jobs(self, datastore_id: str) -> list[ImportJob]:
-        """All jobs of a data store."""
-        return [job for job in self._jobs.values() if job.datastore_id == datastore_id]
+    def jobs(self, datastore_id: str, status: str | None = None) -> list[ImportJob]:
+        """The jobs of a data store: all, or those of a status."""
+        self._stores.get(datastore_id)
+        with self._lock:
+            jobs = list(self._jobs.values())
+        return [job for job in jobs if job.datastore_id == datastore_id and status in (None, job.status)]
 
-    def add_files(
-        self, datastore_id: str, files: Iterable[tuple[str, bytes]]
-    ) -> tuple[list[ImageSet], dict[str, str], int]:
+    def add_files(self, datastore_id: str, files: Iterable[tuple[str, bytes]]) -> Imported:
         """Import files now.
 
-        Returns
-        -------
-        image sets, failures, instances
-            What came of them; the cause of each failure by the file's name; how many files became instances.
+        Raises
+        ------
+        ServiceError
+            If there is no such data store. A file that cannot be imported is a failure in the result instead.
         """
+        self._stores.get(datastore_id)
         series: dict[tuple[str, ...], list[tuple[str, pydicom.Dataset]]] = defaultdict(list)
         copies: Counter[str] = Counter()
-        failures: dict[str, str] = {}
-        scanned = 0
+        imported = Imported()
         for name, content in files:
-            scanned += 1
             try:
                 dataset = pydicom.dcmread(io.BytesIO(content))
+                for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+                    if not dataset.get(keyword):
+                        raise ValueError(f"DICOM attribute {keyword} does not exist")
                 # The second file of the same instance goes to an image set of its own, and so on.
                 copies[str(dataset.SOPInstanceUID)] += 1
                 identity = (str(dataset.get("PatientID", "")), str(dataset.StudyInstanceUID))
                 number = str(copies[str(dataset.SOPInstanceUID)])
                 series[*identity, str(dataset.SeriesInstanceUID), number].append((name, dataset))
             except Exception as error:
-                failures[name] = type(error).__name__
-        touched: dict[str, ImageSet] = {}
+                imported.failures[name] = _cause(error)
         for members in series.values():
-            for image_set in self._add_series(datastore_id, members, failures):
-                touched[image_set.id] = image_set
-        return list(touched.values()), failures, scanned - len(failures)
+            self._add_series(datastore_id, members, imported)
+        imported.image_sets = list({each.id: each for each in imported.successes.values()}.values())
+        return imported
 
-    def _add_series(
-        self, datastore_id: str, members: list[tuple[str, pydicom.Dataset]], failures: dict[str, str]
-    ) -> Iterator[ImageSet]:
+    def _add_series(self, datastore_id: str, members: list[tuple[str, pydicom.Dataset]], imported: Imported) -> None:
         """Add all instances of a series as one version; those that cannot be decoded are left out and reported."""
         try:
             image_set, created = self._stores.add_instances(datastore_id, [dataset for _, dataset in members])
         except Exception as error:
             if len(members) == 1:
-                failures[members[0][0]] = type(error).__name__
+                imported.failures[members[0][0]] = _cause(error)
                 return
             for member in members:
-                yield from self._add_series(datastore_id, [member], failures)
+                self._add_series(datastore_id, [member], imported)
             return
         self._events.image_set("Image Set Created" if created else "Image Set Updated", image_set)
-        yield image_set
+        imported.successes |= {name: image_set for name, _ in members}
 
     def _run(self, job: ImportJob) -> None:
         job.status = "IN_PROGRESS"
+        self._events.import_job("Import Job In Progress", job)
         try:
-            image_sets, failures, instances = self.add_files(job.datastore_id, self._files(job))
-            self._write_manifests(job, image_sets, failures, instances)
-            job.status = "COMPLETED" if instances or not failures else "FAILED"
+            imported = self.add_files(job.datastore_id, self._files(job))
+            self._write_manifests(job, imported)
+            status = "COMPLETED" if imported.successes or not imported.failures else "FAILED"
         except Exception as error:
             # The service reports a bucket that it cannot read in the job, not in a call.
-            job.status, job.message = "FAILED", f"{type(error).__name__}: {error}"
+            status, job.message = "FAILED", f"{type(error).__name__}: {error}"
+        # Whoever sees that the job ended sees when.
         job.ended_at = time.time()
-        outcome = "Import Job Completed" if job.status == "COMPLETED" else "Import Job Failed"
-        self._events.import_job(outcome, job.datastore_id, job.id, job.name, job.status)
+        job.status = status
+        self._events.import_job("Import Job Completed" if status == "COMPLETED" else "Import Job Failed", job)
 
     def _files(self, job: ImportJob) -> Iterator[tuple[str, bytes]]:
         if self._s3 is None:
@@ -177,42 +206,57 @@ class Importer:
                 if not entry["Key"].endswith("/"):
                     yield entry["Key"], self._s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
 
-    def _write_manifests(
-        self, job: ImportJob, image_sets: list[ImageSet], failures: dict[str, str], instances: int
-    ) -> None:
-        bucket, prefix = _bucket_and_key(job.output_uri)
-        folder = f"{prefix.rstrip('/')}/{job.datastore_id}-DicomImport-{job.id}".lstrip("/")
+    def _write_manifests(self, job: ImportJob, imported: Imported) -> None:
+        bucket, folder = _bucket_and_key(job.output_uri)
+        instances = Counter(image_set.id for image_set in imported.successes.values())
         summary = {
             "jobSummary": {
                 "jobId": job.id,
                 "datastoreId": job.datastore_id,
                 "inputS3Uri": job.input_uri,
                 "outputS3Uri": job.output_uri,
-                "successOutputS3Uri": f"s3://{bucket}/{folder}/SUCCESS/",
-                "failureOutputS3Uri": f"s3://{bucket}/{folder}/FAILURE/",
-                "numberOfScannedFiles": instances + len(failures),
-                "numberOfImportedFiles": instances,
-                "numberOfFilesWithCustomerError": len(failures),
+                "successOutputS3Uri": f"{job.output_uri}SUCCESS/",
+                "failureOutputS3Uri": f"{job.output_uri}FAILURE/",
+                "numberOfScannedFiles": len(imported.successes) + len(imported.failures),
+                "numberOfImportedFiles": len(imported.successes),
+                "numberOfFilesWithCustomerError": len(imported.failures),
                 "numberOfFilesWithServerError": 0,
-                "numberOfGeneratedImageSets": len(image_sets),
+                "numberOfGeneratedImageSets": len(imported.image_sets),
                 "imageSetsSummary": [
-                    {"imageSetId": each.id, "imageSetVersion": each.version, "isPrimary": each.is_primary}
-                    for each in image_sets
+                    {
+                        "imageSetId": each.id,
+                        "imageSetVersion": each.version,
+                        "isPrimary": each.is_primary,
+                        "numberOfMatchedSOPInstances": instances[each.id],
+                    }
+                    for each in imported.image_sets
                 ],
             }
         }
-        self._s3.put_object(Bucket=bucket, Key=f"{folder}/job-output-manifest.json", Body=json.dumps(summary).encode())
-        if failures:
+        self._s3.put_object(Bucket=bucket, Key=f"{folder}job-output-manifest.json", Body=json.dumps(summary).encode())
+        if imported.failures:
             lines = [
-                json.dumps({"inputFile": name, "exception": {"exceptionType": cause, "message": "not imported"}})
-                for name, cause in failures.items()
+                json.dumps({"inputFile": name, "exception": {"exceptionType": "ValidationException", "message": cause}})
+                for name, cause in imported.failures.items()
             ]
-            self._s3.put_object(Bucket=bucket, Key=f"{folder}/FAILURE/failure.ndjson", Body="\n".join(lines).encode())
+            self._s3.put_object(Bucket=bucket, Key=f"{folder}FAILURE/failure.ndjson", Body="\n".join(lines).encode())
 
     def close(self) -> None:
         """Wait for the jobs under way."""
         for thread in self._threads:
             thread.join(timeout=10)
+
+
+def _new_job(datastore_id: str, request: dict[str, Any]) -> ImportJob:
+    job_id = new_identifier()
+    folder = f"{request['outputS3Uri'].rstrip('/')}/{datastore_id}-DicomImport-{job_id}/"
+    # The model requires a name of every job, and the service takes jobs without one.
+    name = request.get("jobName") or f"job-{job_id[:8]}"
+    return ImportJob(job_id, name, datastore_id, request["dataAccessRoleArn"], request["inputS3Uri"], folder)
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _bucket_and_key(uri: str) -> tuple[str, str]:

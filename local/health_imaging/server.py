@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import re
 import socket
 import struct
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from local.health_imaging.emulator import HealthImagingEmulator
 
 _LARGEST_REQUEST = 1 << 20
+_CLOSING_SECONDS = 2.0
+_SEND_BUFFER = 256 << 10
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,22 @@ def _json(document: dict[str, Any], status: int = 200, headers: tuple[tuple[str,
     return Answer("application/json", [content], len(content), status, headers)
 
 
+_CREATE_DATASTORE = {
+    "clientToken": re.compile(r"[A-Za-z0-9._-]{1,64}"),
+    "datastoreName": re.compile(r"[A-Za-z0-9._/#-]{1,256}"),
+    # Better refused than taken and not done: the emulator transcodes to nothing else.
+    "losslessStorageFormat": re.compile("HTJ2K"),
+}
+
+
 def _create_datastore(emulator: HealthImagingEmulator, request: Request) -> Answer:
-    store = emulator.stores.create(request.document.get("datastoreName") or "")
-    return _json({"datastoreId": store.id, "datastoreStatus": "CREATING"})
+    for name, pattern in _CREATE_DATASTORE.items():
+        value = request.document.get(name)
+        if (value is not None or name == "clientToken") and not (isinstance(value, str) and pattern.fullmatch(value)):
+            raise ServiceError("ValidationException", f"{name} must match {pattern.pattern}")
+    # The model requires a name of every data store, and the service takes requests without one.
+    name = request.document.get("datastoreName") or "unnamed"
+    return _json({"datastoreId": emulator.create_datastore(name), "datastoreStatus": "CREATING"})
 
 
 def _get_datastore(emulator: HealthImagingEmulator, request: Request) -> Answer:
@@ -60,13 +80,14 @@ def _get_datastore(emulator: HealthImagingEmulator, request: Request) -> Answer:
 
 
 def _list_datastores(emulator: HealthImagingEmulator, request: Request) -> Answer:
-    summaries = [_datastore(emulator, store.id) for store in emulator.stores.all()]
+    status = request.query.get("datastoreStatus", "ACTIVE")
+    summaries = [_datastore(emulator, store.id) for store in emulator.stores.all()] if status == "ACTIVE" else []
     page, token = _page(summaries, request)
     return _json({"datastoreSummaries": page, **token})
 
 
 def _delete_datastore(emulator: HealthImagingEmulator, request: Request) -> Answer:
-    emulator.stores.remove(request.names["datastoreId"])
+    emulator.delete_datastore(request.names["datastoreId"])
     return _json({"datastoreId": request.names["datastoreId"], "datastoreStatus": "DELETING"})
 
 
@@ -100,13 +121,22 @@ def _get_import(emulator: HealthImagingEmulator, request: Request) -> Answer:
 
 
 def _list_imports(emulator: HealthImagingEmulator, request: Request) -> Answer:
-    page, token = _page([job.properties() for job in emulator.importer.jobs(request.names["datastoreId"])], request)
+    jobs = emulator.importer.jobs(request.names["datastoreId"], request.query.get("jobStatus"))
+    page, token = _page([job.properties() for job in jobs], request)
     return _json({"jobSummaries": page, **token})
 
 
 def _search_image_sets(emulator: HealthImagingEmulator, request: Request) -> Answer:
     store = emulator.stores.get(request.names["datastoreId"])
     filters = request.document.get("filters") or []
+    order = {"sortField": "updatedAt", "sortOrder": "DESC"} | (request.document.get("sort") or {})
+    # A copy of the values, because an import may add to them meanwhile.
+    found = [
+        each
+        for each in list(store.image_sets.values())
+        if each.state == "ACTIVE" and all(_fits(each, one) for one in filters)
+    ]
+    found.sort(key=_sort_key(order["sortField"]), reverse=order["sortOrder"] == "DESC")
     summaries = [
         {
             "imageSetId": each.id,
@@ -116,36 +146,72 @@ def _search_image_sets(emulator: HealthImagingEmulator, request: Request) -> Ans
             "isPrimary": each.is_primary,
             "DICOMTags": each.attributes,
         }
-        for each in store.image_sets.values()
-        if each.state == "ACTIVE" and all(_fits(each, one) for one in filters)
+        for each in found
     ]
     page, token = _page(summaries, request)
-    return _json({"imageSetsMetadataSummaries": page, **token})
+    return _json({"imageSetsMetadataSummaries": page, "sort": order, **token})
 
 
-def _fits(image_set: Any, one: dict[str, Any]) -> bool:
+_SORT_FIELDS: dict[str, Callable[[Any], Any]] = {
+    "createdAt": lambda image_set: image_set.created_at,
+    "updatedAt": lambda image_set: image_set.updated_at,
+    "DICOMStudyDateAndTime": lambda image_set: _study_date_and_time(image_set.attributes),
+}
+_EQUAL = (
+    "DICOMPatientId",
+    "DICOMAccessionNumber",
+    "DICOMStudyId",
+    "DICOMStudyInstanceUID",
+    "DICOMSeriesInstanceUID",
+    "isPrimary",
+)
+
+
+def _sort_key(name: str) -> Callable[[Any], Any]:
+    if name not in _SORT_FIELDS:
+        raise ServiceError("ValidationException", f"sortField must be one of {', '.join(_SORT_FIELDS)}")
+    return _SORT_FIELDS[name]
+
+
+def _study_date_and_time(attributes: dict[str, str]) -> str:
+    return attributes.get("DICOMStudyDate", "") + attributes.get("DICOMStudyTime", "")
+
+
+def _fits(image_set: Any, one: Any) -> bool:
     """Whether an image set fits a search filter: EQUAL on attributes, BETWEEN on the times."""
-    values = one.get("values") or []
-    if one.get("operator") == "EQUAL":
-        return any(image_set.attributes.get(name) == value for each in values for name, value in each.items())
-    if one.get("operator") == "BETWEEN" and len(values) == 2:
-        (name, low), (_, high) = next(iter(values[0].items())), next(iter(values[1].items()))
-        times = {"createdAt": image_set.created_at, "updatedAt": image_set.updated_at}
-        if name in times:
-            return bool(low <= times[name] <= high)
-    raise ServiceError("ValidationException", "The emulator searches with EQUAL, and BETWEEN on createdAt, updatedAt")
+    try:
+        pairs = [(name, value) for each in one["values"] for name, value in each.items()]
+        names = {name for name, _ in pairs}
+        if one["operator"] == "EQUAL" and names and names <= set(_EQUAL):
+            known = {**image_set.attributes, "isPrimary": image_set.is_primary}
+            return any(known.get(name) == value for name, value in pairs)
+        if one["operator"] == "BETWEEN" and len(pairs) == 2 and len(names) == 1:
+            (name, low), (_, high) = pairs
+            if name == "DICOMStudyDateAndTime":
+                low, high = _study_date_and_time(low), _study_date_and_time(high)
+            return bool(low <= _SORT_FIELDS[name](image_set) <= high)
+    except (AttributeError, KeyError, TypeError):
+        # Of another form than the model has it: boto3 does not send that, other clients may.
+        pass
+    raise ServiceError(
+        "ValidationException", f"A filter is EQUAL on one of {', '.join(_EQUAL)}, or BETWEEN on one of the times"
+    )
 
 
 def _get_image_set(emulator: HealthImagingEmulator, request: Request) -> Answer:
     image_set = emulator.stores.image_set(request.names["datastoreId"], request.names["imageSetId"])
-    version = _version(request) or image_set.version
+    version = _version(request)
     image_set.metadata(version)
+    version = version or image_set.version
     return _json(_image_set(emulator, image_set, version))
 
 
 def _list_versions(emulator: HealthImagingEmulator, request: Request) -> Answer:
     image_set = emulator.stores.image_set(request.names["datastoreId"], request.names["imageSetId"])
     versions = [_image_set(emulator, image_set, version) for version in range(image_set.version, 0, -1)]
+    for properties in versions:
+        # So the model spells it in ImageSetProperties, and only there.
+        properties["ImageSetWorkflowStatus"] = properties.pop("imageSetWorkflowStatus")
     page, token = _page(versions, request)
     return _json({"imageSetPropertiesList": page, **token})
 
@@ -241,13 +307,19 @@ class Server(ThreadingHTTPServer):
         self.emulator = emulator
         self.closing = threading.Event()
         self._connections: set[socket.socket] = set()
+        self._serving: list[threading.Thread] = []
         self._connections_lock = threading.Lock()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread of its own."""
+        # Left to itself, Linux lets this buffer grow to megabytes: a frame that no one read would count as sent.
+        request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
         with self._connections_lock:
             self._connections.add(request)
-        super().process_request(request, client_address)
+            self._serving = [each for each in self._serving if each.is_alive()]
+            thread.start()
+            self._serving.append(thread)
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection that is done."""
@@ -269,6 +341,8 @@ class Server(ThreadingHTTPServer):
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
+        for thread in self._serving:
+            thread.join(_CLOSING_SECONDS)
 
 
 class _ConnectionEndedError(OSError):
@@ -289,10 +363,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer_request(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > _LARGEST_REQUEST:
+        announced = self.headers.get("Content-Length") or "0"
+        length = int(announced) if announced.isdecimal() else _LARGEST_REQUEST + 1
+        if length > _LARGEST_REQUEST or "Transfer-Encoding" in self.headers:
+            # What follows is not read, so nothing after it on this connection could be understood.
             self.close_connection = True
-            return self._send(_error(ServiceError("ValidationException", "The request is too large")), None, None)
+            problem = f"The request's Content-Length must be a number up to {_LARGEST_REQUEST}"
+            return self._send(_error(ServiceError("ValidationException", problem)), None, None)
         content = self.rfile.read(length)
         address = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(address.query).items()}
@@ -321,12 +398,17 @@ class _Handler(BaseHTTPRequestHandler):
                     raise ServiceError("AccessDeniedException", "The request is not signed")
                 request.document = _document(content)
                 call.image_frame_id = request.document.get("imageFrameId")
-                fault = emulator.faults.next_for(operation, call.image_frame_id)
+                fault = emulator.faults.next_for(call)
                 if fault is not None:
                     self._befall(fault)
                 answer = handle(emulator, request)
             except ServiceError as error:
                 answer = _error(error)
+            except OSError:
+                raise
+            except Exception:
+                log.exception("%s failed in the emulator itself", operation)
+                answer = _error(ServiceError("InternalServerException", "The emulator itself failed; see its output"))
             call.status = answer.status
             call.aborted = True
             self._send(answer, fault, call)
@@ -336,11 +418,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _befall(self, fault: Fault) -> None:
         """What a fault does before an answer is begun."""
-        self.server.closing.wait(fault.latency)
+        if self.server.closing.wait(fault.latency):
+            self.close_connection = True
+            raise _ConnectionEndedError
         if fault.error is not None:
             raise ServiceError(fault.error, "A fault was armed in the emulator")
         if fault.then is not None and fault.after is None:
-            self._end_connection(fault)
+            self._break_off(fault)
 
     def _send(self, answer: Answer, fault: Fault | None, call: Call | None) -> None:
         self.send_response(answer.status)
@@ -354,6 +438,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(answer.size))
         self.end_headers()
         for piece in self._faulty(answer.body, fault):
+            if not piece:
+                # An empty chunk would be the end of a chunked body.
+                continue
             if answer.size is None:
                 self.wfile.write(b"%x\r\n" % len(piece))
             self.wfile.write(piece)
@@ -369,22 +456,26 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None:
             yield from body
             return
-        sent = 0
+        left = fault.after if fault.then is not None else None
         for piece in _slices(body, fault):
-            if fault.then is not None and fault.after is not None and sent + len(piece) >= fault.after:
-                yield piece[: fault.after - sent]
-                self._end_connection(fault)
-            yield piece
-            sent += len(piece)
+            if left is not None and left <= len(piece):
+                yield piece[:left]
+                self._break_off(fault)
+                yield piece[left:]
+                left = None
+            else:
+                yield piece
+                left = None if left is None else left - len(piece)
             if fault.bytes_per_second:
                 self.server.closing.wait(len(piece) / fault.bytes_per_second)
-        if fault.then is not None and fault.after is not None:
-            self._end_connection(fault)
+        if left is not None:
+            self._break_off(fault)
 
-    def _end_connection(self, fault: Fault) -> None:
-        if fault.then == "stall":
-            self._wait_for_the_end()
-        elif fault.then == "reset":
+    def _break_off(self, fault: Fault) -> None:
+        """End the connection as a fault has it; return only from a stall that is over."""
+        if fault.then == "stall" and self._stall(fault.stall_seconds):
+            return
+        if fault.then == "reset":
             # With no time to linger, closing sends RST instead of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             # `shutdown` would send FIN first, so the server must not get to call it.
@@ -393,17 +484,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         raise _ConnectionEndedError
 
-    def _wait_for_the_end(self) -> None:
-        """Keep silent until the client gives up, or the emulator closes."""
+    def _stall(self, seconds: float | None) -> bool:
+        """Keep silent for so long; False if the client gave up before, or the emulator closes."""
+        until = time.monotonic() + (math.inf if seconds is None else seconds)
         self.connection.settimeout(0.1)
-        while not self.server.closing.is_set():
+        while time.monotonic() < until:
             try:
-                if not self.connection.recv(1):
-                    return
+                if self.server.closing.is_set() or not self.connection.recv(1, socket.MSG_PEEK):
+                    return False
+                # The next request is there already; it has to wait like this one.
+                self.server.closing.wait(0.1)
             except TimeoutError:
                 continue
             except OSError:
-                return
+                return False
+        self.connection.settimeout(None)
+        return True
 
     def _administer(self, path: str, content: bytes) -> Answer:
         emulator = self.server.emulator
