@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 S3_CONNECTIONS = 4
-"""Calls of S3 that can be under way at the same time."""
+"""Calls of S3 that can be under way at the same time: the parts of an upload (frame_store.py), and one beside them."""
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +90,7 @@ class HttpRequest:
         try:
             body = b64decode(self._body, validate=True) if self._body_is_base64 else self._body
             value = json.loads(body)
-        except (ValueError, Base64Error, RecursionError):
+        except (ValueError, RecursionError):
             raise InvalidRequest("The body must be a JSON object; this one is not JSON.") from None
         if not isinstance(value, dict):
             raise InvalidRequest("The body must be a JSON object.")
