@@ -7,6 +7,7 @@ never a DICOM attribute, never bytes of a frame, never text that came with a req
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
@@ -38,7 +39,10 @@ def tracer() -> Tracer:
 
 @contextmanager
 def subsegment(service: str, **annotations: str) -> Iterator[None]:
-    """Record a call to another service as an X-Ray subsegment, where the request is sampled.
+    """Record a call to another service as an X-Ray subsegment, where the invocation is sampled.
+
+    Calls in threads are not recorded: X-Ray's context belongs to the thread of the handler, and thousands of frames
+    would make a trace that nobody can read.
 
     Parameters
     ----------
@@ -51,7 +55,8 @@ def subsegment(service: str, **annotations: str) -> Iterator[None]:
     ----------
     AWS X-Ray developer guide, "Tracing header": ``Sampled=1``.
     """
-    if "Sampled=1" not in os.environ.get("_X_AMZN_TRACE_ID", ""):
+    sampled = "Sampled=1" in os.environ.get("_X_AMZN_TRACE_ID", "")
+    if not sampled or threading.current_thread() is not threading.main_thread():
         yield
         return
     with tracer().provider.in_subsegment(service, namespace="remote") as segment:

@@ -160,7 +160,7 @@ class ServiceProblem(Problem):
     Attributes
     ----------
     service : str
-        ``HealthImaging`` or ``S3``.
+        ``HealthImaging``, ``S3``, ``SQS`` or ``EventBridge``.
     """
 
     def __init__(self, service: str, detail: str) -> None:
@@ -199,6 +199,47 @@ class UpstreamTimeout(ServiceProblem):
             service,
             "took longer than a request may last. No part of the frame was delivered or stored; try again.",
         )
+
+
+class ExportProblem(Problem):
+    """The base of what only an export meets; it reaches manifests, events and the log, and no HTTP client."""
+
+
+class VersionNotFound(ExportProblem):
+    """The image set is there, that version of it is not."""
+
+    slug = "version-not-found"
+    title = "There is no such version"
+
+    def __init__(self) -> None:
+        super().__init__("HealthImaging has the image set, but not in that version. Check versionId, or leave it out.")
+
+
+class PixelMismatch(ExportProblem):
+    """The pixels of a stored frame are not those that HealthImaging took in."""
+
+    slug = "pixel-mismatch"
+    title = "The pixels differ"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}. The object is tagged and should not be used.")
+
+
+class ExportIncomplete(ExportProblem):
+    """Frames are missing that a later attempt may get."""
+
+    slug = "export-incomplete"
+    title = "The export is not complete"
+
+    def __init__(self, missing: int) -> None:
+        super().__init__(f"{missing:,} frames could not be exported for now; the manifest names them.")
+
+
+class InvalidRequestManifest(ExportProblem):  # Step Functions know it by this name
+    """The request manifest as a whole cannot be worked off."""
+
+    slug = "invalid-request-manifest"
+    title = "The request manifest is not valid"
 
 
 class InternalError(Problem):

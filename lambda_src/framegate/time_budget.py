@@ -40,6 +40,10 @@ class TimeBudget:
         """Seconds left, 0 when there are none."""
         return max(0.0, self._end - time.monotonic())
 
+    def share(self, seconds: float) -> TimeBudget:
+        """A budget of so many seconds, or of what is left of this one where that is less."""
+        return TimeBudget(min(seconds, self.remaining()))
+
     @property
     def exhausted(self) -> bool:
         """Whether there is no time left."""

@@ -11,7 +11,8 @@ import requests
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 
-from framegate.aws.frame_store import CLEANUP_TIME, PART_SIZE, FrameStore, StoredFrame, frame_key
+from framegate.aws.frame_store import FrameStore, frame_key
+from framegate.aws.object_store import CLEANUP_TIME, PART_SIZE, ObjectStore
 from framegate.dicom.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
@@ -57,13 +58,14 @@ def test_key_is_made_of_the_identifiers():
 @pytest.mark.parametrize("size", [0, 1, PART_SIZE - 1, PART_SIZE, PART_SIZE + 1, 4 * PART_SIZE, 6 * PART_SIZE + 12_345])
 def test_stored_frame_is_byte_identical(s3, store, size):
     content = os.urandom(size)
-    assert store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60)) == StoredFrame("video/mp4", size)
+    assert store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60)) == size
     answer = stored(s3)
     assert answer["Body"].read() == content
     assert answer["ContentType"] == "video/mp4"
     assert answer["CacheControl"] == "private, max-age=31536000, immutable"
     assert answer["ChecksumCRC32"]
-    assert store.find(FRAME, TimeBudget(60)) == StoredFrame("video/mp4", size)
+    found = store.find(FRAME, TimeBudget(60))
+    assert (found.content_type, found.size) == ("video/mp4", size)
 
 
 def test_pieces_larger_than_a_part_are_split(s3, store):
@@ -174,7 +176,7 @@ def test_denied_head_is_not_taken_for_an_absent_frame(s3, store):
 
 
 def test_missing_bucket_is_a_failure_with_its_cause_for_the_log(s3, threads):
-    store = FrameStore(lambda: s3, "no-such-bucket-anywhere", 300, threads)
+    store = FrameStore(ObjectStore(lambda: s3, "no-such-bucket-anywhere", threads))
     with pytest.raises(UpstreamFailed) as failed:
         store.store(FRAME, "image/jph", [b"x"], TimeBudget(60))
     assert failed.value.evidence == {
@@ -199,7 +201,7 @@ def test_upload_holds_a_few_parts_at_most(s3, store):
 def test_presigned_url_is_sigv4_for_its_lifetime_and_gives_the_frame(s3, store):
     store.store(FRAME, "image/jph", [b"frame"], TimeBudget(60))
     before = datetime.now(UTC)
-    signed = store.presigned_url(FRAME)
+    signed = store.presigned_url(FRAME, 300)
     query = parse_qs(urlsplit(signed.url).query)
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert query["X-Amz-Expires"] == ["300"]

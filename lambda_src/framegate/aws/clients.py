@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import botocore.session
 
 if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
 S3_CONNECTIONS = 4
-"""Calls of S3 that can be under way at the same time: the parts of an upload (frame_store.py), and one beside them."""
+"""Calls of S3 that one request can have under way: the parts of an upload (object_store.py), and one beside them."""
 
 
 @cache
@@ -21,25 +23,41 @@ def session() -> botocore.session.Session:
 
 
 @cache
-def s3() -> S3Client:
-    """The S3 client.
+def s3(connections: int = S3_CONNECTIONS) -> S3Client:
+    """The S3 client, with so many connections.
 
     For pre-signed URLs, SigV4 and the bucket's regional host are asked for by name. botocore still defaults to SigV2,
     which S3 refuses for an object encrypted with a KMS key, and to the global host, which redirects elsewhere with a
     signature that is not good there.
     """
-    # boto3 costs tens of milliseconds to import and only frames above the inline limit need S3.
+    client: S3Client = _client(
+        "s3",
+        signature_version="s3v4",
+        s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
+        max_pool_connections=connections,
+    )
+    return client
+
+
+@cache
+def sqs() -> SQSClient:
+    """The SQS client."""
+    client: SQSClient = _client("sqs")
+    return client
+
+
+@cache
+def events() -> EventBridgeClient:
+    """The EventBridge client."""
+    client: EventBridgeClient = _client("events")
+    return client
+
+
+def _client(service: str, **options: Any) -> Any:
+    # boto3 costs tens of milliseconds to import, and most requests to the REST API need none of its clients.
     import boto3
     from botocore.config import Config
 
-    return boto3.Session(botocore_session=session()).client(
-        "s3",
-        config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
-            connect_timeout=2,
-            read_timeout=5,
-            retries={"mode": "standard", "total_max_attempts": 2},
-            max_pool_connections=S3_CONNECTIONS,
-        ),
-    )
+    retries = {"mode": "standard", "total_max_attempts": 2}
+    config = Config(connect_timeout=2, read_timeout=5, retries=retries, **options)  # type: ignore[arg-type]
+    return boto3.Session(botocore_session=session()).client(service, config=config)  # type: ignore[call-overload]

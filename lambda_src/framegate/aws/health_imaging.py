@@ -1,4 +1,4 @@
-"""Reads image frames from AWS HealthImaging: signed, streamed, whole or not at all, within the time there is.
+"""Reads image frames and metadata from AWS HealthImaging: signed, streamed, whole or not at all, in the time there is.
 
 ``GetImageFrame`` is signed with botocore and sent with urllib3 directly, not through the SDK's client. The client takes
 one read timeout for its whole life, where a request here may wait just as long as API Gateway still does; and it costs
@@ -11,6 +11,7 @@ import json
 import os
 import random
 import time
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from botocore.session import Session
     from urllib3.response import BaseHTTPResponse
 
-    from framegate.dicom.identifiers import FrameRef
+    from framegate.dicom.identifiers import FrameRef, ImageSetRef
     from framegate.time_budget import TimeBudget
 
 SERVICE = "HealthImaging"
@@ -56,6 +57,9 @@ MAX_ATTEMPTS = 3
 """Attempts at one frame; more would add to the load of a service that is in trouble."""
 
 READ_SIZE = 256 * 1024
+
+DOCUMENT_PIECE_SIZE = 1024 * 1024
+"""Bytes of decompressed metadata at a time: gzip makes up to a thousand bytes of one."""
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error's body that are read; the service's own are a few hundred."""
@@ -121,7 +125,7 @@ class FrameStream:
 
 
 class HealthImaging:
-    """HealthImaging as a source of frames.
+    """HealthImaging as a source of frames and of what image sets are made of.
 
     Parameters
     ----------
@@ -137,7 +141,13 @@ class HealthImaging:
         ca_bundle = get_cert_path(session.get_config_variable("ca_bundle") or True)
         self._http = urllib3.PoolManager(maxsize=max_connections, ca_certs=ca_bundle)
 
-    def fetch(self, frame: FrameRef, use: Callable[[FrameStream], Result], budget: TimeBudget) -> Result:
+    def fetch(
+        self,
+        frame: FrameRef,
+        use: Callable[[FrameStream], Result],
+        budget: TimeBudget,
+        attempts: int = MAX_ATTEMPTS,
+    ) -> Result:
         """Open a frame and use it; again, if HealthImaging or the connection fails and there is time.
 
         Parameters
@@ -149,6 +159,8 @@ class HealthImaging:
             when it raises. The stream is closed when it returns.
         budget : TimeBudget
             The time for all attempts together; it also counts how long HealthImaging was waited for.
+        attempts : int
+            How many there may be.
 
         Returns
         -------
@@ -162,24 +174,71 @@ class HealthImaging:
         Throttled, UpstreamFailed, UpstreamTimeout
             After the last attempt.
         """
+        return self._fetch(_Request.of_frame(frame), use, budget, attempts)
+
+    def fetch_metadata(
+        self,
+        image_set: ImageSetRef,
+        version_id: str | None,
+        use: Callable[[Iterator[bytes]], Result],
+        budget: TimeBudget,
+    ) -> Result:
+        """Open the metadata of an image set and use it; again, as `fetch` does.
+
+        Parameters
+        ----------
+        image_set : ImageSetRef
+            Which image set.
+        version_id : str or None
+            Which version of it; None is the latest.
+        use : callable
+            Takes the JSON document, decompressed, in pieces of at most 1 MiB, and returns the result.
+        budget : TimeBudget
+            The time for it.
+
+        Raises
+        ------
+        Problem
+            As `fetch`; FrameNotFound if there is no such image set, or no such version of it.
+        """
+        request = _Request.of_metadata(image_set, version_id)
+        return self._fetch(request, lambda stream: use(_gunzipped(stream)), budget, MAX_ATTEMPTS)
+
+    def has_image_set(self, image_set: ImageSetRef, budget: TimeBudget) -> bool:
+        """Whether there is such an image set, and it is not deleted.
+
+        Raises
+        ------
+        Problem
+            As `fetch`, if HealthImaging does not say.
+        """
+        try:
+            self.fetch_metadata(image_set, None, lambda _: None, budget)
+        except FrameNotFound:
+            return False
+        return True
+
+    def _fetch(
+        self, request: _Request, use: Callable[[FrameStream], Result], budget: TimeBudget, attempts: int
+    ) -> Result:
         attempt = 1
         while True:
             try:
-                with self._open(frame, budget) as stream:
+                with self._open(request, budget) as stream:
                     return use(stream)
             except (Throttled, UpstreamFailed, UpstreamTimeout) as problem:
                 pause = _pause_after(attempt)
                 # What `use` met elsewhere is not mended by reading the frame again.
-                if problem.service != SERVICE or attempt == MAX_ATTEMPTS or budget.remaining() <= pause:
+                if problem.service != SERVICE or attempt == attempts or budget.remaining() <= pause:
                     raise
             time.sleep(pause)
             attempt += 1
 
     @contextmanager
-    def _open(self, frame: FrameRef, budget: TimeBudget) -> Iterator[FrameStream]:
-        with subsegment(SERVICE, image_set_id=frame.image_set_id, image_frame_id=frame.image_frame_id):
+    def _open(self, request: _Request, budget: TimeBudget) -> Iterator[FrameStream]:
+        with subsegment(SERVICE, **request.annotations):
             with budget.waiting():
-                response = self._send(frame, budget)
+                response = self._send(request, budget)
             stream = FrameStream(response, budget)
             try:
                 if response.status != HTTPStatus.OK:
@@ -188,17 +247,17 @@ class HealthImaging:
             finally:
                 stream.close()
 
-    def _send(self, frame: FrameRef, budget: TimeBudget) -> BaseHTTPResponse:
+    def _send(self, request: _Request, budget: TimeBudget) -> BaseHTTPResponse:
         patience = budget.remaining()
         if not patience:
             raise UpstreamTimeout(SERVICE)
-        url, body, headers = self._signed_request(frame)
+        url = self._endpoint.url + request.target
         try:
             return self._http.request(
                 "POST",
                 url,
-                body=body,
-                headers=headers,
+                body=request.body,
+                headers=self._signed_headers(url, request.body),
                 timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, patience), read=min(SILENCE_TIMEOUT, patience)),
                 preload_content=False,
                 decode_content=False,
@@ -213,21 +272,45 @@ class HealthImaging:
         except HTTPError:
             raise UpstreamFailed(SERVICE, "broke the connection off") from None
 
-    def _signed_request(self, frame: FrameRef) -> tuple[str, bytes, dict[str, str]]:
-        url = f"{self._endpoint.url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}/getImageFrame"
-        body = json.dumps({"imageFrameId": frame.image_frame_id}).encode()
+    def _signed_headers(self, url: str, body: bytes) -> dict[str, str]:
         request = AWSRequest("POST", url, data=body, headers={"Content-Type": "application/json"})
         # Asked for each time: the credentials of a role change while the function lives.
         credentials = self._session.get_credentials()
         if credentials is None:
             raise UpstreamFailed(SERVICE, "cannot be called, as the function has no credentials")
         SigV4Auth(credentials.get_frozen_credentials(), "medical-imaging", self._endpoint.region).add_auth(request)
-        return url, body, dict(request.headers.items())
+        return dict(request.headers.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A call as it goes over the wire: path with query, body, and what its trace is found by."""
+
+    target: str
+    body: bytes
+    annotations: dict[str, str]
+
+    @classmethod
+    def of_frame(cls, frame: FrameRef) -> _Request:
+        return cls(
+            f"/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}/getImageFrame",
+            json.dumps({"imageFrameId": frame.image_frame_id}).encode(),
+            {"image_set_id": frame.image_set_id, "image_frame_id": frame.image_frame_id},
+        )
+
+    @classmethod
+    def of_metadata(cls, image_set: ImageSetRef, version_id: str | None) -> _Request:
+        return cls(
+            f"/datastore/{image_set.datastore_id}/imageSet/{image_set.image_set_id}/getImageSetMetadata"
+            + (f"?version={version_id}" if version_id else ""),
+            b"",
+            {"image_set_id": image_set.image_set_id},
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """Where GetImageFrame is served, and the Region that its signature names."""
+    """Where frames and metadata are served, and the Region that signatures name."""
 
     url: str
     region: str
@@ -236,8 +319,22 @@ class _Endpoint:
     def of(cls, session: Session) -> _Endpoint:
         region = session.get_config_variable("region")
         override = os.environ.get("AWS_ENDPOINT_URL_MEDICAL_IMAGING") or os.environ.get("AWS_ENDPOINT_URL")
-        # GetImageFrame has a host of its own: AWS General Reference, "AWS HealthImaging endpoints".
+        # These two operations have a host of their own: AWS General Reference, "AWS HealthImaging endpoints".
         return cls((override or f"https://runtime-medical-imaging.{region}.amazonaws.com").rstrip("/"), region)
+
+
+def _gunzipped(stream: FrameStream) -> Iterator[bytes]:
+    """The document in a gzipped answer, never more than a little of it at a time."""
+    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        for piece in stream:
+            while piece:
+                yield decompressor.decompress(piece, DOCUMENT_PIECE_SIZE)
+                piece = decompressor.unconsumed_tail
+    except zlib.error:
+        raise UpstreamFailed(SERVICE, "sent metadata that is not gzip") from None
+    if not decompressor.eof:
+        raise UpstreamFailed(SERVICE, "sent metadata that ends too early")
 
 
 def _pause_after(attempt: int) -> float:
@@ -250,7 +347,7 @@ def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:
 
     References
     ----------
-    AWS HealthImaging API reference, ``GetImageFrame``, Errors.
+    AWS HealthImaging API reference, ``GetImageFrame`` and ``GetImageSetMetadata``, Errors.
     Smithy, AWS restJson1 protocol, "Operation error serialization".
     """
     code = _error_code(response, body)

@@ -1,0 +1,50 @@
+"""Errors of botocore's clients as problems of ours."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from framegate.problems import Problem, Throttled, UpstreamFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_THROTTLING_CODES = {
+    "SlowDown",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "ThrottlingException",
+    "KMS.ThrottlingException",
+}
+
+
+@contextmanager
+def botocore_problems(service: str) -> Iterator[None]:
+    """Raise a `Throttled` or `UpstreamFailed` of that service for an error of botocore."""
+    try:
+        yield
+    except ClientError as error:
+        raise _problem_of(service, error) from None
+    except BotoCoreError as error:
+        # Timeouts and broken connections, after botocore's own retries.
+        problem = UpstreamFailed(service, "could not be reached")
+        problem.evidence = {"upstream_error": type(error).__name__}
+        raise problem from None
+
+
+def _problem_of(service: str, error: ClientError) -> Problem:
+    code = error.response.get("Error", {}).get("Code", "")
+    status = status_of(error)
+    throttled = code in _THROTTLING_CODES or status == HTTPStatus.TOO_MANY_REQUESTS
+    problem = Throttled(service) if throttled else UpstreamFailed(service, "did not do as it was asked")
+    problem.evidence = {"upstream_status": status, "upstream_error": code, "upstream_operation": error.operation_name}
+    return problem
+
+
+def status_of(error: ClientError) -> int:
+    """The HTTP status of an answer, 0 if it had none."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

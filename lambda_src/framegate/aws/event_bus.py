@@ -1,0 +1,56 @@
+"""Tells EventBridge what Framegate has done."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from framegate.aws.errors import botocore_problems
+from framegate.problems import UpstreamFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+
+SERVICE = "EventBridge"
+
+SOURCE = "framegate"
+
+
+class EventBus:
+    """The bus that events are put on.
+
+    Parameters
+    ----------
+    client : callable
+        Gives the EventBridge client; called on first use.
+    name : str
+        Name or ARN of the bus.
+    """
+
+    def __init__(self, client: Callable[[], EventBridgeClient], name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def announce(self, detail_type: str, detail: dict[str, Any]) -> None:
+        """Send an event from the source ``framegate``.
+
+        Raises
+        ------
+        UpstreamFailed
+            If EventBridge does not take it.
+        """
+        entry: PutEventsRequestEntryTypeDef = {
+            "EventBusName": self._name,
+            "Source": SOURCE,
+            "DetailType": detail_type,
+            "Detail": json.dumps(detail),
+        }
+        with botocore_problems(SERVICE):
+            answer = self._client().put_events(Entries=[entry])
+        if answer["FailedEntryCount"]:
+            problem = UpstreamFailed(SERVICE, "did not take an event")
+            problem.evidence = {"upstream_error": answer["Entries"][0].get("ErrorCode", "")}
+            raise problem
