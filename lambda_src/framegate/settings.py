@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one function.
+    """The settings of the function behind the REST API.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ class Settings:
         The bucket of the frame store.
     presigned_url_lifetime : int
         Seconds for which a pre-signed URL is good.
+    export_queue_url : str
+        The queue to which frames go that are too large for a request.
     cors_origins : tuple of str
         The origins whose pages may read answers; ``("*",)`` is any.
     """
@@ -28,6 +30,7 @@ class Settings:
     datastore_ids: frozenset[str]
     frame_bucket: str
     presigned_url_lifetime: int
+    export_queue_url: str
     cors_origins: tuple[str, ...]
 
     @classmethod
@@ -43,7 +46,50 @@ class Settings:
             datastore_ids=frozenset(_listed(environment["FRAMEGATE_DATASTORE_IDS"])),
             frame_bucket=environment["FRAMEGATE_FRAME_BUCKET"],
             presigned_url_lifetime=int(environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"]),
+            export_queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
             cors_origins=_listed(environment["FRAMEGATE_CORS_ORIGINS"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """The settings of a function that exports.
+
+    Parameters
+    ----------
+    datastore_ids : frozenset of str
+        The data stores that are served; every other is refused before any call.
+    frame_bucket : str
+        The bucket of the frame store.
+    event_bus : str
+        Name or ARN of the bus that results are announced on.
+    rate : float
+        GetImageFrame calls per second that one worker may make.
+    verify : bool
+        Whether the pixels of every export are verified.
+    """
+
+    datastore_ids: frozenset[str]
+    frame_bucket: str
+    event_bus: str
+    rate: float
+    verify: bool
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> ExportSettings:
+        """Read the settings.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a variable is missing or not a number: the stack and the function do not belong together.
+        """
+        return cls(
+            datastore_ids=frozenset(_listed(environment["FRAMEGATE_DATASTORE_IDS"])),
+            frame_bucket=environment["FRAMEGATE_FRAME_BUCKET"],
+            event_bus=environment["FRAMEGATE_EVENT_BUS"],
+            rate=float(environment["FRAMEGATE_EXPORT_RATE"]),
+            verify=environment["FRAMEGATE_VERIFY"] == "true",
         )
 
 

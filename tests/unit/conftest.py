@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import uuid
 from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from botocore.config import Config
 from moto import mock_aws
 from moto.backends import get_backend
 
+from framegate.aws.export_queue import ExportQueue
 from framegate.aws.frame_store import FrameStore
 from framegate.aws.health_imaging import HealthImaging
+from framegate.aws.object_store import ObjectStore
 from framegate.frames.delivery import FrameDelivery
+from framegate.frames.handover import FrameHandover
 from framegate.handlers.frame_api import FRAME_ROUTE, FrameApi
 from framegate.handlers.http import INLINE_LIMIT
 from framegate.observability import logger
@@ -128,7 +132,7 @@ def s3(s3_client):
 
 @pytest.fixture
 def settings():
-    return Settings(frozenset({SERVED}), BUCKET, presigned_url_lifetime=300, cors_origins=("*",))
+    return Settings(frozenset({SERVED}), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",))
 
 
 @pytest.fixture
@@ -144,8 +148,57 @@ def threads():
 
 
 @pytest.fixture
-def store(s3, threads):
-    return FrameStore(lambda: s3, BUCKET, 300, threads)
+def objects(s3, threads):
+    return ObjectStore(lambda: s3, BUCKET, threads)
+
+
+@pytest.fixture
+def store(objects):
+    return FrameStore(objects)
+
+
+@pytest.fixture(scope="session")
+def sqs_client(moto):
+    return boto3.client("sqs")
+
+
+@pytest.fixture
+def queue(sqs_client):
+    """The export queue: sends messages, and takes them from it for the test."""
+    return TestQueue(sqs_client, sqs_client.create_queue(QueueName=f"export-{uuid.uuid4()}")["QueueUrl"])
+
+
+class TestQueue(ExportQueue):
+    """The queue as product code has it, which a test can look into."""
+
+    __test__ = False
+
+    def __init__(self, client, url):
+        super().__init__(lambda: client, url)
+        self.client, self.url = client, url
+
+    def received(self):
+        """The messages that can be received now, as documents; they are gone then."""
+        return [json.loads(message["Body"]) for message in self.receive()]
+
+    def receive(self):
+        """The messages that can be received now; they are gone then."""
+        messages = []
+        while batch := self.client.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
+            for message in batch:
+                self.client.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+            messages += batch
+        return messages
+
+
+@pytest.fixture
+def handover(objects, queue):
+    return FrameHandover(objects, queue)
+
+
+@pytest.fixture
+def frame_delivery(source, store, handover):
+    return FrameDelivery(source, store, handover, INLINE_LIMIT, 300)
 
 
 @pytest.fixture
@@ -158,5 +211,5 @@ def log_lines():
 
 
 @pytest.fixture
-def client(source, store, settings):
-    return Client(FrameApi(settings, FrameDelivery(source, store, INLINE_LIMIT)))
+def client(frame_delivery, settings):
+    return Client(FrameApi(settings, frame_delivery))

@@ -284,9 +284,9 @@ def test_stored_frame_is_found_without_a_call_where_a_url_is_wanted(client, heal
 
 @pytest.mark.parametrize("difference", [-1, 0, 1])
 @pytest.mark.parametrize("accept", ["*/*", "application/json"])
-def test_inline_limit_is_exact(health_imaging, source, store, settings, difference, accept):
+def test_inline_limit_is_exact(health_imaging, frame_delivery, settings, difference, accept):
     origins = ("https://" + "o" * 245,)
-    client = Client(FrameApi(replace(settings, cors_origins=origins), FrameDelivery(source, store, INLINE_LIMIT)))
+    client = Client(FrameApi(replace(settings, cors_origins=origins), frame_delivery))
     content = os.urandom(INLINE_LIMIT + difference)
     frame = health_imaging.add_frame(SERVED, content, "image/" + "x" * 249)
     answer = client.get(frame, headers={"Accept": accept, "Origin": origins[0]})
@@ -327,9 +327,9 @@ def test_problem_is_an_rfc_9457_document_with_the_request_id(client, small):
 )
 @pytest.mark.parametrize("wrong", [False, True])
 def test_answers_and_problems_can_be_read_by_pages_of_the_allowed_origins(
-    source, store, settings, small, allowed, origin, expected, wrong
+    frame_delivery, settings, small, allowed, origin, expected, wrong
 ):
-    api = FrameApi(replace(settings, cors_origins=allowed), FrameDelivery(source, store, INLINE_LIMIT))
+    api = FrameApi(replace(settings, cors_origins=allowed), frame_delivery)
     frame = replace(small, image_frame_id="wrong") if wrong else small
     answer = Client(api).get(frame, headers={"Origin": origin} if origin else {})
     assert answer.headers.get("Access-Control-Allow-Origin") == expected
@@ -342,7 +342,7 @@ def test_fault_of_our_own_is_a_500_that_tells_nothing(source, settings, small, l
         def deliver(self, *_):
             raise RuntimeError("Mueller^Hans")
 
-    answer = Client(FrameApi(settings, Broken(source, None, INLINE_LIMIT))).get(small)
+    answer = Client(FrameApi(settings, Broken(source, None, None, INLINE_LIMIT, 300))).get(small)
     assert (answer.status, answer.json()["type"]) == (500, "urn:framegate:problem:internal-error")
     (line,) = log_lines()
     assert (line["level"], line["error"]) == ("ERROR", "RuntimeError")

@@ -58,6 +58,7 @@ def invoke(emulator):
                 "FRAMEGATE_DATASTORE_IDS": SERVED,
                 "FRAMEGATE_FRAME_BUCKET": "bucket",
                 "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
+                "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
                 "FRAMEGATE_CORS_ORIGINS": "*",
                 **environment,
             },

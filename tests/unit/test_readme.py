@@ -34,9 +34,9 @@ def test_every_problem_of_api_gateway_is_named():
     assert named == {problem.slug for problem in GATEWAY_PROBLEMS}
 
 
-def test_every_problem_has_a_status():
+def test_every_problem_of_a_request_has_a_status():
     def concrete(base):
-        for each in base.__subclasses__():
+        for each in set(base.__subclasses__()) - {problems.ExportProblem}:
             yield from concrete(each)
             if hasattr(each, "slug"):
                 yield each

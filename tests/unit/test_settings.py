@@ -8,6 +8,7 @@ ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a, b,",
     "FRAMEGATE_FRAME_BUCKET": "bucket",
     "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
+    "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
     "FRAMEGATE_CORS_ORIGINS": "https://viewer.example",
 }
 
@@ -17,6 +18,7 @@ def test_settings_come_from_the_environment():
         datastore_ids=frozenset({"a", "b"}),
         frame_bucket="bucket",
         presigned_url_lifetime=300,
+        export_queue_url="https://sqs.example/queue",
         cors_origins=("https://viewer.example",),
     )
 

@@ -8,9 +8,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from framegate.aws import clients
+from framegate.aws.export_queue import ExportQueue
 from framegate.aws.frame_store import FrameStore
 from framegate.aws.health_imaging import HealthImaging
+from framegate.aws.object_store import ObjectStore
 from framegate.frames.delivery import FrameDelivery
+from framegate.frames.handover import FrameHandover
 from framegate.handlers.frame_api import FrameApi
 from framegate.handlers.http import INLINE_LIMIT
 from framegate.observability import tracer
@@ -24,8 +27,11 @@ if TYPE_CHECKING:
 def _api() -> FrameApi:
     settings = Settings.from_environment(os.environ)
     threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
-    store = FrameStore(clients.s3, settings.frame_bucket, settings.presigned_url_lifetime, threads)
-    return FrameApi(settings, FrameDelivery(HealthImaging(clients.session()), store, INLINE_LIMIT))
+    objects = ObjectStore(clients.s3, settings.frame_bucket, threads)
+    handover = FrameHandover(objects, ExportQueue(clients.sqs, settings.export_queue_url))
+    source, store = HealthImaging(clients.session()), FrameStore(objects)
+    delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, settings.presigned_url_lifetime)
+    return FrameApi(settings, delivery)
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -37,4 +43,5 @@ if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
     # What is loaded before the snapshot costs no request anything, so all that is otherwise loaded late comes now.
     _api()
     clients.s3()
+    clients.sqs()
     tracer()

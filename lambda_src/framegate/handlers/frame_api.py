@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from framegate.aws.frame_store import CLEANUP_TIME
+from framegate.aws.object_store import CLEANUP_TIME
 from framegate.dicom.identifiers import FrameRef
-from framegate.frames.delivery import DeliveryMode, LinkedFrame
-from framegate.handlers.frame_responses import inline_response, linked_response, not_modified_response
+from framegate.frames.delivery import HANDOVER_TIME, DeliveryMode, LinkedFrame, QueuedFrame
+from framegate.handlers.frame_responses import (
+    inline_response,
+    linked_response,
+    not_modified_response,
+    queued_response,
+)
 from framegate.handlers.http import HttpRequest, HttpResponse
 from framegate.handlers.negotiation import Accept, Representation, entity_tag, matching_tag
 from framegate.handlers.problem_documents import problem_response
@@ -36,8 +41,8 @@ if TYPE_CHECKING:
 FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
 GET_IMAGE_FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame"
 
-ANSWER_TIME = CLEANUP_TIME + 1.0
-"""Seconds of an invocation that are kept back from the work: to clean up, and to encode and send the answer."""
+ANSWER_TIME = CLEANUP_TIME + HANDOVER_TIME + 1.0
+"""Seconds of an invocation that are kept back from the work: to clean up, to hand the frame over, and to answer."""
 
 _EXPOSED_HEADERS = "Content-Length, ETag, Location, Retry-After, x-amzn-RequestId"
 
@@ -130,6 +135,9 @@ class FrameApi:
         if held and mode is not DeliveryMode.URL:
             return self._not_modified(exchange, held)
         delivered = self._delivery.deliver(frame, mode, accept.choose, exchange.budget)
+        if isinstance(delivered, QueuedFrame):
+            exchange.record.update(delivery="queued", bytes=0)
+            return queued_response(request.request_id)
         representation = accept.choose(delivered.content_type)
         if isinstance(delivered, LinkedFrame):
             exchange.record.update(delivery="url", bytes=delivered.size, content_type=delivered.content_type)

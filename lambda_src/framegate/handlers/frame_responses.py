@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from framegate.dicom.identifiers import FrameRef
     from framegate.frames.delivery import InlineFrame, LinkedFrame
 
+QUEUED_RETRY_AFTER_SECONDS = 30
+
 
 def inline_response(frame: FrameRef, delivered: InlineFrame, representation: Representation) -> HttpResponse:
     """``200`` with the frame: its bytes, or JSON with them in base64."""
@@ -38,6 +40,25 @@ def linked_response(frame: FrameRef, delivered: LinkedFrame, representation: Rep
     document["url"] = delivered.url
     document["expiresAt"] = delivered.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
     return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, json.dumps(document))
+
+
+def queued_response(request_id: str) -> HttpResponse:
+    """``202``: the frame is on its way to S3, and this is when to ask again.
+
+    References
+    ----------
+    RFC 9110, section 15.3.3. The document is in the form of a problem's (RFC 9457), though nothing is wrong.
+    """
+    document = {
+        "type": "urn:framegate:frame-queued",
+        "title": "The frame is being stored",
+        "status": int(HTTPStatus.ACCEPTED),
+        "detail": "Storing this frame takes longer than a request may last, so it goes on without you. "
+        "Send the same request again after the seconds in Retry-After, until it redirects to the frame.",
+        "requestId": request_id,
+    }
+    headers = {"Content-Type": JSON, "Cache-Control": "no-store", "Retry-After": str(QUEUED_RETRY_AFTER_SECONDS)}
+    return HttpResponse(HTTPStatus.ACCEPTED, headers, json.dumps(document))
 
 
 def _frame_document(frame: FrameRef, content_type: str, size: int) -> dict[str, str | int]:

@@ -1,0 +1,57 @@
+"""Puts together what the functions that export are made of."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from framegate.aws import clients
+from framegate.aws.event_bus import EventBus
+from framegate.aws.frame_store import FrameStore
+from framegate.aws.health_imaging import HealthImaging
+from framegate.aws.object_store import ObjectStore
+from framegate.frames.copying import FrameCopier
+from framegate.frames.export import Exporter
+from framegate.frames.export_records import ExportRecords
+from framegate.frames.pace import Pace
+from framegate.frames.removal import ImageSetRemover
+from framegate.settings import ExportSettings
+
+WORKERS = 24
+"""Frames that one function copies at the same time: most of a frame's time it waits, for one service or the other."""
+
+S3_CALLS = 32
+"""Calls of S3 under way at the same time: one for each worker, and some for the parts of large frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportParts:
+    """The parts, put together from the environment of a function."""
+
+    settings: ExportSettings
+    source: HealthImaging
+    objects: ObjectStore
+    store: FrameStore
+    remover: ImageSetRemover
+    exporter: Exporter
+
+    @classmethod
+    def from_environment(cls) -> ExportParts:
+        """Build them; done once, and kept while the function lives."""
+        settings = ExportSettings.from_environment(os.environ)
+        threads = ThreadPoolExecutor(S3_CALLS, thread_name_prefix="s3")
+        objects = ObjectStore(partial(clients.s3, S3_CALLS), settings.frame_bucket, threads)
+        source, store = HealthImaging(clients.session(), max_connections=WORKERS), FrameStore(objects)
+        remover = ImageSetRemover(objects)
+        exporter = Exporter(
+            source,
+            store,
+            FrameCopier(source, store, Pace(settings.rate)),
+            ExportRecords(objects),
+            remover,
+            EventBus(clients.events, settings.event_bus),
+            WORKERS,
+        )
+        return cls(settings, source, objects, store, remover, exporter)

@@ -1,0 +1,539 @@
+"""Image sets exported from the HealthImaging emulator to moto's S3, event included."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+import zlib
+from base64 import b64encode
+from dataclasses import replace
+
+import boto3
+import pytest
+
+from framegate.aws.event_bus import EventBus
+from framegate.aws.health_imaging import HealthImaging
+from framegate.aws.object_store import ObjectStore
+from framegate.dicom.identifiers import ImageSetRef
+from framegate.frames.copying import ATTEMPTS, FrameCopier
+from framegate.frames.export import Exporter, ExportOrder, ExportResult
+from framegate.frames.export_records import ExportRecords
+from framegate.frames.pace import Pace
+from framegate.frames.removal import ImageSetRemover
+from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
+from framegate.time_budget import TimeBudget
+from local.health_imaging import Fault, GeneratedBody
+from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.exporting import (
+    add_image_set,
+    content,
+    is_exported,
+    keys,
+    manifest_lines,
+    outcomes,
+    stored_frames,
+)
+
+# Held back for the end of an export: a quarter of the time.
+WHOLE, LITTLE = 60.0, 1.2
+
+
+@pytest.fixture
+def events(moto, sqs_client):
+    """Gives the events of Framegate that were put on the default bus, each once."""
+    client = boto3.client("events")
+    name = f"heard-{uuid.uuid4()}"
+    url = sqs_client.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs_client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    client.put_rule(Name=name, EventPattern=json.dumps({"source": ["framegate"]}))
+    client.put_targets(Rule=name, Targets=[{"Id": "heard", "Arn": arn}])
+
+    def heard():
+        found = []
+        while messages := sqs_client.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                sqs_client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                event = json.loads(message["Body"])
+                found.append((event["detail-type"], event["detail"]))
+        return found
+
+    yield heard
+    client.remove_targets(Rule=name, Ids=["heard"])
+    client.delete_rule(Name=name)
+
+
+@pytest.fixture
+def pace():
+    return Pace(100_000)
+
+
+@pytest.fixture
+def exporter(health_imaging, objects, store, pace, moto):
+    import botocore.session
+
+    source = HealthImaging(botocore.session.Session(), max_connections=4)
+    bus = EventBus(lambda: boto3.client("events"), "default")
+    copier = FrameCopier(source, store, pace)
+    return Exporter(source, store, copier, ExportRecords(objects), ImageSetRemover(objects), bus, workers=4)
+
+
+def order_for(image_set, **members):
+    return ExportOrder(image_set, "version-1", "1", **members)
+
+
+def finish(exporter, order, seconds=WHOLE):
+    """Export to the end, however many invocations that takes; returns the result and their number."""
+    for invocation in range(1, 200):
+        outcome = exporter.export(order, TimeBudget(seconds))
+        if isinstance(outcome, ExportResult):
+            return outcome, invocation
+        order = outcome
+    raise AssertionError("it goes round in circles")
+
+
+# What is exported
+
+
+def test_every_frame_is_copied_with_its_media_type_and_checksum(s3, health_imaging, exporter):
+    image_set, frames = add_image_set(health_imaging, 7, "image/never-heard-of")
+    result, _ = finish(exporter, order_for(image_set))
+    assert is_exported(s3, health_imaging, image_set, frames)
+    assert result.completed
+    assert result.frames == {"copied": 7, "present": 0, "failed": 0}
+    assert result.size == sum(len(health_imaging.content(frame)) for frame in frames)
+    for line in manifest_lines(s3, image_set):
+        stored = s3.get_object(Bucket=BUCKET, Key=line["key"], ChecksumMode="ENABLED")
+        body = stored["Body"].read()
+        assert (line["contentType"], line["contentLength"]) == (stored["ContentType"], len(body))
+        assert line["contentType"] == "image/never-heard-of"
+        assert line["checksumCRC32"] == b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+        assert line["checksumCRC32"] == stored["ChecksumCRC32"]
+        assert stored["CacheControl"] == "private, max-age=31536000, immutable"
+
+
+def test_manifest_names_instance_frame_number_and_key(s3, health_imaging, exporter):
+    image_set, (frame,) = add_image_set(health_imaging, 1)
+    finish(exporter, order_for(image_set))
+    (line,) = manifest_lines(s3, image_set)
+    assert line.keys() == {
+        "sopInstanceUID",
+        "frameNumber",
+        "imageFrameId",
+        "key",
+        "contentType",
+        "contentLength",
+        "checksumCRC32",
+        "outcome",
+    }
+    assert line["key"] == f"frames/{SERVED}/{image_set.image_set_id}/{frame.image_frame_id}"
+    assert line["frameNumber"] == 1
+    assert line["sopInstanceUID"].startswith("1.2.826")
+
+
+def test_completion_is_announced_with_the_manifests_place_and_counts(health_imaging, exporter, events):
+    image_set, frames = add_image_set(health_imaging, 3)
+    finish(exporter, order_for(image_set))
+    ((detail_type, detail),) = events()
+    assert detail_type == "Frame Export Completed"
+    assert detail == {
+        "datastoreId": SERVED,
+        "imageSetId": image_set.image_set_id,
+        "versionId": "1",
+        "exportId": "version-1",
+        "outcome": "completed",
+        "problem": None,
+        "manifest": {
+            "bucket": BUCKET,
+            "key": f"exports/{SERVED}/{image_set.image_set_id}/version-1/manifest.jsonl",
+        },
+        "frames": {"copied": 3, "present": 0, "failed": 0},
+        "bytes": sum(len(health_imaging.content(frame)) for frame in frames),
+    }
+
+
+def test_second_export_copies_nothing_and_says_the_same(s3, health_imaging, exporter):
+    image_set, frames = add_image_set(health_imaging, 5)
+    finish(exporter, order_for(image_set))
+    first = manifest_lines(s3, image_set)
+    health_imaging.calls.clear()
+    result, _ = finish(exporter, order_for(image_set))
+    assert result.frames == {"copied": 0, "present": 5, "failed": 0}
+    assert is_exported(s3, health_imaging, image_set, frames)
+    assert [{**line, "outcome": "copied"} for line in manifest_lines(s3, image_set)] == first
+    # The one that shows that the image set is still there.
+    assert [call.operation for call in health_imaging.calls].count("GetImageFrame") == 1
+
+
+def test_frames_that_are_there_are_not_copied_again(s3, health_imaging, exporter, client):
+    image_set, frames = add_image_set(health_imaging, 4)
+    assert client.get(frames[2], "delivery=url").status == 303
+    result, _ = finish(exporter, order_for(image_set))
+    assert result.frames == {"copied": 3, "present": 1, "failed": 0}
+    assert is_exported(s3, health_imaging, image_set, frames)
+
+
+def test_only_the_frames_that_are_asked_for_are_exported(s3, health_imaging, exporter):
+    image_set, frames = add_image_set(health_imaging, 5)
+    wanted = (frames[3].image_frame_id, frames[1].image_frame_id)
+    finish(exporter, order_for(image_set, image_frame_ids=wanted))
+    assert set(stored_frames(s3, image_set)) == set(wanted)
+
+
+def test_frame_that_is_asked_for_and_not_in_the_image_set_is_a_line(s3, health_imaging, exporter, events):
+    image_set, frames = add_image_set(health_imaging, 2)
+    wanted = (frames[0].image_frame_id, "0" * 32)
+    result, _ = finish(exporter, order_for(image_set, image_frame_ids=wanted))
+    assert not result.completed
+    assert outcomes(manifest_lines(s3, image_set)) == ["copied", "frame-not-found"]
+    ((detail_type, detail),) = events()
+    assert (detail_type, detail["frames"]) == ("Frame Export Failed", {"copied": 1, "present": 0, "failed": 1})
+
+
+def test_image_set_without_frames_has_an_empty_manifest(s3, health_imaging, exporter):
+    image_set, _ = add_image_set(health_imaging, 1)
+    health_imaging.stores.image_set(SERVED, image_set.image_set_id).versions.append(
+        {"Patient": {"DICOM": {}}, "Study": {"DICOM": {}, "Series": {}}}
+    )
+    result, _ = finish(exporter, replace(order_for(image_set), version_id="2"))
+    assert result.completed
+    assert manifest_lines(s3, image_set) == []
+
+
+def test_large_frame_is_exported_in_parts(s3, health_imaging, exporter):
+    block = os.urandom(1 << 20)
+    frame = health_imaging.add_frame(SERVED, GeneratedBody(20 << 20, lambda: (block for _ in range(20))), "video/mp4")
+    image_set = ImageSetRef(SERVED, frame.image_set_id)
+    finish(exporter, order_for(image_set))
+    assert is_exported(s3, health_imaging, image_set, [frame])
+
+
+# In more than one invocation
+
+
+def test_export_goes_on_where_it_stopped(s3, health_imaging, exporter, events):
+    image_set, frames = add_image_set(health_imaging, 40)
+    health_imaging.faults.arm(Fault(latency=0.1))
+    result, invocations = finish(exporter, order_for(image_set), LITTLE)
+    assert invocations > 1
+    health_imaging.faults.clear()
+    assert is_exported(s3, health_imaging, image_set, frames)
+    assert result.frames == {"copied": 40, "present": 0, "failed": 0}
+    assert len(events()) == 1
+    assert [key for key in keys(s3) if "progress" in key] == []
+
+
+def test_invocation_that_is_repeated_loses_and_doubles_nothing(s3, health_imaging, exporter):
+    image_set, frames = add_image_set(health_imaging, 40)
+    health_imaging.faults.arm(Fault(latency=0.1))
+    order = order_for(image_set)
+    following = exporter.export(order, TimeBudget(LITTLE))
+    # Its end was not noticed, so it is done again; then both chains go on, one after the other.
+    again = exporter.export(order, TimeBudget(LITTLE))
+    health_imaging.faults.clear()
+    for each in (following, again, following):
+        result = each if isinstance(each, ExportResult) else finish(exporter, each)[0]
+        assert sum(result.frames.values()) == 40
+        assert is_exported(s3, health_imaging, image_set, frames)
+    assert [key for key in keys(s3) if "progress" in key] == []
+
+
+def test_worker_that_dies_half_way_is_repeated_from_the_last_record(s3, health_imaging, exporter, monkeypatch):
+    image_set, frames = add_image_set(health_imaging, 30)
+    copied = []
+    original = FrameCopier.copy
+
+    def dies(self, frame, *arguments, **options):
+        if len(copied) == 12:
+            raise SystemExit
+        copied.append(frame)
+        return original(self, frame, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FrameCopier, "copy", dies)
+        with pytest.raises(SystemExit):
+            exporter.export(order_for(image_set), TimeBudget(WHOLE))
+    assert 0 < len(stored_frames(s3, image_set)) < 30
+    result, _ = finish(exporter, order_for(image_set))
+    assert is_exported(s3, health_imaging, image_set, frames)
+    assert result.frames["present"] >= 10
+
+
+def test_export_that_makes_no_headway_is_a_failure_and_not_a_circle(s3, health_imaging, exporter):
+    image_set, _ = add_image_set(health_imaging, 5)
+    health_imaging.faults.arm(Fault(then="stall"))
+    with pytest.raises(UpstreamTimeout):
+        exporter.export(order_for(image_set), TimeBudget(LITTLE))
+    assert keys(s3) == []
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(error="ThrottlingException", probability=0.2),
+        Fault(error="InternalServerException", probability=0.15),
+        Fault(then="reset", after=500, probability=0.15),
+        Fault(then="close", after=900, probability=0.15),
+        Fault(then="reset", probability=0.15),
+    ],
+    ids=lambda fault: f"{fault.error} {fault.then} {fault.after}",
+)
+def test_faults_that_pass_leave_no_trace(s3, health_imaging, exporter, fault):
+    image_set, frames = add_image_set(health_imaging, 30)
+    health_imaging.faults.arm(fault)
+    try:
+        result, _ = finish(exporter, order_for(image_set))
+    except ExportIncomplete:
+        # By chance, a frame failed every time: it comes again.
+        health_imaging.faults.clear()
+        result, _ = finish(exporter, order_for(image_set))
+    health_imaging.faults.clear()
+    assert result.completed
+    assert is_exported(s3, health_imaging, image_set, frames)
+
+
+def test_throttling_slows_down_and_drops_nothing(s3, health_imaging, exporter, pace):
+    image_set, frames = add_image_set(health_imaging, 10)
+    health_imaging.faults.arm(Fault(error="ThrottlingException", times=20))
+    result, _ = finish(exporter, order_for(image_set))
+    assert result.frames["copied"] == 10
+    assert pace.rate < 100_000
+    assert is_exported(s3, health_imaging, image_set, frames)
+
+
+def test_throttling_without_end_is_tried_again_later(health_imaging, exporter):
+    image_set, _ = add_image_set(health_imaging, 3)
+    health_imaging.faults.arm(Fault(error="ThrottlingException"))
+    with pytest.raises(Throttled):
+        exporter.export(order_for(image_set), TimeBudget(LITTLE))
+
+
+@pytest.mark.parametrize(
+    ("error", "slug"),
+    [
+        ("InternalServerException", "upstream-failed"),
+        ("AccessDeniedException", "access-denied"),
+        ("ConflictException", "conflict"),
+    ],
+)
+def test_frame_that_fails_for_now_is_a_line_and_comes_again(s3, health_imaging, exporter, events, error, slug):
+    image_set, frames = add_image_set(health_imaging, 4)
+    health_imaging.faults.arm(Fault(error=error, image_frame_id=frames[2].image_frame_id))
+    with pytest.raises(ExportIncomplete):
+        exporter.export(order_for(image_set), TimeBudget(WHOLE))
+    lines = manifest_lines(s3, image_set)
+    assert outcomes(lines) == ["copied", "copied", slug, "copied"]
+    assert lines[2]["detail"]
+    ((detail_type, detail),) = events()
+    assert (detail_type, detail["frames"]["failed"]) == ("Frame Export Failed", 1)
+
+    health_imaging.faults.clear()
+    finish(exporter, order_for(image_set))
+    assert is_exported(s3, health_imaging, image_set, frames)
+    assert [each for each, _ in events()] == ["Frame Export Completed"]
+
+
+def test_last_attempt_gives_up_what_is_missing(s3, health_imaging, exporter):
+    image_set, frames = add_image_set(health_imaging, 2)
+    health_imaging.faults.arm(Fault(error="InternalServerException", image_frame_id=frames[0].image_frame_id))
+    result = exporter.export(order_for(image_set), TimeBudget(WHOLE), last_attempt=True)
+    assert (result.completed, result.frames["failed"]) == (False, 1)
+    tried = [call for call in health_imaging.calls if call.image_frame_id == frames[0].image_frame_id]
+    assert len(tried) == ATTEMPTS
+
+
+def test_frame_that_can_never_be_had_is_a_line_and_does_not_come_again(s3, health_imaging, exporter):
+    image_set, frames = add_image_set(health_imaging, 3)
+    health_imaging.faults.arm(Fault(error="ValidationException", image_frame_id=frames[1].image_frame_id))
+    result, _ = finish(exporter, order_for(image_set))
+    assert result.frames == {"copied": 2, "present": 0, "failed": 1}
+    assert outcomes(manifest_lines(s3, image_set)) == ["copied", "upstream-rejected", "copied"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        (Fault(operation="GetImageSetMetadata", error="InternalServerException"), UpstreamFailed),
+        (Fault(operation="GetImageSetMetadata", error="ThrottlingException"), Throttled),
+        (Fault(operation="GetImageSetMetadata", error="AccessDeniedException"), AccessDenied),
+        (Fault(operation="GetImageSetMetadata", then="close", after=40), UpstreamFailed),
+    ],
+    ids=lambda value: getattr(value, "error", None) or getattr(value, "__name__", "short"),
+)
+def test_metadata_that_cannot_be_had_for_now_is_tried_again_later(s3, health_imaging, exporter, fault, problem):
+    image_set, _ = add_image_set(health_imaging, 3)
+    health_imaging.faults.arm(fault)
+    with pytest.raises(problem):
+        exporter.export(order_for(image_set), TimeBudget(WHOLE))
+    assert keys(s3) == []
+
+
+def test_s3_that_fails_for_now_is_tried_again_later(health_imaging, exporter, s3, threads, store, monkeypatch):
+    image_set, _ = add_image_set(health_imaging, 2)
+    monkeypatch.setattr(store, "_objects", ObjectStore(lambda: s3, "no-such-bucket-anywhere", threads))
+    with pytest.raises(Problem) as failed:
+        exporter.export(order_for(image_set), TimeBudget(WHOLE))
+    assert failed.value.evidence["upstream_error"] == "NoSuchBucket"
+
+
+def test_event_that_is_not_taken_brings_the_export_back(health_imaging, exporter, monkeypatch):
+    image_set, _ = add_image_set(health_imaging, 1)
+    out_of_reach = boto3.client("events", endpoint_url="http://127.0.0.1:1")
+    monkeypatch.setattr(exporter, "_bus", EventBus(lambda: out_of_reach, "default"))
+    with pytest.raises(UpstreamFailed, match="EventBridge"):
+        exporter.export(order_for(image_set), TimeBudget(WHOLE))
+
+
+# Deleted image sets
+
+
+def test_deleted_image_set_is_recorded_and_not_tried_again(s3, health_imaging, exporter, events):
+    image_set, _ = add_image_set(health_imaging, 3)
+    health_imaging.delete_image_set(SERVED, image_set.image_set_id)
+    result, _ = finish(exporter, order_for(image_set))
+    assert (result.completed, result.problem.slug, result.manifest) == (False, "frame-not-found", None)
+    ((detail_type, detail),) = events()
+    assert (detail_type, detail["problem"]) == ("Frame Export Failed", "frame-not-found")
+    assert keys(s3) == []
+
+
+def test_image_set_that_is_deleted_while_it_is_exported_does_not_stay(s3, health_imaging, exporter):
+    image_set, _ = add_image_set(health_imaging, 40)
+    health_imaging.faults.arm(Fault(latency=0.1))
+    deletion = threading.Timer(0.4, health_imaging.delete_image_set, (SERVED, image_set.image_set_id))
+    deletion.start()
+    result, _ = finish(exporter, order_for(image_set))
+    deletion.join()
+    assert result.problem.slug == "frame-not-found"
+    assert keys(s3) == []
+    # Not every one of the 40 was asked for in vain.
+    assert sum(call.status == 404 for call in health_imaging.calls) < 20
+
+
+def test_image_set_that_is_deleted_at_the_very_end_does_not_stay(s3, health_imaging, exporter, monkeypatch):
+    image_set, _ = add_image_set(health_imaging, 3)
+    original = ExportRecords.write_manifest
+
+    def then_delete(self, *arguments):
+        key = original(self, *arguments)
+        health_imaging.delete_image_set(SERVED, image_set.image_set_id)
+        return key
+
+    monkeypatch.setattr(ExportRecords, "write_manifest", then_delete)
+    result, _ = finish(exporter, order_for(image_set))
+    assert not result.completed
+    assert keys(s3) == []
+
+
+def test_version_that_does_not_exist_removes_nothing(s3, health_imaging, exporter):
+    image_set, frames = add_image_set(health_imaging, 2)
+    finish(exporter, order_for(image_set))
+    result, _ = finish(exporter, replace(order_for(image_set), version_id="7", export_id="other"))
+    assert result.problem.slug == "version-not-found"
+    assert is_exported(s3, health_imaging, image_set, frames)
+
+
+def test_remover_removes_all_of_one_image_set_and_nothing_of_others(s3, health_imaging, exporter, objects, handover):
+    (gone, frames), (kept, _) = add_image_set(health_imaging, 3), add_image_set(health_imaging, 2)
+    for image_set in (gone, kept):
+        finish(exporter, order_for(image_set))
+    handover.hand_over(replace_frame(frames[0]), TimeBudget(60))
+    assert ImageSetRemover(objects).remove(gone, TimeBudget(60)) == 5
+    assert len(keys(s3)) == 3
+    assert not [key for key in keys(s3) if gone.image_set_id in key]
+    assert ImageSetRemover(objects).remove(gone, TimeBudget(60)) == 0
+
+
+def replace_frame(frame):
+    from framegate.dicom.identifiers import FrameRef
+
+    return FrameRef(frame.datastore_id, frame.image_set_id, frame.image_frame_id)
+
+
+# Pixels
+
+
+@pytest.fixture(scope="session")
+def imported(emulator, tmp_path_factory):
+    """Real image sets, in a data store of their own."""
+    from local.samples import write_samples
+
+    folder = tmp_path_factory.mktemp("dicom")
+    write_samples(folder)
+    return emulator.import_files(SERVED, sorted(folder.iterdir()))
+
+
+def lossless(imported):
+    return next(each for each in imported if any(frame.content_type == "image/jph" for frame in each.frames.values()))
+
+
+def test_pixels_of_real_frames_are_verified(s3, exporter, imported):
+    for image_set in imported:
+        ref = ImageSetRef(SERVED, image_set.id)
+        result, _ = finish(exporter, order_for(ref, verify=True))
+        assert result.completed
+        for line in manifest_lines(s3, ref):
+            assert line.get("pixelsVerified", False) == (line["contentType"] == "image/jph")
+
+
+def test_frame_with_other_pixels_fails_is_tagged_and_not_announced_as_good(s3, exporter, imported, events):
+    image_set = lossless(imported)
+    ref = ImageSetRef(SERVED, image_set.id)
+    (instance,) = list(image_set.instances().values())[:1]
+    checksums = instance["ImageFrames"][0]["PixelDataChecksumFromBaseToFullResolution"]
+    right = checksums[-1]["Checksum"]
+    checksums[-1]["Checksum"] = right ^ 1
+    try:
+        result, _ = finish(exporter, order_for(ref, verify=True))
+    finally:
+        checksums[-1]["Checksum"] = right
+    assert result.frames["failed"] == 1
+    line = manifest_lines(s3, ref)[0]
+    assert line["outcome"] == "pixel-mismatch"
+    assert "pixelsVerified" not in line
+    tags = s3.get_object_tagging(Bucket=BUCKET, Key=line["key"])["TagSet"]
+    assert tags == [{"Key": "framegate-pixels", "Value": "mismatch"}]
+    assert [each for each, _ in events()] == ["Frame Export Failed"]
+
+
+def test_frame_that_was_damaged_in_the_bucket_is_found(s3, exporter, imported):
+    image_set = lossless(imported)
+    ref = ImageSetRef(SERVED, image_set.id)
+    finish(exporter, order_for(ref))
+    key = manifest_lines(s3, ref)[0]["key"]
+    s3.put_object(Bucket=BUCKET, Key=key, Body=content(s3, key)[:-50], ContentType="image/jph")
+    result, _ = finish(exporter, order_for(ref, verify=True))
+    assert result.frames["failed"] == 1
+    assert manifest_lines(s3, ref)[0]["outcome"] == "pixel-mismatch"
+
+
+def test_pixels_are_not_looked_at_unless_asked_for(s3, exporter, imported, monkeypatch):
+    monkeypatch.setattr("framegate.frames.copying.pixel_checksum", None)
+    ref = ImageSetRef(SERVED, lossless(imported).id)
+    result, _ = finish(exporter, order_for(ref))
+    assert result.completed
+    assert not [line for line in manifest_lines(s3, ref) if "pixelsVerified" in line]
+
+
+# What it looks like from outside
+
+
+def test_workers_copy_at_the_same_time(health_imaging, exporter):
+    image_set, _ = add_image_set(health_imaging, 12)
+    health_imaging.faults.arm(Fault(latency=0.3))
+    started = time.monotonic()
+    finish(exporter, order_for(image_set))
+    assert time.monotonic() - started < 12 * 0.3
+
+
+def test_pace_is_kept(health_imaging, exporter, store, objects):
+    image_set, _ = add_image_set(health_imaging, 10)
+    exporter._copier = FrameCopier(exporter._source, store, Pace(20))
+    started = time.monotonic()
+    finish(exporter, order_for(image_set))
+    assert time.monotonic() - started >= 9 / 20

@@ -1,0 +1,315 @@
+"""Messages of the export queue, as Lambda hands them to the function."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from framegate.aws import clients
+from framegate.dicom.identifiers import FrameRef
+from framegate.handlers import export, export_parts
+from framegate.handlers.export_messages import UnknownMessageError, parse
+from framegate.problems import InvalidIdentifier
+from framegate.time_budget import TimeBudget
+from local.health_imaging import Fault
+from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.exporting import add_image_set, is_exported, keys, manifest_lines, outcomes
+
+RECHECK = 33
+
+
+@pytest.fixture
+def queue_url(queue):
+    return queue.url
+
+
+@pytest.fixture
+def invoke(health_imaging, s3, queue, monkeypatch):
+    """Hands messages to the handler as Lambda does; returns the ids of those that failed.
+
+    The clients are the product's own, made with moto in the place of AWS.
+    """
+    monkeypatch.setenv("FRAMEGATE_DATASTORE_IDS", SERVED)
+    monkeypatch.setenv("FRAMEGATE_FRAME_BUCKET", BUCKET)
+    monkeypatch.setenv("FRAMEGATE_EVENT_BUS", "default")
+    monkeypatch.setenv("FRAMEGATE_EXPORT_RATE", "10000")
+    monkeypatch.setenv("FRAMEGATE_VERIFY", "false")
+    monkeypatch.setenv("FRAMEGATE_EXPORT_QUEUE_URL", queue.url)
+    monkeypatch.setenv("FRAMEGATE_REMOVAL_RECHECK_SECONDS", str(RECHECK))
+    monkeypatch.setattr(export_parts, "WORKERS", 4)
+    for cached in (clients.session, clients.s3, clients.sqs, clients.events, export._worker):
+        cached.cache_clear()
+
+    def call(*bodies, remaining_ms=60_000, receives=1):
+        records = [
+            {
+                "messageId": f"message-{number}",
+                "receiptHandle": receipt(queue),
+                "body": body if isinstance(body, str) else json.dumps(body),
+                "attributes": {"ApproximateReceiveCount": str(receives)},
+                "eventSource": "aws:sqs",
+            }
+            for number, body in enumerate(bodies)
+        ]
+        context = SimpleNamespace(get_remaining_time_in_millis=lambda: remaining_ms)
+        answer = export.lambda_handler({"Records": records}, context)
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    yield call
+    export._worker.cache_clear()
+
+
+def receipt(queue):
+    """The receipt handle of a message that is being worked off."""
+    queue.client.send_message(QueueUrl=queue.url, MessageBody="being worked off")
+    (message,) = queue.client.receive_message(QueueUrl=queue.url, VisibilityTimeout=600)["Messages"]
+    return message["ReceiptHandle"]
+
+
+def event(detail_type, image_set, spelling="imagesetId", **detail):
+    """An event as HealthImaging's developer guide shows it: the ARN names something else than the detail."""
+    return {
+        "version": "0",
+        "id": "5c8d9a7e-0000-0000-0000-000000000000",
+        "detail-type": detail_type,
+        "source": "aws.medical-imaging",
+        "resources": ["arn:aws:medical-imaging:us-east-1:123456789012:datastore/other/imageset/other"],
+        "detail": {
+            "imagingVersion": "1.0",
+            spelling: image_set.image_set_id,
+            "datastoreId": image_set.datastore_id,
+            "imageSetVersion": "1",
+            "isPrimary": True,
+            "imageSetState": "ACTIVE",
+            "imageSetWorkflowStatus": "CREATED",
+            **detail,
+        },
+    }
+
+
+# Events
+
+
+@pytest.mark.parametrize("detail_type", ["Image Set Created", "Image Set Updated", "Image Set Copied"])
+@pytest.mark.parametrize("spelling", ["imagesetId", "imageSetId"])
+def test_event_exports_the_image_set_of_its_detail(s3, health_imaging, invoke, queue, detail_type, spelling):
+    image_set, frames = add_image_set(health_imaging, 3)
+    assert invoke(event(detail_type, image_set, spelling)) == []
+    assert is_exported(s3, health_imaging, image_set, frames)
+    assert queue.received() == []
+
+
+def test_same_event_five_times_is_one_export(s3, health_imaging, invoke):
+    image_set, frames = add_image_set(health_imaging, 3)
+    assert invoke(*[event("Image Set Created", image_set)] * 5) == []
+    assert is_exported(s3, health_imaging, image_set, frames)
+    copied = [call for call in health_imaging.calls if call.operation == "GetImageFrame"]
+    # Three frames, and for each event the smallest once more.
+    assert len(copied) == 3 + 5
+
+
+def test_each_version_has_its_manifest(s3, health_imaging, invoke):
+    image_set, frames = add_image_set(health_imaging, 1)
+    metadata = health_imaging.stores.image_set(SERVED, image_set.image_set_id)
+    metadata.versions.append(json.loads(json.dumps(metadata.versions[-1])))
+    added = health_imaging.add_frame(SERVED, b"added", "image/jph", image_set_id=image_set.image_set_id)
+    invoke(event("Image Set Created", image_set), event("Image Set Updated", image_set, imageSetVersion="2"))
+    assert len(manifest_lines(s3, image_set, "version-1")) == 1
+    assert outcomes(manifest_lines(s3, image_set, "version-2")) == ["present", "copied"]
+    assert is_exported(s3, health_imaging, image_set, [*frames, added], "version-2")
+
+
+@pytest.mark.parametrize("version", [None, "", "../../frames", "1/2", "²"])
+def test_event_without_a_version_exports_the_latest(s3, health_imaging, invoke, version):
+    image_set, frames = add_image_set(health_imaging, 1)
+    assert invoke(event("Image Set Created", image_set, imageSetVersion=version)) == []
+    assert is_exported(s3, health_imaging, image_set, frames, "version-latest")
+
+
+def test_deleted_image_set_is_removed_now_and_once_more_later(s3, health_imaging, invoke, queue, log_lines):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    health_imaging.delete_image_set(SERVED, image_set.image_set_id)
+    sent = []
+    queue_client = clients.sqs()
+    queue_client.meta.events.register("provide-client-params.sqs.SendMessage", lambda params, **_: sent.append(params))
+    assert invoke(event("Image Set Deleted", image_set)) == []
+    assert keys(s3) == []
+    ((body, delay),) = ((json.loads(each["MessageBody"]), each["DelaySeconds"]) for each in sent)
+    assert delay == RECHECK
+
+    s3.put_object(Bucket=BUCKET, Key=f"frames/{SERVED}/{image_set.image_set_id}/{'f' * 32}", Body=b"late")
+    sent.clear()
+    assert invoke(body) == []
+    assert (keys(s3), sent) == ([], [])
+    assert [line["objects"] for line in log_lines() if line["message"] == "image set removed"] == [4, 1]
+
+
+def test_deleted_before_created_is_done_leaves_nothing(s3, health_imaging, invoke):
+    image_set, _ = add_image_set(health_imaging, 3)
+    health_imaging.delete_image_set(SERVED, image_set.image_set_id)
+    assert invoke(event("Image Set Deleted", image_set), event("Image Set Created", image_set)) == []
+    assert keys(s3) == []
+
+
+def test_data_store_that_is_not_served_is_recorded_and_acknowledged(s3, health_imaging, invoke, log_lines):
+    other = health_imaging.create_datastore("other")
+    image_set, _ = add_image_set(health_imaging, 1, datastore_id=other)
+    assert invoke(event("Image Set Created", image_set)) == []
+    assert keys(s3) == []
+    assert [line["problem"] for line in log_lines() if "problem" in line] == ["datastore-not-served"]
+    assert list(health_imaging.calls) == []
+
+
+# More than one invocation
+
+
+def test_large_image_set_goes_on_by_messages(s3, health_imaging, invoke, queue):
+    image_set, frames = add_image_set(health_imaging, 60)
+    health_imaging.faults.arm(Fault(latency=0.4))
+    bodies, invocations = [event("Image Set Created", image_set)], 0
+    while bodies:
+        assert invoke(*bodies, remaining_ms=6_500) == []
+        bodies, invocations = queue.received(), invocations + 1
+    assert invocations > 1
+    health_imaging.faults.clear()
+    assert is_exported(s3, health_imaging, image_set, frames)
+
+
+def test_message_for_which_no_time_is_left_goes_back_as_it_is(s3, health_imaging, invoke, queue):
+    image_set, _ = add_image_set(health_imaging, 1)
+    message = event("Image Set Created", image_set)
+    assert invoke(message, remaining_ms=4_000) == []
+    assert queue.received() == [message]
+    assert keys(s3) == []
+
+
+# What fails
+
+
+def test_one_message_that_fails_does_not_take_the_others_along(s3, health_imaging, invoke):
+    (good, frames), (bad, _), (other, other_frames) = (add_image_set(health_imaging, 2) for _ in range(3))
+    fault = Fault(operation="GetImageSetMetadata", error="InternalServerException", image_set_id=bad.image_set_id)
+    health_imaging.faults.arm(fault)
+    assert invoke(*(event("Image Set Created", each) for each in (good, bad, other))) == ["message-1"]
+    assert is_exported(s3, health_imaging, good, frames)
+    assert is_exported(s3, health_imaging, other, other_frames)
+
+
+def test_batch_that_fails_as_a_whole_is_answered_and_not_raised(health_imaging, invoke):
+    image_set, _ = add_image_set(health_imaging, 1)
+    health_imaging.faults.arm(Fault(operation="GetImageSetMetadata", error="InternalServerException"))
+    assert invoke(*[event("Image Set Created", image_set)] * 2) == ["message-0", "message-1"]
+
+
+def test_failure_is_logged_with_its_cause_and_the_message(health_imaging, invoke, log_lines):
+    image_set, _ = add_image_set(health_imaging, 1)
+    health_imaging.faults.arm(Fault(operation="GetImageSetMetadata", error="AccessDeniedException"))
+    invoke(event("Image Set Created", image_set), receives=3)
+    (line,) = [line for line in log_lines() if line["level"] == "ERROR"]
+    assert line["correlation_id"] == "message-0"
+    assert (line["problem"], line["upstream_error"], line["receives"]) == ("access-denied", "AccessDeniedException", 3)
+
+
+@pytest.mark.parametrize(("receives", "seconds"), [(1, 20), (2, 40), (5, 320), (9, 900)])
+def test_message_that_failed_comes_again_later_each_time(health_imaging, invoke, receives, seconds):
+    image_set, _ = add_image_set(health_imaging, 1)
+    health_imaging.faults.arm(Fault(operation="GetImageSetMetadata", error="InternalServerException"))
+    put_off = []
+    clients.sqs().meta.events.register(
+        "provide-client-params.sqs.ChangeMessageVisibility", lambda params, **_: put_off.append(params)
+    )
+    invoke(event("Image Set Created", image_set), receives=receives)
+    assert [each["VisibilityTimeout"] for each in put_off] == [seconds]
+
+
+UNKNOWN = [
+    "not JSON",
+    "[]",
+    "{}",
+    {"detail-type": "Image Set Created"},
+    {"detail-type": "Image Set Created", "detail": {}},
+    {"detail-type": "Image Set Created", "detail": {"datastoreId": SERVED, "imagesetId": "Mueller^Hans"}},
+    {"detail-type": "Image Set Created", "detail": ["datastoreId"]},
+    {"detail-type": "Import Job Completed", "detail": {"datastoreId": SERVED}},
+    {"framegate": "dance"},
+    {"framegate": "export", "datastoreId": SERVED},
+    {"framegate": "store-frame", "datastoreId": SERVED, "imageSetId": "5" * 32, "imageFrameId": 7},
+]
+
+
+@pytest.mark.parametrize("body", UNKNOWN, ids=str)
+def test_message_that_is_not_understood_is_left_for_the_dead_letter_queue(invoke, log_lines, body):
+    assert invoke(body) == ["message-0"]
+    (line,) = [line for line in log_lines() if line["level"] == "ERROR"]
+    assert line["message"] == "message not understood"
+    assert "Mueller" not in json.dumps(line)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["framegate", "detail-type", "detail", "datastoreId", "imageSetId", "versionId"]), children
+        )
+    ),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["framegate", "detail-type", "detail", "datastoreId", "again"]), _JSON))
+@settings(suppress_health_check=[HealthCheck.too_slow])
+def test_any_message_is_work_or_not_understood(message):
+    with pytest.raises((UnknownMessageError, InvalidIdentifier)):
+        parse(message, verify=False)
+
+
+# Frames handed over by requests
+
+
+def test_frame_that_a_request_handed_over_is_stored(s3, health_imaging, invoke, handover, queue):
+    image_set, (frame,) = add_image_set(health_imaging, 1)
+    handover.hand_over(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
+    assert invoke(*queue.received()) == []
+    assert keys(s3) == [f"frames/{SERVED}/{image_set.image_set_id}/{frame.image_frame_id}"]
+
+
+def test_frame_that_does_not_exist_is_recorded_and_acknowledged(s3, health_imaging, invoke, handover, queue, log_lines):
+    image_set, _ = add_image_set(health_imaging, 1)
+    handover.hand_over(FrameRef(SERVED, image_set.image_set_id, "0" * 32), TimeBudget(60))
+    assert invoke(*queue.received()) == []
+    assert keys(s3) == []
+    assert "frame-not-found" in [line.get("problem") for line in log_lines()]
+
+
+def test_frame_that_fails_for_now_comes_again(health_imaging, invoke, handover, queue):
+    image_set, (frame,) = add_image_set(health_imaging, 1)
+    handover.hand_over(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
+    health_imaging.faults.arm(Fault(then="reset"))
+    assert invoke(*queue.received()) == ["message-0"]
+
+
+# What is measured
+
+
+def test_export_is_one_line_and_one_set_of_metrics(health_imaging, invoke, log_lines, capsys):
+    image_set, frames = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    (line,) = log_lines()
+    assert line["message"] == "export completed"
+    assert (line["datastore_id"], line["image_set_id"]) == (SERVED, image_set.image_set_id)
+    assert line["frames"] == {"copied": 3, "present": 0, "failed": 0}
+    (emf,) = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
+    assert (emf["ExportsCompleted"], emf["FramesCopied"], emf["FramesFailed"]) == ([1.0], [3.0], [0.0])
+    assert emf["ExportedBytes"] == [float(sum(len(health_imaging.content(frame)) for frame in frames))]
+
+
+def test_sop_instance_uids_stay_out_of_the_log(health_imaging, invoke, log_lines, s3):
+    image_set, _ = add_image_set(health_imaging, 2)
+    invoke(event("Image Set Created", image_set))
+    for line in manifest_lines(s3, image_set):
+        assert line["sopInstanceUID"] not in json.dumps(log_lines())

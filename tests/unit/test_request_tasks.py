@@ -1,0 +1,196 @@
+"""The tasks of the state machine, as Step Functions hands them to the function."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from framegate.aws import clients
+from framegate.handlers import export_parts, export_requests
+from framegate.problems import ExportIncomplete, InvalidRequestManifest, UpstreamFailed
+from local.health_imaging import Fault
+from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.exporting import add_image_set, content, is_exported, keys, manifest_lines, outcomes
+
+KEY = "export-requests/monday.jsonl"
+PREFIX = "exports/requests/monday.jsonl/execution-1"
+
+
+@pytest.fixture
+def do(health_imaging, s3, monkeypatch):
+    """Does a task with the function's own handler."""
+    monkeypatch.setenv("FRAMEGATE_DATASTORE_IDS", SERVED)
+    monkeypatch.setenv("FRAMEGATE_FRAME_BUCKET", BUCKET)
+    monkeypatch.setenv("FRAMEGATE_EVENT_BUS", "default")
+    monkeypatch.setenv("FRAMEGATE_EXPORT_RATE", "10000")
+    monkeypatch.setenv("FRAMEGATE_VERIFY", "false")
+    monkeypatch.setattr(export_parts, "WORKERS", 4)
+    for cached in (clients.session, clients.s3, clients.events, export_requests._tasks):
+        cached.cache_clear()
+
+    def call(task, remaining_ms=60_000):
+        context = SimpleNamespace(get_remaining_time_in_millis=lambda: remaining_ms)
+        # What goes from state to state is JSON.
+        return json.loads(json.dumps(export_requests.lambda_handler(json.loads(json.dumps(task)), context)))
+
+    yield call
+    export_requests._tasks.cache_clear()
+
+
+def validate(do, s3, *lines):
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body="\n".join(map(json.dumps, lines)).encode())
+    return do({"task": "validate", "bucket": BUCKET, "key": KEY, "execution": "execution-1"})
+
+
+def export_task(image_set, final=False, **members):
+    request = {"line": 1, "datastoreId": image_set.datastore_id, "imageSetId": image_set.image_set_id, **members}
+    return {"task": "export", "execution": "execution-1", "request": request, "progress": None, "final": final}
+
+
+def document(s3, name):
+    return json.loads(content(s3, f"{PREFIX}/{name}"))
+
+
+def test_validation_says_where_the_lines_are_and_how_many(do, s3, health_imaging):
+    image_set, _ = add_image_set(health_imaging, 1)
+    good = {"datastoreId": SERVED, "imageSetId": image_set.image_set_id}
+    assert validate(do, s3, good, {"no": "request"}, good) == {
+        "prefix": PREFIX,
+        "accepted": {"bucket": BUCKET, "key": f"{PREFIX}/accepted.jsonl", "count": 2},
+        "rejected": {"bucket": BUCKET, "key": f"{PREFIX}/rejected.jsonl", "count": 1},
+        "request": {"bucket": BUCKET, "key": KEY},
+    }
+
+
+def test_manifest_that_cannot_be_worked_off_is_an_error_that_step_functions_knows_by_name(do):
+    with pytest.raises(InvalidRequestManifest):
+        do({"task": "validate", "bucket": BUCKET, "key": KEY, "execution": "execution-1"})
+    assert InvalidRequestManifest.__name__ == "InvalidRequestManifest"
+
+
+def test_line_is_exported_with_its_result(do, s3, health_imaging):
+    image_set, frames = add_image_set(health_imaging, 3)
+    answer = do(export_task(image_set))
+    assert is_exported(s3, health_imaging, image_set, frames, "execution-1-1")
+    assert answer["done"]
+    assert answer["result"]["line"] == 1
+    assert answer["result"]["outcome"] == "completed"
+    assert answer["result"]["frames"] == {"copied": 3, "present": 0, "failed": 0}
+    assert answer["result"]["manifest"]["key"] in keys(s3)
+
+
+def test_line_can_ask_for_frames_and_version_and_verification(do, s3, health_imaging, monkeypatch):
+    image_set, frames = add_image_set(health_imaging, 3)
+    answer = do(export_task(image_set, imageFrameIds=[frames[1].image_frame_id], versionId="1", verify=True))
+    assert answer["result"]["versionId"] == "1"
+    assert [line["imageFrameId"] for line in manifest_lines(s3, image_set, "execution-1-1")] == [
+        frames[1].image_frame_id
+    ]
+
+
+def test_line_that_takes_longer_is_its_own_next_task(do, s3, health_imaging):
+    image_set, frames = add_image_set(health_imaging, 30)
+    health_imaging.faults.arm(Fault(latency=0.3))
+    answer, invocations = do(export_task(image_set), remaining_ms=2_500), 1
+    while not answer["done"]:
+        assert answer["task"] == "export"
+        answer, invocations = do(answer, remaining_ms=2_500), invocations + 1
+    assert invocations > 1
+    health_imaging.faults.clear()
+    assert is_exported(s3, health_imaging, image_set, frames, "execution-1-1")
+    assert answer["result"]["frames"]["copied"] == 30
+
+
+def test_line_that_fails_for_now_is_an_error_for_step_functions_to_retry(do, health_imaging, log_lines):
+    image_set, frames = add_image_set(health_imaging, 2)
+    health_imaging.faults.arm(Fault(error="InternalServerException", image_frame_id=frames[0].image_frame_id))
+    with pytest.raises(ExportIncomplete):
+        do(export_task(image_set))
+    assert log_lines()[-1]["problem"] == "export-incomplete"
+    health_imaging.faults.arm(Fault(operation="GetImageSetMetadata", error="InternalServerException"))
+    with pytest.raises(UpstreamFailed):
+        do(export_task(image_set))
+
+
+def test_last_attempt_is_a_result_whatever_happens(do, s3, health_imaging):
+    image_set, frames = add_image_set(health_imaging, 2)
+    health_imaging.faults.arm(Fault(error="InternalServerException", image_frame_id=frames[0].image_frame_id))
+    answer = do(export_task(image_set, final=True))
+    assert (answer["done"], answer["result"]["outcome"]) == (True, "failed")
+    assert sorted(outcomes(manifest_lines(s3, image_set, "execution-1-1"))) == ["copied", "upstream-failed"]
+    health_imaging.faults.clear()
+    health_imaging.faults.arm(Fault(operation="GetImageSetMetadata", error="InternalServerException"))
+    answer = do(export_task(image_set, final=True))
+    assert (answer["done"], answer["result"]["problem"]) == (True, "upstream-failed")
+
+
+def record(name, request, output=None, status="SUCCEEDED"):
+    """What Step Functions writes down of a line's execution."""
+    return {
+        "ExecutionArn": f"arn:aws:states:us-east-1:000000000000:execution:m/ExportImageSets:{name}",
+        "Input": json.dumps({"task": "export", "request": request}),
+        "Status": status,
+        **({"Output": json.dumps(output)} if output else {"Error": "Sandbox.Timedout", "Cause": "…"}),
+    }
+
+
+def write_results(s3, **files):
+    """The files of a Map state's ResultWriter, with their manifest."""
+    listed = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
+    for kind, records in files.items():
+        key = f"{PREFIX}/results/run/{kind}_0.jsonl"
+        s3.put_object(Bucket=BUCKET, Key=key, Body="\n".join(map(json.dumps, records)).encode())
+        listed[kind].append({"Key": key, "Size": 1})
+    key = f"{PREFIX}/results/run/manifest.json"
+    s3.put_object(
+        Bucket=BUCKET, Key=key, Body=json.dumps({"DestinationBucket": BUCKET, "ResultFiles": listed}).encode()
+    )
+    return {"MapRunArn": "arn", "ResultWriterDetails": {"Bucket": BUCKET, "Key": key}}
+
+
+def result(outcome, copied=0, failed=0, size=0):
+    return {"outcome": outcome, "frames": {"copied": copied, "present": 1, "failed": failed}, "bytes": size}
+
+
+def test_summary_counts_lines_exports_frames_and_bytes(do, s3):
+    good, bad, dead = ({"line": number, "datastoreId": SERVED, "imageSetId": str(number) * 32} for number in (1, 2, 3))
+    results = write_results(
+        s3,
+        SUCCEEDED=[record("a", good, result("completed", 5, 0, 100)), record("b", bad, result("failed", 2, 1, 30))],
+        FAILED=[record("c", dead, status="FAILED")],
+    )
+    validated = validate(do, s3, {"no": "request"})
+    do({"task": "summarize", "input": {**validated, "results": results}})
+    summary = document(s3, "summary.json")
+    assert summary["request"] == {"bucket": BUCKET, "key": KEY}
+    assert summary["lines"] == {"accepted": 0, "rejected": 1}
+    assert summary["exports"] == {"completed": 1, "failed": 2}
+    assert summary["frames"] == {"copied": 7, "present": 2, "failed": 1}
+    assert summary["bytes"] == 130
+    assert summary["rejected"] == {"bucket": BUCKET, "key": f"{PREFIX}/rejected.jsonl"}
+    assert summary["failed"] == {"bucket": BUCKET, "key": f"{PREFIX}/failed.jsonl"}
+
+
+def test_lines_that_failed_can_be_requested_again_as_they_are(do, s3):
+    bad = {"line": 7, "datastoreId": SERVED, "imageSetId": "5" * 32, "verify": True}
+    results = write_results(s3, FAILED=[record("c", bad, status="FAILED")])
+    validated = validate(do, s3)
+    do({"task": "summarize", "input": {**validated, "results": results}})
+    again = content(s3, f"{PREFIX}/failed.jsonl")
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=again)
+    answer = do({"task": "validate", "bucket": BUCKET, "key": KEY, "execution": "execution-2"})
+    assert (answer["accepted"]["count"], answer["rejected"]["count"]) == (1, 0)
+
+
+def test_manifest_without_a_good_line_is_summarized_too(do, s3):
+    validated = validate(do, s3, {"no": "request"})
+    answer = do({"task": "summarize", "input": validated})
+    assert document(s3, "summary.json")["exports"] == {"completed": 0, "failed": 0}
+    assert answer["summary"] == {"bucket": BUCKET, "key": f"{PREFIX}/summary.json"}
+
+
+def test_task_of_another_name_is_an_error(do):
+    with pytest.raises(ValueError, match="do not belong together"):
+        do({"task": "dance"})
