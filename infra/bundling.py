@@ -14,14 +14,16 @@ from aws_cdk import AssetHashType, BundlingOptions, DockerImage, ILocalBundling
 from aws_cdk import aws_lambda as lambda_
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LAMBDA_SRC = Path(__file__).resolve().parent.parent / "lambda_src"
+REQUIREMENTS = LAMBDA_SRC / "requirements.txt"
+DECODER_REQUIREMENTS = LAMBDA_SRC / "decoder-requirements.txt"
 PYTHON_VERSION = "3.13"
 
-# botocore ships the models of every AWS service, 25 MB. These are the ones that clients are built from: S3 holds the
-# frames, and aws_xray_sdk builds an X-Ray client as it is imported. HealthImaging's one call needs no client.
-SERVICE_MODELS = frozenset({"s3", "xray"})
+# botocore ships the models of every AWS service, 25 MB. These are the ones that clients are built from; aws_xray_sdk
+# builds its own as it is imported. HealthImaging's two calls need no client.
+SERVICE_MODELS = frozenset({"events", "s3", "sqs", "xray"})
 
 # Wheels for these run on Lambda's Amazon Linux 2023. pip takes only the tags it is told, not the older ones they imply.
 _GLIBC_TAGS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
@@ -38,6 +40,11 @@ _UNUSED = (
     "boto3/examples",
     "botocore/data/*/*/examples-1.json",
     "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.min.*",
+    "numpy/f2py",  # what NumPy has for building extensions, and for testing them
+    "numpy/_core/include",
+    "numpy/_core/lib",
+    "numpy/random/lib",
+    "numpy/**/*.pxd",
 )
 # Of a distribution's metadata, what a licence or importlib.metadata asks for. The rest tells how pip installed it.
 _KEPT_METADATA = ("METADATA", "LICEN", "NOTICE", "COPYING", "AUTHORS", "licenses", "entry_points.txt")
@@ -55,16 +62,19 @@ class LocalBundling:
     ----------
     architecture : str
         ``arm64`` or ``x86_64``.
+    bundle : callable
+        What fills an empty directory for an architecture.
     """
 
-    def __init__(self, architecture: str) -> None:
+    def __init__(self, architecture: str, bundle: Callable[[Path, str], None]) -> None:
         self._architecture = architecture
+        self._bundle = bundle
 
     # jsii hands the options over as keywords only where the signature names one of them.
     def try_bundle(self, output_dir: str, *, image: DockerImage, **_options: Any) -> bool:
         """Bundle into `output_dir`; called by CDK, which would turn to Docker if this ever answered ``False``."""
         try:
-            bundle(Path(output_dir), self._architecture)
+            self._bundle(Path(output_dir), self._architecture)
         except BundlingError as error:
             # An ordinary exception would travel through jsii and come out under two tracebacks.
             sys.exit(str(error))
@@ -84,22 +94,41 @@ def lambda_code(architecture: str) -> lambda_.Code:
     lambda_.Code
         The asset. Its hash follows from the sources alone: while they stay, it is neither built nor deployed again.
     """
+    return _asset(source_hash(architecture), LocalBundling(architecture, bundle))
+
+
+def decoder_code(architecture: str) -> lambda_.Code:
+    """Return the layer with the decoder of pixels as an asset, as :func:`lambda_code` does.
+
+    Parameters
+    ----------
+    architecture : str
+        ``arm64`` or ``x86_64``.
+    """
+    return _asset(_digest(architecture, DECODER_REQUIREMENTS), LocalBundling(architecture, bundle_decoder))
+
+
+def _asset(asset_hash: str, bundling: LocalBundling) -> lambda_.Code:
     return lambda_.Code.from_asset(
         str(LAMBDA_SRC),
-        asset_hash=source_hash(architecture),
+        asset_hash=asset_hash,
         asset_hash_type=AssetHashType.CUSTOM,
         bundling=BundlingOptions(
             # Required by CDK, never pulled.
             image=DockerImage.from_registry("bundled-without-docker"),
-            local=LocalBundling(architecture),
+            local=bundling,
         ),
     )
 
 
 def source_hash(architecture: str) -> str:
     """Return the digest of all that decides what is in the bundle."""
+    return _digest(architecture, REQUIREMENTS, *_own_files())
+
+
+def _digest(architecture: str, *paths: Path) -> str:
     digest = hashlib.sha256(f"{architecture}\0{PYTHON_VERSION}\0".encode())
-    for path in (Path(__file__), LAMBDA_SRC / "requirements.txt", *_own_files()):
+    for path in (Path(__file__), *paths):
         name = path.relative_to(LAMBDA_SRC.parent).as_posix().encode()
         content = path.read_bytes()
         digest.update(b"%d\0%s%d\0%s" % (len(name), name, len(content), content))
@@ -121,11 +150,24 @@ def bundle(output: Path, architecture: str) -> None:
     BundlingError
         pip could not install a dependency; the message is pip's.
     """
-    _install_dependencies(output, architecture)
+    _install(REQUIREMENTS, output, architecture)
     for source in _own_files():
         target = output / source.relative_to(LAMBDA_SRC)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+    _finish(output)
+
+
+def bundle_decoder(output: Path, architecture: str) -> None:
+    """Write the decoder of pixels to `output`, as a layer has it; see :func:`bundle`."""
+    packages = output / "python"
+    packages.mkdir()
+    _install(DECODER_REQUIREMENTS, packages, architecture)
+    _finish(packages)
+    packages.chmod(0o755)
+
+
+def _finish(output: Path) -> None:
     _prune(output)
     # Lambda runs the code as a user of its own: a strict umask on this machine must not keep it from reading.
     for path in output.rglob("*"):
@@ -139,28 +181,29 @@ def _own_files() -> Iterator[Path]:
             yield path
 
 
-def _install_dependencies(output: Path, architecture: str) -> None:
+def _install(requirements: Path, output: Path, architecture: str) -> None:
     machine = _MACHINES[architecture]
     platforms = [f"--platform={tag}_{machine}" for tag in _GLIBC_TAGS]
-    # requirements.txt names every dependency. Left to resolve them, pip would judge their markers by the Python that it
+    # The file names every dependency. Left to resolve them, pip would judge their markers by the Python that it
     # runs on instead of Lambda's, and the bundle would differ between machines.
     command = [
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-color",
-        "--require-hashes", "--no-deps", "--requirement", str(LAMBDA_SRC / "requirements.txt"),
+        "--require-hashes", "--no-deps", "--requirement", str(requirements),
         "--target", str(output), *platforms, "--implementation=cp", f"--python-version={PYTHON_VERSION}",
         "--only-binary=:all:", "--no-compile",
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or [result.stderr.strip()]
-        raise BundlingError("pip could not install lambda_src/requirements.txt: " + "\n".join(errors))
+        raise BundlingError(
+            f"pip could not install {requirements.relative_to(LAMBDA_SRC.parent)}: " + "\n".join(errors)
+        )
 
 
 def _prune(output: Path) -> None:
     unused = [path for pattern in _UNUSED for path in output.glob(pattern)]
-    unused += [
-        path for path in (output / "botocore" / "data").iterdir() if path.is_dir() and path.name not in SERVICE_MODELS
-    ]
+    models = [path for path in output.glob("botocore/data/*") if path.is_dir()]
+    unused += [path for path in models if path.name not in SERVICE_MODELS]
     unused += [path for path in output.glob("*.dist-info/*") if not path.name.startswith(_KEPT_METADATA)]
     for path in unused:
         if path.is_dir():

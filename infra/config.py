@@ -22,6 +22,7 @@ _LOG_RETENTION_DAYS = (
 _DATASTORE_ID = re.compile(r"[0-9a-z]{32}")
 _STACK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_EVENT_SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _ORIGIN = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
 )
@@ -98,6 +99,19 @@ def _one_of(*choices: str) -> Callable[[object], str]:
         if not isinstance(value, str) or value.strip() not in choices:
             raise _InvalidValueError(f"{_shown(value)} is not one of {', '.join(choices)}")
         return value.strip()
+
+    return parse
+
+
+def _names_or_none(*choices: str) -> Callable[[object], tuple[str, ...]]:
+    """Read a list of some of the choices, given back in their order; ``none`` is none of them."""
+    parse_list = _list_of(_one_of(*choices), f"{', '.join(choices)}")
+
+    def parse(value: object) -> tuple[str, ...]:
+        if value in ("", "none", [], ()):
+            return ()
+        names = parse_list(value)
+        return tuple(choice for choice in choices if choice in names)
 
     return parse
 
@@ -189,7 +203,7 @@ class Config:
         tuple[str, ...],
         Key(
             _list_of(_matching(_DATASTORE_ID, "a data store id, 32 digits and lower-case letters"), "data store ids"),
-            "HealthImaging data stores whose frames are served; requests for any other are refused",
+            "HealthImaging data stores whose frames are served and exported; requests for any other are refused",
             "0123456789abcdef0123456789abcdef",
         ),
     ]
@@ -202,10 +216,10 @@ class Config:
         ),
     ] = "Framegate"
     architecture: Annotated[
-        Literal["arm64", "x86_64"], Key(_one_of("arm64", "x86_64"), "Processor that the function runs on", "x86_64")
+        Literal["arm64", "x86_64"], Key(_one_of("arm64", "x86_64"), "Processor that the functions run on", "x86_64")
     ] = "arm64"
     memory_mb: Annotated[
-        int, Key(_whole_number(512, 10240), "Memory of the function; 1769 MB come with one whole vCPU", "3008")
+        int, Key(_whole_number(512, 10240), "Memory of the API's function; 1769 MB come with one whole vCPU", "3008")
     ] = 1769
     # API Gateway gives a request up after 29 s: the last second is for a cold start, so that the answer is still ours.
     timeout_seconds: Annotated[
@@ -225,11 +239,63 @@ class Config:
     throttle_burst: Annotated[
         int, Key(_whole_number(1, 100_000), "Requests that may come at once, above `throttle_rate`", "400")
     ] = 1000
+    export_events: Annotated[
+        tuple[Literal["Created", "Updated", "Copied"], ...],
+        Key(
+            _names_or_none("Created", "Updated", "Copied"),
+            "What has to happen to an image set for its frames to be exported; `none` exports on request only",
+            "Created",
+        ),
+    ] = ("Created", "Updated", "Copied")
+    # SQS event sources take no fewer than 2.
+    export_concurrency: Annotated[
+        int,
+        Key(
+            _whole_number(2, 500),
+            "Workers that export at the same time on events, and as many again for request manifests",
+            "5",
+        ),
+    ] = 2
+    export_rate: Annotated[
+        int,
+        Key(
+            _whole_number(1, 100_000),
+            "`GetImageFrame` calls per second that all workers together make; an account has 1000",
+            "800",
+        ),
+    ] = 400
+    export_timeout_seconds: Annotated[
+        int,
+        Key(
+            _whole_number(15, 900),
+            "Time of one invocation that exports; what takes longer goes on in the next one",
+            "900",
+        ),
+    ] = 300
+    export_memory_mb: Annotated[int, Key(_whole_number(512, 10240), "Memory of the functions that export", "3008")] = (
+        1769
+    )
+    verify: Annotated[
+        bool,
+        Key(
+            _true_or_false,
+            "Whether every exported lossless frame is decoded and compared with HealthImaging's checksum of its pixels",
+            "true",
+        ),
+    ] = False
+    event_source: Annotated[
+        str,
+        Key(
+            _matching(_EVENT_SOURCE, "the source of an event"),
+            "Source of the events of HealthImaging; another one only where no AWS is, as in the local cloud",
+            "local.medical-imaging",
+        ),
+    ] = "aws.medical-imaging"
     frame_retention_days: Annotated[
         int | None,
         Key(
             _optional(_whole_number(1, 36_500)),
-            "Days after which stored frames expire; `none` keeps them",
+            "Days after which stored frames and manifests expire; `none` keeps them until their image set is deleted",
             "30",
         ),
     ] = None
@@ -238,7 +304,7 @@ class Config:
     ] = 365
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        Key(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "Least severe level that the function logs", "DEBUG"),
+        Key(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "Least severe level that the functions log", "DEBUG"),
     ] = "INFO"
     removal_policy: Annotated[
         Literal["retain", "destroy"],

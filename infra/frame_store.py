@@ -1,8 +1,8 @@
-"""The bucket that holds frames, and the key that encrypts it."""
+"""The bucket that holds frames and what exports leave of them, and the key that encrypts it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aws_cdk import Duration
 from aws_cdk import aws_kms as kms
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from infra.config import Config
 
 FRAME_PREFIX = "frames/"
+EXPORT_PREFIX = "exports/"
+REQUEST_PREFIX = "export-requests/"
+QUEUED_PREFIX = "queued/"
+"""What the bucket holds: frames, what exports leave of them, requests for exports, and markers of frames that wait."""
 
 # What a page may read of the answer to a pre-signed GET. S3 takes no wildcard here.
 _EXPOSED_HEADERS = [
@@ -32,7 +36,7 @@ _EXPOSED_HEADERS = [
 
 
 class FrameStore(Construct):
-    """Where frames too large for an API response are kept and fetched from by pre-signed URL.
+    """Where frames are kept, too large for an API response or exported, and fetched from by pre-signed URL.
 
     Parameters
     ----------
@@ -46,9 +50,9 @@ class FrameStore(Construct):
     Attributes
     ----------
     key : kms.Key
-        Encrypts each frame; whoever reads or writes one needs its use.
+        Encrypts each object, and the messages of the export; whoever reads or writes one needs its use.
     bucket : s3.Bucket
-        Holds frames under :data:`FRAME_PREFIX`.
+        Holds frames under :data:`FRAME_PREFIX`. EventBridge hears of every object.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config) -> None:
@@ -93,6 +97,12 @@ class FrameStore(Construct):
             lifecycle_rules=_lifecycle(config),
             removal_policy=removal,
         )
+        # Set here, it is a property; set through the bucket's own flag, it is a custom resource with a function.
+        cast(
+            "s3.CfnBucket", self.bucket.node.default_child
+        ).notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+            event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
+        )
 
 
 def _presigned_access() -> s3.CorsRule:
@@ -108,10 +118,16 @@ def _presigned_access() -> s3.CorsRule:
 
 
 def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
-    rules = [_abort_incomplete_uploads()]
+    rules = [
+        _abort_incomplete_uploads(),
+        # The export function removes a marker when the frame is stored; one that is older is forgotten anyway.
+        s3.LifecycleRule(id="ExpireMarkers", prefix=QUEUED_PREFIX, expiration=Duration.days(1)),
+    ]
     if config.frame_retention_days is not None:
         expiration = Duration.days(config.frame_retention_days)
         rules.append(s3.LifecycleRule(id="ExpireFrames", prefix=FRAME_PREFIX, expiration=expiration))
+        # Manifests of frames that are gone are of no use.
+        rules.append(s3.LifecycleRule(id="ExpireManifests", prefix=EXPORT_PREFIX, expiration=expiration))
     return rules
 
 

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from aws_cdk import CfnOutput, Stack, Tags
 
 from infra.api_function import ApiFunction
+from infra.decoder_layer import DecoderLayer
+from infra.export_functions import ExportFunction, RequestFunction
+from infra.export_queue import ExportQueue
+from infra.export_requests import ExportRequests
 from infra.frame_store import FrameStore
 from infra.rest_api import RestApi
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FramegateStack(Stack):
-    """Serves the frames of the configured data stores.
+    """Serves and exports the frames of the configured data stores.
 
     Parameters
     ----------
@@ -34,16 +38,55 @@ class FramegateStack(Stack):
             scope,
             construct_id,
             stack_name=config.stack_name,
-            description="Framegate: image frames of AWS HealthImaging by URL",
+            description="Framegate: image frames of AWS HealthImaging by URL and in S3",
         )
         frame_store = FrameStore(self, "FrameStore", config=config)
-        function = ApiFunction(self, "ApiFunction", config=config, frame_store=frame_store)
+        export_queue = ExportQueue(self, "ExportQueue", config=config, frame_store=frame_store)
+        function = ApiFunction(self, "ApiFunction", config=config, frame_store=frame_store, queue=export_queue.queue)
         api = RestApi(self, "RestApi", config=config, handler=function.alias)
+        decoder = DecoderLayer(self, "Decoder", config=config)
+        ExportFunction(
+            self,
+            "ExportFunction",
+            config=config,
+            frame_store=frame_store,
+            queue=export_queue.queue,
+            decoder=decoder,
+        )
+        request_function = RequestFunction(
+            self, "RequestFunction", config=config, frame_store=frame_store, decoder=decoder
+        )
+        requests = ExportRequests(
+            self,
+            "ExportRequests",
+            config=config,
+            frame_store=frame_store,
+            function=request_function.function,
+            dead_letters=export_queue.dead_letters,
+        )
         CfnOutput(self, "ApiUrl", value=api.url, description="Base URL of the REST API")
         CfnOutput(
             self,
             "FrameBucketName",
             value=frame_store.bucket.bucket_name,
-            description="Bucket that holds frames too large for an API response",
+            description="Bucket that holds frames, manifests and requests",
+        )
+        CfnOutput(
+            self,
+            "ExportQueueUrl",
+            value=export_queue.queue.queue_url,
+            description="Queue from which frames are exported on events",
+        )
+        CfnOutput(
+            self,
+            "ExportDeadLetterQueueUrl",
+            value=export_queue.dead_letters.queue_url,
+            description="Queue of what could not be exported",
+        )
+        CfnOutput(
+            self,
+            "ExportStateMachineArn",
+            value=requests.state_machine.state_machine_arn,
+            description="State machine that works request manifests off",
         )
         Tags.of(self).add("Application", "Framegate")

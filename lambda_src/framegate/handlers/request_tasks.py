@@ -101,7 +101,7 @@ class RequestTasks:
             return {**task, "progress": outcome.progress, "done": False}
         return {"done": True, "result": {"line": request["line"], **outcome.to_json(self._bucket)}}
 
-    def _order(self, execution: str, request: Mapping[str, Any], progress: str | None) -> ExportOrder:
+    def _order(self, execution: str, request: Mapping[str, Any], progress: str) -> ExportOrder:
         frame_ids = request.get("imageFrameIds")
         return ExportOrder(
             ImageSetRef(request["datastoreId"], request["imageSetId"]),
@@ -109,7 +109,7 @@ class RequestTasks:
             request.get("versionId"),
             None if frame_ids is None else tuple(frame_ids),
             self._settings.verify or request.get("verify", False),
-            progress,
+            progress or None,
         )
 
     def _summarize(self, task: Mapping[str, Any], budget: TimeBudget) -> dict[str, Any]:

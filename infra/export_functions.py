@@ -1,0 +1,181 @@
+"""The two functions that export: one works the queue off, the other does the state machine's tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Stack
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as event_sources
+
+from infra.frame_store import EXPORT_PREFIX, FRAME_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX
+from infra.lambda_function import LambdaFunction
+from infra.permissions import acknowledge_prefixes, allow, image_sets, use_key
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_iam as iam
+    from aws_cdk import aws_sqs as sqs
+    from constructs import Construct
+
+    from infra.config import Config
+    from infra.frame_store import FrameStore
+
+BATCH_SIZE = 5
+"""Messages that one invocation takes: image sets of a single frame come by the hundred."""
+
+LATE_STORE_SECONDS = 5
+"""Seconds after the end of a request in which S3 may still take what it was sent."""
+
+_KEEP = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+
+
+class ExportFunction(LambdaFunction):
+    """Exports and removes image sets on events, and stores the frames that requests hand over.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        Its name there.
+    config : Config
+        Decides how much is done at the same time, how fast, and for which data stores.
+    frame_store : FrameStore
+        Where frames and manifests go.
+    queue : sqs.Queue
+        Where its work comes from.
+    decoder : lambda_.ILayerVersion
+        What pixels are decoded with.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: Config,
+        frame_store: FrameStore,
+        queue: sqs.Queue,
+        decoder: lambda_.ILayerVersion,
+    ) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            config=config,
+            handler="export",
+            description="Exports the frames of image sets on events",
+            memory_mb=config.export_memory_mb,
+            timeout_seconds=config.export_timeout_seconds,
+            reserved_concurrency=config.export_concurrency,
+            layers=[decoder],
+            environment={
+                **_environment(config, frame_store),
+                "FRAMEGATE_EXPORT_QUEUE_URL": queue.queue_url,
+                # So long may a request that began before an image set was deleted still be storing a frame of it.
+                "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(config.timeout_seconds + LATE_STORE_SECONDS),
+            },
+            statements=[
+                *_export_statements(Stack.of(scope), config, frame_store),
+                use_key(frame_store, "s3", "sqs"),
+                allow(
+                    "WorkQueueOff",
+                    [
+                        "sqs:ReceiveMessage",
+                        "sqs:DeleteMessage",
+                        "sqs:GetQueueAttributes",
+                        "sqs:ChangeMessageVisibility",
+                        "sqs:SendMessage",
+                    ],
+                    queue.queue_arn,
+                ),
+            ],
+        )
+        acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX)
+        self.function.add_event_source(
+            event_sources.SqsEventSource(
+                queue,
+                batch_size=BATCH_SIZE,
+                report_batch_item_failures=True,
+                # Else the poller would take messages for which there is no worker, and count them as received.
+                max_concurrency=config.export_concurrency,
+            )
+        )
+
+
+class RequestFunction(LambdaFunction):
+    """Does the tasks of the state machine for request manifests.
+
+    It has its own share of concurrency: a manifest of a million lines does not keep the newest import waiting.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        Its name there.
+    config : Config
+        Decides how much is done at the same time, how fast, and for which data stores.
+    frame_store : FrameStore
+        Where manifests come from, and frames go.
+    decoder : lambda_.ILayerVersion
+        What pixels are decoded with.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: Config,
+        frame_store: FrameStore,
+        decoder: lambda_.ILayerVersion,
+    ) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            config=config,
+            handler="export_requests",
+            description="Exports the frames of image sets on request",
+            memory_mb=config.export_memory_mb,
+            timeout_seconds=config.export_timeout_seconds,
+            reserved_concurrency=config.export_concurrency,
+            layers=[decoder],
+            environment=_environment(config, frame_store),
+            statements=[
+                *_export_statements(Stack.of(scope), config, frame_store),
+                allow("ReadRequests", ["s3:GetObject"], frame_store.bucket.arn_for_objects(f"{REQUEST_PREFIX}*")),
+                use_key(frame_store, "s3"),
+            ],
+        )
+        acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX)
+
+
+def _environment(config: Config, frame_store: FrameStore) -> dict[str, str]:
+    # Two functions, so many workers each: what all of them call a second is what was asked for.
+    rate = config.export_rate / (2 * config.export_concurrency)
+    return {
+        "FRAMEGATE_FRAME_BUCKET": frame_store.bucket.bucket_name,
+        "FRAMEGATE_EVENT_BUS": "default",
+        "FRAMEGATE_EXPORT_RATE": f"{rate:.6g}",
+        "FRAMEGATE_VERIFY": str(config.verify).lower(),
+    }
+
+
+def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) -> list[iam.PolicyStatement]:
+    bucket = frame_store.bucket
+    return [
+        allow(
+            "ReadFrames",
+            ["medical-imaging:GetImageFrame", "medical-imaging:GetImageSetMetadata"],
+            *image_sets(stack, config),
+        ),
+        allow("StoreFrames", [*_KEEP, "s3:PutObjectTagging"], bucket.arn_for_objects(f"{FRAME_PREFIX}*")),
+        allow("KeepRecords", _KEEP, *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX))),
+        allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
+        allow(
+            "AnnounceResults",
+            ["events:PutEvents"],
+            stack.format_arn(service="events", resource="event-bus", resource_name="default"),
+            events__source="framegate",
+        ),
+    ]

@@ -1,0 +1,348 @@
+"""The state machine that works request manifests off, and the event that starts it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from aws_cdk import ArnFormat, Aws, Duration, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from infra.acknowledge import acknowledge
+from infra.frame_store import EXPORT_PREFIX, REQUEST_PREFIX
+from infra.permissions import acknowledge_prefixes, acknowledge_traces, allow, use_key
+from infra.retention import log_group
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_lambda as lambda_
+
+    from infra.config import Config
+    from infra.frame_store import FrameStore
+
+TOLERATED_FAILURES = 5
+"""Percentage of lines whose workflow may fail before the whole execution does, to go on with when that is mended."""
+
+# The function's workers may be taken by another manifest for hours: waiting is right.
+_BUSY = {
+    "ErrorEquals": [
+        "Lambda.TooManyRequestsException",
+        "Lambda.ServiceException",
+        "Lambda.AWSLambdaException",
+        "Lambda.SdkClientException",
+        "Lambda.ClientExecutionTimeoutException",
+    ],
+    "IntervalSeconds": 2,
+    "BackoffRate": 2,
+    "MaxDelaySeconds": 60,
+    "JitterStrategy": "FULL",
+    "MaxAttempts": 1000,
+}
+_HOPELESS = {"ErrorEquals": ["InvalidRequestManifest"], "MaxAttempts": 0}
+_FAILED = {
+    "ErrorEquals": ["States.ALL"],
+    "IntervalSeconds": 15,
+    "BackoffRate": 2,
+    "MaxDelaySeconds": 900,
+    "JitterStrategy": "FULL",
+    "MaxAttempts": 8,
+}
+
+
+class ExportRequests(Construct):
+    """Works off the request manifests that are put into the bucket.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        Its name there.
+    config : Config
+        Decides how many lines are worked on at the same time.
+    frame_store : FrameStore
+        Where manifests come from, and results go.
+    function : lambda_.Function
+        What does the tasks.
+    dead_letters : sqs.Queue
+        Where an event goes that cannot start the state machine.
+
+    Attributes
+    ----------
+    state_machine : sfn.StateMachine
+        The state machine.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: Config,
+        frame_store: FrameStore,
+        function: lambda_.Function,
+        dead_letters: sqs.Queue,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        stack = Stack.of(self)
+        # Given, so that its role can name it.
+        name = f"{config.stack_name[:60]}-ExportRequests"
+        group = log_group(self, "Logs", config)
+        role = self._role(name, frame_store, function)
+        definition = _definition(function.function_arn, config.export_concurrency)
+        self.state_machine = sfn.StateMachine(
+            self,
+            "StateMachine",
+            state_machine_name=name,
+            comment="Exports what a request manifest asks for, line by line",
+            definition_body=sfn.DefinitionBody.from_string(stack.to_json_string(definition)),
+            role=role.without_policy_updates(),
+            tracing_enabled=True,
+            # Data would hold the names of manifests, which are whatever users make of them.
+            logs=sfn.LogOptions(destination=group, level=sfn.LogLevel.ALL, include_execution_data=False),
+        )
+        # CDK makes it wait for the role that it names anyway.
+        cast("sfn.CfnStateMachine", self.state_machine.node.default_child).add_metadata(
+            "cfn-lint", {"config": {"ignore_checks": ["W3005"]}}
+        )
+        self._start_on_manifests(config, frame_store, dead_letters)
+        self._watch()
+
+    def _role(self, name: str, frame_store: FrameStore, function: lambda_.Function) -> iam.Role:
+        stack = Stack.of(self)
+        machine = stack.format_arn(
+            service="states", resource="stateMachine", resource_name=name, arn_format=ArnFormat.COLON_RESOURCE_NAME
+        )
+        executions = stack.format_arn(
+            service="states", resource="execution", resource_name=f"{name}/*", arn_format=ArnFormat.COLON_RESOURCE_NAME
+        )
+        results = frame_store.bucket.arn_for_objects(f"{EXPORT_PREFIX}*")
+        role = iam.Role(
+            self,
+            "Role",
+            description="What the state machine for request manifests may do",
+            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
+            inline_policies={
+                "Allow": iam.PolicyDocument(
+                    statements=[
+                        allow("DoTasks", ["lambda:InvokeFunction"], function.function_arn),
+                        # AWS Step Functions developer guide, "IAM policies for using Distributed Map states".
+                        allow("RunLines", ["states:StartExecution"], machine),
+                        allow(
+                            "FollowLines",
+                            ["states:DescribeExecution", "states:StopExecution", "states:RedriveExecution"],
+                            executions,
+                        ),
+                        allow(
+                            "ReadLinesAndWriteResults",
+                            [
+                                "s3:GetObject",
+                                "s3:PutObject",
+                                "s3:ListMultipartUploadParts",
+                                "s3:AbortMultipartUpload",
+                            ],
+                            results,
+                        ),
+                        use_key(frame_store, "s3"),
+                        # AWS Step Functions developer guide, "Using CloudWatch Logs to log execution history".
+                        allow(
+                            "WriteLogs",
+                            [
+                                "logs:CreateLogDelivery",
+                                "logs:GetLogDelivery",
+                                "logs:UpdateLogDelivery",
+                                "logs:DeleteLogDelivery",
+                                "logs:ListLogDeliveries",
+                                "logs:PutResourcePolicy",
+                                "logs:DescribeResourcePolicies",
+                                "logs:DescribeLogGroups",
+                            ],
+                            "*",
+                        ),
+                        allow(
+                            "WriteTraces",
+                            [
+                                "xray:PutTraceSegments",
+                                "xray:PutTelemetryRecords",
+                                "xray:GetSamplingRules",
+                                "xray:GetSamplingTargets",
+                            ],
+                            "*",
+                        ),
+                    ]
+                )
+            },
+        )
+        acknowledge_prefixes(role, frame_store, EXPORT_PREFIX)
+        acknowledge_traces(role)
+        acknowledge(
+            role,
+            "The child workflows of this state machine: Step Functions names them.",
+            f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:{name}/*]",
+        )
+        return role
+
+    def _start_on_manifests(self, config: Config, frame_store: FrameStore, dead_letters: sqs.Queue) -> None:
+        starter = iam.Role(
+            self,
+            "StarterRole",
+            description="Lets EventBridge start the state machine for request manifests",
+            assumed_by=iam.ServicePrincipal(
+                "events.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
+            ),
+            inline_policies={
+                "Allow": iam.PolicyDocument(
+                    statements=[allow("Start", ["states:StartExecution"], self.state_machine.state_machine_arn)]
+                )
+            },
+        )
+        events.Rule(
+            self,
+            "OnRequestManifest",
+            description=f"Request manifests put into the bucket of {config.stack_name}",
+            event_pattern=events.EventPattern(
+                source=["aws.s3"],
+                detail_type=["Object Created"],
+                detail={
+                    "bucket": {"name": [frame_store.bucket.bucket_name]},
+                    "object": {"key": [{"prefix": REQUEST_PREFIX}]},
+                },
+            ),
+            targets=[
+                targets.SfnStateMachine(
+                    self.state_machine,
+                    role=starter.without_policy_updates(),
+                    dead_letter_queue=dead_letters,
+                    max_event_age=Duration.hours(24),
+                    retry_attempts=185,
+                )
+            ],
+        )
+
+    def _watch(self) -> None:
+        self.state_machine.metric_failed(period=Duration.minutes(1), statistic=cloudwatch.Stats.SUM).create_alarm(
+            self,
+            "FailedAlarm",
+            alarm_description=(
+                "A request manifest could not be worked off. The execution says why in the console. Mend it, then go "
+                "on where it stopped: aws stepfunctions redrive-execution --execution-arn <the execution's>."
+            ),
+            threshold=1,
+            evaluation_periods=1,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+
+
+def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:
+    """Return the state machine in the Amazon States Language."""
+    return {
+        "Comment": "Works a request manifest off: checks its lines, exports what they ask for, and sums up.",
+        "StartAt": "Validate",
+        "States": {
+            "Validate": _task(
+                function_arn,
+                {
+                    "task": "validate",
+                    "key.$": "$.detail.object.key",
+                    "execution.$": "$$.Execution.Name",
+                },
+                Next="AnythingToExport",
+            ),
+            "AnythingToExport": {
+                "Type": "Choice",
+                "Choices": [{"Variable": "$.accepted.count", "NumericGreaterThan": 0, "Next": "ExportImageSets"}],
+                "Default": "Summarize",
+            },
+            "ExportImageSets": {
+                "Type": "Map",
+                "Label": "ExportImageSets",
+                "ItemReader": {
+                    "Resource": "arn:aws:states:::s3:getObject",
+                    "ReaderConfig": {"InputType": "JSONL"},
+                    "Parameters": {"Bucket.$": "$.accepted.bucket", "Key.$": "$.accepted.key"},
+                },
+                "ItemSelector": {
+                    "task": "export",
+                    "execution.$": "$$.Execution.Name",
+                    "request.$": "$$.Map.Item.Value",
+                    "progress": "",
+                    "final": False,
+                },
+                "MaxConcurrency": concurrency,
+                "ToleratedFailurePercentage": TOLERATED_FAILURES,
+                "ItemProcessor": {
+                    "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                    **_export_of_a_line(function_arn),
+                },
+                "ResultWriter": {
+                    "Resource": "arn:aws:states:::s3:putObject",
+                    "Parameters": {
+                        "Bucket.$": "$.accepted.bucket",
+                        "Prefix.$": "States.Format('{}/results', $.prefix)",
+                    },
+                    "WriterConfig": {"Transformation": "NONE", "OutputType": "JSONL"},
+                },
+                "ResultPath": "$.results",
+                "Next": "Summarize",
+            },
+            "Summarize": _task(function_arn, {"task": "summarize", "input.$": "$"}, End=True),
+        },
+    }
+
+
+def _export_of_a_line(function_arn: str) -> dict[str, Any]:
+    """Return the child workflow: what a task answers is the next task, until it is done.
+
+    When retries are used up, a last attempt makes the best of it and says what is missing, so that one image set does
+    not hold up the rest of the manifest.
+    """
+    return {
+        "StartAt": "Export",
+        "States": {
+            "Export": _task(
+                function_arn,
+                "$",
+                Catch=[{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "ExportFinally"}],
+                Next="Done",
+            ),
+            "Done": _done_or("Export"),
+            "ExportFinally": _task(
+                function_arn,
+                {
+                    "task": "export",
+                    "execution.$": "$.execution",
+                    "request.$": "$.request",
+                    "progress.$": "$.progress",
+                    "final": True,
+                },
+                Next="FinallyDone",
+            ),
+            "FinallyDone": _done_or("ExportFinally"),
+            "Result": {"Type": "Pass", "InputPath": "$.result", "End": True},
+        },
+    }
+
+
+def _done_or(again: str) -> dict[str, Any]:
+    return {
+        "Type": "Choice",
+        "Choices": [{"Variable": "$.done", "BooleanEquals": True, "Next": "Result"}],
+        "Default": again,
+    }
+
+
+def _task(function_arn: str, payload: dict[str, Any] | str, **state: Any) -> dict[str, Any]:
+    payload_member = {"Payload.$": payload} if isinstance(payload, str) else {"Payload": payload}
+    return {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke",
+        "Parameters": {"FunctionName": function_arn, **payload_member},
+        "OutputPath": "$.Payload",
+        "Retry": [_HOPELESS, _BUSY, _FAILED],
+        **state,
+    }

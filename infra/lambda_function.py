@@ -1,0 +1,118 @@
+"""What all functions of the stack have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from aws_cdk import Duration
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from infra.acknowledge import acknowledge
+from infra.bundling import lambda_code
+from infra.permissions import acknowledge_image_sets, acknowledge_traces, write_logs, write_traces
+from infra.retention import log_group
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from infra.config import Config
+
+ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
+
+
+class LambdaFunction(Construct):
+    """A function of the one bundle, with a role and a log group of its own.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        Its name there.
+    config : Config
+        What a user decides about it.
+    handler : str
+        The module of :mod:`framegate.handlers` that has its ``lambda_handler``.
+    description : str
+        What it does, for the console.
+    memory_mb, timeout_seconds : int
+        Its size, and how long an invocation may take.
+    environment : mapping of str to str
+        Its settings.
+    statements : sequence of iam.PolicyStatement
+        What its role may do, beside logging and tracing.
+    **options
+        Further properties of :class:`lambda_.Function`.
+
+    Attributes
+    ----------
+    role : iam.Role
+        What it runs as.
+    function : lambda_.Function
+        The function.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: Config,
+        handler: str,
+        description: str,
+        memory_mb: int,
+        timeout_seconds: int,
+        environment: Mapping[str, str],
+        statements: Sequence[iam.PolicyStatement],
+        snap_start: lambda_.SnapStartConf | None = None,
+        reserved_concurrency: int | None = None,
+        layers: Sequence[lambda_.ILayerVersion] = (),
+    ) -> None:
+        super().__init__(scope, construct_id)
+        group = log_group(self, "Logs", config)
+        self.role = iam.Role(
+            self,
+            "Role",
+            description=f"What the function may do that {description[0].lower()}{description[1:]}",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            inline_policies={
+                "Allow": iam.PolicyDocument(statements=[*statements, write_logs(group), write_traces()]),
+            },
+        )
+        acknowledge_image_sets(self.role, config)
+        acknowledge_traces(self.role)
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            description=description,
+            runtime=lambda_.Runtime.PYTHON_3_13,
+            architecture=ARCHITECTURES[config.architecture],
+            code=lambda_code(config.architecture),
+            handler=f"framegate.handlers.{handler}.lambda_handler",
+            memory_size=memory_mb,
+            timeout=Duration.seconds(timeout_seconds),
+            # The role has all that tracing needs; left to itself, CDK would attach a second policy for it.
+            role=self.role.without_policy_updates(),
+            tracing=lambda_.Tracing.ACTIVE,
+            snap_start=snap_start,
+            reserved_concurrent_executions=reserved_concurrency,
+            layers=list(layers),
+            # Text, not Lambda's JSON format: that would filter and rewrite the JSON lines that the code writes itself.
+            log_group=group,
+            environment={
+                "FRAMEGATE_DATASTORE_IDS": ",".join(config.datastore_ids),
+                "POWERTOOLS_LOG_LEVEL": config.log_level,
+                **environment,
+            },
+        )
+        acknowledge(
+            self.function,
+            "3.13 is a runtime with full support. The hash-pinned dependencies are bundled for it; both move together.",
+            "AwsSolutions-L1",
+        )
+        # CDK makes the function wait for the role that it names anyway.
+        cast("lambda_.CfnFunction", self.function.node.default_child).add_metadata(
+            "cfn-lint", {"config": {"ignore_checks": ["W3005"]}}
+        )
