@@ -46,7 +46,7 @@ def validate(do, s3, *lines):
 
 def export_task(image_set, final=False, **members):
     request = {"line": 1, "datastoreId": image_set.datastore_id, "imageSetId": image_set.image_set_id, **members}
-    return {"task": "export", "execution": "execution-1", "request": request, "progress": None, "final": final}
+    return {"task": "export", "execution": "execution-1", "request": request, "progress": "", "final": final}
 
 
 def document(s3, name):
