@@ -105,7 +105,7 @@ def decoder_code(architecture: str) -> lambda_.Code:
     architecture : str
         ``arm64`` or ``x86_64``.
     """
-    return _asset(_digest(architecture, DECODER_REQUIREMENTS), LocalBundling(architecture, bundle_decoder))
+    return _asset(decoder_hash(architecture), LocalBundling(architecture, bundle_decoder))
 
 
 def _asset(asset_hash: str, bundling: LocalBundling) -> lambda_.Code:
@@ -124,6 +124,11 @@ def _asset(asset_hash: str, bundling: LocalBundling) -> lambda_.Code:
 def source_hash(architecture: str) -> str:
     """Return the digest of all that decides what is in the bundle."""
     return _digest(architecture, REQUIREMENTS, *_own_files())
+
+
+def decoder_hash(architecture: str) -> str:
+    """Return the digest of all that decides what is in the decoder's layer: none of our own code does."""
+    return _digest(architecture, DECODER_REQUIREMENTS)
 
 
 def _digest(architecture: str, *paths: Path) -> str:

@@ -267,7 +267,7 @@ class Config:
     export_timeout_seconds: Annotated[
         int,
         Key(
-            _whole_number(15, 900),
+            _whole_number(10, 900),
             "Time of one invocation that exports; what takes longer goes on in the next one",
             "900",
         ),

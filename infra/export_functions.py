@@ -67,6 +67,9 @@ class ExportFunction(LambdaFunction):
             memory_mb=config.export_memory_mb,
             timeout_seconds=config.export_timeout_seconds,
             reserved_concurrency=config.export_concurrency,
+            # An export that is longer than an invocation goes on by a message to the function's own queue. Lambda would
+            # take that for an endless loop after some 16 times, and refuse the message.
+            recursive_loop=lambda_.RecursiveLoop.ALLOW,
             layers=[decoder],
             environment={
                 **_environment(config, frame_store),

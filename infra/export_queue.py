@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Duration
+from aws_cdk import Aws, Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -65,32 +65,60 @@ class ExportQueue(Construct):
             visibility_timeout=Duration.seconds(6 * config.export_timeout_seconds),
             dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MOST_RECEIVES, queue=self.dead_letters),
         )
-        self._listen(config)
+        self._let_events_in(self._rules(config), frame_store)
         self._watch()
 
-    def _listen(self, config: Config) -> None:
+    def _rules(self, config: Config) -> list[events.CfnRule]:
         wanted = {"OnImageSetChange": [f"Image Set {each}" for each in config.export_events]}
         wanted["OnImageSetDeletion"] = ["Image Set Deleted"]
-        for construct_id, detail_types in wanted.items():
-            if detail_types:
-                events.Rule(
-                    self,
-                    construct_id,
-                    description=f"{' / '.join(detail_types)}, in the data stores of {config.stack_name}",
-                    event_pattern=events.EventPattern(
-                        source=[config.event_source],
-                        detail_type=detail_types,
-                        detail={"datastoreId": list(config.datastore_ids)},
-                    ),
-                    targets=[
-                        targets.SqsQueue(
-                            self.queue,
-                            dead_letter_queue=self.dead_letters,
-                            max_event_age=Duration.hours(24),
-                            retry_attempts=185,
-                        )
-                    ],
+        return [
+            # Not CDK's Rule: with an encrypted queue for a target, it lets every rule of the account send there.
+            events.CfnRule(
+                self,
+                construct_id,
+                description=f"{' / '.join(detail_types)}, in the data stores of {config.stack_name}",
+                event_pattern={
+                    "source": [config.event_source],
+                    "detail-type": detail_types,
+                    "detail": {"datastoreId": list(config.datastore_ids)},
+                },
+                targets=[
+                    events.CfnRule.TargetProperty(
+                        id="ExportQueue",
+                        arn=self.queue.queue_arn,
+                        dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=self.dead_letters.queue_arn),
+                        retry_policy=events.CfnRule.RetryPolicyProperty(
+                            maximum_event_age_in_seconds=24 * 60 * 60, maximum_retry_attempts=185
+                        ),
+                    )
+                ],
+            )
+            for construct_id, detail_types in wanted.items()
+            if detail_types
+        ]
+
+    def _let_events_in(self, rules: list[events.CfnRule], frame_store: FrameStore) -> None:
+        event_bridge = iam.ServicePrincipal("events.amazonaws.com")
+        for queue in (self.queue, self.dead_letters):
+            queue.add_to_resource_policy(
+                iam.PolicyStatement(
+                    sid="TakeEvents",
+                    principals=[event_bridge],
+                    actions=["sqs:SendMessage"],
+                    resources=[queue.queue_arn],
+                    conditions={"ArnEquals": {"aws:SourceArn": [rule.attr_arn for rule in rules]}},
                 )
+            )
+        # The key cannot name the rules, which name the queues, which name the key. The queues' policies do.
+        frame_store.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="EncryptEvents",
+                principals=[event_bridge],
+                actions=["kms:GenerateDataKey", "kms:Decrypt"],
+                resources=["*"],
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+            )
+        )
 
     def _watch(self) -> None:
         self.dead_letters.metric_approximate_number_of_messages_visible(
@@ -100,7 +128,8 @@ class ExportQueue(Construct):
             "DeadLetterAlarm",
             alarm_description=(
                 "Exports have failed for good. The export function's log has the cause, by the message's id. Mend it, "
-                "then send the messages back: aws sqs start-message-move-task --source-arn <the dead-letter queue's>."
+                "then send the messages back: aws sqs start-message-move-task --source-arn "
+                f"{self.dead_letters.queue_arn}"
             ),
             threshold=1,
             evaluation_periods=1,

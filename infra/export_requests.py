@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from aws_cdk import ArnFormat, Aws, Duration, Stack
+from aws_cdk import ArnFormat, Aws, Duration, Fn, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 TOLERATED_FAILURES = 5
 """Percentage of lines whose workflow may fail before the whole execution does, to go on with when that is mended."""
+
+MAP_LABEL = "ExportImageSets"
+"""Part of the name of each line's workflow."""
 
 # The function's workers may be taken by another manifest for hours: waiting is right.
 _BUSY = {
@@ -91,7 +94,10 @@ class ExportRequests(Construct):
         stack = Stack.of(self)
         # Given, so that its role can name it.
         name = f"{config.stack_name[:60]}-ExportRequests"
-        group = log_group(self, "Logs", config)
+        # All groups under this prefix share a statement in the account's policy for log delivery, which has no room for
+        # many. The stack's own id ends the name, so that the group that an earlier stack left is not in the way.
+        stack_uuid = Fn.select(2, Fn.split("/", Aws.STACK_ID))
+        group = log_group(self, "Logs", config, f"/aws/vendedlogs/states/{name}-{stack_uuid}")
         role = self._role(name, frame_store, function)
         definition = _definition(function.function_arn, config.export_concurrency)
         self.state_machine = sfn.StateMachine(
@@ -117,8 +123,11 @@ class ExportRequests(Construct):
         machine = stack.format_arn(
             service="states", resource="stateMachine", resource_name=name, arn_format=ArnFormat.COLON_RESOURCE_NAME
         )
-        executions = stack.format_arn(
-            service="states", resource="execution", resource_name=f"{name}/*", arn_format=ArnFormat.COLON_RESOURCE_NAME
+        own, of_lines = (
+            stack.format_arn(
+                service="states", resource="execution", resource_name=each, arn_format=ArnFormat.COLON_RESOURCE_NAME
+            )
+            for each in (f"{name}:*", f"{name}/{MAP_LABEL}:*")
         )
         results = frame_store.bucket.arn_for_objects(f"{EXPORT_PREFIX}*")
         role = iam.Role(
@@ -132,11 +141,8 @@ class ExportRequests(Construct):
                         allow("DoTasks", ["lambda:InvokeFunction"], function.function_arn),
                         # AWS Step Functions developer guide, "IAM policies for using Distributed Map states".
                         allow("RunLines", ["states:StartExecution"], machine),
-                        allow(
-                            "FollowLines",
-                            ["states:DescribeExecution", "states:StopExecution", "states:RedriveExecution"],
-                            executions,
-                        ),
+                        allow("FollowLines", ["states:DescribeExecution", "states:StopExecution"], own, of_lines),
+                        allow("RedriveLines", ["states:RedriveExecution"], of_lines),
                         allow(
                             "ReadLinesAndWriteResults",
                             [
@@ -181,8 +187,12 @@ class ExportRequests(Construct):
         acknowledge_traces(role)
         acknowledge(
             role,
-            "The child workflows of this state machine: Step Functions names them.",
-            f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:{name}/*]",
+            "The executions of this state machine and its child workflows: Step Functions names them.",
+            *(
+                "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:"
+                f"execution:{each}:*]"
+                for each in (name, f"{name}/{MAP_LABEL}")
+            ),
         )
         return role
 
@@ -260,7 +270,7 @@ def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:
             },
             "ExportImageSets": {
                 "Type": "Map",
-                "Label": "ExportImageSets",
+                "Label": MAP_LABEL,
                 "ItemReader": {
                     "Resource": "arn:aws:states:::s3:getObject",
                     "ReaderConfig": {"InputType": "JSONL"},

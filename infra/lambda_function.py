@@ -43,8 +43,14 @@ class LambdaFunction(Construct):
         Its settings.
     statements : sequence of iam.PolicyStatement
         What its role may do, beside logging and tracing.
-    **options
-        Further properties of :class:`lambda_.Function`.
+    snap_start : lambda_.SnapStartConf, optional
+        Whether its versions start from a snapshot.
+    reserved_concurrency : int, optional
+        How many of it can run at the same time, and are kept for it.
+    recursive_loop : lambda_.RecursiveLoop, optional
+        Whether Lambda stops it when it seems to be its own cause.
+    layers : sequence of lambda_.ILayerVersion
+        What it imports beside the bundle.
 
     Attributes
     ----------
@@ -68,6 +74,7 @@ class LambdaFunction(Construct):
         statements: Sequence[iam.PolicyStatement],
         snap_start: lambda_.SnapStartConf | None = None,
         reserved_concurrency: int | None = None,
+        recursive_loop: lambda_.RecursiveLoop | None = None,
         layers: Sequence[lambda_.ILayerVersion] = (),
     ) -> None:
         super().__init__(scope, construct_id)
@@ -98,6 +105,7 @@ class LambdaFunction(Construct):
             tracing=lambda_.Tracing.ACTIVE,
             snap_start=snap_start,
             reserved_concurrent_executions=reserved_concurrency,
+            recursive_loop=recursive_loop,
             layers=list(layers),
             # Text, not Lambda's JSON format: that would filter and rewrite the JSON lines that the code writes itself.
             log_group=group,

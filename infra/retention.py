@@ -21,9 +21,9 @@ def removal_policy(config: Config) -> RemovalPolicy:
     return RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
 
 
-def log_group(scope: Construct, construct_id: str, config: Config) -> logs.LogGroup:
-    """Create a log group that keeps its events as long as configured."""
-    group = logs.LogGroup(scope, construct_id, removal_policy=removal_policy(config))
+def log_group(scope: Construct, construct_id: str, config: Config, name: str | None = None) -> logs.LogGroup:
+    """Create a log group that keeps its events as long as configured, under a name of its own or one made for it."""
+    group = logs.LogGroup(scope, construct_id, log_group_name=name, removal_policy=removal_policy(config))
     # The number of days itself, as CloudFormation takes it: the enumeration of CDK would need a table beside it.
     cast("logs.CfnLogGroup", group.node.default_child).retention_in_days = config.log_retention_days
     return group
