@@ -1,16 +1,21 @@
-"""The bundle: what is in it, how large it is, that it runs, and that the same sources give the same."""
+"""The bundle and the decoder's layer: what is in them, how large they are, that they run, and what changes them."""
 
 from __future__ import annotations
 
 import hashlib
+import platform
 import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 
+import imagecodecs
+import numpy as np
 import pytest
 
-from infra.bundling import BundlingError, bundle, source_hash
+from infra import bundling
+from infra.bundling import BundlingError, bundle, bundle_decoder, decoder_hash, source_hash
 from tests.infra.project import PROJECT
 
 
@@ -28,6 +33,20 @@ def bundled(tmp_path_factory):
     return build
 
 
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    """Build the decoder's layer for an architecture, once."""
+    built = {}
+
+    def build(architecture):
+        if architecture not in built:
+            built[architecture] = tmp_path_factory.mktemp(f"decoder-{architecture}")
+            bundle_decoder(built[architecture], architecture)
+        return built[architecture]
+
+    return build
+
+
 def contents(path):
     return {
         each.relative_to(path).as_posix(): (each.stat().st_mode, hashlib.sha256(each.read_bytes()).hexdigest())
@@ -36,18 +55,26 @@ def contents(path):
     }
 
 
-def test_bundle_is_below_8_mb_zipped(bundled, tmp_path):
-    with zipfile.ZipFile(tmp_path / "bundle.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for each in bundled("arm64").rglob("*"):
-            archive.write(each, each.relative_to(bundled("arm64")))
+def zipped_size(path, archive_path):
+    with zipfile.ZipFile(archive_path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for each in path.rglob("*"):
+            archive.write(each, each.relative_to(path))
+    return archive_path.stat().st_size
 
-    assert (tmp_path / "bundle.zip").stat().st_size < 8_000_000
+
+def test_bundle_is_below_8_mb_zipped(bundled, tmp_path):
+    assert zipped_size(bundled("arm64"), tmp_path / "bundle.zip") < 8_000_000
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_layer_is_below_20_mb_zipped(decoder, tmp_path, architecture):
+    assert zipped_size(decoder(architecture), tmp_path / "layer.zip") < 20_000_000
 
 
 def test_bundle_has_only_the_service_models_that_are_used(bundled):
     services = {each.name for each in (bundled("arm64") / "botocore" / "data").iterdir() if each.is_dir()}
 
-    assert services == {"s3", "xray"}
+    assert services == {"events", "s3", "sqs", "xray"}
 
 
 def test_bundle_has_all_of_our_code_and_nothing_compiled_or_local(bundled):
@@ -60,15 +87,40 @@ def test_bundle_has_all_of_our_code_and_nothing_compiled_or_local(bundled):
     assert not [name for name in files if "/tests/" in name]
 
 
-def test_bundle_keeps_the_licence_of_each_dependency(bundled):
-    for metadata in bundled("arm64").glob("*.dist-info"):
+def test_bundle_has_nothing_of_the_decoder(bundled):
+    assert not [name for name in contents(bundled("arm64")) if name.startswith(("numpy", "openjpeg", "_openjpeg"))]
+
+
+def test_layer_has_the_decoder_where_python_looks_for_layers_and_nothing_else(decoder):
+    (packages,) = decoder("arm64").iterdir()
+
+    assert packages.name == "python"
+    assert {each.name.partition("-")[0].partition(".")[0] for each in packages.iterdir()} == {
+        "numpy",
+        "openjpeg",
+        "_openjpeg",
+        "pylibjpeg_openjpeg",
+    }
+
+
+def test_layer_has_nothing_that_only_building_and_testing_need(decoder):
+    files = contents(decoder("arm64"))
+
+    assert not [name for name in files if name.endswith((".pyc", ".pyi", ".pxd", ".h", ".a"))]
+    assert not [name for name in files if "/tests/" in name or "/f2py/" in name or "/bin/" in name]
+
+
+def test_licence_of_each_dependency_is_kept(bundled, decoder):
+    for metadata in (*bundled("arm64").glob("*.dist-info"), *decoder("arm64").glob("python/*.dist-info")):
         names = [each.name for each in metadata.rglob("*")]
         assert "METADATA" in names
         assert [name for name in names if name.startswith("LICEN")], metadata.name
 
 
-def test_lambda_can_read_every_file(bundled):
-    assert {mode & 0o777 for mode, _ in contents(bundled("arm64")).values()} == {0o644}
+def test_lambda_can_read_every_file(bundled, decoder):
+    for path in (bundled("arm64"), decoder("arm64")):
+        assert {mode & 0o777 for mode, _ in contents(path).values()} == {0o644}
+        assert {each.stat().st_mode & 0o777 for each in path.rglob("*") if each.is_dir()} == {0o755}
 
 
 @pytest.mark.parametrize(("architecture", "machine"), [("arm64", "aarch64"), ("x86_64", "x86_64")])
@@ -79,6 +131,21 @@ def test_compiled_code_is_for_the_architecture_and_python_of_lambda(bundled, arc
     assert all(name.endswith(f".cpython-313-{machine}-linux-gnu.so") for name in compiled)
 
 
+# Bytes 18 and 19 of an ELF file, the machine that it is for.
+ELF_MACHINES = {"arm64": 0xB7, "x86_64": 0x3E}
+
+
+@pytest.mark.parametrize("architecture", ELF_MACHINES)
+def test_every_library_of_the_layer_is_for_the_architecture_of_lambda(decoder, architecture):
+    libraries = [each for each in decoder(architecture).rglob("*") if ".so" in each.suffixes]
+    named_by_python = [each.name for each in libraries if ".cpython-" in each.name]
+
+    assert libraries
+    assert {int.from_bytes(each.read_bytes()[18:20], "little") for each in libraries} == {ELF_MACHINES[architecture]}
+    assert named_by_python
+    assert all(".cpython-313-" in name for name in named_by_python)
+
+
 SNAPSHOT = {
     "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
     "AWS_DEFAULT_REGION": "eu-west-1",
@@ -86,6 +153,7 @@ SNAPSHOT = {
     "AWS_SECRET_ACCESS_KEY": "b",
     "FRAMEGATE_DATASTORE_IDS": "0" * 32,
     "FRAMEGATE_FRAME_BUCKET": "bucket",
+    "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/queue",
     "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
     "FRAMEGATE_CORS_ORIGINS": "*",
 }
@@ -98,9 +166,9 @@ def test_bundle_runs_under_any_python_that_develops_it(bundled, architecture):
     script = f"""
 import sys
 sys.path.insert(0, {str(bundled(architecture))!r})
-import framegate.handlers.api
-import aws_lambda_powertools, aws_xray_sdk, boto3, botocore, urllib3
-ours = (framegate.handlers.api, aws_lambda_powertools, aws_xray_sdk, boto3, botocore, urllib3)
+import framegate.handlers.api, framegate.handlers.export, framegate.handlers.export_requests
+import aws_lambda_powertools, aws_xray_sdk, boto3, botocore, ijson, urllib3
+ours = (framegate.handlers.api, aws_lambda_powertools, aws_xray_sdk, boto3, botocore, ijson, urllib3)
 assert all(module.__file__.startswith({str(bundled(architecture))!r}) for module in ours)
 """
     result = subprocess.run(
@@ -110,19 +178,57 @@ assert all(module.__file__.startswith({str(bundled(architecture))!r}) for module
     assert result.returncode == 0, result.stderr
 
 
+MACHINES = {"aarch64": "arm64", "x86_64": "x86_64"}
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
+)
+def test_layer_decodes_an_htj2k_frame_with_what_is_left_in_it(bundled, monkeypatch, tmp_path):
+    architecture = MACHINES[platform.machine()]
+    # The same packages for the interpreter that runs this, which need not be Lambda's.
+    monkeypatch.setattr(bundling, "PYTHON_VERSION", f"{sys.version_info.major}.{sys.version_info.minor}")
+    bundle_decoder(tmp_path, architecture)
+    pixels = np.arange(96 * 80, dtype=np.uint16).reshape(96, 80)
+    frame = tmp_path / "frame"
+    frame.write_bytes(imagecodecs.htj2k_encode(pixels, reversible=True))
+    script = f"""
+import sys
+sys.path[:0] = [{str(bundled(architecture))!r}, {str(tmp_path / "python")!r}]
+from framegate.dicom.pixels import pixel_checksum
+print(pixel_checksum(open({str(frame)!r}, "rb").read(), "1.2.840.10008.1.2.4.201"))
+assert sys.modules["numpy"].__file__.startswith({str(tmp_path)!r})
+"""
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) == zlib.crc32(pixels.tobytes())
+
+
 def test_same_sources_give_the_same_bundle(bundled, tmp_path):
     bundle(tmp_path, "arm64")
 
     assert contents(tmp_path) == contents(bundled("arm64"))
 
 
-def test_dependency_that_cannot_be_installed_is_an_error_with_pips_reason(tmp_path, monkeypatch):
+def test_same_sources_give_the_same_layer(decoder, tmp_path):
+    bundle_decoder(tmp_path, "arm64")
+
+    assert contents(tmp_path) == contents(decoder("arm64"))
+
+
+@pytest.mark.parametrize(
+    ("build", "requirements"), [(bundle, "requirements.txt"), (bundle_decoder, "decoder-requirements.txt")]
+)
+def test_dependency_that_cannot_be_installed_is_an_error_with_pips_reason(tmp_path, monkeypatch, build, requirements):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
 
-    with pytest.raises(BundlingError, match="No matching distribution found"):
-        bundle(tmp_path, "arm64")
+    with pytest.raises(BundlingError, match=f"install lambda_src/{requirements}: (.|\n)*No matching distribution"):
+        build(tmp_path, "arm64")
 
 
 @pytest.fixture
@@ -135,29 +241,38 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def hash_in(checkout):
-    script = "from infra.bundling import source_hash; print(source_hash('arm64'))"
+def hashes_in(checkout):
+    script = "from infra.bundling import decoder_hash, source_hash; print(source_hash('arm64'), decoder_hash('arm64'))"
     command = [sys.executable, "-B", "-c", script]
-    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_hash_is_of_the_sources_and_not_of_where_or_when_they_are(checkout):
+def test_hashes_are_of_the_sources_and_not_of_where_or_when_they_are(checkout):
     compiled = checkout / "lambda_src" / "framegate" / "__pycache__" / "settings.cpython-313.pyc"
     compiled.parent.mkdir()
     compiled.write_bytes(b"compiled")
 
-    assert hash_in(checkout) == source_hash("arm64")
+    assert hashes_in(checkout) == [source_hash("arm64"), decoder_hash("arm64")]
 
 
 @pytest.mark.parametrize(
-    "name", ["lambda_src/framegate/settings.py", "lambda_src/requirements.txt", "infra/bundling.py"]
+    ("name", "bundle_changes", "layer_changes"),
+    [
+        ("lambda_src/framegate/settings.py", True, False),
+        ("lambda_src/requirements.txt", True, False),
+        ("lambda_src/decoder-requirements.txt", False, True),
+        ("infra/bundling.py", True, True),
+    ],
 )
-def test_hash_changes_with_the_sources(checkout, name):
+def test_hash_changes_with_what_it_is_made_of_and_with_nothing_else(checkout, name, bundle_changes, layer_changes):
     with (checkout / name).open("a") as source:
         source.write("# changed\n")
+    of_bundle, of_layer = hashes_in(checkout)
 
-    assert hash_in(checkout) != source_hash("arm64")
+    assert (of_bundle != source_hash("arm64")) is bundle_changes
+    assert (of_layer != decoder_hash("arm64")) is layer_changes
 
 
-def test_hash_changes_with_the_architecture():
-    assert source_hash("arm64") != source_hash("x86_64")
+@pytest.mark.parametrize("hash_of", [source_hash, decoder_hash])
+def test_hash_changes_with_the_architecture(hash_of):
+    assert hash_of("arm64") != hash_of("x86_64")

@@ -21,10 +21,16 @@ CONFIGURATIONS = {
         "stack_name": "Framegate-Test",
         "architecture": "x86_64",
         "cors_origins": "https://a.example.org,https://b.example.org",
+        "export_events": "Copied",
+        "export_concurrency": "5",
+        "export_timeout_seconds": "900",
+        "verify": "true",
+        "event_source": "local.medical-imaging",
         "frame_retention_days": "30",
         "removal_policy": "destroy",
         "api_gateway_account_role": "false",
     },
+    "on request only": {"export_events": "none", "stack_name": "F" * 128},
 }
 
 
@@ -40,8 +46,8 @@ def test_template_is_clean_for_cfn_lint(synthesize, keys):
 
 def test_cfn_lint_finds_a_wrong_property(template):
     wrong = json.loads(json.dumps(template.to_json()))
-    (function,) = (each for each in wrong["Resources"].values() if each["Type"] == "AWS::Lambda::Function")
-    function["Properties"]["MemorySize"] = 1
+    functions = [each for each in wrong["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
+    functions[0]["Properties"]["MemorySize"] = 1
 
     assert [finding for finding in linted(wrong) if finding.startswith("E")]
 

@@ -41,6 +41,13 @@ def test_data_stores_are_all_that_must_be_said():
         cors_origins=("*",),
         throttle_rate=500,
         throttle_burst=1000,
+        export_events=("Created", "Updated", "Copied"),
+        export_concurrency=2,
+        export_rate=400,
+        export_timeout_seconds=300,
+        export_memory_mb=1769,
+        verify=False,
+        event_source="aws.medical-imaging",
         frame_retention_days=None,
         log_retention_days=365,
         log_level="INFO",
@@ -67,6 +74,18 @@ def test_data_stores_are_a_list_as_text_or_as_json(value):
         ("memory_mb", " 512 ", 512),
         ("timeout_seconds", "29", 29),
         ("presigned_url_lifetime_seconds", "60", 60),
+        ("export_events", "Created", ("Created",)),
+        ("export_events", " Copied , Created ", ("Created", "Copied")),
+        ("export_events", ["Updated", "Copied"], ("Updated", "Copied")),
+        ("export_events", "none", ()),
+        ("export_events", "", ()),
+        ("export_events", [], ()),
+        ("export_concurrency", "500", 500),
+        ("export_rate", "1", 1),
+        ("export_timeout_seconds", "900", 900),
+        ("export_memory_mb", "10240", 10240),
+        ("verify", "true", True),
+        ("event_source", "local.medical-imaging", "local.medical-imaging"),
         ("frame_retention_days", "30", 30),
         ("frame_retention_days", "none", None),
         ("frame_retention_days", "", None),
@@ -120,6 +139,21 @@ def test_right_values_are_read(key, value, read_as):
         ("presigned_url_lifetime_seconds", 59),
         ("throttle_rate", 0),
         ("throttle_burst", "many"),
+        ("export_events", "Deleted"),
+        ("export_events", "created"),
+        ("export_events", "Created,Created"),
+        ("export_events", "none,Created"),
+        ("export_events", {"Created": True}),
+        ("export_concurrency", 1),
+        ("export_concurrency", 501),
+        ("export_rate", 0),
+        ("export_timeout_seconds", 9),
+        ("export_timeout_seconds", 901),
+        ("export_memory_mb", 128),
+        ("verify", "yes"),
+        ("event_source", ""),
+        ("event_source", "aws medical-imaging"),
+        ("event_source", "a" * 257),
         ("frame_retention_days", 0),
         ("log_retention_days", 31),
         ("log_level", "info"),
@@ -229,3 +263,9 @@ def test_reference_table_has_a_row_for_each_key():
 
     assert [row.split("`")[1] for row in rows[2:]] == [field.name for field in fields(Config)]
     assert all(row.count("|") == 5 for row in rows)
+
+
+def test_reference_table_shows_lists_as_they_are_written():
+    (row,) = (row for row in config_table().splitlines() if row.startswith("| `export_events` |"))
+
+    assert row.split(" | ")[1] == "`Created,Updated,Copied`"

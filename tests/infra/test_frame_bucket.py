@@ -1,17 +1,10 @@
-"""The frame store: encryption, access, what a browser may do with it, and how long frames stay."""
+"""The frame store: encryption, access, what a browser may do with it, who hears of it, and how long frames stay."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import listed, properties, text
-
-
-def frame_bucket(template):
-    (bucket,) = (
-        (name, each) for name, each in properties(template, "AWS::S3::Bucket").items() if "LoggingConfiguration" in each
-    )
-    return bucket
+from tests.infra.cloudformation import frame_bucket, listed, only, text
 
 
 @pytest.fixture(scope="module")
@@ -74,21 +67,46 @@ def test_page_of_any_origin_may_use_a_presigned_url(bucket):
     assert not [header for header in rule["ExposedHeaders"] if "*" in header]
 
 
-def test_frames_stay_and_uploads_that_did_not_finish_go(bucket):
+ABORT_UPLOADS = {
+    "Id": "AbortIncompleteUploads",
+    "Status": "Enabled",
+    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+}
+EXPIRE_MARKERS = {"Id": "ExpireMarkers", "Status": "Enabled", "Prefix": "queued/", "ExpirationInDays": 1}
+
+
+def test_frames_and_manifests_stay_and_uploads_that_did_not_finish_and_forgotten_markers_go(bucket):
+    assert bucket["LifecycleConfiguration"]["Rules"] == [ABORT_UPLOADS, EXPIRE_MARKERS]
+
+
+def test_frames_and_their_manifests_expire_when_configured_and_nothing_else_does(synthesize):
+    _, bucket = frame_bucket(synthesize(frame_retention_days="30"))
+
     assert bucket["LifecycleConfiguration"]["Rules"] == [
-        {
-            "Id": "AbortIncompleteUploads",
-            "Status": "Enabled",
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-        }
+        ABORT_UPLOADS,
+        EXPIRE_MARKERS,
+        {"Id": "ExpireFrames", "Status": "Enabled", "Prefix": "frames/", "ExpirationInDays": 30},
+        {"Id": "ExpireManifests", "Status": "Enabled", "Prefix": "exports/", "ExpirationInDays": 30},
     ]
 
 
-def test_frames_expire_when_configured_and_nothing_else_does(synthesize):
-    _, bucket = frame_bucket(synthesize(frame_retention_days="30"))
-    (rule,) = (rule for rule in bucket["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule)
+def test_event_bridge_hears_of_objects_in_the_frame_bucket_and_in_no_other(bucket, resources):
+    assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+    assert sum("NotificationConfiguration" in each for each in resources("AWS::S3::Bucket").values()) == 1
 
-    assert rule == {"Id": "ExpireFrames", "Status": "Enabled", "Prefix": "frames/", "ExpirationInDays": 30}
+
+def test_key_is_the_accounts_own_and_event_bridge_may_use_it_for_this_account_only(resources):
+    owner, events = only(resources("AWS::KMS::Key"))["KeyPolicy"]["Statement"]
+
+    assert text(owner["Principal"]["AWS"]) == "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"
+    assert events == {
+        "Sid": "EncryptEvents",
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "Resource": "*",
+        "Condition": {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}},
+    }
 
 
 def test_access_to_frames_is_logged_to_a_bucket_of_its_own(bucket, resources):

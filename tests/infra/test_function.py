@@ -1,22 +1,23 @@
-"""The function: size, settings, snapshot start, and that it is the only one."""
+"""The function behind the REST API: size, settings, snapshot start; and what holds for every function."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import only, properties, text
+from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, text
+from tests.infra.cloudformation import function as function_of
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
 
 @pytest.fixture(scope="module")
-def function(resources):
-    return only(resources("AWS::Lambda::Function"))
+def function(template):
+    return function_of(template, "api")
 
 
-def test_stack_has_one_function_and_no_custom_resource(template):
+def test_stack_has_three_functions_and_no_custom_resource(template):
     types = {each["Type"] for each in template.to_json()["Resources"].values()}
 
-    template.resource_count_is("AWS::Lambda::Function", 1)
+    template.resource_count_is("AWS::Lambda::Function", 3)
     assert not [each for each in types if each.startswith("Custom::") or each == "AWS::CloudFormation::CustomResource"]
 
 
@@ -30,9 +31,10 @@ def test_function_runs_the_api_handler_on_arm(function):
 
 def test_size_and_processor_come_from_configuration(synthesize):
     template = synthesize(architecture="x86_64", memory_mb="3008", timeout_seconds="20")
-    function = only(properties(template, "AWS::Lambda::Function"))
+    function = function_of(template, "api")
+    every = properties(template, "AWS::Lambda::Function").values()
 
-    assert function["Architectures"] == ["x86_64"]
+    assert {tuple(each["Architectures"]) for each in every} == {("x86_64",)}
     assert function["MemorySize"] == 3008
     assert function["Timeout"] == 20
 
@@ -46,12 +48,13 @@ def test_alias_is_a_published_version_that_starts_from_a_snapshot(function, reso
     assert text(alias["FunctionVersion"]) == f"${{{version}.Version}}"
 
 
-def test_settings_reach_the_function(function, resources):
-    environment = function["Environment"]["Variables"]
-    (bucket,) = (name for name in resources("AWS::S3::Bucket") if "AccessLogs" not in name)
+def test_settings_reach_the_function(function, template, resources):
+    bucket, _ = frame_bucket(template)
+    (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
 
-    assert text(environment.pop("FRAMEGATE_FRAME_BUCKET")) == f"${{{bucket}}}"
-    assert environment == {
+    assert {name: text(value) for name, value in function["Environment"]["Variables"].items()} == {
+        "FRAMEGATE_FRAME_BUCKET": f"${{{bucket}}}",
+        "FRAMEGATE_EXPORT_QUEUE_URL": f"${{{queue}}}",
         "FRAMEGATE_DATASTORE_IDS": f"{DATASTORE_A},{DATASTORE_B}",
         "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
         "FRAMEGATE_CORS_ORIGINS": "*",
@@ -65,26 +68,38 @@ def test_configured_settings_reach_the_function(synthesize):
         cors_origins="https://a.example.org,https://b.example.org",
         log_level="DEBUG",
     )
-    environment = only(properties(template, "AWS::Lambda::Function"))["Environment"]["Variables"]
+    environment = function_of(template, "api")["Environment"]["Variables"]
 
     assert environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"] == "900"
     assert environment["FRAMEGATE_CORS_ORIGINS"] == "https://a.example.org,https://b.example.org"
     assert environment["POWERTOOLS_LOG_LEVEL"] == "DEBUG"
 
 
-def test_requests_are_traced(function):
-    assert function["TracingConfig"] == {"Mode": "Active"}
+def test_function_starts_without_the_decoder_and_shares_the_accounts_concurrency(function):
+    assert "Layers" not in function
+    assert "ReservedConcurrentExecutions" not in function
 
 
-def test_function_logs_to_its_own_group(function, resources):
-    group = text(function["LoggingConfig"]["LogGroup"])[2:-1]
+def test_everything_is_traced(resources):
+    assert [each["TracingConfig"] for each in resources("AWS::Lambda::Function").values()] == [{"Mode": "Active"}] * 3
 
-    assert "ApiFunction" in group
-    assert resources("AWS::Logs::LogGroup")[group]["RetentionInDays"] == 365
+
+def test_each_function_logs_to_a_group_of_its_own(resources):
+    groups = [logical_id(each["LoggingConfig"]["LogGroup"]) for each in resources("AWS::Lambda::Function").values()]
+
+    assert len(set(groups)) == 3
+    assert {resources("AWS::Logs::LogGroup")[group]["RetentionInDays"] for group in groups} == {365}
+
+
+def test_all_functions_run_the_same_bundle_on_the_same_runtime(resources):
+    functions = resources("AWS::Lambda::Function").values()
+
+    assert {each["Runtime"] for each in functions} == {"python3.13"}
+    assert len({each["Code"]["S3Key"] for each in functions}) == 1
 
 
 def test_logs_are_kept_as_long_as_configured(synthesize):
     groups = properties(synthesize(log_retention_days="90"), "AWS::Logs::LogGroup")
 
-    assert len(groups) == 2
+    assert len(groups) == 5
     assert {group["RetentionInDays"] for group in groups.values()} == {90}

@@ -1,71 +1,218 @@
-"""Least privilege, read off the template: every statement of every role, and who may call the function."""
+"""Least privilege, read off the template: every statement of every role, and who may call, start and send."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import listed, only, properties, text
+from tests.infra import cloudformation
+from tests.infra.cloudformation import frame_bucket, listed, logical_id, only, properties, role, statements, text
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
+LOCAL = "${AWS::Region}:${AWS::AccountId}"
+IMAGE_SETS = [
+    f"arn:${{AWS::Partition}}:medical-imaging:{LOCAL}:datastore/{datastore_id}/imageset/*"
+    for datastore_id in (DATASTORE_B, DATASTORE_A)
+]
+MACHINE = "Framegate-ExportRequests"
+WITHOUT_RESOURCES = {"WriteTraces", "WriteLogs"}
+
 
 @pytest.fixture(scope="module")
-def function_role(resources):
-    roles = resources("AWS::IAM::Role")
-    (role,) = (each for each in roles.values() if principal(each) == "lambda.amazonaws.com")
-    return role
+def role_of(template):
+    """Find the role of a function."""
+    return lambda handler: role(template, cloudformation.function(template, handler)["Role"])
 
 
 @pytest.fixture(scope="module")
-def statements(function_role):
-    (policy,) = function_role["Policies"]
-    return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
+def machine_role(template):
+    machine, _ = cloudformation.state_machine(template)
+    return role(template, machine["RoleArn"])
 
 
-def principal(role):
-    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+@pytest.fixture(scope="module")
+def arns(template, resources):
+    """The ARNs of what the roles are about, by what it is."""
+    bucket, _ = frame_bucket(template)
+    (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
+    (key,) = resources("AWS::KMS::Key")
+    return {"bucket": f"${{{bucket}.Arn}}", "queue": f"${{{queue}.Arn}}", "key": f"${{{key}.Arn}}"}
+
+
+def allowed(found_role):
+    """The actions and resources of each statement of a role."""
+    return {
+        sid: (sorted(listed(each["Action"])), sorted(text(resource) for resource in listed(each["Resource"])))
+        for sid, each in statements(found_role).items()
+    }
+
+
+def principal(found_role):
+    (trust,) = found_role["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Effect"] == "Allow"
     assert trust["Action"] == "sts:AssumeRole"
     return trust["Principal"]["Service"]
 
 
-def test_every_statement_of_the_function_is_one_of_these(statements, resources):
-    (bucket,) = (name for name in resources("AWS::S3::Bucket") if "AccessLogs" not in name)
-    (key,) = resources("AWS::KMS::Key")
-    (logs,) = (name for name in resources("AWS::Logs::LogGroup") if "ApiFunction" in name)
-    image_sets = "arn:${AWS::Partition}:medical-imaging:${AWS::Region}:${AWS::AccountId}:datastore/%s/imageset/*"
-    found = {
-        sid: (sorted(listed(each["Action"])), sorted(text(resource) for resource in listed(each["Resource"])))
-        for sid, each in statements.items()
-    }
-
-    assert found == {
-        "ReadFrames": (["medical-imaging:GetImageFrame"], [image_sets % DATASTORE_B, image_sets % DATASTORE_A]),
-        "StoreFrames": (["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], [f"${{{bucket}.Arn}}/frames/*"]),
-        "TellMissingFromForbidden": (["s3:ListBucket"], [f"${{{bucket}.Arn}}"]),
-        "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [f"${{{key}.Arn}}"]),
-        "WriteLogs": (["logs:CreateLogStream", "logs:PutLogEvents"], [f"${{{logs}.Arn}}"]),
+def logging_and_tracing(template, handler):
+    group = logical_id(cloudformation.function(template, handler)["LoggingConfig"]["LogGroup"])
+    return {
+        "WriteLogs": (["logs:CreateLogStream", "logs:PutLogEvents"], [f"${{{group}.Arn}}"]),
         "WriteTraces": (["xray:PutTelemetryRecords", "xray:PutTraceSegments"], ["*"]),
     }
 
 
-def test_frame_key_is_used_through_s3_only(statements):
-    condition = statements["EncryptFrames"]["Condition"]["StringEquals"]["kms:ViaService"]
+def exporting(arns):
+    """What both functions that export may do."""
+    keep = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+    return {
+        "ReadFrames": (["medical-imaging:GetImageFrame", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
+        "StoreFrames": ([*keep, "s3:PutObjectTagging"], [f"{arns['bucket']}/frames/*"]),
+        "KeepRecords": (keep, [f"{arns['bucket']}/exports/*", f"{arns['bucket']}/queued/*"]),
+        "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
+        "AnnounceResults": (["events:PutEvents"], [f"arn:${{AWS::Partition}}:events:{LOCAL}:event-bus/default"]),
+        "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
+    }
+
+
+def test_function_behind_the_api_may_do_this_and_no_more(template, role_of, arns):
+    assert allowed(role_of("api")) == {
+        "ReadFrames": (["medical-imaging:GetImageFrame"], IMAGE_SETS),
+        "StoreFrames": (["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/frames/*"]),
+        "MarkQueuedFrames": (["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/queued/*"]),
+        "TellMissingFromForbidden": (["s3:ListBucket"], [arns["bucket"]]),
+        "HandOverFrames": (["sqs:SendMessage"], [arns["queue"]]),
+        "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
+        **logging_and_tracing(template, "api"),
+    }
+
+
+def test_function_that_works_the_queue_off_may_do_this_and_no_more(template, role_of, arns):
+    assert allowed(role_of("export")) == {
+        **exporting(arns),
+        "WorkQueueOff": (
+            [
+                "sqs:ChangeMessageVisibility",
+                "sqs:DeleteMessage",
+                "sqs:GetQueueAttributes",
+                "sqs:ReceiveMessage",
+                "sqs:SendMessage",
+            ],
+            [arns["queue"]],
+        ),
+        **logging_and_tracing(template, "export"),
+    }
+
+
+def test_function_that_works_requests_off_may_do_this_and_no_more(template, role_of, arns):
+    assert allowed(role_of("export_requests")) == {
+        **exporting(arns),
+        "ReadRequests": (["s3:GetObject"], [f"{arns['bucket']}/export-requests/*"]),
+        **logging_and_tracing(template, "export_requests"),
+    }
+
+
+def test_state_machine_may_do_this_and_no_more(template, machine_role, arns, resources):
+    states = f"arn:${{AWS::Partition}}:states:{LOCAL}"
+    lines = f"{states}:execution:{MACHINE}/ExportImageSets:*"
+    (function,) = (name for name in resources("AWS::Lambda::Function") if name.startswith("RequestFunction"))
+
+    assert allowed(machine_role) == {
+        "DoTasks": (["lambda:InvokeFunction"], [f"${{{function}.Arn}}"]),
+        "RunLines": (["states:StartExecution"], [f"{states}:stateMachine:{MACHINE}"]),
+        "FollowLines": (
+            ["states:DescribeExecution", "states:StopExecution"],
+            [lines, f"{states}:execution:{MACHINE}:*"],
+        ),
+        "RedriveLines": (["states:RedriveExecution"], [lines]),
+        "ReadLinesAndWriteResults": (
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"],
+            [f"{arns['bucket']}/exports/*"],
+        ),
+        "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
+        "WriteLogs": (
+            [
+                "logs:CreateLogDelivery",
+                "logs:DeleteLogDelivery",
+                "logs:DescribeLogGroups",
+                "logs:DescribeResourcePolicies",
+                "logs:GetLogDelivery",
+                "logs:ListLogDeliveries",
+                "logs:PutResourcePolicy",
+                "logs:UpdateLogDelivery",
+            ],
+            ["*"],
+        ),
+        "WriteTraces": (
+            [
+                "xray:GetSamplingRules",
+                "xray:GetSamplingTargets",
+                "xray:PutTelemetryRecords",
+                "xray:PutTraceSegments",
+            ],
+            ["*"],
+        ),
+    }
+
+
+def test_state_machine_has_the_name_that_its_role_allows(template):
+    machine, definition = cloudformation.state_machine(template)
+
+    assert machine["StateMachineName"] == MACHINE
+    assert definition["States"]["ExportImageSets"]["Label"] == "ExportImageSets"
+
+
+def test_event_bridge_may_start_the_state_machine_and_nothing_else(template, resources):
+    (machine,) = resources("AWS::StepFunctions::StateMachine")
+    (target,) = (
+        target for rule in resources("AWS::Events::Rule").values() for target in rule["Targets"] if "RoleArn" in target
+    )
+    starter = role(template, target["RoleArn"])
+    (trust,) = starter["AssumeRolePolicyDocument"]["Statement"]
+
+    assert allowed(starter) == {"Start": (["states:StartExecution"], [f"${{{machine}}}"])}
+    assert principal(starter) == "events.amazonaws.com"
+    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+@pytest.mark.parametrize(
+    ("handler", "services"), [("api", ["s3", "sqs"]), ("export", ["s3", "sqs"]), ("export_requests", ["s3"])]
+)
+def test_key_is_used_through_these_services_only(role_of, handler, services):
+    condition = statements(role_of(handler))["EncryptFrames"]["Condition"]["StringEquals"]["kms:ViaService"]
+
+    assert [text(each) for each in listed(condition)] == [
+        f"{each}.${{AWS::Region}}.${{AWS::URLSuffix}}" for each in services
+    ]
+
+
+def test_state_machine_uses_the_key_through_s3_only(machine_role):
+    condition = statements(machine_role)["EncryptFrames"]["Condition"]["StringEquals"]["kms:ViaService"]
 
     assert text(condition) == "s3.${AWS::Region}.${AWS::URLSuffix}"
 
 
-def test_no_statement_of_any_role_has_a_wildcard_action_or_resource_but_for_tracing(template):
+@pytest.mark.parametrize("handler", ["export", "export_requests"])
+def test_events_are_sent_in_this_name_only(role_of, handler):
+    assert statements(role_of(handler))["AnnounceResults"]["Condition"] == {
+        "StringEquals": {"events:source": "framegate"}
+    }
+
+
+def test_no_statement_of_any_role_has_a_wildcard_action_or_resource_but_where_the_service_knows_none(template):
     roles = properties(template, "AWS::IAM::Role").values()
-    for statement in (
+    found = [
         statement
-        for role in roles
-        for policy in role.get("Policies", [])
+        for each in roles
+        for policy in each.get("Policies", [])
         for statement in policy["PolicyDocument"]["Statement"]
-    ):
+    ]
+
+    assert len(found) > 20
+    for statement in found:
         assert statement["Effect"] == "Allow"
         assert not {"NotAction", "NotResource"} & statement.keys()
         assert not [action for action in listed(statement["Action"]) if "*" in action]
-        assert "*" not in listed(statement["Resource"]) or statement["Sid"] == "WriteTraces"
+        assert "*" not in listed(statement["Resource"]) or statement["Sid"] in WITHOUT_RESOURCES
 
 
 def test_permissions_are_nowhere_but_in_the_roles(template):
@@ -74,31 +221,34 @@ def test_permissions_are_nowhere_but_in_the_roles(template):
     template.resource_count_is("AWS::IAM::User", 0)
 
 
-def test_function_has_a_role_of_its_own_without_managed_policies(function_role, resources):
-    function = only(resources("AWS::Lambda::Function"))
+def test_each_function_has_a_role_of_its_own_without_managed_policies(template, resources):
+    roles = [logical_id(each["Role"]) for each in resources("AWS::Lambda::Function").values()]
 
-    assert text(function["Role"]) in {f"${{{name}.Arn}}" for name in resources("AWS::IAM::Role")}
-    assert "ManagedPolicyArns" not in function_role
+    assert len(set(roles)) == 3
+    for name in roles:
+        found = resources("AWS::IAM::Role")[name]
+        assert principal(found) == "lambda.amazonaws.com"
+        assert "ManagedPolicyArns" not in found
 
 
-def test_other_role_lets_api_gateway_write_logs_and_no_more(resources):
-    (role,) = (each for each in resources("AWS::IAM::Role").values() if principal(each) != "lambda.amazonaws.com")
+def test_only_one_role_has_a_managed_policy_that_lets_api_gateway_write_logs(resources):
+    (found,) = (each for each in resources("AWS::IAM::Role").values() if "ManagedPolicyArns" in each)
 
-    assert principal(role) == "apigateway.amazonaws.com"
-    assert [text(arn) for arn in role["ManagedPolicyArns"]] == [
+    assert principal(found) == "apigateway.amazonaws.com"
+    assert [text(arn) for arn in found["ManagedPolicyArns"]] == [
         "arn:${AWS::Partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
     ]
-    assert "Policies" not in role
+    assert "Policies" not in found
 
 
-def test_account_role_can_be_left_to_the_account(synthesize):
+def test_account_role_can_be_left_to_the_account(synthesize, resources):
     template = synthesize(api_gateway_account_role="false")
 
-    template.resource_count_is("AWS::IAM::Role", 1)
+    template.resource_count_is("AWS::IAM::Role", len(resources("AWS::IAM::Role")) - 1)
     template.resource_count_is("AWS::ApiGateway::Account", 0)
 
 
-def test_only_this_api_may_call_the_function_and_only_its_alias(resources):
+def test_only_this_api_may_call_a_function_and_only_its_alias(resources):
     permission = only(resources("AWS::Lambda::Permission"))
     (alias,) = resources("AWS::Lambda::Alias")
     (api,) = resources("AWS::ApiGateway::RestApi")
@@ -108,3 +258,20 @@ def test_only_this_api_may_call_the_function_and_only_its_alias(resources):
     assert text(permission["SourceArn"]) == (
         f"arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{{api}}}/*/*/*"
     )
+
+
+def test_only_rules_of_this_stack_may_send_to_its_queues(resources):
+    rules = {f"${{{name}.Arn}}" for name in resources("AWS::Events::Rule")}
+    policies = resources("AWS::SQS::QueuePolicy").values()
+    senders = set()
+    for policy in policies:
+        insecure, *others = policy["PolicyDocument"]["Statement"]
+        assert (insecure["Effect"], insecure["Action"]) == ("Deny", "sqs:*")
+        assert insecure["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        for statement in others:
+            assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+            assert statement["Action"] == "sqs:SendMessage"
+            senders |= {text(arn) for arn in listed(statement["Condition"]["ArnEquals"]["aws:SourceArn"])}
+
+    assert len(policies) == len(resources("AWS::SQS::Queue"))
+    assert senders == rules

@@ -246,5 +246,4 @@ def test_output_is_the_address_to_which_paths_are_added(template, resources):
     (api,) = resources("AWS::ApiGateway::RestApi")
     outputs = template.to_json()["Outputs"]
 
-    assert outputs.keys() == {"ApiUrl", "FrameBucketName"}
     assert text(outputs["ApiUrl"]["Value"]) == f"https://${{{api}}}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}/v1"
