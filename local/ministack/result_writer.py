@@ -1,0 +1,146 @@
+"""The ResultWriter of a Distributed Map, as the Step Functions developer guide documents it ("ResultWriter (Map)")."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from ministack.services import s3, stepfunctions  # type: ignore[import-not-found]
+
+PUT_OBJECT = "arn:aws:states:::s3:putObject"
+TRANSFORMATIONS = ("NONE", "COMPACT", "FLATTEN")
+OUTPUT_TYPES = ("JSON", "JSONL")
+
+_run_distributed_map = stepfunctions._run_distributed_map
+
+
+def extend() -> None:
+    """Let MiniStack's Distributed Map have a ResultWriter."""
+    stepfunctions._run_distributed_map = run_distributed_map
+
+
+def run_distributed_map(
+    state: dict[str, Any],
+    raw_input: Any,
+    effective: Any,
+    iterator: dict[str, Any],
+    execution: dict[str, Any],
+    context: dict[str, Any],
+) -> tuple[Any, str | None]:
+    """Run the Map as MiniStack does, then write the results if the state has a ResultWriter.
+
+    They are written after a failed Map Run too: from them a user recovers what failed.
+    """
+    writer = state.get("ResultWriter")
+    if writer is None:
+        return _run_distributed_map(state, raw_input, effective, iterator, execution, context)  # type: ignore[no-any-return]
+    place, transformation, output_type = _configuration(writer, effective, context)
+    # With a label of its own the Map Run can be told from others of the same execution.
+    state = {"Label": stepfunctions.new_uuid(), **state}
+    bare = {name: value for name, value in state.items() if name not in ("ResultSelector", "ResultPath", "OutputPath")}
+    earlier = set(stepfunctions._map_runs)
+    failure = None
+    try:
+        _run_distributed_map(bare, raw_input, effective, iterator, execution, context)
+    except stepfunctions._ExecutionError as error:
+        failure = error
+    runs = [
+        run
+        for arn, run in stepfunctions._map_runs.items()
+        if arn not in earlier and run["executionArn"] == execution["executionArn"] and f"/{state['Label']}:" in arn
+    ]
+    # Without a run, the items could not even be read.
+    results = [_write_results(run, place, transformation, output_type) for run in runs]
+    if failure is not None:
+        raise failure
+    result = stepfunctions._apply_result_selector(state, results[0])
+    output = stepfunctions._apply_result_path(state, raw_input, result)
+    return stepfunctions._apply_output_path(state, output, context), stepfunctions._next_or_end(state)
+
+
+def _configuration(writer: dict[str, Any], effective: Any, context: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """The place, transformation and output type that a ResultWriter asks for; what is not emulated is an error."""
+    config = writer.get("WriterConfig") or {}
+    transformation, output_type = config.get("Transformation", "NONE"), config.get("OutputType", "JSON")
+    if writer.get("Resource") != PUT_OBJECT:
+        raise stepfunctions._ExecutionError("States.Runtime", f"ResultWriter.Resource must be {PUT_OBJECT}")
+    if transformation not in TRANSFORMATIONS or output_type not in OUTPUT_TYPES:
+        raise stepfunctions._ExecutionError(
+            "States.Runtime",
+            f"WriterConfig has a Transformation of {', '.join(TRANSFORMATIONS)}, "
+            f"an OutputType of {', '.join(OUTPUT_TYPES)}",
+        )
+    place = stepfunctions._resolve_params_obj(writer.get("Parameters") or {}, effective, context)
+    if not place.get("Bucket"):
+        raise stepfunctions._ExecutionError("States.Runtime", "ResultWriter.Parameters must have a Bucket")
+    return place, transformation, output_type
+
+
+def _write_results(run: dict[str, Any], place: dict[str, Any], transformation: str, output_type: str) -> dict[str, Any]:
+    """Write the result files and their manifest; return what the state gets to know of them."""
+    map_run_arn = run["mapRunArn"]
+    folder = "/".join(filter(None, [str(place.get("Prefix", "")).rstrip("/"), map_run_arn.rpartition(":")[2]]))
+    children = [each for each in stepfunctions._executions.values() if each.get("mapRunArn") == map_run_arn]
+    files: dict[str, list[dict[str, Any]]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
+    for status in ("FAILED", "SUCCEEDED"):
+        of_status = [each for each in children if each["status"] == status]
+        if of_status:
+            # What failed is written unchanged, whatever the transformation.
+            lines = _transformed(of_status, transformation if status == "SUCCEEDED" else "NONE")
+            # The guide gives the name *_n.json whatever the output type; code that reads results takes it from
+            # the manifest.
+            key = f"{folder}/{status}_0.json"
+            files[status].append({"Key": key, "Size": _put(place["Bucket"], key, _serialised(lines, output_type))})
+    manifest = {"DestinationBucket": place["Bucket"], "MapRunArn": map_run_arn, "ResultFiles": files}
+    _put(place["Bucket"], f"{folder}/manifest.json", _serialised(manifest, "JSON"))
+    for counts in (run["itemCounts"], run["executionCounts"]):
+        counts["resultsWritten"] = len(children)
+    details = {"Bucket": place["Bucket"], "Key": f"{folder}/manifest.json"}
+    return {"MapRunArn": map_run_arn, "ResultWriterDetails": details}
+
+
+def _transformed(children: list[dict[str, Any]], transformation: str) -> list[Any]:
+    if transformation == "NONE":
+        return [_record(child) for child in children]
+    outputs = [json.loads(child["output"]) for child in children]
+    if transformation == "COMPACT":
+        return outputs
+    return [item for output in outputs for item in (output if isinstance(output, list) else [output])]
+
+
+def _record(child: dict[str, Any]) -> dict[str, Any]:
+    """A child execution as a result file has it; Input and Output are JSON in a string."""
+    succeeded = child["status"] == "SUCCEEDED"
+    record = {
+        "ExecutionArn": child["executionArn"],
+        "Input": child["input"],
+        "InputDetails": {"Included": True},
+        "Name": child["name"],
+        "Output": child["output"],
+        "OutputDetails": {"Included": True},
+        "Error": child.get("error"),
+        "Cause": child.get("cause"),
+        "RedriveCount": 0,
+        "RedriveStatus": "NOT_REDRIVABLE" if succeeded else "REDRIVABLE",
+        "RedriveStatusReason": "Execution is SUCCEEDED and cannot be redriven" if succeeded else None,
+        "StartDate": child["startDate"],
+        "StateMachineArn": child["stateMachineArn"],
+        "Status": child["status"],
+        "StopDate": child["stopDate"],
+    }
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _serialised(document: Any, output_type: str) -> bytes:
+    if output_type == "JSON":
+        return json.dumps(document, separators=(",", ":")).encode()
+    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in document).encode()
+
+
+def _put(bucket: str, key: str, content: bytes) -> int:
+    """Write an object in the account and region of the execution, and return its size."""
+    status, _, answer = s3._put_object(bucket, key, content, {"content-type": "application/json"})
+    if status != HTTPStatus.OK:
+        raise stepfunctions._ExecutionError("States.ResultWriterFailed", answer.decode(errors="replace"))
+    return len(content)
