@@ -5,20 +5,21 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import os
 import re
-import secrets
 import string
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pydicom.uid import generate_uid
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from local.health_imaging.frames import CONTENT_TYPES, FrameContent, encode_frames
+from local.health_imaging.frames import CONTENT_TYPES, SYNTAXES, FrameContent, encode_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pydicom import Dataset
     from pydicom.dataelem import DataElement
@@ -223,24 +224,55 @@ class DataStores:
             image_set.workflow_status = "CREATED" if created else "UPDATED"
         return image_set, created
 
-    def add_frame(self, datastore_id: str, frame: Frame, image_set_id: str | None = None) -> FrameAddress:
-        """Add a frame without a DICOM file, in an instance of its own; in a new image set if none is named."""
+    def add_frames(
+        self, datastore_id: str, frames: Iterable[Frame], image_set_id: str | None = None, per_instance: int = 1
+    ) -> list[FrameAddress]:
+        """Add frames without a DICOM file, in instances of their own; in a new image set if none is named."""
         store = self.get(datastore_id)
-        frame_id = new_identifier()
+        addresses = []
         with self._lock:
             if image_set_id is None:
                 image_set = ImageSet(new_identifier(), datastore_id, {})
-                series: dict[str, Any] = {"DICOM": {}, "Instances": {}}
-                study = {"DICOM": {}, "Series": {str(generate_uid()): series}}
-                image_set.versions.append({"Patient": {"DICOM": {}}, "Study": study})
+                image_set.versions.append(_study_without_a_file())
                 store.image_sets[image_set.id] = image_set
             else:
                 image_set = self.image_set(datastore_id, image_set_id)
-                (series,) = image_set.versions[-1]["Study"]["Series"].values()
-            entry = {"ID": frame_id, "FrameSizeInBytes": frame.content.size}
-            series["Instances"][str(generate_uid())] = {"DICOM": {}, "DICOMVRs": {}, "ImageFrames": [entry]}
-            image_set.frames[frame_id] = frame
-        return FrameAddress(datastore_id, image_set.id, frame_id)
+            (series,) = image_set.versions[-1]["Study"]["Series"].values()
+            instances, members = series["Instances"], iter(frames)
+            while group := list(islice(members, per_instance)):
+                entries = []
+                for frame in group:
+                    frame_id = new_identifier()
+                    image_set.frames[frame_id] = frame
+                    entries.append({"ID": frame_id, "FrameSizeInBytes": frame.content.size})
+                    addresses.append(FrameAddress(datastore_id, image_set.id, frame_id))
+                uid, instance = _instance_without_a_file(group[0].content_type, len(instances) + 1, entries)
+                instances[uid] = instance
+        return addresses
+
+    def spoil_checksum(self, address: FrameAddress) -> None:
+        """Make the checksums wrong that the metadata has of a frame's pixels.
+
+        Raises
+        ------
+        ValueError
+            If it has none.
+        """
+        image_set = self.image_set(address.datastore_id, address.image_set_id)
+        with self._lock:
+            checksums = [
+                resolution
+                for version in image_set.versions
+                for series in version["Study"]["Series"].values()
+                for instance in series["Instances"].values()
+                for entry in instance["ImageFrames"]
+                if entry["ID"] == address.image_frame_id
+                for resolution in entry.get("PixelDataChecksumFromBaseToFullResolution", [])
+            ]
+            for resolution in checksums:
+                resolution["Checksum"] ^= 1
+        if not checksums:
+            raise ValueError("The metadata has no checksum of this frame; one of an imported DICOM file has them")
 
     def _instance(self, image_set: ImageSet, dataset: Dataset, syntax: str, frames: Sequence[Any]) -> dict[str, Any]:
         entries = []
@@ -264,7 +296,8 @@ class DataStores:
 
 def new_identifier() -> str:
     """A new identifier: 32 characters of 0-9 and a-z."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(32))
+    # Every answer has one: unlike a choice out of the alphabet for each character, this does not slow them down.
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(32))
 
 
 def _check(name: str, value: str) -> None:
@@ -304,6 +337,33 @@ def _study(dataset: Dataset) -> dict[str, Any]:
             },
         },
     }
+
+
+def _study_without_a_file() -> dict[str, Any]:
+    study_uid, series_uid = str(generate_uid()), str(generate_uid())
+    series = {"DICOM": {"SeriesInstanceUID": series_uid, "Modality": "OT"}, "Instances": {}}
+    return {
+        "Patient": {"DICOM": {"PatientID": "no-file", "PatientName": "NO^FILE"}},
+        "Study": {"DICOM": {"StudyInstanceUID": study_uid}, "Series": {series_uid: series}},
+    }
+
+
+def _instance_without_a_file(content_type: str, number: int, entries: list[Any]) -> tuple[str, dict[str, Any]]:
+    """The UID of a new instance, and the instance as the metadata has it."""
+    uid = str(generate_uid())
+    instance: dict[str, Any] = {
+        "DICOM": {
+            "SOPClassUID": str(SecondaryCaptureImageStorage),
+            "SOPInstanceUID": uid,
+            "InstanceNumber": number,
+            "NumberOfFrames": len(entries),
+        },
+        "DICOMVRs": {},
+        "ImageFrames": entries,
+    }
+    if content_type in SYNTAXES:
+        instance["StoredTransferSyntaxUID"] = SYNTAXES[content_type]
+    return uid, instance
 
 
 def _attributes(dataset: Dataset, wanted: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from local.health_imaging.datastores import DataStores, Frame, FrameAddress, ImageSet
@@ -126,7 +127,61 @@ class HealthImagingEmulator:
             Whether answers carry Content-Length; else they are chunked.
         """
         frame = Frame(FrameContent(content), content_type, announce_length)
-        return self.stores.add_frame(datastore_id, frame, image_set_id)
+        (address,) = self.stores.add_frames(datastore_id, [frame], image_set_id)
+        return address
+
+    def add_frames(
+        self,
+        datastore_id: str,
+        contents: Iterable[bytes | Path | GeneratedBody],
+        content_type: str,
+        *,
+        image_set_id: str | None = None,
+        per_instance: int = 1,
+    ) -> list[FrameAddress]:
+        """Add many frames without a DICOM file to one image set, at once and in this order.
+
+        Nothing is told of it, and no version made: see `announce`.
+
+        Parameters
+        ----------
+        datastore_id : str
+            Where to.
+        contents : iterable of bytes, Path or GeneratedBody
+            The bytes of each.
+        content_type : str
+            The media type of all.
+        image_set_id : str, optional
+            The image set to add them to; a new one if none is given.
+        per_instance : int
+            How many frames an instance has.
+        """
+        frames = (Frame(FrameContent(content), content_type) for content in contents)
+        return self.stores.add_frames(datastore_id, frames, image_set_id, per_instance)
+
+    def announce(self, detail_type: str, datastore_id: str, image_set_id: str, *, version: int | None = None) -> None:
+        """Tell that something happened to an image set, whether it did or not, and as often as this is called.
+
+        Parameters
+        ----------
+        detail_type : str
+            ``Image Set Created``, ``Image Set Updated``, ``Image Set Copied`` or ``Image Set Deleted``.
+        datastore_id, image_set_id : str
+            Which one; a deleted one too.
+        version : int, optional
+            Its version in the event; the latest if none is given.
+        """
+        status = detail_type.removeprefix("Image Set ").upper()
+        image_set = self.stores.get(datastore_id).image_sets[image_set_id]
+        state = "DELETED" if status == "DELETED" else "ACTIVE"
+        self._events.image_set(detail_type, replace(image_set, state=state, workflow_status=status), version)
+
+    def spoil_checksum(self, frame: Any) -> None:
+        """Make the metadata of a frame wrong about its pixels: a fault, for tests of whoever verifies them.
+
+        ``frame`` is anything with the three ids of an address, of an imported file: only their pixels are described.
+        """
+        self.stores.spoil_checksum(FrameAddress(frame.datastore_id, frame.image_set_id, frame.image_frame_id))
 
     def import_files(self, datastore_id: str, paths: Iterable[Path]) -> list[ImageSet]:
         """Import DICOM files from this machine; return the image sets that they went to.

@@ -33,15 +33,18 @@ class Events:
         self._source = source
         self._arn_prefix = arn_prefix
 
-    def image_set(self, detail_type: str, image_set: ImageSet) -> None:
-        """Tell what happened to an image set: ``Image Set Created``, ``Image Set Deleted``, …"""
+    def image_set(self, detail_type: str, image_set: ImageSet, version: int | None = None) -> None:
+        """Tell what happened to an image set: ``Image Set Created``, ``Image Set Deleted``, …
+
+        The version is the latest one if none is given.
+        """
         self._send(
             detail_type,
             f"{image_set.datastore_id}/imageset/{image_set.id}",
             {
                 "imagesetId": image_set.id,
                 "datastoreId": image_set.datastore_id,
-                "imageSetVersion": str(image_set.version),
+                "imageSetVersion": str(version or image_set.version),
                 "imageSetState": image_set.state,
                 "imageSetWorkflowStatus": image_set.workflow_status,
                 "isPrimary": image_set.is_primary,

@@ -38,6 +38,9 @@ CONTENT_TYPES = {
 }
 """Media type of a frame by stored transfer syntax (boto3 reference, ``get_image_frame``, ``contentType``)."""
 
+SYNTAXES = {content_type: syntax for syntax, content_type in reversed(CONTENT_TYPES.items())}
+"""Stored transfer syntax by media type: the first of those that have it."""
+
 _VIDEO = {_PREFIX + suffix for suffix in (*_MPEG2, *_H264, *_HEVC)}
 _KEPT = set(CONTENT_TYPES) - {EXPLICIT_VR_LITTLE_ENDIAN, HTJ2K_RPCL}
 

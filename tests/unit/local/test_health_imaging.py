@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from pydicom.data import get_testdata_file
 
-from local.health_imaging import Fault, GeneratedBody, HealthImagingEmulator
+from local.health_imaging import Fault, FrameAddress, GeneratedBody, HealthImagingEmulator
 from local.health_imaging.faults import STATUSES
 from tests.unit.conftest import SERVED
 
@@ -150,6 +150,42 @@ def test_deleted_image_set_is_gone(boto, frame):
     assert answer["imageSetWorkflowStatus"] == "DELETING"
     with pytest.raises(boto.exceptions.ResourceNotFoundException):
         get(boto, frame)
+    with pytest.raises(boto.exceptions.ResourceNotFoundException):
+        metadata_of(boto, frame.datastore_id, frame.image_set_id)
+
+
+def test_many_frames_are_added_to_one_image_set(boto, health_imaging):
+    contents = [b"frame %d" % number for number in range(3000)]
+    frames = health_imaging.add_frames(SERVED, contents, "image/jph")
+    (image_set_id,) = {frame.image_set_id for frame in frames}
+    (series,) = metadata_of(boto, SERVED, image_set_id)["Study"]["Series"].values()
+    instances = list(series["Instances"].values())
+    assert [each["ImageFrames"] for each in instances] == [
+        [{"ID": frame.image_frame_id, "FrameSizeInBytes": len(content)}]
+        for frame, content in zip(frames, contents, strict=True)
+    ]
+    assert {each["StoredTransferSyntaxUID"] for each in instances} == {"1.2.840.10008.1.2.4.202"}
+    assert health_imaging.content(frames[-1]) == b"frame 2999"
+
+
+def test_added_frames_can_share_an_instance_and_join_an_image_set(boto, health_imaging):
+    first = health_imaging.add_frame(SERVED, b"x", "image/jpeg")
+    health_imaging.add_frames(SERVED, [b"x"] * 5, "image/jph", image_set_id=first.image_set_id, per_instance=2)
+    (series,) = metadata_of(boto, SERVED, first.image_set_id)["Study"]["Series"].values()
+    assert [len(each["ImageFrames"]) for each in series["Instances"].values()] == [1, 2, 2, 1]
+    assert boto.get_image_set(datastoreId=SERVED, imageSetId=first.image_set_id)["versionId"] == "1"
+
+
+def test_checksum_of_a_frame_can_be_spoilt(boto, health_imaging, frame):
+    datastore_id, (image_set_id,) = imported(health_imaging, "CT_small.dcm")
+    (right,) = only_instance(metadata_of(boto, datastore_id, image_set_id))["ImageFrames"]
+    health_imaging.spoil_checksum(FrameAddress(datastore_id, image_set_id, right["ID"]))
+    (wrong,) = only_instance(metadata_of(boto, datastore_id, image_set_id))["ImageFrames"]
+    checksums = "PixelDataChecksumFromBaseToFullResolution"
+    assert all(a["Checksum"] != b["Checksum"] for a, b in zip(right[checksums], wrong[checksums], strict=True))
+    assert right | {checksums: None} == wrong | {checksums: None}
+    with pytest.raises(ValueError, match="no checksum"):
+        health_imaging.spoil_checksum(frame)
 
 
 # Import

@@ -386,6 +386,31 @@ def test_events_of_a_job_are_as_documented(job):
     assert resources == [f"{store_arn}/imageset/{detail['imagesetId']}"]
 
 
+def test_event_of_an_image_set_can_be_sent_at_will():
+    bus = Bus()
+    with HealthImagingEmulator(events=bus) as emulator:
+        frame = emulator.add_frame(emulator.create_datastore("events"), b"x", "image/jph")
+        bus.taken.clear()
+        for _ in range(2):
+            emulator.announce("Image Set Copied", frame.datastore_id, frame.image_set_id)
+        emulator.delete_image_set(frame.datastore_id, frame.image_set_id)
+        emulator.announce("Image Set Deleted", frame.datastore_id, frame.image_set_id, version=7)
+    assert [
+        (
+            name,
+            detail["imagesetId"],
+            *(detail[key] for key in ("imageSetVersion", "imageSetState", "imageSetWorkflowStatus")),
+        )
+        for name, detail, _ in bus.taken
+    ] == [
+        ("Image Set Copied", frame.image_set_id, "1", "ACTIVE", "COPIED"),
+        ("Image Set Copied", frame.image_set_id, "1", "ACTIVE", "COPIED"),
+        ("Image Set Deleting", frame.image_set_id, "1", "LOCKED", "DELETING"),
+        ("Image Set Deleted", frame.image_set_id, "1", "DELETED", "DELETED"),
+        ("Image Set Deleted", frame.image_set_id, "7", "DELETED", "DELETED"),
+    ]
+
+
 def test_refused_event_is_logged_and_breaks_nothing(caplog):
     with HealthImagingEmulator(events=Bus(failed=1)) as emulator:
         assert emulator.create_datastore("refused")
