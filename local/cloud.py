@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROJECT = Path(__file__).parent.parent
-MINISTACK = PROJECT / ".venv-ministack" / "bin" / "ministack"
+MINISTACK_PYTHON = PROJECT / ".venv-ministack" / "bin" / "python"
 CDK = PROJECT / "node_modules" / ".bin" / "cdk"
 STATE = PROJECT / ".local-cloud"
 
@@ -56,6 +56,9 @@ class Deployment:
 
     api_url: str
     frame_bucket: str
+    export_queue_url: str
+    dead_letter_queue_url: str
+    state_machine_arn: str
 
 
 class LocalCloud:
@@ -149,7 +152,7 @@ class LocalCloud:
         """
         self._report("bootstrapping the account (cdk bootstrap)")
         self._cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", "")
-        settings = {"datastore_ids": ",".join(datastore_ids), **context}
+        settings = {"datastore_ids": ",".join(datastore_ids), "event_source": EVENT_SOURCE, **context}
         self._report(f"deploying the stack (cdk deploy -c datastore_ids={settings['datastore_ids']})")
         outputs_file = self._folder / "outputs.json"
         self._cdk(
@@ -165,6 +168,9 @@ class LocalCloud:
         return Deployment(
             api_url=f"{self.endpoint}/_aws/execute-api/{api_id}/{stage}",
             frame_bucket=outputs["FrameBucketName"],
+            export_queue_url=outputs["ExportQueueUrl"],
+            dead_letter_queue_url=outputs["ExportDeadLetterQueueUrl"],
+            state_machine_arn=outputs["ExportStateMachineArn"],
         )
 
     def function_processes(self) -> list[psutil.Process]:
@@ -195,7 +201,12 @@ class LocalCloud:
         log = self._resources.enter_context((self._folder / "ministack.log").open("wb"))
         # In a session of its own, Ctrl-C reaches it through us, when what depends on it is done.
         self._ministack = subprocess.Popen(
-            [MINISTACK], env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            [MINISTACK_PYTHON, "-m", "local.ministack"],
+            cwd=PROJECT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         self._resources.callback(_stop, self._ministack)
         give_up = time.monotonic() + START_SECONDS

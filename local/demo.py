@@ -1,4 +1,4 @@
-"""The demo: real DICOM files in, the stack deployed, their frames out through its REST API in every way there is."""
+"""The demo: the stack deployed, real DICOM files in, their frames in S3 by themselves and by URL in every way."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from local.cloud import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalCloud
 from local.command import run_command
+from local.export_demo import ExportDemo
 from local.importing import ImportedFrame, import_folder
 from local.pictures import contact_sheet, picture_of
 from local.samples import MAMMOGRAM, write_samples
@@ -215,9 +216,13 @@ def run() -> int:
         folder = Path(temporary)
         about = write_samples(folder)
         datastore_id = cloud.client("medical-imaging").create_datastore(datastoreName="demo")["datastoreId"]
-        step(f"importing {len(about)} DICOM files (StartDICOMImportJob)")
-        frames = import_folder(cloud, datastore_id, folder)
         deployment = cloud.deploy(datastore_id)
+        step(f"importing {len(about)} DICOM files (StartDICOMImportJob)")
+        import_started = time.monotonic()
+        frames = import_folder(cloud, datastore_id, folder)
+        export = ExportDemo(console, cloud, deployment, datastore_id)
+        export.await_export(frames, import_started)
+        step(f"all {len(frames)} frames are in S3, by the import's events alone")
         demo = Demo(console, cloud, deployment)
         frames_by_file = _by_file(frames, folder)
         cold = demo.fetch(frames_by_file[CT][0])
@@ -227,10 +232,16 @@ def run() -> int:
         console.print("\n[bold]Every way to ask[/]")
         demo.show_every_way(frames_by_file[CT][0], frames_by_file[MAMMOGRAM][0])
         pictures = _save_pictures(first_frames)
+        console.print("\n[bold]A request manifest, good lines and bad ones[/]")
+        export.work_off_requests(frames_by_file[CT][0])
+        export.delete(frames_by_file["color3d_jpeg_baseline.dcm"][0])
+        console.print("\n[bold]Frames brought to S3, and taken away[/]")
+        export.show()
     console.print(f"\n{pictures} frames decoded: see {OUTPUT.name}/contact-sheet.png")
-    verdict = f"[red]{demo.failures} not as they should be[/]" if demo.failures else "[green]all as it should be[/]"
+    failures = demo.failures + export.failures
+    verdict = f"[red]{failures} not as they should be[/]" if failures else "[green]all as it should be[/]"
     console.print(f"{len(frames)} frames in {time.monotonic() - started:.0f} s, {verdict}")
-    return 1 if demo.failures else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -29,17 +29,31 @@ def datastore_id(cloud):
 
 
 @pytest.fixture(scope="session")
-def imported(cloud, tmp_path_factory):
-    """The frames of the sample files, imported by a job into a data store of their own."""
-    folder = tmp_path_factory.mktemp("dicom")
-    write_samples(folder)
-    datastore_id = cloud.health_imaging.create_datastore("imported")
-    return SimpleNamespace(folder=folder, datastore_id=datastore_id, frames=import_folder(cloud, datastore_id, folder))
+def import_datastore_id(cloud):
+    """The data store that DICOM files are imported into."""
+    return cloud.health_imaging.create_datastore("imported")
 
 
 @pytest.fixture(scope="session")
-def deployment(cloud, datastore_id, imported):
-    return cloud.deploy(datastore_id, imported.datastore_id, cors_origins=ORIGIN)
+def deployment(cloud, datastore_id, import_datastore_id):
+    """The stack, for both data stores; exports have so little time that large ones take several invocations."""
+    return cloud.deploy(
+        datastore_id,
+        import_datastore_id,
+        cors_origins=ORIGIN,
+        export_timeout_seconds="10",
+        # For each of four workers 300 a second.
+        export_rate="1200",
+    )
+
+
+@pytest.fixture(scope="session")
+def imported(cloud, deployment, import_datastore_id, tmp_path_factory):
+    """The frames of the sample files, imported by a job after the stack was deployed."""
+    folder = tmp_path_factory.mktemp("dicom")
+    write_samples(folder)
+    frames = import_folder(cloud, import_datastore_id, folder)
+    return SimpleNamespace(folder=folder, datastore_id=import_datastore_id, frames=frames)
 
 
 @pytest.fixture(scope="session")
@@ -94,13 +108,22 @@ def api(deployment):
 
 @pytest.fixture
 def log_lines(cloud):
-    """Reads what the function logged, one JSON object a line; all of it, or that of one request."""
+    """Reads what the API's function logged, one JSON object a line; all of it, or that of one request."""
+    return log_reader(cloud, "ApiFunction")
 
+
+@pytest.fixture
+def export_log(cloud):
+    """Reads what the export function logged, one JSON object a line; all of it, or that of one message."""
+    return log_reader(cloud, "ExportFunction")
+
+
+def log_reader(cloud, function):
     def read(request_id=None):
         logs = cloud.client("logs")
         pages = logs.get_paginator("describe_log_groups").paginate()
         names = [group["logGroupName"] for page in pages for group in page["logGroups"]]
-        (name,) = [name for name in names if "ApiFunction" in name]
+        (name,) = [name for name in names if function in name]
         events = [
             event["message"]
             for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name)

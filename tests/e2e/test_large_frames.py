@@ -96,18 +96,6 @@ def test_frame_that_breaks_off_is_502_and_leaves_nothing(api, emulator, datastor
     assert api.get(frame).status_code == 303
 
 
-def test_frame_too_slow_for_the_integration_timeout_is_504_and_leaves_nothing(
-    api, emulator, datastore_id, nothing_left
-):
-    frame = emulator.add_frame(datastore_id, generated(60), "video/mp4")
-    emulator.faults.arm(Fault(bytes_per_second=MIB))
-    answer = api.get(frame)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (504, "application/problem+json")
-    assert nothing_left(frame)
-    emulator.faults.clear()
-    assert api.get(frame).status_code == 303
-
-
 @pytest.mark.parametrize("after", [100, 3 * MIB])
 def test_short_frame_is_never_delivered(api, emulator, datastore_id, after):
     frame = emulator.add_frame(datastore_id, generated(4), "image/jph")

@@ -1,0 +1,443 @@
+"""Frames that come to S3 by events and by request manifests, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections import Counter
+
+import pytest
+import requests
+
+from local.health_imaging import Fault
+from tests.e2e.test_large_frames import MIB, generated
+
+PATIENCE_SECONDS = 120
+
+
+def wait_for(condition, patience=PATIENCE_SECONDS):
+    """Look until it is so, and return what was seen."""
+    give_up = time.monotonic() + patience
+    while not (seen := condition()):
+        assert time.monotonic() < give_up, "it has been waited for in vain"
+        time.sleep(0.2)
+    return seen
+
+
+class Bucket:
+    """The bucket of the deployment, seen with boto3."""
+
+    def __init__(self, s3, name):
+        self.s3, self.name = s3, name
+
+    def listed(self, prefix=""):
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return {each["Key"] for page in pages for each in page.get("Contents", [])}
+
+    def read(self, key):
+        return self.s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def lines(self, key):
+        return [json.loads(line) for line in self.read(key).splitlines()]
+
+    def frames(self, frame):
+        """The keys of the stored frames of a frame's image set."""
+        return self.listed(f"frames/{frame.datastore_id}/{frame.image_set_id}/")
+
+    def head(self, frame):
+        key = f"frames/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
+        return self.s3.head_object(Bucket=self.name, Key=key)
+
+    def manifest(self, frame, export_id="version-1"):
+        """The manifest of a frame's image set, or None."""
+        key = f"exports/{frame.datastore_id}/{frame.image_set_id}/{export_id}/manifest.jsonl"
+        return self.lines(key) if self.listed(key) else None
+
+    def uploads(self):
+        return self.s3.list_multipart_uploads(Bucket=self.name).get("Uploads", [])
+
+    def put_request(self, *lines):
+        """Put a request manifest into the bucket; return what its results' keys begin with."""
+        name = f"{uuid.uuid4()}.jsonl"
+        body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+        self.s3.put_object(Bucket=self.name, Key=f"export-requests/{name}", Body=body.encode())
+        return f"exports/requests/{name}/"
+
+    def results(self, prefix):
+        """The summary of a request, when there is one, and the folder that it is in."""
+        found = [key for key in self.listed(prefix) if key.endswith("/summary.json")]
+        return (json.loads(self.read(found[0])), found[0].removesuffix("summary.json")) if found else None
+
+
+class Queue:
+    """A queue of the deployment, seen with boto3."""
+
+    COUNTS = (
+        "ApproximateNumberOfMessages",
+        "ApproximateNumberOfMessagesNotVisible",
+        "ApproximateNumberOfMessagesDelayed",
+    )
+
+    def __init__(self, sqs, url):
+        self.sqs, self.url = sqs, url
+
+    def is_empty(self):
+        attributes = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=self.COUNTS)["Attributes"]
+        return not any(int(attributes[name]) for name in self.COUNTS)
+
+    def receive(self):
+        messages = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+        return messages
+
+    def set(self, **attributes):
+        self.sqs.set_queue_attributes(QueueUrl=self.url, Attributes=attributes)
+
+    def get(self, name):
+        return self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])["Attributes"][name]
+
+
+@pytest.fixture
+def bucket(s3, deployment):
+    return Bucket(s3, deployment.frame_bucket)
+
+
+@pytest.fixture(scope="module")
+def sqs(cloud):
+    return cloud.client("sqs")
+
+
+@pytest.fixture
+def queue(sqs, deployment):
+    return Queue(sqs, deployment.export_queue_url)
+
+
+@pytest.fixture
+def dead_letters(sqs, deployment):
+    return Queue(sqs, deployment.dead_letter_queue_url)
+
+
+@pytest.fixture(scope="module")
+def events(cloud, sqs):
+    """Gives the events of Framegate about an image set, as a pipeline hears them: by a rule on the default bus."""
+    client = cloud.client("events")
+    url = sqs.create_queue(QueueName="pipeline")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    client.put_rule(Name="pipeline", EventPattern=json.dumps({"source": ["framegate"]}))
+    client.put_targets(Rule="pipeline", Targets=[{"Id": "pipeline", "Arn": arn}])
+    heard = []
+
+    def about(frame):
+        while messages := Queue(sqs, url).receive():
+            heard.extend(json.loads(message["Body"]) for message in messages)
+        return [
+            (event["detail-type"], event["detail"])
+            for event in heard
+            if event["detail"]["imageSetId"] == frame.image_set_id
+        ]
+
+    return about
+
+
+@pytest.fixture
+def is_exported(bucket, emulator):
+    """Says whether S3 holds exactly the bytes of these frames, and the manifest every one of them once."""
+
+    def check(frames, export_id="version-1"):
+        emulator.faults.clear()
+        lines = bucket.manifest(frames[0], export_id)
+        assert Counter(line["imageFrameId"] for line in lines) == Counter(frame.image_frame_id for frame in frames)
+        assert {line["outcome"] for line in lines} <= {"copied", "present"}
+        assert bucket.frames(frames[0]) == {line["key"] for line in lines}
+        for frame in frames:
+            key = f"frames/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
+            assert bucket.read(key) == emulator.content(frame)
+        return True
+
+    return check
+
+
+@pytest.fixture
+def add(emulator, datastore_id):
+    """Adds an image set of so many frames of so many bytes, and tells of it if asked to."""
+
+    def image_set(count, size=20_000, created=True):
+        contents = [os.urandom(size) for _ in range(count)]
+        frames = emulator.add_frames(datastore_id, contents, "image/jph", per_instance=5)
+        if created:
+            emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
+        return frames
+
+    return image_set
+
+
+# Events
+
+
+def test_import_alone_brings_every_frame_to_s3(bucket, imported, health_imaging):
+    keys = {f"frames/{each.datastore_id}/{each.image_set_id}/{each.image_frame_id}" for each in imported.frames}
+    wait_for(lambda: keys <= bucket.listed("frames/"))
+    image_sets = {frame.image_set_id: frame for frame in imported.frames}
+    for frame in image_sets.values():
+        wait_for(lambda frame=frame: bucket.manifest(frame))
+    for frame in imported.frames:
+        answer = health_imaging.get_image_frame(
+            datastoreId=frame.datastore_id,
+            imageSetId=frame.image_set_id,
+            imageFrameInformation={"imageFrameId": frame.image_frame_id},
+        )
+        stored = bucket.s3.get_object(
+            Bucket=bucket.name, Key=f"frames/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
+        )
+        assert stored["Body"].read() == answer["imageFrameBlob"].read()
+        assert stored["ContentType"] == answer["contentType"]
+    listed = [line for frame in image_sets.values() for line in bucket.manifest(frame)]
+    assert Counter((line["sopInstanceUID"], line["frameNumber"]) for line in listed) == Counter(
+        (frame.sop_instance_uid, frame.number) for frame in imported.frames
+    )
+
+
+def test_large_frame_of_an_import_is_there_on_first_open(api, bucket, imported, emulator):
+    frame = max(imported.frames, key=lambda each: each.size)
+    wait_for(lambda: bucket.manifest(frame))
+    emulator.calls.clear()
+    answer = api.get(frame, params={"delivery": "url"})
+    assert answer.status_code == 303
+    assert list(emulator.calls) == []
+
+
+def test_completion_is_announced_to_pipelines(bucket, events, add):
+    frames = add(3)
+    ((detail_type, detail),) = wait_for(lambda: events(frames[0]))
+    assert detail_type == "Frame Export Completed"
+    assert detail["frames"] == {"copied": 3, "present": 0, "failed": 0}
+    place = detail["manifest"]
+    assert place["bucket"] == bucket.name
+    assert len(bucket.lines(place["key"])) == 3
+
+
+def test_same_event_five_times_is_one_export(bucket, emulator, events, add, is_exported, datastore_id):
+    frames = add(20, created=False)
+    for _ in range(5):
+        emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
+    wait_for(lambda: len(events(frames[0])) == 5)
+    counts = Counter(call.image_frame_id for call in emulator.calls if call.image_set_id == frames[0].image_set_id)
+    assert is_exported(frames)
+    # Once for the copy; two workers at the same time may both make it; and one frame is asked for to end with.
+    assert sum(counts[frame.image_frame_id] for frame in frames) <= 2 * 20 + 5
+
+
+def test_events_of_data_stores_that_are_not_listed_are_not_heard(bucket, emulator, queue, add):
+    other = emulator.create_datastore("not-listed")
+    frame = emulator.add_frame(other, b"not listed", "image/jph")
+    emulator.announce("Image Set Created", other, frame.image_set_id)
+    frames = add(1)
+    wait_for(lambda: bucket.manifest(frames[0]))
+    assert bucket.frames(frame) == set()
+
+
+# Deletion
+
+
+def test_deletion_reaches_frames_and_manifests(bucket, health_imaging, events, add, datastore_id):
+    frames = add(10)
+    kept = add(2)
+    wait_for(lambda: events(frames[0]) and events(kept[0]))
+    health_imaging.delete_image_set(datastoreId=datastore_id, imageSetId=frames[0].image_set_id)
+    wait_for(lambda: not [key for key in bucket.listed() if frames[0].image_set_id in key])
+    assert len(bucket.frames(kept[0])) == 2
+
+
+def test_deleted_before_created_is_done_leaves_nothing(bucket, emulator, events, add, datastore_id):
+    frames = add(100, created=False)
+    emulator.faults.arm(Fault(latency=0.3, image_set_id=frames[0].image_set_id))
+    emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
+    wait_for(lambda: bucket.frames(frames[0]))
+    emulator.delete_image_set(datastore_id, frames[0].image_set_id)
+    ((detail_type, detail),) = wait_for(lambda: events(frames[0]))
+    assert (detail_type, detail["problem"]) == ("Frame Export Failed", "frame-not-found")
+    wait_for(lambda: not [key for key in bucket.listed() if frames[0].image_set_id in key])
+
+
+def test_deleted_before_created_is_heard_of_leaves_nothing(bucket, emulator, events, add, datastore_id):
+    frames = add(3, created=False)
+    emulator.delete_image_set(datastore_id, frames[0].image_set_id)
+    emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
+    wait_for(lambda: events(frames[0]))
+    assert not [key for key in bucket.listed() if frames[0].image_set_id in key]
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(error="ThrottlingException", probability=0.1),
+        Fault(then="reset", after=9_000, probability=0.1),
+        Fault(then="close", after=15_000, probability=0.1),
+    ],
+    ids=["throttling", "resets", "short bodies"],
+)
+def test_faults_lose_nothing(emulator, events, add, is_exported, datastore_id, fault):
+    frames = add(200, created=False)
+    emulator.faults.arm(fault)
+    emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
+    wait_for(lambda: "Frame Export Completed" in [each for each, _ in events(frames[0])])
+    assert is_exported(frames)
+
+
+def test_worker_that_dies_half_way_loses_nothing(
+    cloud, bucket, emulator, queue, add, is_exported, datastore_id, events
+):
+    frames = add(60, created=False)
+    emulator.faults.arm(Fault(latency=0.3, image_set_id=frames[0].image_set_id))
+    visibility = queue.get("VisibilityTimeout")
+    # As long as the function's own timeout: the real one is six times that.
+    queue.set(VisibilityTimeout="10")
+    try:
+        emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
+        wait_for(lambda: bucket.frames(frames[0]))
+        for process in cloud.function_processes():
+            process.kill()
+        emulator.faults.clear()
+        assert len(bucket.frames(frames[0])) < 60
+        wait_for(lambda: events(frames[0]))
+    finally:
+        queue.set(VisibilityTimeout=visibility)
+    assert is_exported(frames)
+    assert "present" in {line["outcome"] for line in bucket.manifest(frames[0])}
+    assert not [key for key in bucket.listed(f"exports/{datastore_id}/{frames[0].image_set_id}/") if "progress" in key]
+
+
+def test_3000_frames_take_several_invocations_and_lose_nothing(events, add, is_exported, export_log):
+    frames = add(3000, 5_000)
+    ((_, detail),) = wait_for(lambda: events(frames[0]))
+    assert sum(detail["frames"].values()) == 3000
+    of_this = [line for line in export_log() if line.get("image_set_id") == frames[0].image_set_id]
+    assert "export goes on" in [line["message"] for line in of_this]
+    assert is_exported(frames)
+
+
+def test_what_cannot_be_done_ends_in_the_dead_letter_queue_with_its_cause_in_the_log(
+    emulator, queue, dead_letters, add, datastore_id, export_log
+):
+    frames = add(1, created=False)
+    fault = Fault(operation="GetImageSetMetadata", error="InternalServerException", image_set_id=frames[0].image_set_id)
+    emulator.faults.arm(fault)
+    policy = queue.get("RedrivePolicy")
+    # It takes half an hour as deployed.
+    queue.set(RedrivePolicy=json.dumps({**json.loads(policy), "maxReceiveCount": 1}))
+    try:
+        emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
+        (message,) = wait_for(dead_letters.receive)
+    finally:
+        queue.set(RedrivePolicy=policy)
+    assert json.loads(message["Body"])["detail"]["imagesetId"] == frames[0].image_set_id
+    causes = [line for line in export_log(message["MessageId"]) if line["level"] == "ERROR"]
+    assert {(line["problem"], line["upstream_error"]) for line in causes} == {
+        ("upstream-failed", "InternalServerException")
+    }
+    assert dead_letters.is_empty()
+
+
+# Request manifests
+
+
+def test_request_manifest_is_worked_off_line_by_line(bucket, emulator, add, is_exported, datastore_id):
+    whole, some = add(5, created=False), add(5, created=False)
+    names = {"datastoreId": datastore_id}
+    prefix = bucket.put_request(
+        {**names, "imageSetId": whole[0].image_set_id},
+        "no JSON",
+        {**names, "imageSetId": some[0].image_set_id, "imageFrameIds": [some[2].image_frame_id], "versionId": "1"},
+        {**names, "imageSetId": "0" * 32},
+        {"datastoreId": "0" * 32, "imageSetId": "0" * 32},
+        {**names, "imageSetId": "malformed"},
+        {**names, "imageSetId": whole[0].image_set_id, "priority": 1},
+    )
+    summary, folder = wait_for(lambda: bucket.results(prefix))
+    assert summary["lines"] == {"accepted": 3, "rejected": 4}
+    assert summary["exports"] == {"completed": 2, "failed": 1}
+    assert summary["frames"] == {"copied": 6, "present": 0, "failed": 0}
+    rejected = {line["line"]: line["problem"] for line in bucket.lines(f"{folder}rejected.jsonl")}
+    assert rejected == {
+        2: "invalid-request",
+        5: "datastore-not-served",
+        6: "invalid-identifier",
+        7: "invalid-request",
+    }
+    assert bucket.lines(f"{folder}failed.jsonl") == [{**names, "imageSetId": "0" * 32}]
+    execution = folder.rstrip("/").rpartition("/")[2]
+    assert is_exported(whole, f"{execution}-1")
+    assert len(bucket.frames(some[0])) == 1
+
+
+def test_request_that_takes_longer_than_an_invocation_goes_on_in_its_workflow(
+    bucket, emulator, add, is_exported, datastore_id
+):
+    frames = add(200, 2_000, created=False)
+    emulator.faults.arm(Fault(latency=1.0, image_set_id=frames[0].image_set_id))
+    prefix = bucket.put_request({"datastoreId": datastore_id, "imageSetId": frames[0].image_set_id})
+    summary, folder = wait_for(lambda: bucket.results(prefix))
+    assert summary["frames"] == {"copied": 200, "present": 0, "failed": 0}
+    assert is_exported(frames, f"{folder.rstrip('/').rpartition('/')[2]}-1")
+
+
+def test_pixels_are_verified_on_request(bucket, emulator, imported):
+    # Frames that HealthImaging has transcoded, so that it knows their pixels.
+    wait_for(lambda: all(bucket.manifest(frame) for frame in imported.frames))
+    good, bad = [frame for frame in imported.frames if bucket.head(frame)["ContentType"] == "image/jph"][:2]
+    emulator.spoil_checksum(bad)
+    prefix = bucket.put_request(
+        *(
+            {
+                "datastoreId": frame.datastore_id,
+                "imageSetId": frame.image_set_id,
+                "imageFrameIds": [frame.image_frame_id],
+                "verify": True,
+            }
+            for frame in (good, bad)
+        )
+    )
+    summary, folder = wait_for(lambda: bucket.results(prefix))
+    emulator.spoil_checksum(bad)
+    assert summary["exports"] == {"completed": 1, "failed": 1}
+    execution = folder.rstrip("/").rpartition("/")[2]
+    (line,) = bucket.manifest(good, f"{execution}-1")
+    assert line["pixelsVerified"]
+    (line,) = bucket.manifest(bad, f"{execution}-2")
+    assert line["outcome"] == "pixel-mismatch"
+    tags = bucket.s3.get_object_tagging(Bucket=bucket.name, Key=line["key"])["TagSet"]
+    assert tags == [{"Key": "framegate-pixels", "Value": "mismatch"}]
+
+
+# Frames that take longer than a request
+
+
+def test_frame_too_slow_for_a_request_is_accepted_once_stored_and_found(
+    api, bucket, emulator, datastore_id, export_log
+):
+    frame = emulator.add_frame(datastore_id, generated(60), "video/mp4")
+    emulator.faults.arm(Fault(bytes_per_second=MIB, image_frame_id=frame.image_frame_id, times=1))
+    answer = api.get(frame)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (202, "application/json")
+    assert (answer.json()["type"], answer.headers["Retry-After"]) == ("urn:framegate:frame-queued", "30")
+    answer = wait_for(lambda: (found := api.get(frame)).status_code == 303 and found)
+    with requests.get(answer.headers["Location"], stream=True, timeout=60) as stored:
+        assert int(stored.headers["Content-Length"]) == 60 * MIB
+    assert bucket.listed("queued/") == set()
+    assert not [each for each in bucket.uploads() if frame.image_frame_id in each["Key"]]
+    stored_lines = [line for line in export_log() if line.get("image_frame_id") == frame.image_frame_id]
+    assert [line["message"] for line in stored_lines] == ["frame stored"]
+
+
+# At the end
+
+
+def test_queues_are_empty_in_the_end(queue, dead_letters):
+    wait_for(queue.is_empty, 60)
+    assert dead_letters.is_empty()
