@@ -1,7 +1,22 @@
-"""What all tests share."""
+"""What all tests share, and which of them share a process."""
 
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # The same examples on every machine, and none of them against the clock.
 settings.register_profile("framegate", deadline=None, derandomize=True)
 settings.load_profile("framegate")
+
+
+class ByWhatIsSlowToSetUp(LoadScopeScheduling):
+    """Runs the tests of a file in one process, and all that use the same local cloud."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        shares_the_cloud = path.startswith("tests/e2e/") and not path.endswith("/test_permissions.py")
+        return "the local cloud" if shares_the_cloud else path
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Take the place of ``--dist=loadgroup``, whose groups pytest 9.2 does not know."""
+    return ByWhatIsSlowToSetUp(config, log)

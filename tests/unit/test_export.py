@@ -220,7 +220,9 @@ def test_export_goes_on_where_it_stopped(s3, health_imaging, exporter, events):
     assert invocations > 1
     health_imaging.faults.clear()
     assert is_exported(s3, health_imaging, image_set, frames)
-    assert result.frames == {"copied": 40, "present": 0, "failed": 0}
+    # What was still on its way to S3 when the time ran out may have arrived: then the next invocation finds it present.
+    assert result.frames["copied"] + result.frames["present"] == len(frames)
+    assert result.frames["failed"] == 0
     assert len(events()) == 1
     assert [key for key in keys(s3) if "progress" in key] == []
 
