@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import requests
+from pydicom.data import get_testdata_file
 
 from local.cloud import ACCOUNT, REGION, LocalCloud
-from local.health_imaging import Fault
+from local.health_imaging import Fault, FrameAddress
 from local.signing import SigV4
 from tests.e2e.conftest import Api
+from tests.e2e.watching import Bucket, wait_for
 
 SMALL, LARGE = os.urandom(100_000), os.urandom(20_000_000)
 
@@ -31,7 +34,7 @@ def datastores(cloud):
 
 @pytest.fixture(scope="module")
 def deployment(cloud, datastores):
-    return cloud.deploy(*datastores)
+    return cloud.deploy(*datastores, timeout_seconds="10")
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +117,50 @@ def test_signature_of_one_frame_is_no_signature_of_another(cloud, deployment, re
     signed.url = Api(deployment.api_url).frame_url(replace(frames[0], image_frame_id="f" * 32))
     with requests.Session() as session:
         assert session.send(signed, verify=str(cloud.ca_bundle), timeout=60).status_code == 403
+
+
+@pytest.fixture
+def bucket(cloud, deployment):
+    return Bucket(cloud.client("s3"), deployment.frame_bucket)
+
+
+@pytest.fixture
+def imported(cloud, datastores, tmp_path):
+    """A frame whose pixels HealthImaging knows."""
+    health_imaging = cloud.health_imaging
+    path = Path(get_testdata_file("CT_small.dcm"))
+    (image_set,) = health_imaging.import_files(datastores[0], [path])
+    (frame_id,) = image_set.frames
+    return FrameAddress(datastores[0], image_set.id, frame_id)
+
+
+def test_roles_are_enough_to_export_and_remove_on_events(cloud, bucket, imported):
+    (line,) = wait_for(lambda: bucket.manifest(imported))
+    assert line["outcome"] == "copied"
+    cloud.client("medical-imaging").delete_image_set(
+        datastoreId=imported.datastore_id, imageSetId=imported.image_set_id
+    )
+    wait_for(lambda: not bucket.frames(imported) and not bucket.manifest(imported))
+
+
+def test_roles_are_enough_to_verify_on_request_and_to_tag_what_is_wrong(cloud, bucket, imported):
+    wait_for(lambda: bucket.manifest(imported))
+    cloud.health_imaging.spoil_checksum(imported)
+    request = {"datastoreId": imported.datastore_id, "imageSetId": imported.image_set_id, "verify": True}
+    prefix = bucket.put_request(request, "no JSON")
+    summary, _ = wait_for(lambda: bucket.results(prefix))
+    assert summary["lines"] == {"accepted": 1, "rejected": 1}
+    assert summary["frames"] == {"copied": 0, "present": 0, "failed": 1}
+    assert bucket.tags(imported) == {"framegate-pixels": "mismatch"}
+
+
+def test_roles_are_enough_to_hand_a_frame_over_and_store_it(api, cloud, datastores):
+    frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
+    slowly = Fault(bytes_per_second=1_000_000, image_frame_id=frame.image_frame_id, times=1)
+    cloud.health_imaging.faults.arm(slowly)
+    assert api.get(frame).status_code == 202
+    answer = wait_for(lambda: (found := api.get(frame)).status_code == 303 and found)
+    assert requests.get(answer.headers["Location"], verify=str(cloud.ca_bundle), timeout=60).content == LARGE
 
 
 def test_role_without_the_permission_to_store_cannot(api, cloud, datastores):

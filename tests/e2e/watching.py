@@ -1,0 +1,97 @@
+"""What came of an export, seen with boto3: the bucket, the queues, and patience."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+PATIENCE_SECONDS = 120
+
+
+def wait_for(condition, patience=PATIENCE_SECONDS):
+    """Look until it is so, and return what was seen."""
+    give_up = time.monotonic() + patience
+    while not (seen := condition()):
+        assert time.monotonic() < give_up, "it has been waited for in vain"
+        time.sleep(0.2)
+    return seen
+
+
+class Bucket:
+    """The bucket of the deployment, seen with boto3."""
+
+    def __init__(self, s3, name):
+        self.s3, self.name = s3, name
+
+    def listed(self, prefix=""):
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return {each["Key"] for page in pages for each in page.get("Contents", [])}
+
+    def read(self, key):
+        return self.s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def lines(self, key):
+        return [json.loads(line) for line in self.read(key).splitlines()]
+
+    def frames(self, frame):
+        """The keys of the stored frames of a frame's image set."""
+        return self.listed(f"frames/{frame.datastore_id}/{frame.image_set_id}/")
+
+    def head(self, frame):
+        key = f"frames/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
+        return self.s3.head_object(Bucket=self.name, Key=key)
+
+    def tags(self, frame):
+        key = f"frames/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
+        tags = self.s3.get_object_tagging(Bucket=self.name, Key=key)["TagSet"]
+        return {tag["Key"]: tag["Value"] for tag in tags}
+
+    def manifest(self, frame, export_id="version-1"):
+        """The manifest of a frame's image set, or None."""
+        key = f"exports/{frame.datastore_id}/{frame.image_set_id}/{export_id}/manifest.jsonl"
+        return self.lines(key) if self.listed(key) else None
+
+    def uploads(self):
+        return self.s3.list_multipart_uploads(Bucket=self.name).get("Uploads", [])
+
+    def put_request(self, *lines):
+        """Put a request manifest into the bucket; return what its results' keys begin with."""
+        name = f"{uuid.uuid4()}.jsonl"
+        body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+        self.s3.put_object(Bucket=self.name, Key=f"export-requests/{name}", Body=body.encode())
+        return f"exports/requests/{name}/"
+
+    def results(self, prefix):
+        """The summary of a request, when there is one, and the folder that it is in."""
+        found = [key for key in self.listed(prefix) if key.endswith("/summary.json")]
+        return (json.loads(self.read(found[0])), found[0].removesuffix("summary.json")) if found else None
+
+
+class Queue:
+    """A queue of the deployment, seen with boto3."""
+
+    COUNTS = (
+        "ApproximateNumberOfMessages",
+        "ApproximateNumberOfMessagesNotVisible",
+        "ApproximateNumberOfMessagesDelayed",
+    )
+
+    def __init__(self, sqs, url):
+        self.sqs, self.url = sqs, url
+
+    def is_empty(self):
+        attributes = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=self.COUNTS)["Attributes"]
+        return not any(int(attributes[name]) for name in self.COUNTS)
+
+    def receive(self):
+        messages = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+        return messages
+
+    def set(self, **attributes):
+        self.sqs.set_queue_attributes(QueueUrl=self.url, Attributes=attributes)
+
+    def get(self, name):
+        return self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])["Attributes"][name]
