@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -96,6 +97,16 @@ def test_stored_frame_is_there_for_the_next_request(health_imaging, client, larg
     answer = client.get(large)
     assert answer.status == 303
     assert requests.get(answer.headers["Location"], timeout=5).content == LARGE
+
+
+def test_slow_request_gets_what_was_stored_meanwhile(health_imaging, client, large, store, queue):
+    health_imaging.faults.arm(SLOW)
+    with ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(client.get, large, remaining_ms=LITTLE_TIME + 1_000)
+        time.sleep(0.3)
+        store.store(ref(large), "video/mp4", [LARGE], TimeBudget(60))
+    assert slow.result().status == 303
+    assert queue.received() == []
 
 
 def test_marker_goes_when_the_frame_is_stored(s3, large, handover, handed_over):

@@ -112,7 +112,7 @@ class FrameDelivery:
         try:
             return self._source.fetch(frame, lambda stream: self._use(frame, mode, check, budget, stream), budget)
         except _TooLongForARequestError as too_long:
-            return self._hand_over(frame, too_long)
+            return self._hand_over(frame, check, too_long)
 
     def _use(
         self,
@@ -157,9 +157,15 @@ class FrameDelivery:
         signed = self._store.presigned_url(frame, self._url_lifetime)
         return LinkedFrame(content_type, size, signed.url, signed.expires_at)
 
-    def _hand_over(self, frame: FrameRef, too_long: _TooLongForARequestError) -> QueuedFrame:
+    def _hand_over(
+        self, frame: FrameRef, check: Callable[[str], object], too_long: _TooLongForARequestError
+    ) -> LinkedFrame | QueuedFrame:
+        budget = TimeBudget(HANDOVER_TIME)
         try:
-            self._handover.hand_over(frame, TimeBudget(HANDOVER_TIME))
+            # Another request may have handed it over earlier, and its marker may be gone because it is stored.
+            if linked := self._linked(frame, check, budget):
+                return linked
+            self._handover.hand_over(frame, budget)
         except Problem as problem:
             logger.warning("frame not handed over", extra={"problem": problem.slug, **problem.evidence})
             raise too_long.timeout from None
