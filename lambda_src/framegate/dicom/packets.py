@@ -1,0 +1,328 @@
+"""Proves that a tile-part holds all packets of one resolution and nothing else, by reading the headers of the packets.
+
+A tile-part may end behind any packet. That as many tile-parts as resolutions are there, in a progression by resolution,
+makes it likely that each is a resolution; only the packets make it certain.
+
+References
+----------
+ITU-T T.800, annex B: B.5 (resolutions), B.6 (precincts), B.7 (code-blocks), B.9 and B.10 (packets and their headers),
+B.12 (progression). ITU-T T.814, annex B: lengths of the segments of HT code-blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HT_ONLY = 0x40
+"""The code-block style of HTJ2K where all code-blocks are HT code-blocks (ITU-T T.814, table A.3)."""
+
+# Reset of contexts, vertically causal contexts, segmentation symbols: no say in how lengths are coded.
+_HARMLESS_STYLE, _HARMLESS_HT_STYLE = 0x2A, 0x08
+
+MOST_BLOCKS = 16_384
+"""Code-blocks of a resolution that are looked at: 64 million pixels in the usual size."""
+
+MOST_BIT_PLANES = 80
+"""A code-block can lack no more of them than there are: 38 bits a sample, and some for the transform."""
+
+_SOP, _EPH = b"\xff\x91\x00\x04", b"\xff\x92"
+
+
+class NotDivisibleError(Exception):
+    """The frame cannot be divided into its resolutions; the text says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageArea:
+    """The area of the reference grid that an image has: from `x0`, `y0` up to `x1`, `y1`, these not included."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    def size_at(self, skipped: int) -> tuple[int, int]:
+        """Columns and rows of the resolution so many decompositions below the full one (ITU-T T.800, B-15)."""
+        x0, y0, x1, y1 = self.at(skipped)
+        return x1 - x0, y1 - y0
+
+    def at(self, skipped: int, right: int = 0, down: int = 0) -> tuple[int, int, int, int]:
+        """The area of a resolution, or of a subband: its first and its last coordinates (ITU-T T.800, B-15).
+
+        Parameters
+        ----------
+        skipped : int
+            Decompositions below the full resolution.
+        right, down : int
+            1 where the subband has the high frequencies.
+        """
+        half = 1 << (skipped - 1) if skipped else 0
+        return (
+            _ceiling(self.x0 - half * right, skipped),
+            _ceiling(self.y0 - half * down, skipped),
+            _ceiling(self.x1 - half * right, skipped),
+            _ceiling(self.y1 - half * down, skipped),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CodingStyle:
+    """What decides which packets there are, and how their headers are coded (ITU-T T.800, A.6.1).
+
+    Attributes
+    ----------
+    components, decompositions : int
+        How many there are of each.
+    by_position : bool
+        Whether packets come position by position (RPCL), or component by component (RLCP).
+    block_width, block_height : int
+        Of a code-block, as exponents of two.
+    block_style : int
+        The flags.
+    precincts : tuple of (int, int)
+        Width and height of the precincts of each resolution, as exponents of two.
+    may_have_sop, may_have_eph : bool
+        Whether packets, and packet headers, may have markers.
+    """
+
+    components: int
+    decompositions: int
+    by_position: bool
+    block_width: int
+    block_height: int
+    block_style: int
+    precincts: tuple[tuple[int, int], ...]
+    may_have_sop: bool
+    may_have_eph: bool
+
+
+def check_packets(
+    content: bytes | bytearray, start: int, end: int, resolution: int, area: ImageArea, style: CodingStyle
+) -> None:
+    """Check that bytes `start` to `end` are the packets of a resolution, all of them and nothing else.
+
+    Parameters
+    ----------
+    content : bytes or bytearray
+        A frame, as far as it was read.
+    start, end : int
+        Where the data of a tile-part begin and end in it.
+    resolution : int
+        Which resolution they should be, 0 the base.
+    area : ImageArea
+        The image's area.
+    style : CodingStyle
+        How the image is coded, in one quality layer.
+
+    Raises
+    ------
+    NotDivisibleError
+        If they are not, or if nobody can tell.
+    """
+    is_ht = style.block_style & 0xC0 == HT_ONLY
+    harmless = _HARMLESS_HT_STYLE | HT_ONLY if is_ht else _HARMLESS_STYLE
+    if style.block_style & ~harmless or not 2 <= style.block_width <= 10 or not 2 <= style.block_height <= 10:
+        raise NotDivisibleError("Code-blocks are coded in a way whose lengths are not read here.")
+    precincts = list(_precincts(resolution, area, style, end - start))
+    once, times = (1, style.components) if style.by_position else (style.components, 1)
+    position = start
+    for _ in range(once):
+        for precinct in precincts:
+            for _ in range(times):
+                position = _end_of_packet(content, position, end, precinct, style, is_ht=is_ht)
+    if position != end:
+        raise NotDivisibleError("A tile-part holds more than one resolution, or less.")
+
+
+_Blocks = tuple[int, int]
+"""How many code-blocks a subband has in a precinct, across and down."""
+
+
+def _precincts(resolution: int, area: ImageArea, style: CodingStyle, size: int) -> Iterator[list[_Blocks]]:
+    """The code-blocks of each precinct of a resolution, by subband (ITU-T T.800, B.6 and B.7)."""
+    skipped = style.decompositions - resolution
+    wide, high = style.precincts[resolution]
+    x0, y0, x1, y1 = area.at(skipped)
+    left, top, right, bottom = x0 >> wide, y0 >> high, _ceiling(x1, wide), _ceiling(y1, high)
+    if x0 == x1 or y0 == y1:
+        return
+    # A packet has a byte at least, so there can be no more of them.
+    if (right - left) * (bottom - top) * style.components > size:
+        raise NotDivisibleError("There are more packets than bytes.")
+    if resolution == 0:
+        bands = [area.at(skipped)]
+    else:
+        if not wide or not high:
+            raise NotDivisibleError("Precincts of one sample have no subbands.")
+        wide, high = wide - 1, high - 1
+        bands = [area.at(skipped + 1, 1, 0), area.at(skipped + 1, 0, 1), area.at(skipped + 1, 1, 1)]
+    block_width, block_height = min(style.block_width, wide), min(style.block_height, high)
+    blocks = 0
+    for row in range(top, bottom):
+        for column in range(left, right):
+            precinct = []
+            for band_x0, band_y0, band_x1, band_y1 in bands:
+                first_x, last_x = max(band_x0, column << wide), min(band_x1, (column + 1) << wide)
+                first_y, last_y = max(band_y0, row << high), min(band_y1, (row + 1) << high)
+                if first_x < last_x and first_y < last_y:
+                    across = _ceiling(last_x, block_width) - (first_x >> block_width)
+                    down = _ceiling(last_y, block_height) - (first_y >> block_height)
+                    precinct.append((across, down))
+                    blocks += across * down
+            if blocks * style.components > MOST_BLOCKS:
+                raise NotDivisibleError("There are more code-blocks than are looked at.")
+            yield precinct
+
+
+def _end_of_packet(
+    content: bytes | bytearray, position: int, end: int, precinct: list[_Blocks], style: CodingStyle, *, is_ht: bool
+) -> int:
+    """Read a packet's header, and return where its body ends (ITU-T T.800, B.10)."""
+    if style.may_have_sop and content[position : position + 4] == _SOP:
+        position += 6
+    bits = _Bits(content, position, end)
+    body = 0
+    if bits.read(1):
+        for across, down in precinct:
+            body += _size_of_blocks(bits, across, down, is_ht=is_ht)
+    position = bits.end()
+    if style.may_have_eph and content[position : position + 2] == _EPH:
+        position += 2
+    if position + body > end:
+        raise NotDivisibleError("A packet is longer than its tile-part.")
+    return position + body
+
+
+def _size_of_blocks(bits: _Bits, across: int, down: int, *, is_ht: bool) -> int:
+    """Bytes that a subband's code-blocks have in a packet."""
+    included, missing_planes = _TagTree(across, down), _TagTree(across, down)
+    size = 0
+    for y in range(down):
+        for x in range(across):
+            if included.is_zero(x, y, bits):
+                missing_planes.value(x, y, bits)
+                size += _size_of_block(bits, _passes(bits), is_ht=is_ht)
+    return size
+
+
+def _size_of_block(bits: _Bits, passes: int, *, is_ht: bool) -> int:
+    """Bytes of a code-block in a packet (ITU-T T.800, B.10.7; T.814, B.3)."""
+    length_bits = 3
+    while bits.read(1):
+        length_bits += 1
+    if not is_ht:
+        return bits.read(length_bits + passes.bit_length() - 1)
+    # Three passes are a set; those before the last set are placeholders, which have no bytes.
+    placeholders = (passes - 1) // 3 * 3
+    passes -= placeholders
+    size = bits.read(length_bits + (placeholders + 1).bit_length() - 1)
+    if passes > 1:
+        size += bits.read(length_bits + passes - 2)
+    return size
+
+
+def _passes(bits: _Bits) -> int:
+    """The number of coding passes (ITU-T T.800, table B.4)."""
+    if not bits.read(1):
+        return 1
+    if not bits.read(1):
+        return 2
+    if (more := bits.read(2)) < 3:
+        return 3 + more
+    if (more := bits.read(5)) < 31:
+        return 6 + more
+    return 37 + bits.read(7)
+
+
+class _Bits:
+    """The bits of a packet's header: behind a byte of ones comes a bit that says nothing (ITU-T T.800, B.10.1)."""
+
+    __slots__ = ("_byte", "_content", "_end", "_left", "_position")
+
+    def __init__(self, content: bytes | bytearray, position: int, end: int) -> None:
+        self._content = content
+        self._position = position
+        self._end = end
+        self._byte = self._left = 0
+
+    def read(self, count: int) -> int:
+        """The next bits, as a number."""
+        value = 0
+        while count:
+            if not self._left:
+                if self._position >= self._end:
+                    raise NotDivisibleError("A packet's header breaks off.")
+                self._left = 7 if self._byte == 0xFF else 8
+                self._byte = self._content[self._position]
+                self._position += 1
+            taken = min(count, self._left)
+            self._left -= taken
+            count -= taken
+            value = value << taken | self._byte >> self._left & ((1 << taken) - 1)
+        return value
+
+    def end(self) -> int:
+        """Where the header ends: on a byte that is not all ones."""
+        return self._position + (self._byte == 0xFF)
+
+
+class _TagTree:
+    """A tag tree being read: each node has the least value of those below it (ITU-T T.800, B.10.2)."""
+
+    __slots__ = ("_floors", "_known", "_levels")
+
+    def __init__(self, across: int, down: int) -> None:
+        sizes = [(across, down)]
+        while sizes[-1] != (1, 1):
+            across, down = sizes[-1]
+            sizes.append((across + 1 >> 1, down + 1 >> 1))
+        # From the root to the leaves: how far to shift, how wide, and where the level's nodes begin.
+        self._levels: list[tuple[int, int, int]] = []
+        nodes = 0
+        for shift in range(len(sizes) - 1, -1, -1):
+            self._levels.append((shift, sizes[shift][0], nodes))
+            nodes += sizes[shift][0] * sizes[shift][1]
+        self._floors = [0] * nodes
+        self._known = bytearray(nodes)
+
+    def is_zero(self, x: int, y: int, bits: _Bits) -> bool:
+        """Whether a leaf's value is 0, if no other question is asked of the tree."""
+        for shift, width, first in self._levels:
+            node = first + (y >> shift) * width + (x >> shift)
+            if not self._known[node]:
+                self._known[node] = 1
+                self._floors[node] = 1 - bits.read(1)
+            if self._floors[node]:
+                return False
+        return True
+
+    def value(self, x: int, y: int, bits: _Bits) -> int:
+        """A leaf's value.
+
+        Raises
+        ------
+        NotDivisibleError
+            If it is larger than any that makes sense.
+        """
+        value = 0
+        for shift, width, first in self._levels:
+            node = first + (y >> shift) * width + (x >> shift)
+            if self._known[node]:
+                value = self._floors[node]
+            else:
+                while not bits.read(1):
+                    value += 1
+                    if value > MOST_BIT_PLANES:
+                        raise NotDivisibleError("A code-block lacks more bit-planes than there are.")
+                self._known[node] = 1
+                self._floors[node] = value
+        return value
+
+
+def _ceiling(value: int, exponent: int) -> int:
+    """The value over a power of two, rounded up."""
+    return -(-value >> exponent)
