@@ -32,14 +32,38 @@ def test_frame_is_read_with_all_that_is_known_of_it():
         "FrameSizeInBytes": 185_238,
         "MinPixelValue": -2048,
         "PixelDataChecksumFromBaseToFullResolution": [
-            {"Width": 64, "Height": 64, "Checksum": 1},
-            {"Width": 512, "Height": 512, "Checksum": 4_294_967_295},
+            {"Width": 64, "Height": 48, "Checksum": 1},
+            {"Width": 512, "Height": 384, "Checksum": 4_294_967_295},
         ],
     }
     instance = {"DICOM": {}, "ImageFrames": [frame], "StoredTransferSyntaxUID": "1.2.840.10008.1.2.4.202"}
     assert list(frames_of(pieces(image_set(("1.2.3.4", instance))))) == [
-        FrameEntry("f1", "1.2.3.4", 1, "1.2.840.10008.1.2.4.202", 185_238, 4_294_967_295)
+        FrameEntry(
+            image_frame_id="f1",
+            sop_instance_uid="1.2.3.4",
+            frame_number=1,
+            transfer_syntax_uid="1.2.840.10008.1.2.4.202",
+            size=185_238,
+            checksum=4_294_967_295,
+            rows=384,
+            columns=512,
+            resolutions=2,
+        )
     ]
+
+
+def test_size_in_pixels_is_the_instances_where_no_resolutions_are_listed():
+    instance = {"ImageFrames": [{"ID": "f1"}], "DICOM": {"Rows": 480, "Columns": 640}}
+    (frame,) = frames_of(pieces(image_set(("1.2.3.4", instance))))
+
+    assert (frame.rows, frame.columns, frame.resolutions) == (480, 640, None)
+
+
+def test_frame_has_nothing_of_the_one_before_it():
+    full = {"ID": "f1", "FrameSizeInBytes": 9, "PixelDataChecksumFromBaseToFullResolution": [{"Width": 1, "Height": 2}]}
+    _, bare = frames_of(pieces(image_set(("1.2", {"ImageFrames": [full, {"ID": "f2"}]}))))
+
+    assert bare == FrameEntry("f2", "1.2", 2)
 
 
 def test_dicom_attributes_are_not_taken_for_frames():

@@ -34,6 +34,10 @@ class FrameEntry:
         Bytes of the stored frame.
     checksum : int or None
         CRC32 of the decoded pixels at full resolution.
+    rows, columns : int or None
+        Pixels of the frame, down and across.
+    resolutions : int or None
+        How many the frame is stored with; None where HealthImaging lists none.
     """
 
     image_frame_id: str
@@ -42,6 +46,9 @@ class FrameEntry:
     transfer_syntax_uid: str | None = None
     size: int | None = None
     checksum: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    resolutions: int | None = None
 
 
 class MetadataError(ValueError):
@@ -85,8 +92,8 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
                 path.pop()
                 if len(path) == INSTANCE and _is_instance(path):
                     yield from instance.end(path[4])
-                elif len(path) == IMAGE_FRAMES and _is_instance(path) and path[5] == "ImageFrames":
-                    instance.end_frame()
+                elif len(path) >= IMAGE_FRAMES and _is_instance(path):
+                    instance.end_of(path[5:])
             elif len(path) >= IMAGE_FRAMES and _is_instance(path):
                 instance.take(path[5:], value)
     except ijson.JSONError:
@@ -97,32 +104,75 @@ def _is_instance(path: list[Any]) -> bool:
     return [path[0], path[1], path[3]] == ["Study", "Series", "Instances"]
 
 
+@dataclass(slots=True)
+class _Frame:
+    """What was read of a frame; there can be tens of thousands in an instance."""
+
+    id: Any = None
+    size: int | None = None
+    checksum: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    resolutions: int | None = None
+
+
 class _Instance:
-    """One instance being read; its transfer syntax may come after its frames."""
+    """One instance being read; its transfer syntax and size may come after its frames."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._syntax: str | None = None
-        self._frame: dict[str, Any] = {}
-        self._frames: list[dict[str, Any]] = []
+        self._size: dict[str, int | None] = {}
+        self._frame = _Frame()
+        self._frames: list[_Frame] = []
+        self._resolution: dict[str, int | None] = {}
 
     def take(self, names: list[Any], value: Any) -> None:
         match names:
             case ["StoredTransferSyntaxUID"]:
-                self._syntax = value
-            case ["ImageFrames", "ID" | "FrameSizeInBytes" as name]:
-                self._frame[name] = value
-            case ["ImageFrames", str(checksums), "Checksum"] if checksums == _CHECKSUMS:
-                # Base to full resolution: the last one stays.
-                self._frame["Checksum"] = value
+                self._syntax = value if isinstance(value, str) else None
+            case ["DICOM", "Rows" | "Columns" as name]:
+                self._size[name] = _whole_number(value)
+            case ["ImageFrames", "ID"]:
+                self._frame.id = value
+            case ["ImageFrames", "FrameSizeInBytes"]:
+                self._frame.size = _whole_number(value)
+            case ["ImageFrames", str(checksums), "Width" | "Height" | "Checksum" as name] if checksums == _CHECKSUMS:
+                self._resolution[name] = _whole_number(value)
 
-    def end_frame(self) -> None:
-        self._frames.append(self._frame)
-        self._frame = {}
+    def end_of(self, names: list[Any]) -> None:
+        """An object has ended that was below the instance."""
+        match names:
+            case ["ImageFrames"]:
+                self._frames.append(self._frame)
+                self._frame = _Frame()
+            case ["ImageFrames", str(checksums)] if checksums == _CHECKSUMS:
+                # Base to full resolution: the last one stays.
+                frame, resolution = self._frame, self._resolution
+                frame.resolutions = (frame.resolutions or 0) + 1
+                frame.rows, frame.columns = resolution.get("Height"), resolution.get("Width")
+                frame.checksum = resolution.get("Checksum")
+                self._resolution = {}
 
     def end(self, sop_instance_uid: str) -> Iterator[FrameEntry]:
         for number, frame in enumerate(self._frames, start=1):
-            if not isinstance(frame.get("ID"), str):
+            if not isinstance(frame.id, str):
                 raise MetadataError("A frame in the metadata has no ID.")
-            size, checksum = frame.get("FrameSizeInBytes"), frame.get("Checksum")
-            yield FrameEntry(frame["ID"], sop_instance_uid, number, self._syntax, size, checksum)
-        self._syntax, self._frames = None, []
+            yield FrameEntry(
+                frame.id,
+                sop_instance_uid,
+                number,
+                self._syntax,
+                frame.size,
+                frame.checksum,
+                frame.rows or self._size.get("Rows"),
+                frame.columns or self._size.get("Columns"),
+                frame.resolutions,
+            )
+        self._begin()
+
+
+def _whole_number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -5,6 +5,38 @@ from __future__ import annotations
 UNKNOWN = "application/octet-stream"
 """What HealthImaging says itself where it knows no better type."""
 
+_PREFIX = "1.2.840.10008.1.2.4."
+
+STORED = {
+    "1.2.840.10008.1.2.1": UNKNOWN,
+    f"{_PREFIX}50": "image/jpeg",
+    f"{_PREFIX}91": "image/j2c",
+    f"{_PREFIX}100": "video/mpeg",
+    f"{_PREFIX}100.1": "video/mpeg",
+    f"{_PREFIX}101": "video/mpeg",
+    f"{_PREFIX}101.1": "video/mpeg",
+    f"{_PREFIX}102": "video/mp4",
+    f"{_PREFIX}102.1": "video/mp4",
+    f"{_PREFIX}103": "video/mp4",
+    f"{_PREFIX}103.1": "video/mp4",
+    f"{_PREFIX}104": "video/mp4",
+    f"{_PREFIX}104.1": "video/mp4",
+    f"{_PREFIX}105": "video/mp4",
+    f"{_PREFIX}105.1": "video/mp4",
+    f"{_PREFIX}106": "video/mp4",
+    f"{_PREFIX}106.1": "video/mp4",
+    f"{_PREFIX}107": "video/H256",  # spelt so
+    f"{_PREFIX}108": "video/H256",
+    f"{_PREFIX}202": "image/jph",
+    f"{_PREFIX}203": "image/jphc",
+}
+"""The media type that HealthImaging gives a frame, by the transfer syntax that it is stored in.
+
+References
+----------
+AWS HealthImaging API reference, ``GetImageFrame``, ``contentType``.
+"""
+
 # RFC 6838 allows 127 characters on each side of the slash. A longer value is no media type, and the
 # answer's headers have to stay within what the inline limit leaves for them.
 _MAX_LENGTH = 255
@@ -21,6 +53,20 @@ def pass_through(content_type: str | None) -> str:
     if not content_type or len(content_type) > _MAX_LENGTH:
         return UNKNOWN
     return content_type
+
+
+def of_stored(transfer_syntax_uid: str | None) -> str:
+    """The media type that HealthImaging gives a frame stored in that transfer syntax.
+
+    Where its metadata names none, the frame is in HealthImaging's own HTJ2K; for what is not in `STORED` it falls back
+    to the type of unknown bytes.
+
+    Examples
+    --------
+    >>> of_stored("1.2.840.10008.1.2.4.50"), of_stored(None), of_stored("1.2.840.10008.1.2.4.112")
+    ('image/jpeg', 'image/jph', 'application/octet-stream')
+    """
+    return "image/jph" if transfer_syntax_uid is None else STORED.get(transfer_syntax_uid, UNKNOWN)
 
 
 def essence(content_type: str) -> str:
