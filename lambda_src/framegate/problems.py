@@ -112,6 +112,28 @@ class FrameTooLarge(Problem):
         )
 
 
+class PortionTooLarge(FrameTooLarge):
+    """The levels of a frame that are asked for do not fit an inline answer."""
+
+    def __init__(self, limit: int) -> None:
+        Problem.__init__(
+            self,
+            f"An inline answer holds at most {limit:,} bytes and these levels have more. Ask for fewer of them, or for "
+            "the whole frame with delivery=url.",
+        )
+
+
+class RangeNotSatisfiable(Problem):
+    """Nothing of the range is in the representation."""
+
+    slug = "range-not-satisfiable"
+    title = "The range is not satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The representation has {size:,} bytes, and none of them is in the range.")
+        self.size = size
+
+
 class UpstreamRejected(Problem):
     """HealthImaging calls the request invalid."""
 

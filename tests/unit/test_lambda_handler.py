@@ -31,11 +31,11 @@ SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk"}
 
 
 @pytest.fixture
-def invoke(emulator):
+def invoke(health_imaging):
     """Runs the handler once, in a process of its own; returns what the program printed last."""
 
     def run(**environment):
-        frame = emulator.add_frame(SERVED, b"pixels", "image/jph")
+        frame = health_imaging.add_frame(SERVED, b"pixels", "image/jph")
         event = {
             "httpMethod": "GET",
             "resource": "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}",
@@ -54,7 +54,7 @@ def invoke(emulator):
                 "AWS_ACCESS_KEY_ID": "testing",
                 "AWS_SECRET_ACCESS_KEY": "testing",
                 "AWS_DEFAULT_REGION": "us-east-1",
-                "AWS_ENDPOINT_URL_MEDICAL_IMAGING": emulator.url,
+                "AWS_ENDPOINT_URL_MEDICAL_IMAGING": health_imaging.url,
                 "FRAMEGATE_DATASTORE_IDS": SERVED,
                 "FRAMEGATE_FRAME_BUCKET": "bucket",
                 "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",

@@ -79,15 +79,17 @@ class FrameStore:
         """The identifiers of an image set's stored frames."""
         return self._objects.names(frame_prefix(image_set), budget)
 
-    def read(self, frame: FrameRef, budget: TimeBudget) -> Iterator[bytes]:
-        """The bytes of a stored frame.
+    def read(
+        self, frame: FrameRef, budget: TimeBudget, first: int | None = None, last: int | None = None
+    ) -> Iterator[bytes]:
+        """The bytes of a stored frame, or those from `first` to `last`, both included and counted from 0.
 
         Raises
         ------
         KeyError
             If it is not there.
         """
-        return self._objects.read(frame_key(frame), budget)
+        return self._objects.read(frame_key(frame), budget, first, last)
 
     def mark_mismatch(self, frame: FrameRef, budget: TimeBudget) -> None:
         """Tag a frame as one whose pixels are not right."""

@@ -12,7 +12,7 @@ import os
 import random
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
@@ -58,11 +58,17 @@ MAX_ATTEMPTS = 3
 
 READ_SIZE = 256 * 1024
 
+READ_ON = 64 * 1024
+"""Bytes of a body that nobody wants which are still read, for the connection to be used again.
+
+To be measured: see bench.
+"""
+
 DOCUMENT_PIECE_SIZE = 1024 * 1024
 """Bytes of decompressed metadata at a time: gzip makes up to a thousand bytes of one."""
 
-MAX_ERROR_BODY = 64 * 1024
-"""Bytes of an error's body that are read; the service's own are a few hundred."""
+MAX_SHORT_BODY = 64 * 1024
+"""Bytes that are read of an error, or of an image set's properties; the service's own are a few hundred."""
 
 # The operating system's: Python's own generator would go on alike in every copy of a SnapStart snapshot.
 _random = random.SystemRandom()
@@ -79,6 +85,8 @@ class FrameStream:
         The media type as HealthImaging gave it.
     content_length : int or None
         Bytes of the frame; None if HealthImaging did not announce it.
+    bytes_read : int
+        Bytes of it that were read.
     """
 
     def __init__(self, response: BaseHTTPResponse, budget: TimeBudget) -> None:
@@ -86,6 +94,7 @@ class FrameStream:
         self._budget = budget
         self.content_type = pass_through(response.headers.get("Content-Type"))
         self.content_length: int | None = response.length_remaining
+        self.bytes_read = 0
 
     def __iter__(self) -> Iterator[bytes]:
         """The frame's bytes, in pieces of at most 256 KiB.
@@ -97,22 +106,38 @@ class FrameStream:
         UpstreamTimeout
             If HealthImaging falls silent, or the time runs out.
         """
-        while piece := self._read_some():
+        while piece := self.read():
             yield piece
 
-    def _read_some(self) -> bytes:
+    def read(self, most: int = READ_SIZE) -> bytes:
+        """The next bytes, at least one and at most so many; none at the frame's end.
+
+        Raises
+        ------
+        Problem
+            As iteration does.
+        """
         with self._budget.waiting():
             try:
                 # read1, unlike read, comes back with what is there. A body that drips would keep a read
                 # going, byte by byte, long after the time has run out.
-                piece = self._response.read1(READ_SIZE)
+                piece = self._response.read1(min(most, READ_SIZE))
             except TimeoutError:
                 raise UpstreamTimeout(SERVICE) from None
             except HTTPError:
                 raise UpstreamFailed(SERVICE, "broke off in the middle of the frame") from None
         if self._budget.exhausted:
             raise UpstreamTimeout(SERVICE)
+        self.bytes_read += len(piece)
         return piece
+
+    def keep_connection(self) -> None:
+        """Read a short rest of the body, where that is cheaper than the next request's new connection."""
+        rest = self._response.length_remaining
+        if rest is not None and rest <= READ_ON:
+            with suppress(UpstreamFailed, UpstreamTimeout):
+                while self.read():
+                    pass
 
     def close(self) -> None:
         """Drop the connection if the body was not read to its end; if it was, the pool has it back already.
@@ -204,6 +229,16 @@ class HealthImaging:
         request = _Request.of_metadata(image_set, version_id)
         return self._fetch(request, lambda stream: use(_gunzipped(stream)), budget, MAX_ATTEMPTS)
 
+    def image_set_version(self, image_set: ImageSetRef, budget: TimeBudget) -> str:
+        """The latest version of an image set, a decimal number.
+
+        Raises
+        ------
+        Problem
+            As `fetch`; FrameNotFound if there is no such image set, or if it is deleted.
+        """
+        return self._fetch(_Request.of_image_set(image_set), _version_of, budget, MAX_ATTEMPTS)
+
     def has_image_set(self, image_set: ImageSetRef, budget: TimeBudget) -> bool:
         """Whether there is such an image set, and it is not deleted.
 
@@ -244,6 +279,7 @@ class HealthImaging:
                 if response.status != HTTPStatus.OK:
                     raise _problem_of(response, stream)
                 yield stream
+                stream.keep_connection()
             finally:
                 stream.close()
 
@@ -299,6 +335,14 @@ class _Request:
         )
 
     @classmethod
+    def of_image_set(cls, image_set: ImageSetRef) -> _Request:
+        return cls(
+            f"/datastore/{image_set.datastore_id}/imageSet/{image_set.image_set_id}/getImageSet",
+            b"",
+            {"image_set_id": image_set.image_set_id},
+        )
+
+    @classmethod
     def of_metadata(cls, image_set: ImageSetRef, version_id: str | None) -> _Request:
         return cls(
             f"/datastore/{image_set.datastore_id}/imageSet/{image_set.image_set_id}/getImageSetMetadata"
@@ -319,8 +363,34 @@ class _Endpoint:
     def of(cls, session: Session) -> _Endpoint:
         region = session.get_config_variable("region")
         override = os.environ.get("AWS_ENDPOINT_URL_MEDICAL_IMAGING") or os.environ.get("AWS_ENDPOINT_URL")
-        # These two operations have a host of their own: AWS General Reference, "AWS HealthImaging endpoints".
+        # These three operations have a host of their own: AWS General Reference, "AWS HealthImaging endpoints".
         return cls((override or f"https://runtime-medical-imaging.{region}.amazonaws.com").rstrip("/"), region)
+
+
+def _version_of(stream: FrameStream) -> str:
+    """The version that an answer of ``GetImageSet`` names."""
+    content = _at_most(stream, MAX_SHORT_BODY)
+    try:
+        properties = json.loads(content)
+        version, state = properties["versionId"], properties["imageSetState"]
+    except (ValueError, KeyError, TypeError):
+        version = state = None
+    if state == "DELETED":
+        raise FrameNotFound
+    # A number by its documentation; anything else would come into a URL and a key.
+    if not isinstance(version, str) or not (version.isascii() and version.isdecimal()):
+        raise UpstreamFailed(SERVICE, "sent an image set that cannot be read")
+    return version
+
+
+def _at_most(stream: FrameStream, size: int) -> bytes:
+    """The bytes of a body that is short; what is left of one that is not stays unread."""
+    content = b""
+    for piece in stream:
+        content += piece
+        if len(content) > size:
+            break
+    return content
 
 
 def _gunzipped(stream: FrameStream) -> Iterator[bytes]:
@@ -362,11 +432,7 @@ def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:
 
 def _error_code(response: BaseHTTPResponse, body: FrameStream) -> str:
     """The error's name, from the header or else the body, without the namespace and URL that may surround it."""
-    content = b""
-    for piece in body:
-        content += piece
-        if len(content) > MAX_ERROR_BODY:
-            break
+    content = _at_most(body, MAX_SHORT_BODY)
     name = response.headers.get("x-amzn-ErrorType")
     if not name:
         try:

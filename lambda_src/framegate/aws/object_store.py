@@ -103,20 +103,37 @@ class ObjectStore:
         whole = checksum if checksum and "-" not in checksum else None
         return StoredObject(head["ContentType"], head["ContentLength"], whole, head["ETag"], head["LastModified"])
 
-    def read(self, key: str, budget: TimeBudget) -> Iterator[bytes]:
-        """The bytes of an object, in pieces of at most 256 KiB.
+    def read(self, key: str, budget: TimeBudget, first: int | None = None, last: int | None = None) -> Iterator[bytes]:
+        """The bytes of an object, or a range of them, in pieces of at most 256 KiB.
+
+        Parameters
+        ----------
+        key : str
+            Which object.
+        budget : TimeBudget
+            The time for it.
+        first, last : int, optional
+            The first and the last byte of a range, both included, counted from 0 (RFC 9110, section 14.1.2); without
+            `last` it goes to the end, and a `last` beyond the end is the end.
 
         Raises
         ------
         KeyError
             If the object is not there.
+        IndexError
+            If the object ends before `first`.
         """
+        byte_range = {}
+        if first is not None or last is not None:
+            byte_range["Range"] = f"bytes={first or 0}-{'' if last is None else last}"
         with botocore_problems(SERVICE):
             try:
-                body = self._call(self._client().get_object, budget, Key=key)["Body"]
+                body = self._call(self._client().get_object, budget, Key=key, **byte_range)["Body"]
             except ClientError as error:
                 if status_of(error) == HTTPStatus.NOT_FOUND:
                     raise KeyError(key) from None
+                if status_of(error) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    raise IndexError(first) from None
                 raise
             try:
                 while piece := _result(self._threads.submit(body.read, READ_SIZE), budget):

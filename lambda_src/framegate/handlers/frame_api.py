@@ -11,8 +11,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from framegate.aws.object_store import CLEANUP_TIME
 from framegate.dicom.identifiers import FrameRef
-from framegate.frames.delivery import HANDOVER_TIME, DeliveryMode, LinkedFrame, QueuedFrame
+from framegate.frames.delivery import HANDOVER_TIME, DeliveryMode, LinkedFrame, QueuedFrame, Wanted
 from framegate.handlers.frame_responses import (
+    HEADERS,
     inline_response,
     linked_response,
     not_modified_response,
@@ -20,6 +21,7 @@ from framegate.handlers.frame_responses import (
 )
 from framegate.handlers.http import HttpRequest, HttpResponse
 from framegate.handlers.negotiation import Accept, Representation, entity_tag, matching_tag
+from framegate.handlers.parameters import byte_range, delivery_mode, selection
 from framegate.handlers.problem_documents import problem_response
 from framegate.observability import logger, metrics
 from framegate.problems import (
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from framegate.frames.delivery import FrameDelivery
+    from framegate.frames.portions import Portion
     from framegate.settings import Settings
 
 FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
@@ -44,7 +47,18 @@ GET_IMAGE_FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImage
 ANSWER_TIME = CLEANUP_TIME + HANDOVER_TIME + 1.0
 """Seconds of an invocation that are kept back from the work: to clean up, to hand the frame over, and to answer."""
 
-_EXPOSED_HEADERS = "Content-Length, ETag, Location, Retry-After, x-amzn-RequestId"
+_EXPOSED_HEADERS = ", ".join(
+    [
+        "Accept-Ranges",
+        "Content-Length",
+        "Content-Range",
+        "ETag",
+        "Location",
+        "Retry-After",
+        "x-amzn-RequestId",
+        *HEADERS.values(),
+    ]
+)
 
 
 @dataclass(slots=True)
@@ -128,25 +142,35 @@ class FrameApi:
         )
         if frame.datastore_id not in self._settings.datastore_ids:
             raise DatastoreNotServed
-        mode = _delivery_mode(request.query("delivery"))
-        accept = Accept.parse(request.header("Accept"))
+        accept, selected = Accept.parse(request.header("Accept")), selection(request)
+        wanted = Wanted(
+            delivery_mode(request),
+            lambda content_type: accept.choose(content_type) is Representation.RAW,
+            selected,
+            byte_range(request, entity_tag(image_frame_id, Representation.RAW, selected)),
+        )
         if_none_match = request.header("If-None-Match")
-        held = matching_tag(if_none_match, image_frame_id, accept)
-        if held and mode is not DeliveryMode.URL:
+        held = matching_tag(if_none_match, image_frame_id, accept, selected)
+        if held and wanted.mode is not DeliveryMode.URL:
             return self._not_modified(exchange, held)
-        delivered = self._delivery.deliver(frame, mode, accept.choose, exchange.budget)
+        delivered = self._delivery.deliver(frame, wanted, exchange.budget)
         if isinstance(delivered, QueuedFrame):
             exchange.record.update(delivery="queued", bytes=0)
             return queued_response(request.request_id)
         representation = accept.choose(delivered.content_type)
+        exchange.record.update(content_type=delivered.content_type, **_portion_record(delivered.portion))
         if isinstance(delivered, LinkedFrame):
-            exchange.record.update(delivery="url", bytes=delivered.size, content_type=delivered.content_type)
+            exchange.record.update(delivery="url", bytes=delivered.size)
             return linked_response(frame, delivered, representation)
+        tag = entity_tag(image_frame_id, representation, selected)
         if if_none_match == "*":
-            return self._not_modified(exchange, entity_tag(image_frame_id, representation))
-        delivery = "inline" if representation is Representation.RAW else "json"
-        exchange.record.update(delivery=delivery, bytes=len(delivered.content), content_type=delivered.content_type)
-        return inline_response(frame, delivered, representation)
+            return self._not_modified(exchange, tag)
+        exchange.record.update(
+            delivery="inline" if representation is Representation.RAW else "json",
+            bytes=len(delivered.content),
+            upstream_bytes=delivered.bytes_read,
+        )
+        return inline_response(frame, delivered, representation, tag)
 
     def _not_modified(self, exchange: _Exchange, tag: str) -> HttpResponse:
         exchange.record.update(delivery="not-modified", bytes=0)
@@ -204,15 +228,10 @@ def _has_text(holder: dict[str, Any], name: str) -> bool:
     return isinstance(holder.get(name), str)
 
 
-def _delivery_mode(value: str | None) -> DeliveryMode:
-    match value:
-        case None:
-            return DeliveryMode.AUTO
-        case "inline":
-            return DeliveryMode.INLINE
-        case "url":
-            return DeliveryMode.URL
-    raise InvalidRequest("delivery must be inline or url; without it, the frame's size decides.")
+def _portion_record(portion: Portion | None) -> dict[str, int]:
+    if portion is None or portion.resolution is None:
+        return {}
+    return {"resolution": portion.resolution.number}
 
 
 def _stack_of(error: Exception) -> str:

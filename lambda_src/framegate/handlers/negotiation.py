@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from framegate.dicom.media_types import essence
 from framegate.problems import NotAcceptable
+
+if TYPE_CHECKING:
+    from framegate.frames.portions import Selection
 
 JSON = "application/json"
 
@@ -88,13 +92,18 @@ def _weight(parameters: list[str]) -> float:
     return 1.0
 
 
-def entity_tag(image_frame_id: str, representation: Representation) -> str:
-    """The strong entity tag of a frame's representation; a frame never changes, so its identifier is enough."""
-    suffix = "" if representation is Representation.RAW else f".{representation}"
-    return f'"{image_frame_id}{suffix}"'
+def entity_tag(image_frame_id: str, representation: Representation, selection: Selection | None = None) -> str:
+    """The strong entity tag of a frame's representation.
+
+    A frame never changes, so its identifier is enough; and what was selected of it, which is always the same bytes.
+    """
+    parts = [image_frame_id, selection.tag if selection else "", "" if representation is Representation.RAW else "json"]
+    return f'"{".".join(filter(None, parts))}"'
 
 
-def matching_tag(if_none_match: str | None, image_frame_id: str, accept: Accept) -> str | None:
+def matching_tag(
+    if_none_match: str | None, image_frame_id: str, accept: Accept, selection: Selection | None = None
+) -> str | None:
     """The entity tag with which a client shows that it holds what it would be sent, or None.
 
     Raw or JSON may depend on the frame's media type, which only HealthImaging knows; a representation that the
@@ -109,7 +118,7 @@ def matching_tag(if_none_match: str | None, image_frame_id: str, accept: Accept)
         return None
     held = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
     for representation in Representation:
-        tag = entity_tag(image_frame_id, representation)
+        tag = entity_tag(image_frame_id, representation, selection)
         if tag in held and _may_choose(accept, representation):
             return tag
     return None

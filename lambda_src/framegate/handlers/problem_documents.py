@@ -22,6 +22,8 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     problems.FrameConflict: HTTPStatus.CONFLICT,
     problems.FrameTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    problems.PortionTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    problems.RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     problems.Throttled: HTTPStatus.TOO_MANY_REQUESTS,
     problems.InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
     problems.UpstreamFailed: HTTPStatus.BAD_GATEWAY,
@@ -42,6 +44,8 @@ def problem_response(problem: problems.Problem, request_id: str) -> HttpResponse
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if isinstance(problem, problems.MethodNotAllowed):
         headers["Allow"] = ", ".join(problem.allowed)
+    if isinstance(problem, problems.RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{problem.size}"
     document = {
         "type": f"urn:framegate:problem:{problem.slug}",
         "title": problem.title,

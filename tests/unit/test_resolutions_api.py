@@ -1,0 +1,342 @@
+"""Stored resolutions of a frame by URL: the first image in kilobytes, and never wrong pixels."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from framegate.aws.health_imaging import READ_ON
+from framegate.handlers.frame_api import GET_IMAGE_FRAME_ROUTE
+from framegate.handlers.http import INLINE_LIMIT
+from framegate.time_budget import TimeBudget
+from local.health_imaging import Fault
+from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.test_byte_ranges import ref
+
+DECOMPOSITIONS = 5
+ROWS, COLUMNS = 700, 1000
+KIB = 1024
+
+
+def image(rows, columns, seed=7):
+    """Something with structure at every scale, so that each resolution has bytes of its own."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:rows, :columns]
+    smooth = 800 * np.sin(x / 37) * np.cos(y / 53) + (x + y) % 97 * 5
+    return (smooth + random.normal(0, 60, (rows, columns)) + 2000).clip(0, 4095).astype(np.uint16)
+
+
+def encoded(pixels, **options):
+    as_the_service_does = {
+        "reversible": True,
+        "resolutions": DECOMPOSITIONS,
+        "tlm": True,
+        "tilepart": imagecodecs.HTJ2K.TILEPART.RESOLUTIONS,
+    }
+    return imagecodecs.htj2k_encode(pixels, **{**as_the_service_does, **options})
+
+
+PIXELS = image(ROWS, COLUMNS)
+CONTENT = encoded(PIXELS)
+
+
+@pytest.fixture
+def frame(health_imaging):
+    return health_imaging.add_frame(SERVED, CONTENT, "image/jph")
+
+
+@pytest.fixture(scope="module")
+def large_content():
+    content = encoded(image(4_000, 3_000))
+    assert len(content) > INLINE_LIMIT
+    return content
+
+
+@pytest.fixture
+def large(health_imaging, large_content):
+    return health_imaging.add_frame(SERVED, large_content, "image/jph")
+
+
+def shown(answer):
+    """The pixels of an answer, decoded as its headers say."""
+    return imagecodecs.htj2k_decode(answer.body, skipres=int(answer.headers["Framegate-Skip-Decompositions"]))
+
+
+@pytest.mark.parametrize("number", range(DECOMPOSITIONS + 1))
+def test_resolution_decodes_to_what_the_whole_frame_has_at_that_resolution(client, frame, number):
+    answer = client.get(frame, f"resolution={number}")
+    skip = DECOMPOSITIONS - number
+
+    assert answer.status == 200
+    assert answer.body.endswith(b"\xff\xd9")
+    assert np.array_equal(shown(answer), imagecodecs.htj2k_decode(CONTENT, skipres=skip))
+    assert answer.headers["Content-Type"] == "image/jph"
+    told = {name: value for name, value in answer.headers.items() if name.startswith("Framegate-")}
+    assert told == {
+        "Framegate-Whole-Frame": "true" if skip == 0 else "false",
+        "Framegate-Resolution": str(number),
+        "Framegate-Resolutions": str(DECOMPOSITIONS + 1),
+        "Framegate-Rows": str(-(-ROWS // 2**skip)),
+        "Framegate-Columns": str(-(-COLUMNS // 2**skip)),
+        "Framegate-Skip-Decompositions": str(skip),
+    }
+
+
+@pytest.mark.parametrize(
+    ("size", "number"), [(1, 0), (32, 0), (33, 1), (63, 1), (64, 2), (128, 3), (500, 4), (501, 5), (1000, 5), (9999, 5)]
+)
+def test_size_is_the_smallest_resolution_whose_longer_side_has_as_many_pixels(client, frame, size, number):
+    answer = client.get(frame, f"size={size}")
+
+    assert answer.headers["Framegate-Resolution"] == str(number)
+    assert answer.body == client.get(frame, f"resolution={number}").body
+
+
+def test_resolution_above_the_highest_is_the_whole_frame(client, frame):
+    answer = client.get(frame, "resolution=32")
+
+    assert answer.body == CONTENT
+    assert answer.headers["Framegate-Whole-Frame"] == "true"
+    assert answer.headers["Framegate-Resolution"] == str(DECOMPOSITIONS)
+
+
+def test_whole_frame_that_nobody_wanted_some_of_says_nothing_of_resolutions(client, frame):
+    assert not [name for name in client.get(frame).headers if name.startswith("Framegate-")]
+
+
+def test_every_address_takes_it(client, frame):
+    path = {"datastoreId": SERVED, "imageSetId": frame.image_set_id}
+    body = json.dumps({"imageFrameId": frame.image_frame_id}).encode()
+    expected = client.get(frame, "size=64").body
+    by_query = client.call("GET", GET_IMAGE_FRAME_ROUTE, path, f"imageFrameId={frame.image_frame_id}&size=64")
+    by_body = client.call("POST", GET_IMAGE_FRAME_ROUTE, path, "size=64", body=body)
+
+    assert by_query.body == by_body.body == expected
+    assert len(expected) < len(CONTENT) / 10
+
+
+def test_json_holds_the_same_bytes_and_what_they_are(client, frame):
+    raw = client.get(frame, "size=64")
+    document = client.get(frame, "size=64", {"Accept": "application/json"}).json()
+
+    assert b64decode(document.pop("imageFrameBlob")) == raw.body
+    assert document == {
+        "datastoreId": SERVED,
+        "imageSetId": frame.image_set_id,
+        "imageFrameId": frame.image_frame_id,
+        "contentType": "image/jph",
+        "contentLength": len(raw.body),
+        "wholeFrame": False,
+        "resolution": 2,
+        "resolutions": 6,
+        "rows": 88,
+        "columns": 125,
+        "skipDecompositions": 3,
+    }
+
+
+def test_entity_tags_differ_by_resolution_and_each_is_its_own(client, frame, health_imaging):
+    queries = ["", "resolution=0", "resolution=1", "size=64", "size=128", "startLevel=0&endLevel=1", "startLevel=1"]
+    tags = [client.get(frame, query).headers["ETag"] for query in queries]
+    assert len(set(tags)) == len(queries)
+    health_imaging.calls.clear()
+    for query in queries:
+        answers = [client.get(frame, query, {"If-None-Match": tag}).status for tag in tags]
+        assert answers == [304 if tag == tags[queries.index(query)] else 200 for tag in tags]
+    assert len(health_imaging.calls) == len(queries) * (len(queries) - 1)
+
+
+def test_browser_may_read_what_the_headers_say(client, frame):
+    exposed = client.get(frame, "size=64").headers["Access-Control-Expose-Headers"].split(", ")
+
+    assert {"Framegate-Resolution", "Framegate-Whole-Frame", "Content-Range", "Accept-Ranges"} <= set(exposed)
+
+
+# Levels, as AWS's sample proxy has them
+
+
+def test_levels_joined_are_the_frame(client, frame):
+    levels = [client.get(frame, f"startLevel={n}&endLevel={n}") for n in range(DECOMPOSITIONS + 1)]
+
+    assert [answer.status for answer in levels] == [200] * 6
+    assert b"".join(answer.body for answer in levels) == CONTENT
+    assert all(answer.body for answer in levels)
+
+
+@pytest.mark.parametrize("split", range(DECOMPOSITIONS))
+def test_levels_from_one_to_another_and_to_the_end(client, frame, split):
+    front = client.get(frame, f"endLevel={split}").body
+    rest = client.get(frame, f"startLevel={split + 1}").body
+
+    assert front + rest == CONTENT
+    assert front == client.get(frame, f"startLevel=0&endLevel={split}").body
+    assert np.array_equal(
+        imagecodecs.htj2k_decode(front + b"\xff\xd9", skipres=DECOMPOSITIONS - split),
+        imagecodecs.htj2k_decode(CONTENT, skipres=DECOMPOSITIONS - split),
+    )
+
+
+def test_levels_beyond_the_last_one_are_no_bytes(client, frame):
+    assert client.get(frame, "startLevel=6").body == b""
+    assert client.get(frame, "startLevel=0&endLevel=99").body == CONTENT
+
+
+def test_levels_that_do_not_fit_an_answer_are_413(client, large):
+    answer = client.get(large, "startLevel=5")
+
+    assert answer.status == 413
+    assert answer.json()["type"] == "urn:framegate:problem:frame-too-large"
+    assert "delivery=url" in answer.json()["detail"]
+
+
+# What has no resolutions
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        pytest.param(encoded(PIXELS, tilepart=None), "image/jph", id="one tile-part"),
+        pytest.param(imagecodecs.jpeg2k_encode(PIXELS, level=0), "image/j2c", id="another progression"),
+        pytest.param(encoded(PIXELS, tile=(256, 256)), "image/jph", id="several tiles"),
+        pytest.param(imagecodecs.jpeg8_encode((PIXELS >> 4).astype(np.uint8)), "image/jpeg", id="JPEG"),
+        pytest.param(PIXELS.tobytes(), "application/octet-stream", id="raw"),
+        pytest.param(b"\x00\x00\x00\x20ftypisom" + bytes(5000), "video/mp4", id="video"),
+        pytest.param(b"", "image/jph", id="nothing"),
+        pytest.param(CONTENT[:300], "image/jph", id="broken off in the header"),
+        pytest.param(b"\xff\x4f\xff\x51", "image/jph", id="a beginning"),
+    ],
+)
+def test_frame_that_is_not_stored_by_resolutions_comes_whole_and_says_so(client, health_imaging, content, content_type):
+    frame = health_imaging.add_frame(SERVED, content, content_type)
+    for query in ("resolution=0", "size=64", "endLevel=1"):
+        answer = client.get(frame, query)
+        assert (answer.status, answer.body) == (200, content)
+        assert answer.headers["Framegate-Whole-Frame"] == "true"
+    # What is added to it adds nothing.
+    assert client.get(frame, "startLevel=1").body == b""
+
+
+def test_large_frame_without_resolutions_is_redirected_and_says_so(client, health_imaging):
+    frame = health_imaging.add_frame(SERVED, bytes(INLINE_LIMIT + 1), "video/mp4")
+    answer = client.get(frame, "size=64")
+
+    assert (answer.status, answer.headers["Framegate-Whole-Frame"]) == (303, "true")
+
+
+# Large frames
+
+
+def test_thumbnail_of_a_frame_above_the_inline_limit_comes_inline(client, large, large_content, s3):
+    answer = client.get(large, "size=128")
+
+    assert answer.status == 200
+    assert len(answer.body) < len(large_content) / 100
+    assert np.array_equal(shown(answer), imagecodecs.htj2k_decode(large_content, skipres=4))
+    assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
+
+
+def test_resolution_that_does_not_fit_is_the_whole_frame_by_url(client, large, store):
+    answer = client.get(large, "resolution=5")
+    assert (answer.status, answer.headers["Framegate-Whole-Frame"]) == (303, "true")
+    assert store.find(ref(large), TimeBudget(60))
+    assert client.get(large, "resolution=5&delivery=inline").status == 413
+
+
+def test_by_url_there_is_the_whole_frame(client, frame):
+    answer = client.get(frame, "size=64&delivery=url")
+    document = client.get(frame, "size=64&delivery=url", {"Accept": "application/json"}).json()
+
+    assert (answer.status, answer.headers["Framegate-Whole-Frame"]) == (303, "true")
+    assert (document["wholeFrame"], document["contentLength"]) == (True, len(CONTENT))
+
+
+# Ranges of a resolution
+
+
+def test_range_of_a_resolution_is_of_its_bytes(client, frame):
+    body = client.get(frame, "resolution=1").body
+    answer = client.get(frame, "resolution=1", {"Range": "bytes=-2"})
+
+    assert (answer.status, answer.body) == (206, b"\xff\xd9")
+    assert answer.headers["Content-Range"] == f"bytes {len(body) - 2}-{len(body) - 1}/{len(body)}"
+
+
+# How much is read
+
+
+@pytest.mark.parametrize("query", ["resolution=0", "size=128", "size=512", "resolution=3", "endLevel=2"])
+def test_no_more_is_read_than_the_answer_and_64_kib(client, large, large_content, log_lines, query):
+    answer = client.get(large, query)
+
+    assert log_lines()[-1]["upstream_bytes"] <= len(answer.body) + 64 * KIB
+    assert log_lines()[-1]["bytes"] == len(answer.body)
+
+
+def test_service_sends_hardly_more_than_is_delivered(client, large, health_imaging):
+    """Seen from the other end: slow enough that what is on its way does not count."""
+    health_imaging.faults.arm(Fault(bytes_per_second=500_000))
+    answer = client.get(large, "size=128")
+    (call,) = health_imaging.calls
+
+    assert call.aborted
+    assert call.bytes_sent <= len(answer.body) + 64 * KIB
+
+
+def test_2000_early_stops_cost_no_connection(client, large):
+    sizes = {len(client.get(large, "resolution=0").body) for _ in range(2000)}
+
+    assert len(sizes) == 1
+
+
+def test_connection_is_kept_where_the_rest_is_short(client, health_imaging, source):
+    content = encoded(image(200, 200))
+    assert len(content) < READ_ON
+    frame = health_imaging.add_frame(SERVED, content, "image/jph")
+    for _ in range(5):
+        client.get(frame, "resolution=1")
+    calls = list(health_imaging.calls)
+
+    assert not any(call.aborted for call in calls)
+    assert len(calls) == 5
+
+
+# Nonsense
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "size=0",
+        "size=-1",
+        "size=big",
+        "size=",
+        "size=1e3",
+        "size=99999999999",
+        "resolution=-1",
+        "resolution=33",
+        "resolution=1.5",
+        "startLevel=x",
+        "endLevel=-1",
+        "startLevel=2&endLevel=1",
+        "size=1&resolution=1",
+        "size=1&endLevel=1",
+        "resolution=1&startLevel=0",
+        "size=1&size=2",
+    ],
+)
+def test_parameter_that_makes_no_sense_is_400_and_nothing_is_asked(client, frame, health_imaging, query):
+    answer = client.get(frame, query)
+
+    assert answer.status == 400
+    assert answer.json()["type"] == "urn:framegate:problem:invalid-request"
+    assert len(health_imaging.calls) == 0
+
+
+def test_resolution_that_breaks_off_is_a_problem_and_not_a_broken_image(client, large, health_imaging):
+    health_imaging.faults.arm(Fault(then="close", after=10_000))
+
+    assert client.get(large, "size=512").status == 502
