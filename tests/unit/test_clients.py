@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from framegate.aws import clients
+from tests.unit.conftest import forget_clients
 
 
 @pytest.fixture(autouse=True)
 def fresh_clients():
+    forget_clients()
     yield
-    clients.session.cache_clear()
-    clients.s3.cache_clear()
+    forget_clients()
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "ap-southeast-2"])
 def test_presigned_url_has_the_buckets_regional_host_and_sigv4(monkeypatch, region):
     monkeypatch.setenv("AWS_DEFAULT_REGION", region)
-    clients.session.cache_clear()
-    clients.s3.cache_clear()
     url = urlsplit(clients.s3().generate_presigned_url("get_object", Params={"Bucket": "frames", "Key": "frames/k"}))
     assert (url.scheme, url.netloc, url.path) == ("https", f"frames.s3.{region}.amazonaws.com", "/frames/k")
     assert parse_qs(url.query)["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
@@ -28,3 +28,8 @@ def test_presigned_url_has_the_buckets_regional_host_and_sigv4(monkeypatch, regi
 
 def test_clients_are_built_once():
     assert clients.s3() is clients.s3()
+
+
+@pytest.mark.parametrize("order", list(permutations(["s3", "sqs", "events"])), ids=" ".join)
+def test_clients_are_built_in_any_order(order):
+    assert [getattr(clients, name)().meta.service_model.service_name for name in order] == list(order)

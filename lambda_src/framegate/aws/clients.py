@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 
 if TYPE_CHECKING:
+    import boto3
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -53,11 +54,18 @@ def events() -> EventBridgeClient:
     return client
 
 
-def _client(service: str, **options: Any) -> Any:
-    # boto3 costs tens of milliseconds to import, and most requests to the REST API need none of its clients.
+@cache
+def _boto3_session() -> boto3.Session:
+    """boto3's session on ours. Just one: a second one adds its methods to S3's clients again, and fails."""
+    # It costs tens of milliseconds to import, and most requests to the REST API need none of its clients.
     import boto3
+
+    return boto3.Session(botocore_session=session())
+
+
+def _client(service: str, **options: Any) -> Any:
     from botocore.config import Config
 
     retries = {"mode": "standard", "total_max_attempts": 2}
     config = Config(connect_timeout=2, read_timeout=5, retries=retries, **options)  # type: ignore[arg-type]
-    return boto3.Session(botocore_session=session()).client(service, config=config)  # type: ignore[call-overload]
+    return _boto3_session().client(service, config=config)  # type: ignore[call-overload]
