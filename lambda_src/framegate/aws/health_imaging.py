@@ -229,7 +229,7 @@ class HealthImaging:
         request = _Request.of_metadata(image_set, version_id)
         return self._fetch(request, lambda stream: use(_gunzipped(stream)), budget, MAX_ATTEMPTS)
 
-    def image_set_version(self, image_set: ImageSetRef, budget: TimeBudget) -> str:
+    def image_set_version(self, image_set: ImageSetRef, budget: TimeBudget, attempts: int = MAX_ATTEMPTS) -> str:
         """The latest version of an image set, a decimal number.
 
         Raises
@@ -237,7 +237,7 @@ class HealthImaging:
         Problem
             As `fetch`; FrameNotFound if there is no such image set, or if it is deleted.
         """
-        return self._fetch(_Request.of_image_set(image_set), _version_of, budget, MAX_ATTEMPTS)
+        return self._fetch(_Request.of_image_set(image_set), _version_of, budget, attempts)
 
     def has_image_set(self, image_set: ImageSetRef, budget: TimeBudget) -> bool:
         """Whether there is such an image set, and it is not deleted.
@@ -399,7 +399,9 @@ def _gunzipped(stream: FrameStream) -> Iterator[bytes]:
     try:
         for piece in stream:
             while piece:
-                yield decompressor.decompress(piece, DOCUMENT_PIECE_SIZE)
+                # A few bytes can come to nothing yet, and no bytes are the end of the document to whoever reads it.
+                if content := decompressor.decompress(piece, DOCUMENT_PIECE_SIZE):
+                    yield content
                 piece = decompressor.unconsumed_tail
     except zlib.error:
         raise UpstreamFailed(SERVICE, "sent metadata that is not gzip") from None
