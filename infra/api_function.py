@@ -8,7 +8,7 @@ from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 
 from infra.acknowledge import acknowledge
-from infra.frame_store import FRAME_PREFIX, QUEUED_PREFIX
+from infra.frame_store import FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX
 from infra.lambda_function import LambdaFunction
 from infra.permissions import acknowledge_prefixes, allow, image_sets, use_key
 
@@ -64,9 +64,14 @@ class ApiFunction(LambdaFunction):
             statements=[
                 allow("ReadFrames", ["medical-imaging:GetImageFrame"], *image_sets(Stack.of(scope), config)),
                 allow(
-                    "StoreFrames",
+                    "ReadImageSets",
+                    ["medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata"],
+                    *image_sets(Stack.of(scope), config),
+                ),
+                allow(
+                    "StoreFramesAndIndexes",
                     ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
-                    bucket.arn_for_objects(f"{FRAME_PREFIX}*"),
+                    *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, INDEX_PREFIX)),
                 ),
                 allow(
                     "MarkQueuedFrames",
@@ -79,7 +84,7 @@ class ApiFunction(LambdaFunction):
                 use_key(frame_store, "s3", "sqs"),
             ],
         )
-        acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, QUEUED_PREFIX)
+        acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
         acknowledge(
             self.function,
             "The alias `live` points to a published version, and only the alias is called.",

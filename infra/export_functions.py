@@ -8,7 +8,7 @@ from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as event_sources
 
-from infra.frame_store import EXPORT_PREFIX, FRAME_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX
+from infra.frame_store import EXPORT_PREFIX, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX
 from infra.lambda_function import LambdaFunction
 from infra.permissions import acknowledge_prefixes, allow, image_sets, use_key
 
@@ -93,7 +93,7 @@ class ExportFunction(LambdaFunction):
                 ),
             ],
         )
-        acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX)
+        acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX)
         self.function.add_event_source(
             event_sources.SqsEventSource(
                 queue,
@@ -150,7 +150,9 @@ class RequestFunction(LambdaFunction):
                 use_key(frame_store, "s3"),
             ],
         )
-        acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX)
+        acknowledge_prefixes(
+            self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX
+        )
 
 
 def _environment(config: Config, frame_store: FrameStore) -> dict[str, str]:
@@ -161,6 +163,7 @@ def _environment(config: Config, frame_store: FrameStore) -> dict[str, str]:
         "FRAMEGATE_EVENT_BUS": "default",
         "FRAMEGATE_EXPORT_RATE": f"{rate:.6g}",
         "FRAMEGATE_VERIFY": str(config.verify).lower(),
+        "FRAMEGATE_EXPORT_EVENTS": ",".join(config.export_events),
     }
 
 
@@ -174,6 +177,7 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
         ),
         allow("StoreFrames", [*_KEEP, "s3:PutObjectTagging"], bucket.arn_for_objects(f"{FRAME_PREFIX}*")),
         allow("KeepRecords", _KEEP, *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX))),
+        allow("ForgetIndexes", ["s3:DeleteObject"], bucket.arn_for_objects(f"{INDEX_PREFIX}*")),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
         allow(
             "AnnounceResults",

@@ -69,7 +69,9 @@ class ExportQueue(Construct):
         self._watch()
 
     def _rules(self, config: Config) -> list[events.CfnRule]:
-        wanted = {"OnImageSetChange": [f"Image Set {each}" for each in config.export_events]}
+        # Of new versions the frame index has to hear, exported or not. Of an image set just created, it has nothing.
+        changes = dict.fromkeys([*config.export_events, "Updated", "Copied"])
+        wanted = {"OnImageSetChange": [f"Image Set {each}" for each in changes]}
         wanted["OnImageSetDeletion"] = ["Image Set Deleted"]
         return [
             # Not CDK's Rule: with an encrypted queue for a target, it lets every rule of the account send there.

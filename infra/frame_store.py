@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from infra.config import Config
 
 FRAME_PREFIX = "frames/"
+INDEX_PREFIX = "indexes/"
 EXPORT_PREFIX = "exports/"
 REQUEST_PREFIX = "export-requests/"
 QUEUED_PREFIX = "queued/"
-"""What the bucket holds: frames, what exports leave of them, requests for exports, and markers of frames that wait."""
+"""What the bucket holds: frames and indexes of them, what exports leave, requests for exports, and markers."""
 
 # What a page may read of the answer to a pre-signed GET. S3 takes no wildcard here.
 _EXPOSED_HEADERS = [
@@ -125,9 +126,12 @@ def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
     ]
     if config.frame_retention_days is not None:
         expiration = Duration.days(config.frame_retention_days)
-        rules.append(s3.LifecycleRule(id="ExpireFrames", prefix=FRAME_PREFIX, expiration=expiration))
-        # Manifests of frames that are gone are of no use.
-        rules.append(s3.LifecycleRule(id="ExpireManifests", prefix=EXPORT_PREFIX, expiration=expiration))
+        # An index is built again when it is asked for; manifests of frames that are gone are of no use.
+        expiring = {"Frames": FRAME_PREFIX, "Indexes": INDEX_PREFIX, "Manifests": EXPORT_PREFIX}
+        rules += [
+            s3.LifecycleRule(id=f"Expire{what}", prefix=prefix, expiration=expiration)
+            for what, prefix in expiring.items()
+        ]
     return rules
 
 

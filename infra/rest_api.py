@@ -23,6 +23,7 @@ STAGE = "v1"
 ROUTES = {
     "datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}": ("GET",),
     "datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame": ("GET", "POST"),
+    "datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames": ("GET",),
 }
 
 _ALLOWED_HEADERS = [

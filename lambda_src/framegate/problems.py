@@ -71,7 +71,8 @@ class UnknownRoute(Problem):
     def __init__(self) -> None:
         super().__init__(
             "Frames are at /datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId} "
-            "and /datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame."
+            "and /datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame, "
+            "and what there is of them at /datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames."
         )
 
 
@@ -166,6 +167,26 @@ class FrameNotFound(Problem):
         super().__init__("HealthImaging knows no such data store, image set or image frame.")
 
 
+class ImageSetNotFound(Problem):
+    """There is no such image set."""
+
+    slug = "image-set-not-found"
+    title = "There is no such image set"
+
+    def __init__(self) -> None:
+        super().__init__("HealthImaging knows no such data store or image set, or the image set is deleted.")
+
+
+class VersionNotFound(Problem):
+    """The image set is there, that version of it is not."""
+
+    slug = "version-not-found"
+    title = "There is no such version"
+
+    def __init__(self) -> None:
+        super().__init__("HealthImaging has the image set, but not in that version. Check versionId, or leave it out.")
+
+
 class FrameConflict(Problem):
     """The image set is being changed."""
 
@@ -225,16 +246,6 @@ class UpstreamTimeout(ServiceProblem):
 
 class ExportProblem(Problem):
     """The base of what only an export meets; it reaches manifests, events and the log, and no HTTP client."""
-
-
-class VersionNotFound(ExportProblem):
-    """The image set is there, that version of it is not."""
-
-    slug = "version-not-found"
-    title = "There is no such version"
-
-    def __init__(self) -> None:
-        super().__init__("HealthImaging has the image set, but not in that version. Check versionId, or leave it out.")
 
 
 class PixelMismatch(ExportProblem):

@@ -67,6 +67,8 @@ class ExportSettings:
         GetImageFrame calls per second that one worker may make.
     verify : bool
         Whether the pixels of every export are verified.
+    events : frozenset of str
+        What has to happen to an image set for it to be exported: ``Created``, ``Updated``, ``Copied``.
     """
 
     datastore_ids: frozenset[str]
@@ -74,6 +76,7 @@ class ExportSettings:
     event_bus: str
     rate: float
     verify: bool
+    events: frozenset[str]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ExportSettings:
@@ -90,6 +93,7 @@ class ExportSettings:
             event_bus=environment["FRAMEGATE_EVENT_BUS"],
             rate=float(environment["FRAMEGATE_EXPORT_RATE"]),
             verify=environment["FRAMEGATE_VERIFY"] == "true",
+            events=frozenset(_listed(environment["FRAMEGATE_EXPORT_EVENTS"])),
         )
 
 

@@ -169,7 +169,7 @@ def test_role_without_the_permission_to_store_cannot(api, cloud, datastores):
     (role,) = [each["RoleName"] for each in iam.list_roles()["Roles"] if "ApiFunction" in each["RoleName"]]
     (policy_name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
     policy = iam.get_role_policy(RoleName=role, PolicyName=policy_name)["PolicyDocument"]
-    less = {**policy, "Statement": [each for each in policy["Statement"] if each["Sid"] != "StoreFrames"]}
+    less = {**policy, "Statement": [each for each in policy["Statement"] if each["Sid"] != "StoreFramesAndIndexes"]}
     frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
     try:
         iam.put_role_policy(RoleName=role, PolicyName=policy_name, PolicyDocument=json.dumps(less))

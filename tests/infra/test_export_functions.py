@@ -54,6 +54,7 @@ def test_settings_reach_the_function_that_works_requests_off(template):
         "FRAMEGATE_EVENT_BUS": "default",
         "FRAMEGATE_EXPORT_RATE": "100",
         "FRAMEGATE_VERIFY": "false",
+        "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
         "POWERTOOLS_LOG_LEVEL": "INFO",
     }
 
@@ -72,6 +73,10 @@ def test_image_set_is_removed_again_when_no_request_can_still_store_a_frame_of_i
     template = synthesize(timeout_seconds="10")
 
     assert environment(template, "export")["FRAMEGATE_REMOVAL_RECHECK_SECONDS"] == "15"
+
+
+def test_events_that_are_exported_on_are_a_setting(synthesize):
+    assert environment(synthesize(export_events="none"), "export")["FRAMEGATE_EXPORT_EVENTS"] == ""
 
 
 @pytest.mark.parametrize("handler", HANDLERS)

@@ -86,6 +86,7 @@ def test_frames_and_their_manifests_expire_when_configured_and_nothing_else_does
         ABORT_UPLOADS,
         EXPIRE_MARKERS,
         {"Id": "ExpireFrames", "Status": "Enabled", "Prefix": "frames/", "ExpirationInDays": 30},
+        {"Id": "ExpireIndexes", "Status": "Enabled", "Prefix": "indexes/", "ExpirationInDays": 30},
         {"Id": "ExpireManifests", "Status": "Enabled", "Prefix": "exports/", "ExpirationInDays": 30},
     ]
 

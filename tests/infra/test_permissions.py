@@ -68,6 +68,7 @@ def exporting(arns):
         "ReadFrames": (["medical-imaging:GetImageFrame", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
         "StoreFrames": ([*keep, "s3:PutObjectTagging"], [f"{arns['bucket']}/frames/*"]),
         "KeepRecords": (keep, [f"{arns['bucket']}/exports/*", f"{arns['bucket']}/queued/*"]),
+        "ForgetIndexes": (["s3:DeleteObject"], [f"{arns['bucket']}/indexes/*"]),
         "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
         "AnnounceResults": (["events:PutEvents"], [f"arn:${{AWS::Partition}}:events:{LOCAL}:event-bus/default"]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
@@ -77,7 +78,11 @@ def exporting(arns):
 def test_function_behind_the_api_may_do_this_and_no_more(template, role_of, arns):
     assert allowed(role_of("api")) == {
         "ReadFrames": (["medical-imaging:GetImageFrame"], IMAGE_SETS),
-        "StoreFrames": (["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/frames/*"]),
+        "ReadImageSets": (["medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
+        "StoreFramesAndIndexes": (
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+            [f"{arns['bucket']}/frames/*", f"{arns['bucket']}/indexes/*"],
+        ),
         "MarkQueuedFrames": (["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/queued/*"]),
         "TellMissingFromForbidden": (["s3:ListBucket"], [arns["bucket"]]),
         "HandOverFrames": (["sqs:SendMessage"], [arns["queue"]]),

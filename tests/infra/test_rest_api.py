@@ -45,6 +45,7 @@ def stage(resources):
 def test_routes_are_these(template):
     frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
     get_image_frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame"
+    index = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames"
 
     assert methods(template).keys() == {
         (frame, "GET"),
@@ -54,6 +55,9 @@ def test_routes_are_these(template):
         (get_image_frame, "POST"),
         (get_image_frame, "ANY"),
         (get_image_frame, "OPTIONS"),
+        (index, "GET"),
+        (index, "ANY"),
+        (index, "OPTIONS"),
         ("/", "ANY"),
         ("/", "OPTIONS"),
         ("/{proxy+}", "ANY"),

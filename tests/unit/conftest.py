@@ -18,12 +18,14 @@ from botocore.config import Config
 from moto import mock_aws
 from moto.backends import get_backend
 
+from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.aws.frame_store import FrameStore
 from framegate.aws.health_imaging import HealthImaging
 from framegate.aws.object_store import ObjectStore
 from framegate.frames.delivery import FrameDelivery
 from framegate.frames.handover import FrameHandover
+from framegate.frames.index import FrameIndex
 from framegate.handlers.frame_api import FRAME_ROUTE, FrameApi
 from framegate.handlers.http import INLINE_LIMIT
 from framegate.observability import logger
@@ -116,6 +118,12 @@ def moto(aws_environment):
 @pytest.fixture(scope="session")
 def s3_client(moto):
     return new_s3_client()
+
+
+def forget_clients():
+    """Have the product build its session and clients anew, for the environment as it is now."""
+    for each in (clients.session, clients._boto3_session, clients.s3, clients.sqs, clients.events):
+        each.cache_clear()
 
 
 def new_s3_client():
@@ -211,5 +219,10 @@ def log_lines():
 
 
 @pytest.fixture
-def client(frame_delivery, settings):
-    return Client(FrameApi(settings, frame_delivery))
+def frame_index(source, objects):
+    return FrameIndex(source, objects)
+
+
+@pytest.fixture
+def client(frame_delivery, frame_index, settings):
+    return Client(FrameApi(settings, frame_delivery, frame_index))

@@ -16,7 +16,7 @@ from framegate.handlers.export_messages import UnknownMessageError, parse
 from framegate.problems import InvalidIdentifier
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
-from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.conftest import BUCKET, SERVED, forget_clients
 from tests.unit.exporting import add_image_set, is_exported, keys, manifest_lines, outcomes
 
 RECHECK = 33
@@ -38,11 +38,12 @@ def invoke(health_imaging, s3, queue, monkeypatch):
     monkeypatch.setenv("FRAMEGATE_EVENT_BUS", "default")
     monkeypatch.setenv("FRAMEGATE_EXPORT_RATE", "10000")
     monkeypatch.setenv("FRAMEGATE_VERIFY", "false")
+    monkeypatch.setenv("FRAMEGATE_EXPORT_EVENTS", "Created,Updated,Copied")
     monkeypatch.setenv("FRAMEGATE_EXPORT_QUEUE_URL", queue.url)
     monkeypatch.setenv("FRAMEGATE_REMOVAL_RECHECK_SECONDS", str(RECHECK))
     monkeypatch.setattr(export_parts, "WORKERS", 4)
-    for cached in (clients.session, clients.s3, clients.sqs, clients.events, export._worker):
-        cached.cache_clear()
+    forget_clients()
+    export._worker.cache_clear()
 
     def call(*bodies, remaining_ms=60_000, receives=1):
         records = [
@@ -128,6 +129,28 @@ def test_event_without_a_version_exports_the_latest(s3, health_imaging, invoke, 
     image_set, frames = add_image_set(health_imaging, 1)
     assert invoke(event("Image Set Created", image_set, imageSetVersion=version)) == []
     assert is_exported(s3, health_imaging, image_set, frames, "version-latest")
+
+
+@pytest.mark.parametrize("kind", ["Updated", "Copied"])
+def test_index_hears_of_changes_that_are_not_exported(s3, health_imaging, invoke, monkeypatch, log_lines, kind):
+    monkeypatch.setenv("FRAMEGATE_EXPORT_EVENTS", "Created")
+    image_set, _ = add_image_set(health_imaging, 3)
+    latest = f"indexes/{SERVED}/{image_set.image_set_id}/latest.json"
+    s3.put_object(Bucket=BUCKET, Key=latest, Body=b"{}")
+
+    assert invoke(event(f"Image Set {kind}", image_set)) == []
+    assert keys(s3) == []
+    assert list(health_imaging.calls) == []
+    assert [line["message"] for line in log_lines()] == ["image set changed"]
+
+
+def test_index_hears_of_changes_that_are_exported(s3, health_imaging, invoke):
+    image_set, frames = add_image_set(health_imaging, 3)
+    s3.put_object(Bucket=BUCKET, Key=f"indexes/{SERVED}/{image_set.image_set_id}/latest.json", Body=b"{}")
+
+    assert invoke(event("Image Set Updated", image_set)) == []
+    assert keys(s3, "indexes/") == []
+    assert is_exported(s3, health_imaging, image_set, frames)
 
 
 def test_deleted_image_set_is_removed_now_and_once_more_later(s3, health_imaging, invoke, queue, log_lines):

@@ -164,10 +164,11 @@ def test_retries_keep_within_the_requests_time(health_imaging, client, small):
     assert attempts(health_imaging) < MAX_ATTEMPTS
 
 
-def test_healthimaging_out_of_reach_is_502(health_imaging, store, handover, settings, small, monkeypatch):
+def test_healthimaging_out_of_reach_is_502(health_imaging, store, handover, frame_index, settings, small, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:1")
     source = source_module.HealthImaging(botocore.session.Session())
-    answer = Client(FrameApi(settings, FrameDelivery(source, store, handover, INLINE_LIMIT, 300))).get(small)
+    delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, 300)
+    answer = Client(FrameApi(settings, delivery, frame_index)).get(small)
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
 
 

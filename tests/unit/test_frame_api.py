@@ -284,9 +284,9 @@ def test_stored_frame_is_found_without_a_call_where_a_url_is_wanted(client, heal
 
 @pytest.mark.parametrize("difference", [-1, 0, 1])
 @pytest.mark.parametrize("accept", ["*/*", "application/json"])
-def test_inline_limit_is_exact(health_imaging, frame_delivery, settings, difference, accept):
+def test_inline_limit_is_exact(health_imaging, frame_delivery, frame_index, settings, difference, accept):
     origins = ("https://" + "o" * 245,)
-    client = Client(FrameApi(replace(settings, cors_origins=origins), frame_delivery))
+    client = Client(FrameApi(replace(settings, cors_origins=origins), frame_delivery, frame_index))
     content = os.urandom(INLINE_LIMIT + difference)
     frame = health_imaging.add_frame(SERVED, content, "image/" + "x" * 249)
     answer = client.get(frame, headers={"Accept": accept, "Origin": origins[0]})
@@ -327,9 +327,9 @@ def test_problem_is_an_rfc_9457_document_with_the_request_id(client, small):
 )
 @pytest.mark.parametrize("wrong", [False, True])
 def test_answers_and_problems_can_be_read_by_pages_of_the_allowed_origins(
-    frame_delivery, settings, small, allowed, origin, expected, wrong
+    frame_delivery, frame_index, settings, small, allowed, origin, expected, wrong
 ):
-    api = FrameApi(replace(settings, cors_origins=allowed), frame_delivery)
+    api = FrameApi(replace(settings, cors_origins=allowed), frame_delivery, frame_index)
     frame = replace(small, image_frame_id="wrong") if wrong else small
     answer = Client(api).get(frame, headers={"Origin": origin} if origin else {})
     assert answer.headers.get("Access-Control-Allow-Origin") == expected
@@ -337,12 +337,12 @@ def test_answers_and_problems_can_be_read_by_pages_of_the_allowed_origins(
     assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
 
 
-def test_fault_of_our_own_is_a_500_that_tells_nothing(source, settings, small, log_lines):
+def test_fault_of_our_own_is_a_500_that_tells_nothing(source, frame_index, settings, small, log_lines):
     class Broken(FrameDelivery):
         def deliver(self, *_):
             raise RuntimeError("Mueller^Hans")
 
-    answer = Client(FrameApi(settings, Broken(source, None, None, INLINE_LIMIT, 300))).get(small)
+    answer = Client(FrameApi(settings, Broken(source, None, None, INLINE_LIMIT, 300), frame_index)).get(small)
     assert (answer.status, answer.json()["type"]) == (500, "urn:framegate:problem:internal-error")
     (line,) = log_lines()
     assert (line["level"], line["error"]) == ("ERROR", "RuntimeError")

@@ -7,11 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from framegate.aws import clients
 from framegate.handlers import export_parts, export_requests
 from framegate.problems import ExportIncomplete, InvalidRequestManifest, UpstreamFailed
 from local.health_imaging import Fault
-from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.conftest import BUCKET, SERVED, forget_clients
 from tests.unit.exporting import add_image_set, content, is_exported, keys, manifest_lines, outcomes
 
 KEY = "export-requests/monday.jsonl"
@@ -26,9 +25,10 @@ def do(health_imaging, s3, monkeypatch):
     monkeypatch.setenv("FRAMEGATE_EVENT_BUS", "default")
     monkeypatch.setenv("FRAMEGATE_EXPORT_RATE", "10000")
     monkeypatch.setenv("FRAMEGATE_VERIFY", "false")
+    monkeypatch.setenv("FRAMEGATE_EXPORT_EVENTS", "")
     monkeypatch.setattr(export_parts, "WORKERS", 4)
-    for cached in (clients.session, clients.s3, clients.events, export_requests._tasks):
-        cached.cache_clear()
+    forget_clients()
+    export_requests._tasks.cache_clear()
 
     def call(task, remaining_ms=60_000):
         context = SimpleNamespace(get_remaining_time_in_millis=lambda: remaining_ms)

@@ -16,7 +16,7 @@ from framegate.problems import UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
@@ -103,7 +103,7 @@ class ObjectStore:
         whole = checksum if checksum and "-" not in checksum else None
         return StoredObject(head["ContentType"], head["ContentLength"], whole, head["ETag"], head["LastModified"])
 
-    def read(self, key: str, budget: TimeBudget, first: int | None = None, last: int | None = None) -> Iterator[bytes]:
+    def read(self, key: str, budget: TimeBudget, first: int | None = None, last: int | None = None) -> Generator[bytes]:
         """The bytes of an object, or a range of them, in pieces of at most 256 KiB.
 
         Parameters

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from framegate.aws.frame_store import frame_prefix
 from framegate.frames.handover import queued_prefix
+from framegate.frames.index import index_prefix
 from framegate.frames.manifest import export_prefix
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from framegate.dicom.identifiers import ImageSetRef
     from framegate.time_budget import TimeBudget
 
-PREFIXES = (frame_prefix, export_prefix, queued_prefix)
+PREFIXES = (frame_prefix, index_prefix, export_prefix, queued_prefix)
 
 
 class ImageSetRemover:
@@ -29,7 +30,7 @@ class ImageSetRemover:
         self._objects = objects
 
     def remove(self, image_set: ImageSetRef, budget: TimeBudget) -> int:
-        """Remove the frames, manifests and markers of an image set; return how many objects that were.
+        """Remove the frames, indexes, manifests and markers of an image set; return how many objects that were.
 
         Raises
         ------

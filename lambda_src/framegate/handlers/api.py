@@ -14,6 +14,7 @@ from framegate.aws.health_imaging import HealthImaging
 from framegate.aws.object_store import ObjectStore
 from framegate.frames.delivery import FrameDelivery
 from framegate.frames.handover import FrameHandover
+from framegate.frames.index import FrameIndex
 from framegate.handlers.frame_api import FrameApi
 from framegate.handlers.http import INLINE_LIMIT
 from framegate.observability import tracer
@@ -31,7 +32,7 @@ def _api() -> FrameApi:
     handover = FrameHandover(objects, ExportQueue(clients.sqs, settings.export_queue_url))
     source, store = HealthImaging(clients.session()), FrameStore(objects)
     delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, settings.presigned_url_lifetime)
-    return FrameApi(settings, delivery)
+    return FrameApi(settings, delivery, FrameIndex(source, objects))
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:

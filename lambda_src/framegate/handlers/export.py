@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.frames.handover import FrameHandover, HandedOverFrames
+from framegate.frames.index import FrameIndex
 from framegate.handlers.export_parts import ExportParts
 from framegate.handlers.export_worker import ExportWorker, Message
 
@@ -28,12 +29,12 @@ def _worker() -> ExportWorker:
     queue = ExportQueue(clients.sqs, os.environ["FRAMEGATE_EXPORT_QUEUE_URL"])
     handover = FrameHandover(parts.objects, queue)
     return ExportWorker(
-        parts.settings.datastore_ids,
+        parts.settings,
         parts.exporter,
         HandedOverFrames(parts.source, parts.store, handover, parts.remover),
         parts.remover,
+        FrameIndex(parts.source, parts.objects),
         queue,
-        verify=parts.settings.verify,
         recheck_delay=int(os.environ["FRAMEGATE_REMOVAL_RECHECK_SECONDS"]),
     )
 

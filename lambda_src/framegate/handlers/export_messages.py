@@ -18,6 +18,14 @@ class UnknownMessageError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class ImageSetChange:
+    """HealthImaging has ``Created``, ``Updated`` or ``Copied`` an image set; this would export it."""
+
+    kind: str
+    order: ExportOrder
+
+
+@dataclass(frozen=True, slots=True)
 class Removal:
     """An image set to remove; ``again`` where this is the second time."""
 
@@ -25,8 +33,8 @@ class Removal:
     again: bool = False
 
 
-def parse(message: dict[str, Any], *, verify: bool) -> ExportOrder | Removal | FrameRef:
-    """Read a message: an image set to export, one to remove, or a frame to store.
+def parse(message: dict[str, Any], *, verify: bool) -> ImageSetChange | ExportOrder | Removal | FrameRef:
+    """Read a message: an image set that changed, one to export, one to remove, or a frame to store.
 
     Parameters
     ----------
@@ -57,8 +65,8 @@ def parse(message: dict[str, Any], *, verify: bool) -> ExportOrder | Removal | F
                 return FrameRef(message["datastoreId"], message["imageSetId"], message["imageFrameId"])
             case None, "Image Set Deleted":
                 return Removal(_image_set(message["detail"]))
-            case None, "Image Set Created" | "Image Set Updated" | "Image Set Copied":
-                return _order_of_event(message["detail"], verify)
+            case None, "Image Set Created" | "Image Set Updated" | "Image Set Copied" as happened:
+                return ImageSetChange(happened.removeprefix("Image Set "), _order_of_event(message["detail"], verify))
     except (KeyError, TypeError, AttributeError):
         pass
     raise UnknownMessageError("The message is neither an event of HealthImaging's nor one of Framegate's own.")

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from framegate.dicom.identifiers import FrameRef
 from framegate.frames.export import ExportOrder
-from framegate.handlers.export_messages import Removal, UnknownMessageError, order_document, parse, removal_document
+from framegate.handlers.export_messages import (
+    ImageSetChange,
+    Removal,
+    UnknownMessageError,
+    order_document,
+    parse,
+    removal_document,
+)
 from framegate.handlers.export_report import identifiers, report_export, report_failure
 from framegate.observability import logger
 from framegate.problems import DatastoreNotServed, FrameNotFound, InvalidIdentifier, Problem, UpstreamRejected
@@ -18,7 +25,9 @@ if TYPE_CHECKING:
     from framegate.aws.export_queue import ExportQueue
     from framegate.frames.export import Exporter
     from framegate.frames.handover import HandedOverFrames
+    from framegate.frames.index import FrameIndex
     from framegate.frames.removal import ImageSetRemover
+    from framegate.settings import ExportSettings
 
 RETURN_TIME = 1.0
 """Seconds of an invocation that are kept back to log and return."""
@@ -45,18 +54,18 @@ class ExportWorker:
 
     Parameters
     ----------
-    datastore_ids : frozenset of str
-        The data stores that are served.
+    settings : ExportSettings
+        Which data stores are served, which events are exported on, and whether these exports are verified.
     exporter : Exporter
         What exports image sets.
     frames : HandedOverFrames
         What stores single frames.
     remover : ImageSetRemover
         What removes image sets.
+    index : FrameIndex
+        What has to hear of changes.
     queue : ExportQueue
         Where messages come from, and go to.
-    verify : bool
-        Whether exports on events are verified.
     recheck_delay : int
         Seconds after which an image set is removed a second time: as long as a request that began before it was deleted
         may still be storing a frame of it.
@@ -64,21 +73,21 @@ class ExportWorker:
 
     def __init__(
         self,
-        datastore_ids: frozenset[str],
+        settings: ExportSettings,
         exporter: Exporter,
         frames: HandedOverFrames,
         remover: ImageSetRemover,
+        index: FrameIndex,
         queue: ExportQueue,
         *,
-        verify: bool,
         recheck_delay: int,
     ) -> None:
-        self._datastore_ids = datastore_ids
+        self._settings = settings
         self._exporter = exporter
         self._frames = frames
         self._remover = remover
+        self._index = index
         self._queue = queue
-        self._verify = verify
         self._recheck_delay = recheck_delay
 
     def work(self, message: Message, remaining_ms: int) -> None:
@@ -113,6 +122,8 @@ class ExportWorker:
 
     def _do(self, message: Message, budget: TimeBudget) -> None:
         match self._read(message.body):
+            case ImageSetChange() as change:
+                self._heed(change, budget)
             case ExportOrder() as order:
                 self._export(order, budget)
             case Removal() as removal:
@@ -120,19 +131,26 @@ class ExportWorker:
             case FrameRef() as frame:
                 self._store(frame, budget)
 
-    def _read(self, body: str) -> ExportOrder | Removal | FrameRef:
+    def _read(self, body: str) -> ImageSetChange | ExportOrder | Removal | FrameRef:
         try:
             document = json.loads(body)
             if not isinstance(document, dict):
                 raise UnknownMessageError("The message is not a JSON object.")
-            return parse(document, verify=self._verify)
+            return parse(document, verify=self._settings.verify)
         except InvalidIdentifier as invalid:
             raise UnknownMessageError(invalid.detail) from None
         except ValueError as error:
             raise UnknownMessageError("The message is not JSON.") from error
 
+    def _heed(self, change: ImageSetChange, budget: TimeBudget) -> None:
+        self._index.forget_latest(change.order.image_set, budget)
+        if change.kind in self._settings.events:
+            self._export(change.order, budget)
+        else:
+            logger.info("image set changed", extra=identifiers(change.order.image_set))
+
     def _export(self, order: ExportOrder, budget: TimeBudget) -> None:
-        if order.image_set.datastore_id in self._datastore_ids:
+        if order.image_set.datastore_id in self._settings.datastore_ids:
             outcome = self._exporter.export(order, budget)
         else:
             outcome = self._exporter.give_up(order, DatastoreNotServed())
@@ -149,7 +167,7 @@ class ExportWorker:
     def _store(self, frame: FrameRef, budget: TimeBudget) -> None:
         record = {**identifiers(frame), "image_frame_id": frame.image_frame_id}
         try:
-            if frame.datastore_id not in self._datastore_ids:
+            if frame.datastore_id not in self._settings.datastore_ids:
                 raise DatastoreNotServed
             self._frames.store(frame, budget)
         except (DatastoreNotServed, FrameNotFound, UpstreamRejected) as problem:

@@ -1,4 +1,4 @@
-"""The routes of the REST API: requests validated, frames delivered, answers and problems put into HTTP."""
+"""The routes of the REST API: requests validated, frames and indexes delivered, problems put into HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.metrics import MetricUnit
 
 from framegate.aws.object_store import CLEANUP_TIME
-from framegate.dicom.identifiers import FrameRef
+from framegate.dicom.identifiers import FrameRef, ImageSetRef
 from framegate.frames.delivery import HANDOVER_TIME, DeliveryMode, LinkedFrame, QueuedFrame, Wanted
 from framegate.handlers.frame_responses import (
     HEADERS,
@@ -20,8 +20,9 @@ from framegate.handlers.frame_responses import (
     queued_response,
 )
 from framegate.handlers.http import HttpRequest, HttpResponse
-from framegate.handlers.negotiation import Accept, Representation, entity_tag, matching_tag
-from framegate.handlers.parameters import byte_range, delivery_mode, selection
+from framegate.handlers.index_responses import index_not_modified_response, index_response, index_tag
+from framegate.handlers.negotiation import Accept, Representation, entity_tag, is_held, matching_tag
+from framegate.handlers.parameters import byte_range, delivery_mode, index_query, selection
 from framegate.handlers.problem_documents import problem_response
 from framegate.observability import logger, metrics
 from framegate.problems import (
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from framegate.frames.delivery import FrameDelivery
+    from framegate.frames.index import FrameIndex
     from framegate.frames.portions import Portion
     from framegate.settings import Settings
 
 FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
 GET_IMAGE_FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame"
+INDEX_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames"
 
 ANSWER_TIME = CLEANUP_TIME + HANDOVER_TIME + 1.0
 """Seconds of an invocation that are kept back from the work: to clean up, to hand the frame over, and to answer."""
@@ -79,14 +82,18 @@ class FrameApi:
         Which data stores are served, and to pages of which origins.
     delivery : FrameDelivery
         What delivers frames.
+    index : FrameIndex
+        What knows the frames of image sets.
     """
 
-    def __init__(self, settings: Settings, delivery: FrameDelivery) -> None:
+    def __init__(self, settings: Settings, delivery: FrameDelivery, index: FrameIndex) -> None:
         self._settings = settings
         self._delivery = delivery
+        self._index = index
         self._routes: dict[str, dict[str, Callable[[_Exchange], HttpResponse]]] = {
             FRAME_ROUTE: {"GET": self._frame_by_path},
             GET_IMAGE_FRAME_ROUTE: {"GET": self._frame_by_query, "POST": self._frame_by_body},
+            INDEX_ROUTE: {"GET": self._page_of_index},
         }
 
     def answer(self, event: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
@@ -140,8 +147,7 @@ class FrameApi:
         exchange.record.update(
             datastore_id=frame.datastore_id, image_set_id=frame.image_set_id, image_frame_id=frame.image_frame_id
         )
-        if frame.datastore_id not in self._settings.datastore_ids:
-            raise DatastoreNotServed
+        self._check_datastore(frame)
         accept, selected = Accept.parse(request.header("Accept")), selection(request)
         wanted = Wanted(
             delivery_mode(request),
@@ -172,6 +178,25 @@ class FrameApi:
         )
         return inline_response(frame, delivered, representation, tag)
 
+    def _page_of_index(self, exchange: _Exchange) -> HttpResponse:
+        request = exchange.request
+        image_set = ImageSetRef(request.path["datastoreId"], request.path["imageSetId"])
+        exchange.record.update(datastore_id=image_set.datastore_id, image_set_id=image_set.image_set_id)
+        self._check_datastore(image_set)
+        query = index_query(request)
+        version_id = self._index.version(image_set, query.version_id, exchange.budget)
+        exchange.record.update(version_id=version_id)
+        tag = index_tag(image_set, version_id)
+        if is_held(request.header("If-None-Match"), tag):
+            return index_not_modified_response(tag)
+        page = self._index.page(image_set, version_id, query, exchange.budget)
+        exchange.record.update(frames=len(page.frames))
+        return index_response(image_set, version_id, page)
+
+    def _check_datastore(self, image_set: ImageSetRef) -> None:
+        if image_set.datastore_id not in self._settings.datastore_ids:
+            raise DatastoreNotServed
+
     def _not_modified(self, exchange: _Exchange, tag: str) -> HttpResponse:
         exchange.record.update(delivery="not-modified", bytes=0)
         return not_modified_response(tag)
@@ -199,13 +224,15 @@ class FrameApi:
             "request answered",
             extra={"route": exchange.request.route, "status": int(status), **record, "upstream_ms": waited_ms},
         )
-        if "delivery" in record:
+        if status >= HTTPStatus.BAD_REQUEST:
+            metrics.add_dimension("status", str(int(status)))
+            metrics.add_metric("Errors", MetricUnit.Count, 1)
+        elif "delivery" in record:
             metrics.add_dimension("delivery", str(record["delivery"]))
             metrics.add_metric("Frames", MetricUnit.Count, 1)
             metrics.add_metric("FrameBytes", MetricUnit.Bytes, int(record["bytes"]))
         else:
-            metrics.add_dimension("status", str(int(status)))
-            metrics.add_metric("Errors", MetricUnit.Count, 1)
+            metrics.add_metric("IndexPages", MetricUnit.Count, 1)
         if waited_ms:
             metrics.add_metric("UpstreamLatency", MetricUnit.Milliseconds, waited_ms)
         metrics.flush_metrics()

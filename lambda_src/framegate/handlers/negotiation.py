@@ -114,14 +114,16 @@ def matching_tag(
     RFC 9110, section 13.1.2: the comparison is weak. ``*``, which any existing frame matches, is not answered here:
     whether the frame exists, only HealthImaging knows.
     """
-    if not if_none_match:
-        return None
-    held = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
     for representation in Representation:
         tag = entity_tag(image_frame_id, representation, selection)
-        if tag in held and _may_choose(accept, representation):
+        if is_held(if_none_match, tag) and _may_choose(accept, representation):
             return tag
     return None
+
+
+def is_held(if_none_match: str | None, tag: str) -> bool:
+    """Whether ``If-None-Match`` lists an entity tag; ``*`` is not looked at."""
+    return tag in {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}
 
 
 def _may_choose(accept: Accept, representation: Representation) -> bool:

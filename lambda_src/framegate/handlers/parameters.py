@@ -1,4 +1,4 @@
-"""What a request says of how it wants a frame: delivery, resolution or levels, and a range of bytes."""
+"""What a request says of what it wants: delivery, resolution or levels and a range of a frame; a page of the index."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from framegate.frames.delivery import DeliveryMode
+from framegate.frames.index import IndexQuery
 from framegate.frames.portions import ByLevels, ByResolution, BySize, ByteRange
 from framegate.problems import InvalidRequest
 
@@ -21,6 +22,15 @@ MOST_DECOMPOSITIONS = 32
 
 MOST_LEVELS = 65_535
 """No image has a level beyond: tile-parts are at most 255 of a tile, tiles at most 65,535 (ITU-T T.800, table A.5)."""
+
+MOST_FRAMES = 1000
+"""Frames on a page of the index: some 300 kB."""
+
+_UID = re.compile(r"[0-9.]{1,256}", re.ASCII)
+"""A UID has up to 64 characters (DICOM PS3.5, section 9.1); HealthImaging takes in up to 256."""
+
+_TOKEN = re.compile(r"([1-9][0-9]{0,9})-([1-9][0-9]{0,11})", re.ASCII)
+"""An index's version, and bytes of it that earlier pages took."""
 
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*", re.IGNORECASE | re.ASCII)
 
@@ -96,6 +106,39 @@ def byte_range(request: HttpRequest, entity_tag: str) -> ByteRange | None:
     if last and int(last) < int(first):
         return None
     return ByteRange(int(first), int(last) if last else None)
+
+
+def index_query(request: HttpRequest) -> IndexQuery:
+    """Which frames of an image set are asked for.
+
+    Raises
+    ------
+    InvalidRequest
+        If a value is not of its form, or if `nextToken` is of another version than `versionId`.
+    """
+    version = _number(request, "versionId", 1, 2**31 - 1)
+    uid, token = request.query("sopInstanceUID"), request.query("nextToken")
+    if uid is not None and not _UID.fullmatch(uid):
+        raise InvalidRequest("sopInstanceUID must be a DICOM UID: digits and dots.")
+    version_id, position = None if version is None else str(version), 0
+    if token is not None:
+        match = _TOKEN.fullmatch(token)
+        if match is None or version_id not in (None, match[1]):
+            raise InvalidRequest("nextToken must be one that an answer gave, for the same image set and version.")
+        # The pages that follow are of the version that the first one was of.
+        version_id, position = match[1], int(match[2])
+    return IndexQuery(
+        version_id=version_id,
+        sop_instance_uid=uid,
+        frame_number=_number(request, "frameNumber", 1, 2**31 - 1),
+        most=_number(request, "maxResults", 1, MOST_FRAMES) or MOST_FRAMES,
+        position=position,
+    )
+
+
+def next_token(version_id: str, position: int) -> str:
+    """The `nextToken` of a page that others follow."""
+    return f"{version_id}-{position}"
 
 
 def _number(request: HttpRequest, name: str, low: int, high: int) -> int | None:

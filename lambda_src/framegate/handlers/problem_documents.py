@@ -18,6 +18,8 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.AccessDenied: HTTPStatus.FORBIDDEN,
     problems.UnknownRoute: HTTPStatus.NOT_FOUND,
     problems.FrameNotFound: HTTPStatus.NOT_FOUND,
+    problems.ImageSetNotFound: HTTPStatus.NOT_FOUND,
+    problems.VersionNotFound: HTTPStatus.NOT_FOUND,
     problems.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     problems.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     problems.FrameConflict: HTTPStatus.CONFLICT,
