@@ -20,6 +20,7 @@ from local.command import run_command
 from local.export_demo import ExportDemo
 from local.importing import ImportedFrame, import_folder
 from local.pictures import contact_sheet, picture_of
+from local.resolution_demo import ResolutionDemo
 from local.samples import MAMMOGRAM, write_samples
 from local.signing import SigV4
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 OUTPUT = PROJECT / "demo-output"
 CALL_SECONDS = 40
 WIDTH = 112
-CT = "693_UNCR.dcm"
+CT, RADIOGRAPH = "693_UNCR.dcm", "RG1_UNCR.dcm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +55,28 @@ class Demo:
         The local cloud, started.
     deployment : Deployment
         The stack in it.
+
+    Attributes
+    ----------
+    session : requests.Session
+        Signs requests to the API.
+    failures : int
+        What was not as it should be.
     """
 
     def __init__(self, console: Console, cloud: LocalCloud, deployment: Deployment) -> None:
         self._console = console
         self._health_imaging = cloud.client("medical-imaging")
         self._api = deployment.api_url
-        self._session = requests.Session()
-        self._session.auth = SigV4(ACCESS_KEY, SECRET_KEY, REGION)
+        self.session = requests.Session()
+        self.session.auth = SigV4(ACCESS_KEY, SECRET_KEY, REGION)
         self.failures = 0
 
     def fetch(self, frame: ImportedFrame) -> Fetched:
         """Get a frame as a viewer does, following the redirect of a large one."""
         started = time.perf_counter()
         # The signature is for API Gateway; a pre-signed URL has its own and takes no second one.
-        answer = self._session.get(self._url(frame), timeout=CALL_SECONDS, allow_redirects=False)
+        answer = self.session.get(self._api + frame.path, timeout=CALL_SECONDS, allow_redirects=False)
         delivery = "inline"
         if answer.status_code == requests.codes.see_other:
             delivery = "303 to S3"
@@ -121,7 +129,7 @@ class Demo:
         """Call every address and every form of delivery, and what must be refused."""
         table = _table("call", "wanted", "got", "answer")
         image_set = f"{self._api}/datastore/{small.datastore_id}/imageSet/{small.image_set_id}"
-        frame, big = self._url(small), self._url(large)
+        frame, big = self._api + small.path, self._api + large.path
         by_id = {"imageFrameId": small.image_frame_id}
         calls: list[tuple[str, int, dict[str, Any]]] = [
             ("GET …/imageFrame/{id}", 200, {"url": frame}),
@@ -149,17 +157,11 @@ class Demo:
         ]
         for title, wanted, call in calls:
             method = call.pop("method", "POST" if "json" in call else "GET")
-            answer = self._session.request(method, **call, timeout=CALL_SECONDS, allow_redirects=False)
+            answer = self.session.request(method, **call, timeout=CALL_SECONDS, allow_redirects=False)
             right = answer.status_code == wanted
             self.failures += not right
             table.add_row(title, str(wanted), f"[{'green' if right else 'red'}]{answer.status_code}[/]", _gist(answer))
         self._console.print(table)
-
-    def _url(self, frame: ImportedFrame) -> str:
-        return (
-            f"{self._api}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}"
-            f"/imageFrame/{frame.image_frame_id}"
-        )
 
 
 def _table(*headers: str) -> Table:
@@ -232,13 +234,18 @@ def run() -> int:
         console.print("\n[bold]Every way to ask[/]")
         demo.show_every_way(frames_by_file[CT][0], frames_by_file[MAMMOGRAM][0])
         pictures = _save_pictures(first_frames)
+        console.print("\n[bold]The first image in kilobytes[/]")
+        resolutions = ResolutionDemo(console, deployment.api_url, demo.session, OUTPUT)
+        resolutions.show_resolutions({name: frames_by_file[name][0] for name in (CT, RADIOGRAPH, MAMMOGRAM)})
+        console.print("\n[bold]What there is to fetch: the frame index[/]")
+        resolutions.show_index(frames_by_file["color3d_jpeg_baseline.dcm"][0])
         console.print("\n[bold]A request manifest, good lines and bad ones[/]")
         export.work_off_requests(frames_by_file[CT][0])
         export.delete(frames_by_file["color3d_jpeg_baseline.dcm"][0])
         console.print("\n[bold]Frames brought to S3, and taken away[/]")
         export.show()
     console.print(f"\n{pictures} frames decoded: see {OUTPUT.name}/contact-sheet.png")
-    failures = demo.failures + export.failures
+    failures = demo.failures + resolutions.failures + export.failures
     verdict = f"[red]{failures} not as they should be[/]" if failures else "[green]all as it should be[/]"
     console.print(f"{len(frames)} frames in {time.monotonic() - started:.0f} s, {verdict}")
     return 1 if failures else 0

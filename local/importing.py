@@ -31,6 +31,11 @@ class ImportedFrame:
     number: int
     size: int
 
+    @property
+    def path(self) -> str:
+        """Where the REST API has it."""
+        return f"/datastore/{self.datastore_id}/imageSet/{self.image_set_id}/imageFrame/{self.image_frame_id}"
+
 
 def import_folder(cloud: LocalCloud, datastore_id: str, folder: Path) -> list[ImportedFrame]:
     """Import all DICOM files in a folder and list their frames.

@@ -35,7 +35,16 @@ HealthImaging itself is at {cloud.health_imaging.url}, all else of AWS at {cloud
 # a frame of {small.size:,} bytes
 {curl} -o frame.jph '{frame}'
 
-# the same in base64, in JSON
+# a thumbnail of it: the smallest stored resolution with at least 128 pixels
+{curl} -D - -o thumbnail.jph '{frame}?size=128'
+
+# its first 1,000 bytes
+{curl} -r 0-999 -o front.bin '{frame}'
+
+# what there is to fetch
+{curl} '{image_set}/imageFrames?maxResults=10'
+
+# the same frame in base64, in JSON
 {curl} -H 'Accept: application/json' '{frame}'
 
 # as HealthImaging's own API has it

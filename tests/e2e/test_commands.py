@@ -39,11 +39,15 @@ def test_serve_runs_beside_another_cloud_prints_curl_lines_that_work_and_stops_a
         subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         for line in curls
     ]
-    assert len(answers) == 5
+    assert len(answers) == 8
     assert (tmp_path / "frame.jph").stat().st_size == int(grouped(printed, r"# a frame of ([\d,]+) bytes\n"))
     assert (tmp_path / "large.jph").stat().st_size == int(grouped(printed, r"# a frame of ([\d,]+) bytes:"))
-    assert '"imageFrameBlob"' in answers[1]
-    assert '"urn:framegate:problem:frame-not-found"' in answers[4]
+    assert "framegate-resolution: " in answers[1].lower()
+    assert 0 < (tmp_path / "thumbnail.jph").stat().st_size < (tmp_path / "frame.jph").stat().st_size
+    assert (tmp_path / "front.bin").read_bytes() == (tmp_path / "frame.jph").read_bytes()[:1000]
+    assert '"imageFrames"' in answers[3]
+    assert '"imageFrameBlob"' in answers[4]
+    assert '"urn:framegate:problem:frame-not-found"' in answers[7]
 
     started = psutil.Process(process.pid).children(recursive=True)
     assert any("ministack" in " ".join(each.cmdline()) for each in started)
