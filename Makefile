@@ -41,7 +41,7 @@ test: setup lint ## Lint, type-check and run every test.
 lint: $(VENV)/.ready ## Only the linter and the type checker.
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
-	@$(RUN)/mypy lambda_src infra local app.py
+	@$(RUN)/mypy lambda_src infra local bench app.py
 
 synth: setup ## Write the CloudFormation template to cdk.out/, for datastore_ids=… or an example.
 	@node_modules/.bin/cdk synth --quiet -c datastore_ids=$(or $(datastore_ids),$(shell printf '0%.0s' $$(seq 32)))

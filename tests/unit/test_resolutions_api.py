@@ -304,6 +304,18 @@ def test_connection_is_kept_where_the_rest_is_short(client, health_imaging, sour
     assert len(calls) == 5
 
 
+@pytest.mark.parametrize(("rest", "kept"), [(READ_ON, True), (READ_ON + 1, False)])
+def test_connection_is_dropped_where_the_rest_is_long(client, health_imaging, rest, kept):
+    frame = health_imaging.add_frame(SERVED, bytes(1000 + rest), "image/jph")
+    # So slow that what is on its way to a client that has gone does not count as sent.
+    health_imaging.faults.arm(Fault(bytes_per_second=1_000_000))
+    assert client.get(frame, headers={"Range": "bytes=0-999"}).status == 206
+    (call,) = health_imaging.calls
+    call.done.wait(5)
+
+    assert call.aborted is not kept
+
+
 # Nonsense
 
 
