@@ -22,7 +22,7 @@ set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --re
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint synth lock clean tools
+.PHONY: help setup demo serve test lint synth openapi lock clean tools
 
 help: ## Show what there is.
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ lint: $(VENV)/.ready ## Only the linter and the type checker.
 synth: setup ## Write the CloudFormation template to cdk.out/, for datastore_ids=… or an example.
 	@node_modules/.bin/cdk synth --quiet -c datastore_ids=$(or $(datastore_ids),$(shell printf '0%.0s' $$(seq 32)))
 	@ls cdk.out/*.template.json
+
+openapi: $(VENV)/.ready ## Write docs/openapi.json, the description of the REST API.
+	@PYTHONPATH=lambda_src $(RUN)/python -m infra.openapi >$(VENV)/openapi.json && mv $(VENV)/openapi.json docs/openapi.json
 
 lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with hashes.
 	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \

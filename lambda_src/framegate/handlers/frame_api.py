@@ -90,11 +90,6 @@ class FrameApi:
         self._settings = settings
         self._delivery = delivery
         self._index = index
-        self._routes: dict[str, dict[str, Callable[[_Exchange], HttpResponse]]] = {
-            FRAME_ROUTE: {"GET": self._frame_by_path},
-            GET_IMAGE_FRAME_ROUTE: {"GET": self._frame_by_query, "POST": self._frame_by_body},
-            INDEX_ROUTE: {"GET": self._page_of_index},
-        }
 
     def answer(self, event: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
         """Answer an event of API Gateway's Lambda proxy integration.
@@ -122,12 +117,12 @@ class FrameApi:
         return response.to_event()
 
     def _route(self, exchange: _Exchange) -> HttpResponse:
-        methods = self._routes.get(exchange.request.route)
+        methods = ROUTES.get(exchange.request.route)
         if methods is None:
             raise UnknownRoute
         if exchange.request.method not in methods:
             raise MethodNotAllowed(tuple(methods))
-        return methods[exchange.request.method](exchange)
+        return methods[exchange.request.method](self, exchange)
 
     def _frame_by_path(self, exchange: _Exchange) -> HttpResponse:
         return self._frame(exchange, exchange.request.path["imageFrameId"])
@@ -236,6 +231,14 @@ class FrameApi:
         if waited_ms:
             metrics.add_metric("UpstreamLatency", MetricUnit.Milliseconds, waited_ms)
         metrics.flush_metrics()
+
+
+ROUTES: dict[str, dict[str, Callable[[FrameApi, _Exchange], HttpResponse]]] = {
+    FRAME_ROUTE: {"GET": FrameApi._frame_by_path},
+    GET_IMAGE_FRAME_ROUTE: {"GET": FrameApi._frame_by_query, "POST": FrameApi._frame_by_body},
+    INDEX_ROUTE: {"GET": FrameApi._page_of_index},
+}
+"""What answers each method of each path."""
 
 
 def _image_frame_id_of(body: dict[str, Any]) -> str:

@@ -26,11 +26,14 @@ MOST_LEVELS = 65_535
 MOST_FRAMES = 1000
 """Frames on a page of the index: some 300 kB."""
 
-_UID = re.compile(r"[0-9.]{1,256}", re.ASCII)
+LARGEST_NUMBER = 2**31 - 1
+"""Of a frame, or of a version."""
+
+UID = r"[0-9.]{1,256}"
 """A UID has up to 64 characters (DICOM PS3.5, section 9.1); HealthImaging takes in up to 256."""
 
-_TOKEN = re.compile(r"([1-9][0-9]{0,9})-([1-9][0-9]{0,11})", re.ASCII)
-"""An index's version, and bytes of it that earlier pages took."""
+PAGE_POSITION = r"([1-9][0-9]{0,9})-([1-9][0-9]{0,11})"
+"""In `nextToken`: an index's version, and bytes of it that earlier pages took."""
 
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*", re.IGNORECASE | re.ASCII)
 
@@ -116,13 +119,13 @@ def index_query(request: HttpRequest) -> IndexQuery:
     InvalidRequest
         If a value is not of its form, or if `nextToken` is of another version than `versionId`.
     """
-    version = _number(request, "versionId", 1, 2**31 - 1)
+    version = _number(request, "versionId", 1, LARGEST_NUMBER)
     uid, token = request.query("sopInstanceUID"), request.query("nextToken")
-    if uid is not None and not _UID.fullmatch(uid):
+    if uid is not None and not re.fullmatch(UID, uid):
         raise InvalidRequest("sopInstanceUID must be a DICOM UID: digits and dots.")
     version_id, position = None if version is None else str(version), 0
     if token is not None:
-        match = _TOKEN.fullmatch(token)
+        match = re.fullmatch(PAGE_POSITION, token)
         if match is None or version_id not in (None, match[1]):
             raise InvalidRequest("nextToken must be one that an answer gave, for the same image set and version.")
         # The pages that follow are of the version that the first one was of.
@@ -130,7 +133,7 @@ def index_query(request: HttpRequest) -> IndexQuery:
     return IndexQuery(
         version_id=version_id,
         sop_instance_uid=uid,
-        frame_number=_number(request, "frameNumber", 1, 2**31 - 1),
+        frame_number=_number(request, "frameNumber", 1, LARGEST_NUMBER),
         most=_number(request, "maxResults", 1, MOST_FRAMES) or MOST_FRAMES,
         position=position,
     )

@@ -1,0 +1,72 @@
+"""The API against its own description: whatever fits the document, and whatever does not, is answered as it says."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
+
+from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
+from local.signing import SigV4
+from tests.infra.project import PROJECT
+
+# The API passes over query parameters that it does not know, such as those of a signature in the query.
+config = schemathesis.Config.from_dict({"generation": {"allow-extra-parameters": False}})
+schema = schemathesis.openapi.from_path(PROJECT / "docs" / "openapi.json", config=config)
+
+
+@pytest.fixture(scope="session")
+def known(imported):
+    """What can be put in the place of well-formed identifiers for the request to get anywhere."""
+    frame = next(frame for frame in imported.frames if 100_000 < frame.size < 1_000_000)
+    return {
+        "datastoreId": frame.datastore_id,
+        "imageSetId": frame.image_set_id,
+        "imageFrameId": frame.image_frame_id,
+        "sopInstanceUID": frame.sop_instance_uid,
+    }
+
+
+@schema.parametrize()
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+def test_every_request_is_answered_as_the_document_says(case, deployment, known):
+    # Decided by the case itself, so that it is the same in every run.
+    if zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode()) % 4:
+        _name_what_exists(case, known)
+    # It would send other credentials, and they would be signed over: see test_permissions.py and test_auth.py.
+    excluded = [ignored_auth]
+    if _asks_for_more_than_there_is_words_for(case):
+        excluded.append(positive_data_acceptance)
+    case.call_and_validate(
+        base_url=deployment.api_url,
+        auth=SigV4(ACCESS_KEY, SECRET_KEY, REGION),
+        allow_redirects=False,
+        excluded_checks=excluded,
+    )
+
+
+def _asks_for_more_than_there_is_words_for(case):
+    """Whether the request may be refused though it fits the document, since OpenAPI cannot say what excludes what."""
+    kinds = ({"size"}, {"resolution"}, {"startLevel", "endLevel"})
+    given = set(case.query or {})
+    return sum(bool(kind & given) for kind in kinds) > 1 or {"startLevel", "endLevel"} <= given or "nextToken" in given
+
+
+def _name_what_exists(case, known):
+    for holder in (case.path_parameters, case.query, case.body, _information(case.body)):
+        for name, value in known.items():
+            if isinstance(holder, dict) and _is_well_formed(name, holder.get(name)):
+                holder[name] = value
+
+
+def _information(body):
+    return body.get("imageFrameInformation") if isinstance(body, dict) else None
+
+
+def _is_well_formed(name, value):
+    pattern = r"[0-9.]{1,256}" if name == "sopInstanceUID" else r"[0-9a-z]{32}"
+    return isinstance(value, str) and bool(re.fullmatch(pattern, value))
