@@ -37,12 +37,16 @@ def botocore_problems(service: str) -> Iterator[None]:
 
 
 def _problem_of(service: str, error: ClientError) -> Problem:
-    code = error.response.get("Error", {}).get("Code", "")
-    status = status_of(error)
+    code, status = code_of(error), status_of(error)
     throttled = code in _THROTTLING_CODES or status == HTTPStatus.TOO_MANY_REQUESTS
     problem = Throttled(service) if throttled else UpstreamFailed(service, "did not do as it was asked")
     problem.evidence = {"upstream_status": status, "upstream_error": code, "upstream_operation": error.operation_name}
     return problem
+
+
+def code_of(error: ClientError) -> str:
+    """The service's name for the error, empty if it gave none."""
+    return error.response.get("Error", {}).get("Code", "")
 
 
 def status_of(error: ClientError) -> int:

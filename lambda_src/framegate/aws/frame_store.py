@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from framegate.aws.object_store import SERVICE
+from framegate.problems import UpstreamFailed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -86,10 +89,13 @@ class FrameStore:
 
         Raises
         ------
-        KeyError
-            If it is not there.
+        UpstreamFailed
+            If it is not there: whoever reads a frame has found it before.
         """
-        return self._objects.read(frame_key(frame), budget, first, last)
+        try:
+            yield from self._objects.read(frame_key(frame), budget, first, last)
+        except KeyError:
+            raise UpstreamFailed(SERVICE, "does not have the frame any more") from None
 
     def mark_mismatch(self, frame: FrameRef, budget: TimeBudget) -> None:
         """Tag a frame as one whose pixels are not right."""

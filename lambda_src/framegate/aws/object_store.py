@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from framegate.aws.errors import botocore_problems, status_of
+from framegate.aws.errors import botocore_problems, code_of, status_of
 from framegate.observability import logger, subsegment
 from framegate.problems import UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
@@ -130,7 +130,7 @@ class ObjectStore:
             try:
                 body = self._call(self._client().get_object, budget, Key=key, **byte_range)["Body"]
             except ClientError as error:
-                if status_of(error) == HTTPStatus.NOT_FOUND:
+                if code_of(error) == "NoSuchKey":
                     raise KeyError(key) from None
                 if status_of(error) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                     raise IndexError(first) from None
