@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from framegate.dicom.packets import CodingStyle, ImageArea, NotDivisibleError, check_packets
+from framegate.dicom.packets import MOST_BLOCKS, CodingStyle, ImageArea, NotDivisibleError, check_packets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,8 @@ _HARMLESS_IN_TILE_PART = frozenset({0xFF58, 0xFF64})
 _RESOLUTION_FIRST = frozenset({1, 2})
 """The progression orders RLCP and RPCL (ITU-T T.800, table A.16)."""
 
+# What stands beside a codestream without a say in its pixels: file type, XML, UUIDs, intellectual property, nothing.
+_PLAIN_BOXES = frozenset({b"ftyp", b"xml ", b"uuid", b"uinf", b"jp2i", b"free"})
 # Palette, component mapping, channel definition: a decoder of the file makes other pixels of them than of the
 # codestream alone.
 _PIXEL_BOXES = frozenset({b"pclr", b"cmap", b"cdef"})
@@ -85,6 +87,7 @@ class Codestream:
         self._style = style
         self._tile_part_lengths: list[int] | None = None
         self._ends = [header_end]
+        self._blocks_checked = 0
 
     def expect(self, tile_part_lengths: list[int]) -> None:
         """Take the lengths of tile-parts that a TLM marker segment has.
@@ -106,7 +109,7 @@ class Codestream:
         number : int
             Which resolution, 0 the base.
         prefix : FramePrefix
-            The frame, which is read up to there, and a little further only where it has no TLM.
+            The frame, which is read up to there.
 
         Raises
         ------
@@ -138,7 +141,9 @@ class Codestream:
         if len(content) < end:
             raise NotDivisibleError("The frame ends within a tile-part.")
         data = _start_of_data(content, position + 12, end)
-        check_packets(content, data, end, number, self._area, self._style)
+        self._blocks_checked += check_packets(content, data, end, number, self._area, self._style)
+        if self._blocks_checked > MOST_BLOCKS:
+            raise NotDivisibleError("There are more code-blocks than are looked at.")
         return end
 
 
@@ -176,6 +181,8 @@ def read_codestream(prefix: FramePrefix) -> Codestream:
     if area is None or style is None:
         raise NotDivisibleError("The main header has no SIZ or no COD.")
     codestream = Codestream(start, end, position, area, style)
+    if not all(each.columns and each.rows for each in codestream.resolutions):
+        raise NotDivisibleError("The image is so small, or so placed, that a resolution of it has no pixels.")
     if lengths:
         if sorted(lengths) != list(range(len(lengths))):
             raise NotDivisibleError("A TLM marker segment is missing.")
@@ -196,6 +203,8 @@ def _codestream_in(prefix: FramePrefix) -> tuple[int, int | None]:
             raise NotDivisibleError("There is no codestream in the file.")
         if kind == b"jp2h":
             _check_header_boxes(bytes(_bytes_at(prefix, content, end - content)))
+        elif kind not in _PLAIN_BOXES:
+            raise NotDivisibleError("The file has a box that may decide what its pixels are.")
         position = end
 
 
@@ -246,6 +255,8 @@ def _read_cod(segment: bytes, components: int) -> CodingStyle:
         raise NotDivisibleError("COD has a wrong length.")
     if progression not in _RESOLUTION_FIRST or layers != 1:
         raise NotDivisibleError("The progression is not by resolution, or has several layers.")
+    if style & 4:
+        raise NotDivisibleError("Packet headers end with markers, which OpenJPEG misses at the end of a part.")
     sizes = segment[12:] if has_precincts else b"\xff" * (decompositions + 1)
     return CodingStyle(
         components=components,
@@ -256,7 +267,6 @@ def _read_cod(segment: bytes, components: int) -> CodingStyle:
         block_style=segment[10],
         precincts=tuple((size & 15, size >> 4) for size in sizes),
         may_have_sop=bool(style & 2),
-        may_have_eph=bool(style & 4),
     )
 
 

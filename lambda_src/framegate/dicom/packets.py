@@ -24,12 +24,15 @@ HT_ONLY = 0x40
 _HARMLESS_STYLE, _HARMLESS_HT_STYLE = 0x2A, 0x08
 
 MOST_BLOCKS = 16_384
-"""Code-blocks of a resolution that are looked at: 64 million pixels in the usual size."""
+"""Code-blocks of a frame that are looked at: 64 million pixels in the usual size."""
 
 MOST_BIT_PLANES = 80
 """A code-block can lack no more of them than there are: 38 bits a sample, and some for the transform."""
 
-_SOP, _EPH = b"\xff\x91\x00\x04", b"\xff\x92"
+MOST_LENGTH_BITS = 32
+"""Of a code-block's length: a tile-part's own length has so many (ITU-T T.800, A.4.2)."""
+
+_SOP = b"\xff\x91\x00\x04"
 
 
 class NotDivisibleError(Exception):
@@ -85,8 +88,8 @@ class CodingStyle:
         The flags.
     precincts : tuple of (int, int)
         Width and height of the precincts of each resolution, as exponents of two.
-    may_have_sop, may_have_eph : bool
-        Whether packets, and packet headers, may have markers.
+    may_have_sop : bool
+        Whether packets may begin with a marker.
     """
 
     components: int
@@ -97,12 +100,11 @@ class CodingStyle:
     block_style: int
     precincts: tuple[tuple[int, int], ...]
     may_have_sop: bool
-    may_have_eph: bool
 
 
 def check_packets(
     content: bytes | bytearray, start: int, end: int, resolution: int, area: ImageArea, style: CodingStyle
-) -> None:
+) -> int:
     """Check that bytes `start` to `end` are the packets of a resolution, all of them and nothing else.
 
     Parameters
@@ -117,6 +119,11 @@ def check_packets(
         The image's area.
     style : CodingStyle
         How the image is coded, in one quality layer.
+
+    Returns
+    -------
+    int
+        How many code-blocks were looked at: what it cost.
 
     Raises
     ------
@@ -136,6 +143,7 @@ def check_packets(
                 position = _end_of_packet(content, position, end, precinct, style, is_ht=is_ht)
     if position != end:
         raise NotDivisibleError("A tile-part holds more than one resolution, or less.")
+    return style.components * sum(across * down for precinct in precincts for across, down in precinct)
 
 
 _Blocks = tuple[int, int]
@@ -189,12 +197,10 @@ def _end_of_packet(
     if bits.read(1):
         for across, down in precinct:
             body += _size_of_blocks(bits, across, down, is_ht=is_ht)
-    position = bits.end()
-    if style.may_have_eph and content[position : position + 2] == _EPH:
-        position += 2
-    if position + body > end:
+    position = bits.end() + body
+    if position > end:
         raise NotDivisibleError("A packet is longer than its tile-part.")
-    return position + body
+    return position
 
 
 def _size_of_blocks(bits: _Bits, across: int, down: int, *, is_ht: bool) -> int:
@@ -214,6 +220,8 @@ def _size_of_block(bits: _Bits, passes: int, *, is_ht: bool) -> int:
     length_bits = 3
     while bits.read(1):
         length_bits += 1
+        if length_bits > MOST_LENGTH_BITS:
+            raise NotDivisibleError("A code-block is longer than a tile-part can be.")
     if not is_ht:
         return bits.read(length_bits + passes.bit_length() - 1)
     # Three passes are a set; those before the last set are placeholders, which have no bytes.
