@@ -1,0 +1,155 @@
+"""Every DICOM file of pydicom and pydicom-data: its resolutions as they are cut out, decoded by two decoders."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import data_store
+import imagecodecs
+import numpy as np
+import pydicom
+import pydicom.data
+import pytest
+from PIL import Image
+
+from framegate.frames.portions import ByLevels, ByResolution, Portion
+from framegate.frames.resolutions import LEAST_READ, StreamPrefix, cut
+from framegate.time_budget import TimeBudget
+from local.health_imaging.frames import CONTENT_TYPES, encode_frames
+from tests.unit.conftest import SERVED
+from tests.unit.test_byte_ranges import ref
+
+FOLDERS = [Path(module.__file__).parent for module in (pydicom.data, data_store)]
+HTJ2K = "image/jph"
+LIMIT = 64 * 1024 * 1024
+
+# Some of the files are not what they should be, and pydicom says so.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A frame of a file, as the emulator keeps it."""
+
+    path: Path
+    frame_number: int
+    content: bytes
+    content_type: str
+    checksums: list[dict]
+
+    def __str__(self):
+        return f"frame {self.frame_number} of {self.path}"
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """The first and the last frame of each file that has frames and can be imported."""
+    found = []
+    for path in sorted(path for folder in FOLDERS for path in folder.rglob("*") if path.is_file()):
+        try:
+            syntax, frames = encode_frames(pydicom.dcmread(path))
+        except Exception:
+            # No DICOM, or broken; how many are left is counted below.
+            continue
+        for index in sorted({0, len(frames) - 1}) if frames else ():
+            frame = frames[index]
+            found.append(Sample(path, index + 1, frame.content, CONTENT_TYPES[syntax], frame.checksums))
+    return found
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a selection came to, and how many bytes came for it."""
+
+    content: bytes
+    portion: Portion
+    bytes_read: int
+
+
+@pytest.fixture
+def fetch(health_imaging, source):
+    """Gives a function that cuts selections out of a frame, each while it comes over the wire."""
+
+    def fetch_each(sample, selections):
+        frame = ref(health_imaging.add_frame(SERVED, sample.content, sample.content_type))
+        return [source.fetch(frame, partial(use, each), TimeBudget(60)) for each in selections]
+
+    def use(selection, stream):
+        prefix = StreamPrefix(stream, LIMIT)
+        taken = cut(prefix, selection)
+        bytes_read = stream.bytes_read
+        content = b"".join(prefix.all()) if taken.content is None else taken.content
+        return Fetched(content, taken.portion, bytes_read)
+
+    return fetch_each
+
+
+def by_openjpeg(content, skip, resolution):
+    """The pixels as OpenJPEG decodes them, as far as Pillow has room for their bits."""
+    picture = Image.open(io.BytesIO(content))
+    # Pillow rounds the size of a resolution, and OpenJPEG rounds it up.
+    picture._size = (resolution.columns << skip, resolution.rows << skip)
+    picture.reduce = skip
+    return np.asarray(picture)
+
+
+def test_each_resolution_is_what_the_whole_frame_has_at_that_resolution(samples, fetch):
+    covered = Counter()
+    for sample in samples:
+        if sample.content_type != HTJ2K:
+            continue
+        top = len(sample.checksums) - 1
+        for number, fetched in enumerate(fetch(sample, map(ByResolution, range(top + 1)))):
+            resolution, skip = fetched.portion.resolution, top - number
+            checksum = sample.checksums[number]
+            assert fetched.portion == Portion(number == top, resolution, top + 1), sample
+            assert (resolution.columns, resolution.rows) == (checksum["Width"], checksum["Height"]), sample
+
+            pixels = imagecodecs.htj2k_decode(fetched.content, skipres=skip)
+            assert np.array_equal(pixels, imagecodecs.htj2k_decode(sample.content, skipres=skip)), sample
+            assert zlib.crc32(np.ascontiguousarray(pixels)) == checksum["Checksum"], sample
+            covered["resolutions by OpenJPH"] += 1
+            # OpenJPEG takes no samples of 32 bits, in the whole frame neither.
+            if pixels.dtype.itemsize < 4:
+                whole = by_openjpeg(sample.content, skip, resolution)
+                assert np.array_equal(by_openjpeg(fetched.content, skip, resolution), whole), sample
+                covered["resolutions by OpenJPEG"] += 1
+        covered["frames"] += 1
+    covered["files"] = len({sample.path for sample in samples if sample.content_type == HTJ2K})
+    # So that no file stays away unnoticed.
+    assert covered >= Counter(
+        {"files": 142, "frames": 163, "resolutions by OpenJPH": 455, "resolutions by OpenJPEG": 419}
+    )
+
+
+def test_of_each_frame_no_more_is_read_than_its_resolution_takes_and_one_piece(samples, fetch):
+    for sample in samples:
+        if sample.content_type == HTJ2K:
+            for fetched in fetch(sample, map(ByResolution, range(len(sample.checksums) - 1))):
+                assert fetched.bytes_read <= len(fetched.content) + LEAST_READ, sample
+
+
+def test_levels_of_each_frame_joined_are_the_frame(samples, fetch):
+    for sample in samples:
+        if sample.content_type == HTJ2K:
+            levels = [ByLevels(number, number) for number in range(len(sample.checksums))]
+            assert b"".join(fetched.content for fetched in fetch(sample, levels)) == sample.content, sample
+
+
+def test_frame_that_is_not_stored_as_htj2k_comes_whole(samples, fetch):
+    covered = Counter()
+    for sample in samples:
+        if sample.content_type == HTJ2K:
+            continue
+        for fetched in fetch(sample, [ByResolution(0), ByLevels(0, 0)]):
+            assert fetched.portion == Portion(True), sample
+            assert fetched.content == sample.content, sample
+        (above,) = fetch(sample, [ByLevels(1, None)])
+        assert (above.content, above.portion.is_whole) == (b"", False), sample
+        covered[sample.content_type] += 1
+    assert covered >= Counter({"image/jpeg": 17, "image/j2c": 8, "application/octet-stream": 6})
