@@ -82,6 +82,8 @@ def test_range_beyond_the_frame_is_416_with_its_size(client, frame, value):
         "bytes=0-1, 4-5",
         "lines=0-1",
         "bytes=5-2",
+        f"bytes={'9' * 5_000}-",
+        f"bytes=0-{'9' * 5_000}",
         "bytes=-",
         "bytes=",
         "bytes=a-b",

@@ -35,7 +35,8 @@ UID = r"[0-9.]{1,256}"
 PAGE_POSITION = r"([1-9][0-9]{0,9})-([1-9][0-9]{0,11})"
 """In `nextToken`: an index's version, and bytes of it that earlier pages took."""
 
-_RANGE = re.compile(r"bytes[ \t]*=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*", re.IGNORECASE | re.ASCII)
+# No more digits than any size has: Python refuses to read a number of some thousand.
+_RANGE = re.compile(r"bytes[ \t]*=[ \t]*(?:(\d{1,20})-(\d{0,20})|-(\d{1,20}))[ \t]*", re.IGNORECASE | re.ASCII)
 
 
 def delivery_mode(request: HttpRequest) -> DeliveryMode:
