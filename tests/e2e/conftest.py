@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import requests
@@ -34,8 +35,39 @@ def import_datastore_id(cloud):
     return cloud.health_imaging.create_datastore("imported")
 
 
+def pytest_collection_modifyitems(items):
+    """Run test_privacy.py last: it looks at what all the others left."""
+    items.sort(key=lambda item: item.path.name == "test_privacy.py")
+
+
 @pytest.fixture(scope="session")
-def deployment(cloud, datastore_id, import_datastore_id):
+def heard(cloud):
+    """Gives every event on the default bus that Framegate or its bucket caused, as JSON; from before the deployment."""
+    events, sqs = cloud.client("events"), cloud.client("sqs")
+    url = sqs.create_queue(QueueName="everything")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="everything", EventPattern=json.dumps({"source": ["framegate", "aws.s3"]}))
+    events.put_targets(Rule="everything", Targets=[{"Id": "everything", "Arn": arn}])
+
+    def receive():
+        texts = []
+        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            texts += [message["Body"] for message in messages]
+            entries = [{"Id": each["MessageId"], "ReceiptHandle": each["ReceiptHandle"]} for each in messages]
+            sqs.delete_message_batch(QueueUrl=url, Entries=entries)
+        return texts
+
+    return receive
+
+
+@pytest.fixture(scope="session")
+def answered():
+    """What the API answered that is no frame and no index: headers and bodies of problems."""
+    return Api.problems
+
+
+@pytest.fixture(scope="session")
+def deployment(cloud, heard, datastore_id, import_datastore_id):
     """The stack, for both data stores; exports have so little time that large ones take several invocations."""
     return cloud.deploy(
         datastore_id,
@@ -79,6 +111,9 @@ def emulator(cloud):
 class Api:
     """The deployed REST API as ``requests`` sees it; redirects are shown, not followed."""
 
+    problems: ClassVar[list[str]] = []
+    """Headers and bodies of all problems that were answered to any of them."""
+
     def __init__(self, url, access_key=ACCESS_KEY, secret_key=SECRET_KEY, verify=True):
         self.url = url
         self._verify = verify
@@ -98,7 +133,10 @@ class Api:
 
     def request(self, method, url, **arguments):
         # Not set on the session, where REQUESTS_CA_BUNDLE would override it.
-        return self._session.request(method, url, timeout=60, allow_redirects=False, verify=self._verify, **arguments)
+        answer = self._session.request(method, url, timeout=60, allow_redirects=False, verify=self._verify, **arguments)
+        if answer.status_code >= requests.codes.bad_request:
+            self.problems.append(f"{answer.headers} {answer.text}")
+        return answer
 
 
 @pytest.fixture

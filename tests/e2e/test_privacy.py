@@ -1,0 +1,146 @@
+"""No patient in anything that Framegate wrote down or told while all the other tests ran; this file runs last."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+
+import pydicom
+import pytest
+
+IDENTIFYING_VRS = {"PN", "DA", "TM", "DT", "LO", "LT", "SH", "ST", "UC", "UT", "UI", "AS"}
+# Names of kinds of things, not of somebody's: they say which format a file has, or which class it is of.
+KINDS = {
+    "SOPClassUID", "MediaStorageSOPClassUID", "TransferSyntaxUID", "ImplementationClassUID", "CodingSchemeDesignator",
+    "SpecificCharacterSet",
+}  # fmt: skip
+SOP_INSTANCE = {"SOPInstanceUID", "MediaStorageSOPInstanceUID"}
+SHORTEST, SHORTEST_NUMBER = 4, 8
+"""Characters of a value that is looked for: shorter ones stand in any text by chance; six digits are a size, too."""
+
+
+@pytest.fixture(scope="module")
+def datasets(imported):
+    return [pydicom.dcmread(path) for path in sorted(imported.folder.iterdir())]
+
+
+@pytest.fixture(scope="module")
+def identifying(datasets):
+    """Every value of the imported files that could tell of whom or of what they are."""
+    values = set()
+
+    def collect(dataset):
+        for element in dataset:
+            if element.VR == "SQ":
+                for item in element.value:
+                    collect(item)
+            elif element.VR in IDENTIFYING_VRS and element.keyword not in KINDS | SOP_INSTANCE:
+                several = element.value if element.VM > 1 else [element.value]
+                values.update(str(value).strip() for value in several)
+
+    for dataset in datasets:
+        collect(dataset)
+    return {
+        value
+        for value in values
+        if len(value) >= (SHORTEST_NUMBER if value.isdecimal() else SHORTEST) and not value.startswith("1.2.840.10008.")
+    }
+
+
+@pytest.fixture(scope="module")
+def sop_instance_uids(datasets):
+    return {str(dataset.SOPInstanceUID) for dataset in datasets}
+
+
+def found_in(text, values):
+    """The values that stand in a text as words of their own: digits within an identifier or a time are no date."""
+    return {
+        value
+        for value in values
+        if value in text and re.search(rf"(?<![0-9A-Za-z.]){re.escape(value)}(?![0-9A-Za-z.])", text)
+    }
+
+
+@pytest.fixture(scope="module")
+def written(cloud, deployment, heard, answered, imported):
+    """All that was written down or told, by what it is; texts in which SOP instance UIDs may stand are apart."""
+    s3, logs, bucket = cloud.client("s3"), cloud.client("logs"), deployment.frame_bucket
+    groups = [
+        group["logGroupName"]
+        for page in logs.get_paginator("describe_log_groups").paginate()
+        for group in page["logGroups"]
+    ]
+    texts = {
+        "log lines and metrics": [
+            event["message"]
+            for name in groups
+            for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name)
+            for event in page["events"]
+        ],
+        "events, and with them every key that was ever written": heard(),
+        "errors": answered,
+        "keys, tags and headers": [],
+        "manifests and indexes": [],
+    }
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for key in (each["Key"] for each in page.get("Contents", [])):
+            if key.startswith("frames/"):
+                tags = s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+                head = s3.head_object(Bucket=bucket, Key=key)
+                texts["keys, tags and headers"].append(f"{key} {tags} {head['ResponseMetadata']['HTTPHeaders']}")
+            else:
+                texts["keys, tags and headers"].append(key)
+                content = s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+                lists_frames = key.endswith("/manifest.jsonl") or key.startswith("indexes/")
+                texts["manifests and indexes" if lists_frames else "keys, tags and headers"].append(content)
+    return {kind: "\n".join(parts) for kind, parts in texts.items()}
+
+
+def test_search_finds_patients_where_they_are(imported, health_imaging, identifying, sop_instance_uids):
+    """That what follows can fail: HealthImaging's metadata has nearly all of it."""
+    image_sets = {frame.image_set_id for frame in imported.frames}
+    metadata = "".join(
+        gzip.decompress(
+            health_imaging.get_image_set_metadata(datastoreId=imported.datastore_id, imageSetId=each)[
+                "imageSetMetadataBlob"
+            ].read()
+        ).decode()
+        for each in image_sets
+    )
+    assert len(identifying) > 200
+    assert len(found_in(metadata, identifying)) > 0.8 * len(identifying)
+    assert found_in(metadata, sop_instance_uids) == sop_instance_uids
+
+
+def test_something_of_every_kind_was_written(written):
+    assert {kind for kind, text in written.items() if not text} == set()
+    assert "_aws" in written["log lines and metrics"]
+    assert "urn:framegate:problem:" in written["errors"]
+    assert {event["source"] for event in map(json.loads, written[_EVENTS].splitlines())} >= {"framegate", "aws.s3"}
+
+
+_EVENTS = "events, and with them every key that was ever written"
+KINDS_OF_TEXT = [
+    "log lines and metrics",
+    _EVENTS,
+    "errors",
+    "keys, tags and headers",
+    "manifests and indexes",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TEXT)
+def test_no_identifying_attribute_is_in_it(written, identifying, sop_instance_uids, kind):
+    text = written[kind]
+    if kind == "manifests and indexes":
+        # Whoever made a UID may have put a date in it.
+        for uid in sop_instance_uids:
+            text = text.replace(uid, "")
+    assert found_in(text, identifying) == set()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS_OF_TEXT if kind != "manifests and indexes"])
+def test_sop_instance_uids_are_in_manifests_and_indexes_alone(written, sop_instance_uids, kind):
+    assert found_in(written[kind], sop_instance_uids) == set()
+    assert found_in(written["manifests and indexes"], sop_instance_uids) == sop_instance_uids
