@@ -23,6 +23,7 @@ _DATASTORE_ID = re.compile(r"[0-9a-z]{32}")
 _STACK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _EVENT_SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,256}")
+_EMAIL = re.compile(rf"[^@\s]{{1,64}}@{_LABEL}(?:\.{_LABEL})+", re.IGNORECASE)
 _ORIGIN = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
 )
@@ -215,6 +216,31 @@ class Config:
             "Framegate-Research",
         ),
     ] = "Framegate"
+    environment: Annotated[
+        Literal["development", "production"],
+        Key(
+            _one_of("development", "production"),
+            "What it is for; `production` protects the stack from deletion and deploys gradually",
+            "production",
+        ),
+    ] = "development"
+    gradual_deployment: Annotated[
+        bool | None,
+        Key(
+            _optional(_true_or_false),
+            "Whether a new version of the API's function gets a tenth of the requests first, and all only if no alarm "
+            "rings; `none` means in `production`",
+            "true",
+        ),
+    ] = None
+    alarm_email: Annotated[
+        str | None,
+        Key(
+            _optional(_matching(_EMAIL, "an e-mail address")),
+            "Who hears of alarms; `none` leaves it to whoever subscribes to the topic",
+            "operations@example.org",
+        ),
+    ] = None
     architecture: Annotated[
         Literal["arm64", "x86_64"], Key(_one_of("arm64", "x86_64"), "Processor that the functions run on", "x86_64")
     ] = "arm64"
@@ -323,6 +349,11 @@ class Config:
             "false",
         ),
     ] = True
+
+    @property
+    def deploys_gradually(self) -> bool:
+        """Whether traffic is shifted to a new version step by step."""
+        return self.environment == "production" if self.gradual_deployment is None else self.gradual_deployment
 
     @classmethod
     def from_context(cls, context: Mapping[str, object]) -> Config:

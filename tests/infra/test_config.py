@@ -34,6 +34,9 @@ def test_data_stores_are_all_that_must_be_said():
     assert read() == Config(
         datastore_ids=(A,),
         stack_name="Framegate",
+        environment="development",
+        gradual_deployment=None,
+        alarm_email=None,
         architecture="arm64",
         memory_mb=1769,
         timeout_seconds=28,
@@ -93,6 +96,12 @@ def test_data_stores_are_a_list_as_text_or_as_json(value):
         ("log_retention_days", "90", 90),
         ("api_gateway_account_role", "false", False),
         ("api_gateway_account_role", False, False),
+        ("environment", "production", "production"),
+        ("gradual_deployment", "true", True),
+        ("gradual_deployment", False, False),
+        ("gradual_deployment", "none", None),
+        ("alarm_email", "on-call+framegate@Example.org", "on-call+framegate@Example.org"),
+        ("alarm_email", "none", None),
         ("architecture", "x86_64", "x86_64"),
         ("log_level", "DEBUG", "DEBUG"),
         ("removal_policy", "destroy", "destroy"),
@@ -126,6 +135,13 @@ def test_right_values_are_read(key, value, read_as):
         ("stack_name", "1-framegate"),
         ("stack_name", "frame gate"),
         ("stack_name", "f" * 129),
+        ("environment", "Production"),
+        ("environment", "prod"),
+        ("gradual_deployment", "yes"),
+        ("alarm_email", "example.org"),
+        ("alarm_email", "on call@example.org"),
+        ("alarm_email", "a@example.org,b@example.org"),
+        ("alarm_email", "on-call@localhost"),
         ("architecture", "arm"),
         ("memory_mb", "511"),
         ("memory_mb", 10241),
@@ -206,6 +222,19 @@ def test_all_faults_are_reported_together():
 
 def test_long_value_is_shortened_in_the_message():
     assert len(faults(datastore_ids="x" * 10_000)["datastore_ids"]) < 250
+
+
+@pytest.mark.parametrize(
+    ("keys", "gradually"),
+    [
+        ({}, False),
+        ({"environment": "production"}, True),
+        ({"environment": "production", "gradual_deployment": "false"}, False),
+        ({"gradual_deployment": "true"}, True),
+    ],
+)
+def test_production_is_deployed_gradually_unless_configured(keys, gradually):
+    assert read(**keys).deploys_gradually is gradually
 
 
 @pytest.mark.parametrize(
