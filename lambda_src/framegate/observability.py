@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +23,47 @@ if TYPE_CHECKING:
 
 NAMESPACE = "Framegate"
 
-logger = Logger(service="framegate", location=None)
-metrics = Metrics(namespace=NAMESPACE, service="framegate")
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "framegate")
+"""The deployment that log lines, metrics and traces are of."""
+
+
+class Metric(StrEnum):
+    """What is counted and measured. The dashboard and the alarms know it by these names."""
+
+    FRAMES = "Frames"
+    FRAME_BYTES = "FrameBytes"
+    INDEX_PAGES = "IndexPages"
+    ERRORS = "Errors"
+    UPSTREAM_LATENCY = "UpstreamLatency"
+    COLD_STARTS = "ColdStarts"
+    EXPORTS_COMPLETED = "ExportsCompleted"
+    EXPORTS_FAILED = "ExportsFailed"
+    EXPORT_RETRIES = "ExportRetries"
+    FRAMES_COPIED = "FramesCopied"
+    FRAMES_PRESENT = "FramesPresent"
+    FRAMES_FAILED = "FramesFailed"
+    EXPORTED_BYTES = "ExportedBytes"
+
+
+logger = Logger(service=SERVICE, location=None)
+metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
+
+
+@cache
+def count_cold_start(handler: str) -> None:
+    """Count the start of an execution environment; to be called by every invocation.
+
+    It is the cache that leaves out all invocations but the first. A snapshot is taken before that one, so a start from
+    a snapshot counts like any other.
+
+    Parameters
+    ----------
+    handler : str
+        The module of the function's handler.
+    """
+    with single_metric(Metric.COLD_STARTS, MetricUnit.Count, 1, namespace=NAMESPACE) as metric:
+        metric.add_dimension("service", SERVICE)
+        metric.add_dimension("handler", handler)
 
 
 @cache
@@ -34,7 +75,7 @@ def tracer() -> Tracer:
     """
     from aws_lambda_powertools import Tracer
 
-    return Tracer(service="framegate", auto_patch=False)
+    return Tracer(service=SERVICE, auto_patch=False)
 
 
 @contextmanager

@@ -23,7 +23,9 @@ class Context:
         return 28_000
 
 before = set(sys.modules)
+print("loaded")
 answer = lambda_handler(json.loads(sys.argv[1]), Context())
+lambda_handler(json.loads(sys.argv[1]), Context())
 print(json.dumps({"answer": answer, "modules": sorted(sys.modules), "late": sorted(set(sys.modules) - before)}))
 """
 
@@ -32,7 +34,7 @@ SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk"}
 
 @pytest.fixture
 def invoke(health_imaging):
-    """Runs the handler once, in a process of its own; returns what the program printed last."""
+    """Runs the handler twice, in a process of its own; returns what the program printed last, and the metrics."""
 
     def run(**environment):
         frame = health_imaging.add_frame(SERVED, b"pixels", "image/jph")
@@ -66,7 +68,9 @@ def invoke(health_imaging):
             text=True,
             check=True,
         )
-        return json.loads(done.stdout.splitlines()[-1])
+        loaded, *metrics, result = done.stdout.splitlines()
+        assert loaded == "loaded"
+        return {**json.loads(result), "metrics": [json.loads(line) for line in metrics]}
 
     return run
 
@@ -82,6 +86,14 @@ def test_snapshot_holds_all_that_is_otherwise_loaded_late(invoke):
     assert result["answer"]["body"] == "cGl4ZWxz"
     assert set(result["modules"]) >= SLOW_TO_IMPORT
     assert not [name for name in result["late"] if name.startswith(("boto", "aws_", "framegate", "urllib3"))]
+
+
+@pytest.mark.parametrize("initialization", ["on-demand", "snap-start"])
+def test_start_is_counted_by_the_first_request_and_named_after_the_deployment(invoke, initialization):
+    metrics = invoke(AWS_LAMBDA_INITIALIZATION_TYPE=initialization, POWERTOOLS_SERVICE_NAME="Research")["metrics"]
+    starts = [each for each in metrics if "ColdStarts" in each]
+    assert [(each["service"], each["handler"], each["ColdStarts"]) for each in starts] == [("Research", "api", [1.0])]
+    assert {each["service"] for each in metrics} == {"Research"}
 
 
 def test_sampled_request_loads_the_tracer(invoke):

@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from framegate.handlers.http import INLINE_LIMIT
+from framegate.observability import count_cold_start
 from local.health_imaging import Fault
 from tests.unit.conftest import SERVED
 
@@ -87,6 +88,24 @@ def test_errors_are_counted_by_status(client, frame, health_imaging, metrics):
     (emf,) = metrics()
     assert set(emf["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0]) == {"service", "status"}
     assert (emf["status"], emf["Errors"]) == ("404", [1.0])
+
+
+def test_all_requests_are_counted_together_too(client, frame, metrics):
+    client.get(frame)
+    (emf,) = metrics()
+    assert emf["_aws"]["CloudWatchMetrics"][0]["Dimensions"][1:] == [["service"]]
+    assert emf["service"] == "framegate"
+
+
+def test_start_of_an_environment_is_counted_with_its_first_invocation_only(metrics):
+    count_cold_start.cache_clear()
+    for _ in range(3):
+        count_cold_start("api")
+    (emf,) = metrics()
+    (definition,) = emf["_aws"]["CloudWatchMetrics"]
+    assert definition["Namespace"] == "Framegate"
+    assert [set(each) for each in definition["Dimensions"]] == [{"service", "handler"}]
+    assert (emf["service"], emf["handler"], emf["ColdStarts"]) == ("framegate", "api", [1.0])
 
 
 def test_malformed_identifiers_are_not_logged(client, log_lines):

@@ -17,7 +17,7 @@ from framegate.frames.handover import FrameHandover
 from framegate.frames.index import FrameIndex
 from framegate.handlers.frame_api import FrameApi
 from framegate.handlers.http import INLINE_LIMIT
-from framegate.observability import tracer
+from framegate.observability import count_cold_start, tracer
 from framegate.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def _api() -> FrameApi:
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a request of API Gateway's Lambda proxy integration (payload format 1.0)."""
+    count_cold_start("api")
     return _api().answer(event, context.get_remaining_time_in_millis())
 
 

@@ -14,6 +14,7 @@ from framegate.frames.handover import FrameHandover, HandedOverFrames
 from framegate.frames.index import FrameIndex
 from framegate.handlers.export_parts import ExportParts
 from framegate.handlers.export_worker import ExportWorker, Message
+from framegate.observability import count_cold_start
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -41,6 +42,7 @@ def _worker() -> ExportWorker:
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
     """Work a batch of SQS messages off; the answer names those that have to come again."""
+    count_cold_start("export")
 
     def work(record: SQSRecord) -> None:
         receives = int(record.attributes.approximate_receive_count)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.metrics import MetricUnit
 
 from framegate.frames.export import ExportOrder, ExportResult
-from framegate.observability import logger, metrics
+from framegate.observability import Metric, logger, metrics
 
 if TYPE_CHECKING:
     from framegate.dicom.identifiers import ImageSetRef
@@ -30,15 +30,15 @@ def report_export(outcome: ExportResult | ExportOrder) -> None:
     record |= {"frames": outcome.frames, "bytes": outcome.size, "missing": outcome.missing}
     log = logger.info if outcome.completed else logger.error
     log("export completed" if outcome.completed else "export failed", extra=record)
-    metrics.add_metric("ExportsCompleted" if outcome.completed else "ExportsFailed", MetricUnit.Count, 1)
+    metrics.add_metric(Metric.EXPORTS_COMPLETED if outcome.completed else Metric.EXPORTS_FAILED, MetricUnit.Count, 1)
     for name, count in outcome.frames.items():
-        metrics.add_metric(f"Frames{name.capitalize()}", MetricUnit.Count, count)
-    metrics.add_metric("ExportedBytes", MetricUnit.Bytes, outcome.size)
+        metrics.add_metric(Metric(f"Frames{name.capitalize()}"), MetricUnit.Count, count)
+    metrics.add_metric(Metric.EXPORTED_BYTES, MetricUnit.Bytes, outcome.size)
     metrics.flush_metrics()
 
 
 def report_failure(problem: Problem, **record: Any) -> None:
     """Tell of a piece of work that has to be done again, and why."""
     logger.error("to be tried again", extra={**record, "problem": problem.slug, **problem.evidence})
-    metrics.add_metric("ExportRetries", MetricUnit.Count, 1)
+    metrics.add_metric(Metric.EXPORT_RETRIES, MetricUnit.Count, 1)
     metrics.flush_metrics()

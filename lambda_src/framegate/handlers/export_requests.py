@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from framegate.handlers.export_parts import ExportParts
 from framegate.handlers.request_tasks import RequestTasks
+from framegate.observability import count_cold_start
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -20,4 +21,5 @@ def _tasks() -> RequestTasks:
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Do one task: ``validate`` a manifest, ``export`` one line of it, or ``summarize``."""
+    count_cold_start("export_requests")
     return _tasks().do(event, context.get_remaining_time_in_millis())

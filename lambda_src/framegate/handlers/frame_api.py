@@ -24,7 +24,7 @@ from framegate.handlers.index_responses import index_not_modified_response, inde
 from framegate.handlers.negotiation import Accept, Representation, entity_tag, is_held, matching_tag
 from framegate.handlers.parameters import byte_range, delivery_mode, index_query, selection
 from framegate.handlers.problem_documents import problem_response
-from framegate.observability import logger, metrics
+from framegate.observability import SERVICE, Metric, logger, metrics
 from framegate.problems import (
     DatastoreNotServed,
     InternalError,
@@ -221,15 +221,18 @@ class FrameApi:
         )
         if status >= HTTPStatus.BAD_REQUEST:
             metrics.add_dimension("status", str(int(status)))
-            metrics.add_metric("Errors", MetricUnit.Count, 1)
+            metrics.add_metric(Metric.ERRORS, MetricUnit.Count, 1)
         elif "delivery" in record:
             metrics.add_dimension("delivery", str(record["delivery"]))
-            metrics.add_metric("Frames", MetricUnit.Count, 1)
-            metrics.add_metric("FrameBytes", MetricUnit.Bytes, int(record["bytes"]))
+            metrics.add_metric(Metric.FRAMES, MetricUnit.Count, 1)
+            metrics.add_metric(Metric.FRAME_BYTES, MetricUnit.Bytes, int(record["bytes"]))
         else:
-            metrics.add_metric("IndexPages", MetricUnit.Count, 1)
+            metrics.add_dimension("delivery", "index")
+            metrics.add_metric(Metric.INDEX_PAGES, MetricUnit.Count, 1)
         if waited_ms:
-            metrics.add_metric("UpstreamLatency", MetricUnit.Milliseconds, waited_ms)
+            metrics.add_metric(Metric.UPSTREAM_LATENCY, MetricUnit.Milliseconds, waited_ms)
+        # And all of it over all deliveries and statuses: percentiles of each cannot be put together.
+        metrics.add_dimensions(service=SERVICE)
         metrics.flush_metrics()
 
 
