@@ -10,12 +10,21 @@ from local.ministack import (
     condition_keys,
     full_object_checksums,
     layers,
+    math_alarms,
     reserved_concurrency,
     result_writer,
     task_errors,
 )
 
 if __name__ == "__main__":
-    for extension in (condition_keys, full_object_checksums, layers, reserved_concurrency, result_writer, task_errors):
+    for extension in (
+        condition_keys,
+        full_object_checksums,
+        layers,
+        math_alarms,
+        reserved_concurrency,
+        result_writer,
+        task_errors,
+    ):
         extension.extend()
     sys.exit(main())

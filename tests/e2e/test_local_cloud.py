@@ -261,6 +261,29 @@ def test_stack_reserves_concurrency_for_its_function(cloud):
     stacks.delete_stack(StackName=name)
 
 
+def test_stack_can_have_an_alarm_on_an_expression(cloud):
+    stacks, topic = cloud.client("cloudformation"), f"arn:aws:sns:{REGION}:{ACCOUNT}:test"
+    metric = {"Namespace": "Test", "MetricName": "Failures"}
+    properties = {
+        "AlarmName": f"test-{uuid.uuid4().hex}",
+        "Metrics": [
+            {"Id": "share", "Expression": "100 * failures"},
+            {"Id": "failures", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "Sum"}, "ReturnData": False},
+        ],
+        "ComparisonOperator": "GreaterThanThreshold",
+        "EvaluationPeriods": 1,
+        "Threshold": 5,
+        "AlarmActions": [topic],
+    }
+    template = {"Resources": {"Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}}}
+    name = properties["AlarmName"]
+    stacks.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    stacks.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+    (alarm,) = cloud.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+    assert (alarm["AlarmActions"], alarm["Threshold"], alarm["StateValue"]) == ([topic], 5, "INSUFFICIENT_DATA")
+    stacks.delete_stack(StackName=name)
+
+
 def test_function_has_packages_of_this_machine_in_place_of_its_layer(cloud, function):
     lambdas = cloud.client("lambda")
     layer = lambdas.publish_layer_version(
