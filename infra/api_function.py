@@ -50,6 +50,7 @@ class ApiFunction(LambdaFunction):
             scope,
             construct_id,
             config=config,
+            key=frame_store.key,
             handler="api",
             description="Answers the requests of Framegate's REST API",
             memory_mb=config.memory_mb,
@@ -89,5 +90,11 @@ class ApiFunction(LambdaFunction):
             self.function,
             "The alias `live` points to a published version, and only the alias is called.",
             "@aws-cdk/aws-lambda:snapStartRequirePublish",
+        )
+        acknowledge(
+            self.function,
+            "The stage's throttling bounds it. Reserved concurrency would keep its share of the account's quota from "
+            "all other functions, used or not.",
+            "HIPAA.Security-LambdaConcurrency",
         )
         self.alias = lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)

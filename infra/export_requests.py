@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from aws_cdk import ArnFormat, Aws, Duration, Fn, Stack
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -15,8 +14,14 @@ from constructs import Construct
 
 from infra.acknowledge import acknowledge
 from infra.frame_store import EXPORT_PREFIX, REQUEST_PREFIX
-from infra.permissions import acknowledge_prefixes, acknowledge_traces, allow, use_key
-from infra.retention import log_group
+from infra.permissions import (
+    acknowledge_inline_policy,
+    acknowledge_prefixes,
+    allow,
+    use_key,
+    use_key_for,
+)
+from infra.retention import VENDED_LOGS, log_group
 
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
@@ -94,10 +99,9 @@ class ExportRequests(Construct):
         stack = Stack.of(self)
         # Given, so that its role can name it.
         name = f"{config.stack_name[:60]}-ExportRequests"
-        # All groups under this prefix share a statement in the account's policy for log delivery, which has no room for
-        # many. The stack's own id ends the name, so that the group that an earlier stack left is not in the way.
+        # The stack's own id ends the name, so that the group that an earlier stack left is not in the way.
         stack_uuid = Fn.select(2, Fn.split("/", Aws.STACK_ID))
-        group = log_group(self, "Logs", config, f"/aws/vendedlogs/states/{name}-{stack_uuid}")
+        group = log_group(self, "Logs", config, frame_store.key, f"{VENDED_LOGS}{name}-{stack_uuid}")
         role = self._role(name, frame_store, function)
         definition = _definition(function.function_arn, config.export_concurrency)
         self.state_machine = sfn.StateMachine(
@@ -111,12 +115,28 @@ class ExportRequests(Construct):
             # Data would hold the names of manifests, which are whatever users make of them.
             logs=sfn.LogOptions(destination=group, level=sfn.LogLevel.ALL, include_execution_data=False),
         )
+        cfn_machine = cast("sfn.CfnStateMachine", self.state_machine.node.default_child)
         # CDK makes it wait for the role that it names anyway.
-        cast("sfn.CfnStateMachine", self.state_machine.node.default_child).add_metadata(
-            "cfn-lint", {"config": {"ignore_checks": ["W3005"]}}
-        )
+        cfn_machine.add_metadata("cfn-lint", {"config": {"ignore_checks": ["W3005"]}})
+        self._encrypt(cfn_machine, frame_store)
         self._start_on_manifests(config, frame_store, dead_letters)
-        self._watch()
+
+    def _encrypt(self, machine: sfn.CfnStateMachine, frame_store: FrameStore) -> None:
+        # Set here, it is a property; set through the state machine's own argument, it opens the key to log delivery
+        # without a condition.
+        machine.encryption_configuration = sfn.CfnStateMachine.EncryptionConfigurationProperty(
+            type="CUSTOMER_MANAGED_KMS_KEY", kms_key_id=frame_store.key.key_arn
+        )
+        # AWS Step Functions developer guide, "Data at rest encryption in Step Functions", step 3.
+        frame_store.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="DeliverLogs",
+                principals=[iam.ServicePrincipal("delivery.logs.amazonaws.com")],
+                actions=["kms:Decrypt"],
+                resources=["*"],
+                conditions={"StringEquals": {"kms:EncryptionContext:SourceArn": _log_delivery(Stack.of(self))}},
+            )
+        )
 
     def _role(self, name: str, frame_store: FrameStore, function: lambda_.Function) -> iam.Role:
         stack = Stack.of(self)
@@ -154,6 +174,19 @@ class ExportRequests(Construct):
                             results,
                         ),
                         use_key(frame_store, "s3"),
+                        # AWS Step Functions developer guide, "Data at rest encryption in Step Functions".
+                        use_key_for(
+                            frame_store,
+                            "EncryptExecutions",
+                            ["kms:GenerateDataKey", "kms:Decrypt"],
+                            {"aws:states:stateMachineArn": [machine, f"{machine}/{MAP_LABEL}"]},
+                        ),
+                        use_key_for(
+                            frame_store,
+                            "EncryptLogDelivery",
+                            ["kms:GenerateDataKey"],
+                            {"SourceArn": _log_delivery(stack)},
+                        ),
                         # AWS Step Functions developer guide, "Using CloudWatch Logs to log execution history".
                         allow(
                             "WriteLogs",
@@ -184,7 +217,12 @@ class ExportRequests(Construct):
             },
         )
         acknowledge_prefixes(role, frame_store, EXPORT_PREFIX)
-        acknowledge_traces(role)
+        acknowledge(
+            role,
+            "Neither X-Ray nor the delivery of logs has resource-level permissions.",
+            "AwsSolutions-IAM5[Resource::*]",
+        )
+        acknowledge_inline_policy(role)
         acknowledge(
             role,
             "The executions of this state machine and its child workflows: Step Functions names them.",
@@ -210,6 +248,7 @@ class ExportRequests(Construct):
                 )
             },
         )
+        acknowledge_inline_policy(starter)
         events.Rule(
             self,
             "OnRequestManifest",
@@ -233,19 +272,10 @@ class ExportRequests(Construct):
             ],
         )
 
-    def _watch(self) -> None:
-        self.state_machine.metric_failed(period=Duration.minutes(1), statistic=cloudwatch.Stats.SUM).create_alarm(
-            self,
-            "FailedAlarm",
-            alarm_description=(
-                "A request manifest could not be worked off. The execution says why in the console. Mend it, then go "
-                "on where it stopped: aws stepfunctions redrive-execution --execution-arn <the execution's>."
-            ),
-            threshold=1,
-            evaluation_periods=1,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
+
+def _log_delivery(stack: Stack) -> str:
+    """What log delivery encrypts for: the asterisk is a part of the text."""
+    return stack.format_arn(service="logs", resource="*", arn_format=ArnFormat.NO_RESOURCE_NAME)
 
 
 def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:

@@ -1,18 +1,23 @@
-"""The bucket that holds frames and what exports leave of them, and the key that encrypts it."""
+"""The bucket that holds frames and what exports leave of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
 from aws_cdk import Duration
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from infra.acknowledge import acknowledge
 from infra.retention import removal_policy
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+
     from infra.config import Config
+
+DELETED_LOG_DAYS = 30
+"""Days in which an access log that was deleted can be brought back."""
 
 FRAME_PREFIX = "frames/"
 INDEX_PREFIX = "indexes/"
@@ -47,36 +52,37 @@ class FrameStore(Construct):
         Its name there.
     config : Config
         Decides when frames expire and what outlives the stack.
+    key : kms.Key
+        Encrypts each object.
 
     Attributes
     ----------
     key : kms.Key
-        Encrypts each object, and the messages of the export; whoever reads or writes one needs its use.
+        The same; whoever reads or writes an object needs its use.
     bucket : s3.Bucket
         Holds frames under :data:`FRAME_PREFIX`. EventBridge hears of every object.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, config: Config) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, config: Config, key: kms.Key) -> None:
         super().__init__(scope, construct_id)
+        self.key = key
         removal = removal_policy(config)
-        self.key = kms.Key(
-            self,
-            "Key",
-            description=f"Encrypts the image frames stored by {config.stack_name}",
-            enable_key_rotation=True,
-            removal_policy=removal,
-        )
         access_logs = s3.Bucket(
             self,
             "AccessLogs",
-            # S3 delivers access logs only to buckets encrypted with its own keys.
             encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             enforce_ssl=True,
             minimum_tls_version=1.2,
+            versioned=True,
             lifecycle_rules=[
                 s3.LifecycleRule(id="ExpireAccessLogs", expiration=Duration.days(config.log_retention_days)),
+                s3.LifecycleRule(
+                    id="RemoveDeletedAccessLogs",
+                    noncurrent_version_expiration=Duration.days(DELETED_LOG_DAYS),
+                    expired_object_delete_marker=True,
+                ),
                 _abort_incomplete_uploads(),
             ],
             removal_policy=removal,
@@ -103,6 +109,31 @@ class FrameStore(Construct):
             "s3.CfnBucket", self.bucket.node.default_child
         ).notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
             event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
+        )
+        self._acknowledge_findings(access_logs)
+
+    def _acknowledge_findings(self, access_logs: s3.Bucket) -> None:
+        acknowledge(
+            self.bucket,
+            "An object is written once, under its frame's id, and never changes. Older versions would keep images past "
+            "the deletion of their image set.",
+            "HIPAA.Security-S3BucketVersioningEnabled",
+        )
+        acknowledge(
+            self.bucket,
+            "Copies of what HealthImaging keeps: they can be exported again. A replica would have to follow every "
+            "deletion of an image set.",
+            "HIPAA.Security-S3BucketReplicationEnabled",
+        )
+        acknowledge(
+            access_logs,
+            "It tells of access to a bucket of this Region, and is of no use without it.",
+            "HIPAA.Security-S3BucketReplicationEnabled",
+        )
+        acknowledge(
+            access_logs,
+            "S3 delivers access logs only to buckets encrypted with its own keys.",
+            "HIPAA.Security-S3DefaultEncryptionKMS",
         )
 
 

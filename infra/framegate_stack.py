@@ -8,6 +8,7 @@ from aws_cdk import CfnOutput, Stack, Tags
 
 from infra.api_function import ApiFunction
 from infra.decoder_layer import DecoderLayer
+from infra.encryption_key import EncryptionKey
 from infra.export_functions import ExportFunction, RequestFunction
 from infra.export_queue import ExportQueue
 from infra.export_requests import ExportRequests
@@ -39,11 +40,13 @@ class FramegateStack(Stack):
             construct_id,
             stack_name=config.stack_name,
             description="Framegate: image frames of AWS HealthImaging by URL and in S3",
+            termination_protection=config.environment == "production",
         )
-        frame_store = FrameStore(self, "FrameStore", config=config)
+        key = EncryptionKey(self, "Key", config=config)
+        frame_store = FrameStore(self, "FrameStore", config=config, key=key)
         export_queue = ExportQueue(self, "ExportQueue", config=config, frame_store=frame_store)
         function = ApiFunction(self, "ApiFunction", config=config, frame_store=frame_store, queue=export_queue.queue)
-        api = RestApi(self, "RestApi", config=config, handler=function.alias)
+        api = RestApi(self, "RestApi", config=config, key=key, handler=function.alias)
         decoder = DecoderLayer(self, "Decoder", config=config)
         ExportFunction(
             self,

@@ -11,11 +11,19 @@ from constructs import Construct
 
 from infra.acknowledge import acknowledge
 from infra.bundling import lambda_code
-from infra.permissions import acknowledge_image_sets, acknowledge_traces, write_logs, write_traces
+from infra.permissions import (
+    acknowledge_image_sets,
+    acknowledge_inline_policy,
+    acknowledge_traces,
+    write_logs,
+    write_traces,
+)
 from infra.retention import log_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from aws_cdk import aws_kms as kms
 
     from infra.config import Config
 
@@ -33,6 +41,8 @@ class LambdaFunction(Construct):
         Its name there.
     config : Config
         What a user decides about it.
+    key : kms.IKey
+        Encrypts its log, its settings and its snapshots.
     handler : str
         The module of :mod:`framegate.handlers` that has its ``lambda_handler``.
     description : str
@@ -66,6 +76,7 @@ class LambdaFunction(Construct):
         construct_id: str,
         *,
         config: Config,
+        key: kms.IKey,
         handler: str,
         description: str,
         memory_mb: int,
@@ -78,7 +89,7 @@ class LambdaFunction(Construct):
         layers: Sequence[lambda_.ILayerVersion] = (),
     ) -> None:
         super().__init__(scope, construct_id)
-        group = log_group(self, "Logs", config)
+        group = log_group(self, "Logs", config, key)
         self.role = iam.Role(
             self,
             "Role",
@@ -90,6 +101,7 @@ class LambdaFunction(Construct):
         )
         acknowledge_image_sets(self.role, config)
         acknowledge_traces(self.role)
+        acknowledge_inline_policy(self.role)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -109,9 +121,12 @@ class LambdaFunction(Construct):
             layers=list(layers),
             # Text, not Lambda's JSON format: that would filter and rewrite the JSON lines that the code writes itself.
             log_group=group,
+            environment_encryption=key,
             environment={
                 "FRAMEGATE_DATASTORE_IDS": ",".join(config.datastore_ids),
                 "POWERTOOLS_LOG_LEVEL": config.log_level,
+                # Metrics of all deployments in an account are in one namespace.
+                "POWERTOOLS_SERVICE_NAME": config.stack_name,
                 **environment,
             },
         )
@@ -119,6 +134,18 @@ class LambdaFunction(Construct):
             self.function,
             "3.13 is a runtime with full support. The hash-pinned dependencies are bundled for it; both move together.",
             "AwsSolutions-L1",
+        )
+        acknowledge(
+            self.function,
+            "Lambda keeps a dead letter of an asynchronous invocation alone, and there is none: the API and the state "
+            "machine wait for the answer, and the queue has its own dead letters.",
+            "HIPAA.Security-LambdaDLQ",
+        )
+        acknowledge(
+            self.function,
+            "It calls public endpoints of AWS and nothing else, signed and over TLS; nothing can connect to it. There "
+            "is no private resource that a network would lead to.",
+            "HIPAA.Security-LambdaInsideVPC",
         )
         # CDK makes the function wait for the role that it names anyway.
         cast("lambda_.CfnFunction", self.function.node.default_child).add_metadata(

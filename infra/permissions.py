@@ -11,7 +11,7 @@ from aws_cdk import aws_s3 as s3
 from infra.acknowledge import acknowledge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aws_cdk import aws_logs as logs
 
@@ -56,6 +56,18 @@ def use_key(frame_store: FrameStore, *services: str) -> iam.PolicyStatement:
     )
 
 
+def use_key_for(
+    frame_store: FrameStore, sid: str, actions: Sequence[str], context: Mapping[str, str | list[str]]
+) -> iam.PolicyStatement:
+    """Return the statement that allows use of the stack's key, for data of this encryption context alone."""
+    return iam.PolicyStatement(
+        sid=sid,
+        actions=list(actions),
+        resources=[frame_store.key.key_arn],
+        conditions={"StringEquals": {f"kms:EncryptionContext:{name}": value for name, value in context.items()}},
+    )
+
+
 def write_logs(group: logs.LogGroup) -> iam.PolicyStatement:
     """Return the statement that allows a function to log to its group."""
     return allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], group.log_group_arn)
@@ -86,6 +98,15 @@ def acknowledge_prefixes(role: iam.Role, frame_store: FrameStore, *prefixes: str
         role,
         "Prefixes that each hold one kind of object; their keys are unknown at deployment.",
         *(f"AwsSolutions-IAM5[Resource::<{bucket_id}.Arn>/{prefix}*]" for prefix in prefixes),
+    )
+
+
+def acknowledge_inline_policy(role: iam.Role) -> None:
+    """Accept that a role's policy is a part of it."""
+    acknowledge(
+        role,
+        "The policy is for this role alone: it is made, changed and removed with it, and attached to nothing else.",
+        "HIPAA.Security-IAMNoInlinePolicy",
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from aws_cdk import Aws, Duration, RemovalPolicy
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
@@ -15,6 +16,8 @@ from infra.gateway_problems import add_gateway_problems
 from infra.retention import log_group
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+
     from infra.config import Config
 
 STAGE = "v1"
@@ -67,6 +70,8 @@ class RestApi(Construct):
         Its name there.
     config : Config
         Decides throttling, the web origins that may call, and how long logs are kept.
+    key : kms.IKey
+        Encrypts the access log.
     handler : lambda_.IFunction
         Answers every request that is authorized, those for unknown paths and methods included.
 
@@ -78,9 +83,11 @@ class RestApi(Construct):
         Where it is reached, without a slash at the end.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, config: Config, handler: lambda_.IFunction) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, *, config: Config, key: kms.IKey, handler: lambda_.IFunction
+    ) -> None:
         super().__init__(scope, construct_id)
-        access_logs = log_group(self, "AccessLogs", config)
+        access_logs = log_group(self, "AccessLogs", config, key)
         self.api = apigateway.RestApi(
             self,
             "Api",
@@ -104,8 +111,23 @@ class RestApi(Construct):
                 logging_level=apigateway.MethodLoggingLevel.OFF,
                 data_trace_enabled=False,
                 access_log_destination=apigateway.LogGroupLogDestination(access_logs),
-                access_log_format=apigateway.AccessLogFormat.custom(json.dumps(_ACCESS_LOG)),
+                access_log_format=apigateway.AccessLogFormat.custom(
+                    json.dumps({"service": config.stack_name, **_ACCESS_LOG})
+                ),
             ),
+        )
+        cfn_api = cast("apigateway.CfnRestApi", self.api.node.default_child)
+        # TLS 1.2 with forward secrecy at least; without a policy, API Gateway takes TLS 1.0.
+        cfn_api.security_policy = "SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09"
+        cfn_api.endpoint_access_mode = "STRICT"
+        # API Gateway counts what it refuses for being too much among all else that a client did wrong.
+        access_logs.add_metric_filter(
+            "ThrottledRequests",
+            filter_pattern=logs.FilterPattern.string_value("$.status", "=", "429"),
+            metric_namespace="Framegate",
+            metric_name="ThrottledRequests",
+            metric_value="1",
+            dimensions={"service": "$.service"},
         )
         # CDK's own output of the address, beside which ours would stand.
         self.api.node.try_remove_child("Endpoint")
@@ -151,6 +173,18 @@ class RestApi(Construct):
             "Execution logs go to a log group without retention and can hold what clients send. Access logs, the "
             "function's log and X-Ray account for every request.",
             "AwsSolutions-APIG6",
+            "HIPAA.Security-APIGWExecutionLoggingEnabled",
+        )
+        acknowledge(
+            self.api.deployment_stage,
+            "Clients cache frames. API Gateway's cache takes answers up to 1 MB, and would keep frames longer than "
+            "their image set.",
+            "HIPAA.Security-APIGWCacheEnabledAndEncrypted",
+        )
+        acknowledge(
+            self.api.deployment_stage,
+            "A client certificate proves API Gateway to an HTTP backend. There is none: it calls a function, by IAM.",
+            "HIPAA.Security-APIGWSSLEnabled",
         )
         acknowledge(
             self.api.deployment_stage,

@@ -56,6 +56,7 @@ def test_settings_reach_the_function_that_works_requests_off(template):
         "FRAMEGATE_VERIFY": "false",
         "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
         "POWERTOOLS_LOG_LEVEL": "INFO",
+        "POWERTOOLS_SERVICE_NAME": "Framegate",
     }
 
 

@@ -1,10 +1,10 @@
-"""The frame store: encryption, access, what a browser may do with it, who hears of it, and how long frames stay."""
+"""The frame store: what a browser may do with it, who hears of it, how long frames stay, and its access logs."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import frame_bucket, listed, only, text
+from tests.infra.cloudformation import frame_bucket, text
 
 
 @pytest.fixture(scope="module")
@@ -12,48 +12,15 @@ def bucket(template):
     return frame_bucket(template)[1]
 
 
-def test_frames_are_encrypted_with_a_key_that_rotates(bucket, resources):
-    (key,) = resources("AWS::KMS::Key")
+def test_frames_are_encrypted_with_few_calls_of_the_key(bucket):
     (encryption,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
 
-    assert resources("AWS::KMS::Key")[key]["EnableKeyRotation"] is True
     assert encryption["BucketKeyEnabled"] is True
     assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
-    assert text(encryption["ServerSideEncryptionByDefault"]["KMSMasterKeyID"]) == f"${{{key}.Arn}}"
 
 
-def test_no_bucket_can_be_public_or_use_access_lists(resources):
-    for bucket in resources("AWS::S3::Bucket").values():
-        assert bucket["PublicAccessBlockConfiguration"] == {
-            "BlockPublicAcls": True,
-            "BlockPublicPolicy": True,
-            "IgnorePublicAcls": True,
-            "RestrictPublicBuckets": True,
-        }
-        assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
-        assert "AccessControl" not in bucket
-
-
-def test_every_bucket_takes_tls_1_2_or_later_only(resources):
-    policies = resources("AWS::S3::BucketPolicy").values()
-    denied = {text(policy["Bucket"]): denials(policy) for policy in policies}
-
-    assert denied.keys() == {f"${{{name}}}" for name in resources("AWS::S3::Bucket")}
-    for conditions in denied.values():
-        assert {"Bool": {"aws:SecureTransport": "false"}} in conditions
-        assert {"NumericLessThan": {"s3:TlsVersion": 1.2}} in conditions
-
-
-def denials(policy):
-    bucket = text(policy["Bucket"])[2:-1]
-    return [
-        each["Condition"]
-        for each in policy["PolicyDocument"]["Statement"]
-        if each["Effect"] == "Deny"
-        and each["Principal"] == {"AWS": "*"}
-        and listed(each["Action"]) == ["s3:*"]
-        and [text(arn) for arn in each["Resource"]] == [f"${{{bucket}.Arn}}", f"${{{bucket}.Arn}}/*"]
-    ]
+def test_deleted_frames_leave_no_version_behind(bucket):
+    assert "VersioningConfiguration" not in bucket
 
 
 def test_page_of_any_origin_may_use_a_presigned_url(bucket):
@@ -96,20 +63,6 @@ def test_event_bridge_hears_of_objects_in_the_frame_bucket_and_in_no_other(bucke
     assert sum("NotificationConfiguration" in each for each in resources("AWS::S3::Bucket").values()) == 1
 
 
-def test_key_is_the_accounts_own_and_event_bridge_may_use_it_for_this_account_only(resources):
-    owner, events = only(resources("AWS::KMS::Key"))["KeyPolicy"]["Statement"]
-
-    assert text(owner["Principal"]["AWS"]) == "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"
-    assert events == {
-        "Sid": "EncryptEvents",
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
-        "Resource": "*",
-        "Condition": {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}},
-    }
-
-
 def test_access_to_frames_is_logged_to_a_bucket_of_its_own(bucket, resources):
     target = text(bucket["LoggingConfiguration"]["DestinationBucketName"])[2:-1]
     logs = resources("AWS::S3::Bucket")[target]
@@ -122,12 +75,16 @@ def test_access_to_frames_is_logged_to_a_bucket_of_its_own(bucket, resources):
     )
 
 
-@pytest.mark.parametrize(("removal_policy", "deletion"), [("retain", "RetainExceptOnCreate"), ("destroy", "Delete")])
-@pytest.mark.parametrize("kind", ["AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"])
-def test_stored_data_outlives_the_stack_unless_configured(synthesize, removal_policy, deletion, kind):
-    found = synthesize(removal_policy=removal_policy).find_resources(kind)
+def test_deleted_access_log_can_be_brought_back_for_a_month(bucket, resources):
+    logs = resources("AWS::S3::Bucket")[text(bucket["LoggingConfiguration"]["DestinationBucketName"])[2:-1]]
 
-    assert {each["DeletionPolicy"] for each in found.values()} == {deletion}
+    assert logs["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert {
+        "Id": "RemoveDeletedAccessLogs",
+        "Status": "Enabled",
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
+        "ExpiredObjectDeleteMarker": True,
+    } in logs["LifecycleConfiguration"]["Rules"]
 
 
 def test_output_names_the_bucket(template):

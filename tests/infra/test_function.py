@@ -59,6 +59,7 @@ def test_settings_reach_the_function(function, template, resources):
         "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
         "FRAMEGATE_CORS_ORIGINS": "*",
         "POWERTOOLS_LOG_LEVEL": "INFO",
+        "POWERTOOLS_SERVICE_NAME": "Framegate",
     }
 
 
@@ -96,10 +97,3 @@ def test_all_functions_run_the_same_bundle_on_the_same_runtime(resources):
 
     assert {each["Runtime"] for each in functions} == {"python3.13"}
     assert len({each["Code"]["S3Key"] for each in functions}) == 1
-
-
-def test_logs_are_kept_as_long_as_configured(synthesize):
-    groups = properties(synthesize(log_retention_days="90"), "AWS::Logs::LogGroup")
-
-    assert len(groups) == 5
-    assert {group["RetentionInDays"] for group in groups.values()} == {90}

@@ -134,6 +134,8 @@ def test_state_machine_may_do_this_and_no_more(template, machine_role, arns, res
             [f"{arns['bucket']}/exports/*"],
         ),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
+        "EncryptExecutions": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
+        "EncryptLogDelivery": (["kms:GenerateDataKey"], [arns["key"]]),
         "WriteLogs": (
             [
                 "logs:CreateLogDelivery",
@@ -196,6 +198,23 @@ def test_state_machine_uses_the_key_through_s3_only(machine_role):
     assert text(condition) == "s3.${AWS::Region}.${AWS::URLSuffix}"
 
 
+def test_state_machine_uses_the_key_for_its_own_executions_and_their_log_only(machine_role):
+    machine = f"arn:${{AWS::Partition}}:states:{LOCAL}:stateMachine:{MACHINE}"
+    conditions = {
+        sid: {key: [text(each) for each in listed(value)] for key, value in each["Condition"]["StringEquals"].items()}
+        for sid, each in statements(machine_role).items()
+        if sid in ("EncryptExecutions", "EncryptLogDelivery")
+    }
+
+    assert conditions == {
+        "EncryptExecutions": {
+            "kms:EncryptionContext:aws:states:stateMachineArn": [machine, f"{machine}/ExportImageSets"]
+        },
+        # Not a pattern: the context of log delivery has the asterisk in it.
+        "EncryptLogDelivery": {"kms:EncryptionContext:SourceArn": [f"arn:${{AWS::Partition}}:logs:{LOCAL}:*"]},
+    }
+
+
 @pytest.mark.parametrize("handler", ["export", "export_requests"])
 def test_events_are_sent_in_this_name_only(role_of, handler):
     assert statements(role_of(handler))["AnnounceResults"]["Condition"] == {
@@ -203,8 +222,8 @@ def test_events_are_sent_in_this_name_only(role_of, handler):
     }
 
 
-def test_no_statement_of_any_role_has_a_wildcard_action_or_resource_but_where_the_service_knows_none(template):
-    roles = properties(template, "AWS::IAM::Role").values()
+def test_no_statement_of_any_role_has_a_wildcard_action_or_resource_but_where_the_service_knows_none(synthesize):
+    roles = properties(synthesize(environment="production"), "AWS::IAM::Role").values()
     found = [
         statement
         for each in roles
@@ -236,8 +255,9 @@ def test_each_function_has_a_role_of_its_own_without_managed_policies(template, 
         assert "ManagedPolicyArns" not in found
 
 
-def test_only_one_role_has_a_managed_policy_that_lets_api_gateway_write_logs(resources):
-    (found,) = (each for each in resources("AWS::IAM::Role").values() if "ManagedPolicyArns" in each)
+def test_only_one_role_has_a_managed_policy_that_lets_api_gateway_write_logs(synthesize):
+    roles = properties(synthesize(environment="production"), "AWS::IAM::Role").values()
+    (found,) = (each for each in roles if "ManagedPolicyArns" in each)
 
     assert principal(found) == "apigateway.amazonaws.com"
     assert [text(arn) for arn in found["ManagedPolicyArns"]] == [

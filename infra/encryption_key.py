@@ -1,0 +1,66 @@
+"""The key that encrypts all that the stack keeps: objects, messages, logs, alarms, settings and executions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import ArnFormat, Aws, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+
+from infra.retention import VENDED_LOGS, removal_policy
+
+if TYPE_CHECKING:
+    from constructs import Construct
+
+    from infra.config import Config
+
+
+class EncryptionKey(kms.Key):
+    """The one key of a stack. Principals of the account need a policy that allows its use; services are named here.
+
+    Where a service needs it for one resource alone, that resource's construct adds the statement.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        Its name there.
+    config : Config
+        Decides whether it outlives the stack.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: Config) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            description=f"Encrypts all that {config.stack_name} keeps",
+            enable_key_rotation=True,
+            removal_policy=removal_policy(config),
+        )
+        stack = Stack.of(self)
+        # Amazon CloudWatch Logs user guide, "Encrypt log data in CloudWatch Logs using AWS Key Management Service". The
+        # key cannot name the groups, which name the key; CloudFormation begins their names with the stack's.
+        groups = [
+            stack.format_arn(
+                service="logs", resource="log-group", resource_name=name, arn_format=ArnFormat.COLON_RESOURCE_NAME
+            )
+            for name in (f"{config.stack_name}-*", f"{VENDED_LOGS}{config.stack_name[:60]}-*")
+        ]
+        self.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="EncryptLogs",
+                principals=[iam.ServicePrincipal(f"logs.{Aws.REGION}.amazonaws.com")],
+                actions=[
+                    "kms:Encrypt",
+                    "kms:Decrypt",
+                    "kms:ReEncryptFrom",
+                    "kms:ReEncryptTo",
+                    "kms:GenerateDataKey",
+                    "kms:GenerateDataKeyWithoutPlaintext",
+                ],
+                resources=["*"],
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}},
+            )
+        )
