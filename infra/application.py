@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aws_cdk import App, Validations
-from cdk_nag import AwsSolutionsChecks
+from cdk_nag import AwsSolutionsChecks, HIPAASecurityChecks
 
 from infra.config import Config
 from infra.framegate_stack import FramegateStack
@@ -29,5 +29,5 @@ def compose(app: App) -> FramegateStack:
     """
     config = Config.from_context(app.node.get_all_context())
     # Synthesis fails on every finding that is not acknowledged next to its construct.
-    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app), HIPAASecurityChecks(app))
     return FramegateStack(app, "Framegate", config=config)

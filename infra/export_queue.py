@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aws_cdk import Aws, Duration
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
@@ -66,7 +65,6 @@ class ExportQueue(Construct):
             dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MOST_RECEIVES, queue=self.dead_letters),
         )
         self._let_events_in(self._rules(config), frame_store)
-        self._watch()
 
     def _rules(self, config: Config) -> list[events.CfnRule]:
         # Of new versions the frame index has to hear, exported or not. Of an image set just created, it has nothing.
@@ -120,21 +118,4 @@ class ExportQueue(Construct):
                 resources=["*"],
                 conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
             )
-        )
-
-    def _watch(self) -> None:
-        self.dead_letters.metric_approximate_number_of_messages_visible(
-            period=Duration.minutes(1), statistic=cloudwatch.Stats.MAXIMUM
-        ).create_alarm(
-            self,
-            "DeadLetterAlarm",
-            alarm_description=(
-                "Exports have failed for good. The export function's log has the cause, by the message's id. Mend it, "
-                "then send the messages back: aws sqs start-message-move-task --source-arn "
-                f"{self.dead_letters.queue_arn}"
-            ),
-            threshold=1,
-            evaluation_periods=1,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )

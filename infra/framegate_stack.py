@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import CfnOutput, Stack, Tags
 
+from infra.alarm_topic import AlarmTopic
+from infra.alarms import Alarms
 from infra.api_function import ApiFunction
+from infra.dashboard import Dashboard
 from infra.decoder_layer import DecoderLayer
 from infra.encryption_key import EncryptionKey
 from infra.export_functions import ExportFunction, RequestFunction
 from infra.export_queue import ExportQueue
 from infra.export_requests import ExportRequests
 from infra.frame_store import FrameStore
+from infra.gradual_deployment import GradualDeployment
 from infra.rest_api import RestApi
 
 if TYPE_CHECKING:
@@ -67,6 +71,27 @@ class FramegateStack(Stack):
             function=request_function.function,
             dead_letters=export_queue.dead_letters,
         )
+        alarms = Alarms(
+            self,
+            "Alarms",
+            config=config,
+            function=function.alias,
+            dead_letters=export_queue.dead_letters,
+            state_machine=requests.state_machine,
+        )
+        alarm_topic = AlarmTopic(self, "AlarmTopic", config=config, key=key, alarms=alarms.all)
+        if config.deploys_gradually:
+            GradualDeployment(self, "GradualDeployment", function=function, alarms=alarms.of_deployments)
+        dashboard = Dashboard(
+            self,
+            "Dashboard",
+            config=config,
+            alarms=alarms.all,
+            function=function.alias,
+            queue=export_queue.queue,
+            dead_letters=export_queue.dead_letters,
+            state_machine=requests.state_machine,
+        )
         CfnOutput(self, "ApiUrl", value=api.url, description="Base URL of the REST API")
         CfnOutput(
             self,
@@ -92,4 +117,6 @@ class FramegateStack(Stack):
             value=requests.state_machine.state_machine_arn,
             description="State machine that works request manifests off",
         )
+        CfnOutput(self, "AlarmTopicArn", value=alarm_topic.topic.topic_arn, description="Topic that tells of alarms")
+        CfnOutput(self, "DashboardName", value=dashboard.name, description="Dashboard in CloudWatch")
         Tags.of(self).add("Application", "Framegate")

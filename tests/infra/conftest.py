@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import pytest
 from aws_cdk import App
@@ -25,19 +26,25 @@ def cdk_context():
 
 
 @pytest.fixture(scope="session")
-def synthesize(tmp_path_factory, cdk_context):
-    """Synthesise the application with the given configuration keys; the same keys give the same template."""
+def synthesize_stack(tmp_path_factory, cdk_context):
+    """Synthesise the application with the given configuration keys; the same keys give the same artifact."""
     synthesized = {}
 
-    def template(**keys):
+    def artifact(**keys):
         name = json.dumps(keys, sort_keys=True)
         if name not in synthesized:
             app = App(context=cdk_context(**keys), outdir=str(tmp_path_factory.mktemp("cdk.out")))
             stack = compose(app)
-            synthesized[name] = Template.from_json(app.synth().get_stack_by_name(stack.stack_name).template)
+            synthesized[name] = app.synth().get_stack_by_name(stack.stack_name)
         return synthesized[name]
 
-    return template
+    return artifact
+
+
+@pytest.fixture(scope="session")
+def synthesize(synthesize_stack):
+    """The template of the application with the given configuration keys."""
+    return cache(lambda **keys: Template.from_json(synthesize_stack(**keys).template))
 
 
 @pytest.fixture(scope="session")

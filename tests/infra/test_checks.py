@@ -10,6 +10,7 @@ from aws_cdk import aws_s3 as s3
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
+from infra import acknowledge
 from infra.application import compose
 
 # The Regions of HealthImaging.
@@ -31,6 +32,7 @@ CONFIGURATIONS = {
         "api_gateway_account_role": "false",
     },
     "on request only": {"export_events": "none", "stack_name": "F" * 128},
+    "production": {"environment": "production", "alarm_email": "operations@example.org"},
 }
 
 
@@ -52,19 +54,61 @@ def test_cfn_lint_finds_a_wrong_property(template):
     assert [finding for finding in linted(wrong) if finding.startswith("E")]
 
 
+def findings(outdir):
+    """What cdk-nag found: pairs of a rule and the construct that breaks it."""
+    reports = json.loads((outdir / "validation-report.json").read_text())["pluginReports"]
+    return {
+        (violation["ruleName"], construct["constructPath"])
+        for report in reports
+        for violation in report["violations"]
+        for construct in violation["violatingConstructs"]
+    }
+
+
 @pytest.mark.parametrize("keys", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 def test_application_synthesizes_without_a_finding_of_cdk_nag(tmp_path, cdk_context, keys):
     app = App(context=cdk_context(**keys), outdir=str(tmp_path))
     compose(app)
     app.synth()
 
-    assert json.loads((tmp_path / "validation-report.json").read_text())["pluginReports"] == []
+    assert findings(tmp_path) == set()
 
 
-def test_synthesis_fails_on_a_finding_of_cdk_nag(tmp_path, cdk_context):
+@pytest.mark.parametrize("rule", ["AwsSolutions-S10", "HIPAA.Security-S3BucketReplicationEnabled"])
+def test_synthesis_fails_on_a_finding_of_cdk_nag(tmp_path, cdk_context, rule):
     app = App(context=cdk_context(), outdir=str(tmp_path))
     compose(app)
     s3.Bucket(Stack(app, "Careless"), "Bucket")
 
-    with pytest.raises(RuntimeError, match="AwsSolutions-S10"):
+    with pytest.raises(RuntimeError, match=rule):
         app.synth()
+
+
+class Acknowledgments:
+    """Writes down what is acknowledged, and lets nothing be accepted."""
+
+    def __init__(self):
+        self.made = []
+
+    def of(self, construct):
+        self._path = construct.node.path
+        return self
+
+    def acknowledge(self, *acknowledgments):
+        self.made += [(each.id, self._path) for each in acknowledgments]
+
+
+@pytest.mark.parametrize("keys", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_every_acknowledgment_answers_a_finding(tmp_path, cdk_context, keys, monkeypatch):
+    acknowledgments = Acknowledgments()
+    monkeypatch.setattr(acknowledge, "Validations", acknowledgments)
+    app = App(context=cdk_context(**keys), outdir=str(tmp_path))
+    compose(app)
+    with pytest.raises(RuntimeError):
+        app.synth()
+    found = findings(tmp_path)
+
+    for rule, path in acknowledgments.made:
+        if not rule.startswith("@aws-cdk/"):
+            answered = [each for each in found if each[0] == rule and each[1].startswith(f"{path}/")]
+            assert answered, f"{rule} at {path} is acknowledged and not found"

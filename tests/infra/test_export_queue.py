@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import logical_id, only, properties, text
+from tests.infra.cloudformation import logical_id, properties, text
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
 FOURTEEN_DAYS = 14 * 24 * 60 * 60
@@ -96,21 +96,6 @@ def test_messages_are_encrypted_with_the_stacks_own_key(resources):
     (key,) = resources("AWS::KMS::Key")
 
     assert {text(each["KmsMasterKeyId"]) for each in resources("AWS::SQS::Queue").values()} == {f"${{{key}.Arn}}"}
-
-
-def test_alarm_rings_at_the_first_dead_letter_and_says_how_to_send_it_back(resources, dead_letters):
-    alarm = only(
-        {name: each for name, each in resources("AWS::CloudWatch::Alarm").items() if each["Namespace"] == "AWS/SQS"}
-    )
-    (dimension,) = alarm["Dimensions"]
-
-    assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
-    assert text(dimension["Value"]) == f"${{{dead_letters[0]}.QueueName}}"
-    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (1, "GreaterThanOrEqualToThreshold")
-    assert alarm["TreatMissingData"] == "notBreaching"
-    assert text(alarm["AlarmDescription"]).endswith(
-        f"aws sqs start-message-move-task --source-arn ${{{dead_letters[0]}.Arn}}"
-    )
 
 
 def test_queues_are_outputs(template, queue, dead_letters):

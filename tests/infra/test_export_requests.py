@@ -144,15 +144,6 @@ def test_name_of_a_long_stack_is_shortened_to_what_step_functions_takes(synthesi
     assert len(found["StateMachineName"]) <= 80
 
 
-def test_alarm_rings_when_an_execution_fails(resources):
-    (machine,) = resources("AWS::StepFunctions::StateMachine")
-    (alarm,) = (each for each in resources("AWS::CloudWatch::Alarm").values() if each["Namespace"] == "AWS/States")
-    (dimension,) = alarm["Dimensions"]
-
-    assert (alarm["MetricName"], alarm["Statistic"], alarm["Threshold"]) == ("ExecutionsFailed", "Sum", 1)
-    assert text(dimension["Value"]) == f"${{{machine}}}"
-
-
 def test_state_machine_is_an_output(template, resources):
     (machine,) = resources("AWS::StepFunctions::StateMachine")
 

@@ -1,0 +1,102 @@
+"""The topic that alarms are sent to, and who hears of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import ArnFormat, Aws, Stack
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_cdk import aws_cloudwatch as cloudwatch
+    from aws_cdk import aws_kms as kms
+
+    from infra.config import Config
+
+
+class AlarmTopic(Construct):
+    """Tells of alarms, and of their end.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        Its name there.
+    config : Config
+        Decides whether there is an e-mail address.
+    key : kms.Key
+        Encrypts what is told.
+    alarms : sequence of cloudwatch.Alarm
+        What it tells of.
+
+    Attributes
+    ----------
+    topic : sns.Topic
+        The topic.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: Config,
+        key: kms.Key,
+        alarms: Sequence[cloudwatch.Alarm],
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.topic = sns.Topic(
+            self, "Topic", display_name=f"Alarms of {config.stack_name}"[:100], master_key=key, enforce_ssl=True
+        )
+        action = actions.SnsAction(self.topic)
+        for alarm in alarms:
+            alarm.add_alarm_action(action)
+            alarm.add_ok_action(action)
+        self._let_alarms_in(config, key, alarms)
+        if config.alarm_email is not None:
+            sns.Subscription(
+                self,
+                "Email",
+                topic=self.topic,
+                protocol=sns.SubscriptionProtocol.EMAIL,
+                endpoint=config.alarm_email,
+            )
+
+    def _let_alarms_in(self, config: Config, key: kms.Key, alarms: Sequence[cloudwatch.Alarm]) -> None:
+        cloudwatch_service = iam.ServicePrincipal("cloudwatch.amazonaws.com")
+        same_account = {"aws:SourceAccount": Aws.ACCOUNT_ID}
+        self.topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="TakeAlarms",
+                principals=[cloudwatch_service],
+                actions=["sns:Publish"],
+                resources=[self.topic.topic_arn],
+                conditions={
+                    "StringEquals": same_account,
+                    "ArnEquals": {"aws:SourceArn": [alarm.alarm_arn for alarm in alarms]},
+                },
+            )
+        )
+        # Amazon SNS developer guide, "Managing Amazon SNS encryption keys and costs". The key cannot name the alarms,
+        # which name the topic, which names the key.
+        any_of_ours = Stack.of(self).format_arn(
+            service="cloudwatch",
+            resource="alarm",
+            resource_name=f"{config.stack_name}-*",
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="EncryptAlarms",
+                principals=[cloudwatch_service],
+                actions=["kms:GenerateDataKey*", "kms:Decrypt"],
+                resources=["*"],
+                conditions={"StringEquals": same_account, "ArnLike": {"aws:SourceArn": any_of_ours}},
+            )
+        )

@@ -1,0 +1,91 @@
+"""Shifts the API's traffic to a new version step by step, and back when an alarm rings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import ArnFormat, Aws, Stack
+from aws_cdk import aws_codedeploy as codedeploy
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.acknowledge import acknowledge
+from infra.permissions import acknowledge_inline_policy, allow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_cdk import aws_cloudwatch as cloudwatch
+
+    from infra.api_function import ApiFunction
+
+# A tenth of the requests for as long as the alarms take to ring.
+STEPS = codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES
+
+
+class GradualDeployment(Construct):
+    """Lets CodeDeploy move the alias from version to version.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        Its name there.
+    function : ApiFunction
+        Has the alias.
+    alarms : sequence of cloudwatch.Alarm
+        What ends a deployment, and takes it back.
+    """
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, function: ApiFunction, alarms: Sequence[cloudwatch.Alarm]
+    ) -> None:
+        super().__init__(scope, construct_id)
+        role = self._role(function)
+        codedeploy.LambdaDeploymentGroup(
+            self,
+            "Group",
+            alias=function.alias,
+            deployment_config=STEPS,
+            alarms=list(alarms),
+            auto_rollback=codedeploy.AutoRollbackConfig(
+                failed_deployment=True, stopped_deployment=True, deployment_in_alarm=True
+            ),
+            # Else CDK would attach AWS's managed policy, which allows every alias of the account.
+            role=role.without_policy_updates(),
+        )
+
+    def _role(self, function: ApiFunction) -> iam.Role:
+        any_alarm = Stack.of(self).format_arn(
+            service="cloudwatch", resource="alarm", resource_name="*", arn_format=ArnFormat.COLON_RESOURCE_NAME
+        )
+        # The managed policy AWSCodeDeployRoleForLambdaLimited, without hooks and revisions in S3: there are none.
+        role = iam.Role(
+            self,
+            "Role",
+            description="Lets CodeDeploy shift the traffic of the API's function",
+            assumed_by=iam.ServicePrincipal(
+                "codedeploy.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
+            ),
+            inline_policies={
+                "Allow": iam.PolicyDocument(
+                    statements=[
+                        allow(
+                            "ShiftTraffic",
+                            ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"],
+                            function.function.function_arn,
+                            f"{function.function.function_arn}:{function.alias.alias_name}",
+                        ),
+                        allow("WatchAlarms", ["cloudwatch:DescribeAlarms"], any_alarm),
+                    ]
+                )
+            },
+        )
+        acknowledge_inline_policy(role)
+        acknowledge(
+            role,
+            "CloudWatch checks the description of alarms against all of the account's, whichever are asked for.",
+            "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:cloudwatch:<AWS::Region>:<AWS::AccountId>:alarm:*]",
+        )
+        return role

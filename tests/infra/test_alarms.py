@@ -1,0 +1,170 @@
+"""The alarms: what they watch, when they ring, who hears of them, and that each says what to do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from framegate.observability import Metric
+from tests.infra.cloudformation import listed, logical_id, only, properties, text
+from tests.infra.project import PROJECT
+
+NAMES = {"ServerErrors", "SlowAnswers", "Throttling", "DeadLetters", "FailedExports", "FailedRequests"}
+
+
+@pytest.fixture(scope="module")
+def alarms(resources):
+    """All alarms by their names, without the stack's."""
+    return {each["AlarmName"].removeprefix("Framegate-"): each for each in resources("AWS::CloudWatch::Alarm").values()}
+
+
+@pytest.fixture(scope="module")
+def headings():
+    """The sections of the runbook."""
+    return re.findall(r"^#+ (.+)$", (PROJECT / "docs" / "operations.md").read_text(), re.MULTILINE)
+
+
+def expression(alarm):
+    (found,) = (each for each in alarm["Metrics"] if "Expression" in each)
+    return found["Expression"]
+
+
+def metrics(alarm):
+    """The metrics of an alarm, by what its expression calls them."""
+    return {
+        each["Id"]: (
+            each["MetricStat"]["Metric"]["Namespace"],
+            each["MetricStat"]["Metric"]["MetricName"],
+            each["MetricStat"]["Stat"],
+            each["MetricStat"]["Period"],
+        )
+        for each in alarm["Metrics"]
+        if "MetricStat" in each
+    }
+
+
+def test_alarms_are_these(alarms):
+    assert alarms.keys() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_description_says_what_to_do_and_where_more_is_said(alarms, headings, name):
+    description = text(alarms[name]["AlarmDescription"])
+    runbook, section = re.search(r" \((\S+), (.+)\)$", description).groups()
+
+    assert len(description) <= 1024
+    assert re.search(r"\b(Look up|See|Read) ", description)
+    assert (PROJECT / runbook).is_file()
+    assert section in headings
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_silence_is_no_alarm(alarms, name):
+    assert alarms[name]["TreatMissingData"] == "notBreaching"
+    assert alarms[name]["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_topic_hears_of_each_alarm_and_of_its_end(alarms, resources, name):
+    (topic,) = resources("AWS::SNS::Topic")
+
+    assert [text(each) for each in alarms[name]["AlarmActions"]] == [f"${{{topic}}}"]
+    assert [text(each) for each in alarms[name]["OKActions"]] == [f"${{{topic}}}"]
+    assert alarms[name].get("ActionsEnabled", True) is True
+
+
+def test_five_percent_of_failures_ring_but_a_few_failures_never_do(alarms):
+    alarm = alarms["ServerErrors"]
+
+    assert expression(alarm) == "IF(failed >= 5, 100 * failed / requests, 0)"
+    assert metrics(alarm) == {
+        "failed": ("AWS/ApiGateway", "5XXError", "Sum", 300),
+        "requests": ("AWS/ApiGateway", "Count", "Sum", 300),
+    }
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (5, 1)
+
+
+def test_slow_hundredth_rings_after_three_minutes_of_enough_requests(alarms):
+    alarm = alarms["SlowAnswers"]
+
+    assert expression(alarm) == "IF(requests >= 20, latency, 0)"
+    assert metrics(alarm) == {
+        "requests": ("AWS/ApiGateway", "Count", "Sum", 60),
+        "latency": ("AWS/ApiGateway", "Latency", "p99", 60),
+    }
+    assert (alarm["Threshold"], alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (10_000, 3, 5)
+
+
+def test_throttling_rings_when_it_lasts_whoever_throttles(alarms):
+    alarm = alarms["Throttling"]
+
+    assert expression(alarm) == "FILL(refused, 0) + FILL(throttled, 0)"
+    assert metrics(alarm) == {
+        "refused": ("Framegate", "ThrottledRequests", "Sum", 300),
+        "throttled": ("AWS/Lambda", "Throttles", "Sum", 300),
+    }
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (10, 3)
+
+
+def test_first_dead_letter_rings_and_is_said_how_to_be_sent_back(alarms, resources):
+    alarm = alarms["DeadLetters"]
+    (queue,) = (each for each in resources("AWS::SQS::Queue").values() if "RedrivePolicy" in each)
+    dead_letters = logical_id(queue["RedrivePolicy"]["deadLetterTargetArn"])
+    (dimension,) = alarm["Dimensions"]
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    assert text(dimension["Value"]) == f"${{{dead_letters}.QueueName}}"
+    assert (alarm["Statistic"], alarm["Period"], alarm["Threshold"]) == ("Maximum", 60, 1)
+    assert f"start-message-move-task --source-arn ${{{dead_letters}.Arn}} (" in text(alarm["AlarmDescription"])
+
+
+def test_export_that_is_not_whole_rings(alarms):
+    alarm = alarms["FailedExports"]
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("Framegate", Metric.EXPORTS_FAILED)
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": "Framegate"}]
+    assert (alarm["Statistic"], alarm["Threshold"]) == ("Sum", 1)
+
+
+def test_execution_that_fails_rings(alarms, resources):
+    (machine,) = resources("AWS::StepFunctions::StateMachine")
+    alarm = alarms["FailedRequests"]
+    (dimension,) = alarm["Dimensions"]
+
+    assert (alarm["MetricName"], alarm["Statistic"], alarm["Threshold"]) == ("ExecutionsFailed", "Sum", 1)
+    assert text(dimension["Value"]) == f"${{{machine}}}"
+
+
+def test_alarms_of_two_deployments_are_told_apart(synthesize):
+    template = synthesize(export_events="none", stack_name="F" * 128)
+    found = properties(template, "AWS::CloudWatch::Alarm").values()
+    (failed,) = (each for each in found if each.get("MetricName") == Metric.EXPORTS_FAILED)
+
+    assert {each["AlarmName"] for each in found} == {f"{'F' * 128}-{name}" for name in NAMES}
+    assert failed["Dimensions"] == [{"Name": "service", "Value": "F" * 128}]
+
+
+def test_only_these_alarms_may_be_told_by_the_topic(resources):
+    _, statement = only(resources("AWS::SNS::TopicPolicy"))["PolicyDocument"]["Statement"]
+    condition = statement["Condition"]
+
+    assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert listed(statement["Action"]) == ["sns:Publish"]
+    assert condition["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    assert {logical_id(arn) for arn in condition["ArnEquals"]["aws:SourceArn"]} == (
+        resources("AWS::CloudWatch::Alarm").keys()
+    )
+
+
+def test_nobody_is_subscribed_unless_configured(template, synthesize):
+    subscribed = only(properties(synthesize(alarm_email="operations@example.org"), "AWS::SNS::Subscription"))
+
+    template.resource_count_is("AWS::SNS::Subscription", 0)
+    assert (subscribed["Protocol"], subscribed["Endpoint"]) == ("email", "operations@example.org")
+
+
+def test_topic_is_an_output(template, resources):
+    (topic,) = resources("AWS::SNS::Topic")
+
+    assert text(template.to_json()["Outputs"]["AlarmTopicArn"]["Value"]) == f"${{{topic}}}"

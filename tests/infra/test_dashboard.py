@@ -1,0 +1,147 @@
+"""The dashboard: what it shows, in which order, and that all of it is measured by someone."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from framegate.observability import NAMESPACE, Metric
+from tests.infra.cloudformation import only, properties, text
+
+FILTERED = "ThrottledRequests"
+"""Counted by a filter of the access log, and not by the code."""
+
+DIMENSIONS = {
+    Metric.FRAMES: {"delivery"},
+    Metric.FRAME_BYTES: {"delivery"},
+    Metric.ERRORS: {"status"},
+    Metric.UPSTREAM_LATENCY: {"delivery", "status"},
+    Metric.COLD_STARTS: {"handler"},
+}
+"""By what else than the service the code counts; the unit tests of what is logged say so, too."""
+
+
+@pytest.fixture(scope="module")
+def dashboard(resources):
+    return only(resources("AWS::CloudWatch::Dashboard"))
+
+
+@pytest.fixture(scope="module")
+def widgets(dashboard):
+    return json.loads(re.sub(r"\$\{(AWS::\w+|\w+)(\.\w+)?\}", "reference", text(dashboard["DashboardBody"])))["widgets"]
+
+
+@pytest.fixture(scope="module")
+def own_metrics(widgets, resources):
+    """Each metric in our namespace that the dashboard or an alarm names: its name, its dimensions, its statistic."""
+    return [*shown(widgets), *watched(resources("AWS::CloudWatch::Alarm").values())]
+
+
+def shown(widgets):
+    for widget in widgets:
+        statistic = widget["properties"].get("stat", "Average")
+        for entry in widget["properties"].get("metrics", []):
+            options = entry[-1] if isinstance(entry[-1], dict) else {}
+            if "expression" in options:
+                yield searched(options["expression"])
+            elif entry[0] == NAMESPACE:
+                names = [each for each in entry[2:] if isinstance(each, str)]
+                yield entry[1], dict(zip(names[::2], names[1::2], strict=True)), options.get("stat", statistic)
+
+
+def searched(expression):
+    form = r"""SEARCH\('\{Framegate,service,(\w+)\} MetricName="(\w+)" service="(\S+)"', '(\w+)', 300\)"""
+    dimension, name, service, statistic = re.fullmatch(form, expression).groups()
+    return name, {"service": service, dimension: "each"}, statistic
+
+
+def watched(alarms):
+    for alarm in alarms:
+        for each in alarm.get("Metrics", [alarm]):
+            metric = each.get("MetricStat", {}).get("Metric", each)
+            if metric.get("Namespace") == NAMESPACE:
+                dimensions = {dimension["Name"]: dimension["Value"] for dimension in metric["Dimensions"]}
+                yield metric["MetricName"], dimensions, each.get("MetricStat", {}).get("Stat", each.get("Statistic"))
+
+
+def test_it_tells_from_top_to_bottom_what_viewers_get_what_it_takes_what_is_exported_and_what_waits(widgets):
+    ordered = sorted(widgets, key=lambda each: (each["y"], each["x"]))
+
+    assert [each["properties"]["title"] for each in ordered] == [
+        "Alarms",
+        "Frames delivered, by delivery",
+        "Bytes delivered, by delivery",
+        "Requests refused or failed, by status",
+        "Time to answer, ms",
+        "Time that HealthImaging takes, ms",
+        "Time that HealthImaging takes, p99 by delivery, ms",
+        "Cold starts, by function",
+        "Requests at the same time",
+        "Refused for being too many",
+        "Frames exported",
+        "Bytes exported",
+        "Exports",
+        "Export queue: age of the oldest message, s",
+        "Export queue: messages",
+        "Request manifests",
+    ]
+
+
+def test_it_shows_all_alarms(widgets, resources):
+    (status,) = (each for each in widgets if each["type"] == "alarm")
+
+    assert len(status["properties"]["alarms"]) == len(resources("AWS::CloudWatch::Alarm"))
+
+
+def test_times_are_percentiles(widgets):
+    times = [each for each in widgets if each["properties"]["title"].startswith("Time ")][:2]
+    statistics = [[entry[-1]["stat"] for entry in each["properties"]["metrics"]] for each in times]
+
+    assert statistics == [["p50", "p90", "p99"]] * 2
+
+
+def test_metrics_of_ours_are_named_as_the_code_counts_them(own_metrics):
+    assert len(own_metrics) > 15
+    for name, dimensions, _ in own_metrics:
+        assert name in {*Metric, FILTERED}
+        assert dimensions["service"] == "Framegate"
+        assert dimensions.keys() - {"service"} <= DIMENSIONS.get(name, set())
+
+
+def test_what_is_counted_is_added_up_and_what_is_measured_is_not(own_metrics):
+    for name, _, statistic in own_metrics:
+        assert (statistic == "Sum") is (name != Metric.UPSTREAM_LATENCY), name
+
+
+def test_everything_that_the_code_counts_is_shown(widgets):
+    assert {name for name, _, _ in shown(widgets)} == {*Metric, FILTERED}
+
+
+def test_refused_requests_are_counted_in_the_access_log_whoever_refused_them(template, resources):
+    found = only(resources("AWS::Logs::MetricFilter"))
+    stage = only(resources("AWS::ApiGateway::Stage"))
+    (transformation,) = found["MetricTransformations"]
+
+    assert f":log-group:{text(found['LogGroupName'])}" in text(stage["AccessLogSetting"]["DestinationArn"])
+    assert found["FilterPattern"] == '{ $.status = "429" }'
+    assert transformation == {
+        "MetricNamespace": NAMESPACE,
+        "MetricName": FILTERED,
+        "MetricValue": "1",
+        "Dimensions": [{"Key": "service", "Value": "$.service"}],
+    }
+    assert json.loads(stage["AccessLogSetting"]["Format"])["service"] == "Framegate"
+
+
+def test_deployments_of_all_regions_have_dashboards_of_their_own(dashboard, template):
+    assert text(dashboard["DashboardName"]) == "Framegate-${AWS::Region}"
+    assert template.to_json()["Outputs"]["DashboardName"]["Value"] == dashboard["DashboardName"]
+
+
+def test_functions_count_in_the_name_of_their_deployment(synthesize):
+    template = synthesize(export_events="none", stack_name="F" * 128)
+    functions = properties(template, "AWS::Lambda::Function").values()
+
+    assert {each["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for each in functions} == {"F" * 128}

@@ -1,0 +1,249 @@
+"""What an auditor asks of every resource: our key, TLS only, nothing public, logs kept, data outliving the stack."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.infra.cloudformation import listed, logical_id, only, properties, text
+
+ENCRYPTED = {
+    "AWS::Lambda::Function": lambda function: function["KmsKeyArn"],
+    "AWS::Logs::LogGroup": lambda group: group["KmsKeyId"],
+    "AWS::S3::Bucket": lambda bucket: default_encryption(bucket)["KMSMasterKeyID"],
+    "AWS::SNS::Topic": lambda topic: topic["KmsMasterKeyId"],
+    "AWS::SQS::Queue": lambda queue: queue["KmsMasterKeyId"],
+    "AWS::StepFunctions::StateMachine": lambda machine: machine["EncryptionConfiguration"]["KmsKeyId"],
+}
+"""The types that keep data, and where each names its key."""
+
+WITHOUT_DATA = {
+    "AWS::ApiGateway::Account",
+    "AWS::ApiGateway::Deployment",
+    "AWS::ApiGateway::GatewayResponse",
+    "AWS::ApiGateway::Method",
+    "AWS::ApiGateway::Resource",
+    "AWS::ApiGateway::RestApi",
+    "AWS::ApiGateway::Stage",  # without a cache
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::CodeDeploy::Application",
+    "AWS::CodeDeploy::DeploymentGroup",
+    "AWS::Events::Rule",
+    "AWS::IAM::Role",
+    "AWS::KMS::Key",
+    "AWS::Lambda::Alias",
+    "AWS::Lambda::EventSourceMapping",
+    "AWS::Lambda::LayerVersion",
+    "AWS::Lambda::Permission",
+    "AWS::Lambda::Version",
+    "AWS::Logs::MetricFilter",
+    "AWS::S3::BucketPolicy",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SQS::QueuePolicy",
+}
+
+EVERYTHING = {"environment": "production", "alarm_email": "operations@example.org"}
+
+
+def default_encryption(bucket):
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    return rule["ServerSideEncryptionByDefault"]
+
+
+def takes_access_logs(name, template):
+    """S3 delivers access logs only to buckets encrypted with its own keys."""
+    buckets = properties(template, "AWS::S3::Bucket").values()
+    return name in {
+        logical_id(each["LoggingConfiguration"]["DestinationBucketName"])
+        for each in buckets
+        if "LoggingConfiguration" in each
+    }
+
+
+@pytest.mark.parametrize("keys", [{}, EVERYTHING], ids=["default", "everything"])
+def test_all_that_keeps_data_is_encrypted_with_our_key(synthesize, keys):
+    template = synthesize(**keys)
+    (key,) = properties(template, "AWS::KMS::Key")
+    used = {
+        name: logical_id(key_of(each))
+        for kind, key_of in ENCRYPTED.items()
+        for name, each in properties(template, kind).items()
+        if not takes_access_logs(name, template)
+    }
+
+    assert len(used) == 13
+    assert set(used.values()) == {key}
+
+
+@pytest.mark.parametrize("keys", [{}, EVERYTHING], ids=["default", "everything"])
+def test_every_other_type_is_known_to_keep_none(synthesize, keys):
+    types = {each["Type"] for each in synthesize(**keys).to_json()["Resources"].values()}
+
+    assert types - ENCRYPTED.keys() <= WITHOUT_DATA
+    assert "CacheClusterEnabled" not in only(properties(synthesize(**keys), "AWS::ApiGateway::Stage"))
+
+
+def test_key_rotates_and_is_the_accounts_own(resources):
+    key = only(resources("AWS::KMS::Key"))
+    owner = key["KeyPolicy"]["Statement"][0]
+
+    assert key["EnableKeyRotation"] is True
+    assert text(owner["Principal"]["AWS"]) == "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"
+
+
+LOCAL = "${AWS::Region}:${AWS::AccountId}"
+ACCOUNT = {"StringEquals": {"aws:SourceAccount": "${AWS::AccountId}"}}
+
+
+def test_services_may_use_the_key_for_resources_of_this_stack_and_no_other_principal_may(resources):
+    _, *statements = only(resources("AWS::KMS::Key"))["KeyPolicy"]["Statement"]
+    found = {
+        each["Sid"]: (text(each["Principal"]["Service"]), listed(each["Action"]), condition(each))
+        for each in statements
+        if each["Effect"] == "Allow" and each["Principal"].keys() == {"Service"}
+    }
+
+    assert len(found) == len(statements)
+    assert found == {
+        "EncryptLogs": (
+            "logs.${AWS::Region}.amazonaws.com",
+            [
+                "kms:Decrypt",
+                "kms:Encrypt",
+                "kms:GenerateDataKey",
+                "kms:GenerateDataKeyWithoutPlaintext",
+                "kms:ReEncryptFrom",
+                "kms:ReEncryptTo",
+            ],
+            {
+                "ArnLike": {
+                    "kms:EncryptionContext:aws:logs:arn": [
+                        f"arn:${{AWS::Partition}}:logs:{LOCAL}:log-group:Framegate-*",
+                        f"arn:${{AWS::Partition}}:logs:{LOCAL}:log-group:/aws/vendedlogs/states/Framegate-*",
+                    ]
+                }
+            },
+        ),
+        "DeliverLogs": (
+            "delivery.logs.amazonaws.com",
+            ["kms:Decrypt"],
+            {"StringEquals": {"kms:EncryptionContext:SourceArn": f"arn:${{AWS::Partition}}:logs:{LOCAL}:*"}},
+        ),
+        "EncryptEvents": ("events.amazonaws.com", ["kms:Decrypt", "kms:GenerateDataKey"], ACCOUNT),
+        "EncryptAlarms": (
+            "cloudwatch.amazonaws.com",
+            ["kms:Decrypt", "kms:GenerateDataKey*"],
+            {
+                **ACCOUNT,
+                "ArnLike": {"aws:SourceArn": f"arn:${{AWS::Partition}}:cloudwatch:{LOCAL}:alarm:Framegate-*"},
+            },
+        ),
+    }
+
+
+def condition(statement):
+    return {
+        operator: {
+            key: [text(each) for each in value] if isinstance(value, list) else text(value)
+            for key, value in keys.items()
+        }
+        for operator, keys in statement["Condition"].items()
+    }
+
+
+def test_names_that_the_key_allows_are_those_of_a_long_stack_too(synthesize):
+    template = synthesize(export_events="none", stack_name="F" * 128)
+    statement = only(properties(template, "AWS::KMS::Key"))["KeyPolicy"]["Statement"][1]
+    _, vended = condition(statement)["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]
+    (name,) = (
+        text(each["LogGroupName"])
+        for each in properties(template, "AWS::Logs::LogGroup").values()
+        if "LogGroupName" in each
+    )
+
+    assert name.startswith(vended.partition(":log-group:")[2].removesuffix("*"))
+
+
+def test_no_bucket_can_be_public_or_use_access_lists(resources):
+    for bucket in resources("AWS::S3::Bucket").values():
+        assert bucket["PublicAccessBlockConfiguration"] == {
+            "BlockPublicAcls": True,
+            "BlockPublicPolicy": True,
+            "IgnorePublicAcls": True,
+            "RestrictPublicBuckets": True,
+        }
+        assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+        assert "AccessControl" not in bucket
+
+
+def test_every_bucket_takes_tls_1_2_or_later_only(resources):
+    policies = resources("AWS::S3::BucketPolicy").values()
+    denied = {text(policy["Bucket"]): denials(policy) for policy in policies}
+
+    assert denied.keys() == {f"${{{name}}}" for name in resources("AWS::S3::Bucket")}
+    for conditions in denied.values():
+        assert {"Bool": {"aws:SecureTransport": "false"}} in conditions
+        assert {"NumericLessThan": {"s3:TlsVersion": 1.2}} in conditions
+
+
+def denials(policy):
+    bucket = text(policy["Bucket"])[2:-1]
+    return [
+        each["Condition"]
+        for each in policy["PolicyDocument"]["Statement"]
+        if each["Effect"] == "Deny"
+        and each["Principal"] == {"AWS": "*"}
+        and listed(each["Action"]) == ["s3:*"]
+        and [text(arn) for arn in each["Resource"]] == [f"${{{bucket}.Arn}}", f"${{{bucket}.Arn}}/*"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "members", "action"),
+    [("AWS::SQS::Queue", "Queues", "sqs:*"), ("AWS::SNS::Topic", "Topics", "sns:Publish")],
+)
+def test_every_queue_and_topic_takes_tls_only(resources, kind, members, action):
+    refusing = {
+        logical_id(member)
+        for policy in resources(f"{kind}Policy").values()
+        for member in policy[members]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if (statement["Effect"], statement["Action"]) == ("Deny", action)
+        and statement["Principal"] in ("*", {"AWS": "*"})
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        and logical_id(statement["Resource"]) == logical_id(member)
+    }
+
+    assert resources(kind)
+    assert refusing == resources(kind).keys()
+
+
+def test_api_takes_tls_1_2_or_later_only(resources):
+    api = only(resources("AWS::ApiGateway::RestApi"))
+
+    assert api["SecurityPolicy"] == "SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09"
+    assert api["EndpointAccessMode"] == "STRICT"
+
+
+@pytest.mark.parametrize("days", ["90", "365"])
+def test_every_log_is_kept_as_long_as_configured(synthesize, days):
+    groups = properties(synthesize(log_retention_days=days), "AWS::Logs::LogGroup")
+
+    assert len(groups) == 5
+    assert {group["RetentionInDays"] for group in groups.values()} == {int(days)}
+
+
+@pytest.mark.parametrize(("removal_policy", "deletion"), [("retain", "RetainExceptOnCreate"), ("destroy", "Delete")])
+@pytest.mark.parametrize("kind", ["AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"])
+def test_stored_data_outlives_the_stack_unless_configured(synthesize, removal_policy, deletion, kind):
+    found = synthesize(removal_policy=removal_policy).find_resources(kind)
+
+    assert {each["DeletionPolicy"] for each in found.values()} == {deletion}
+    if deletion != "Delete":
+        assert {each["UpdateReplacePolicy"] for each in found.values()} == {"Retain"}
+
+
+@pytest.mark.parametrize(("environment", "protected"), [("development", False), ("production", True)])
+def test_stack_of_production_cannot_be_deleted(synthesize_stack, environment, protected):
+    assert bool(synthesize_stack(environment=environment).termination_protection) is protected

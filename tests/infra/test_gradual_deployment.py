@@ -1,0 +1,94 @@
+"""How a new version of the API's function takes over: a tenth of the requests first, and back when an alarm rings."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.infra.cloudformation import listed, logical_id, only, properties, role, statements, text
+
+
+@pytest.fixture(scope="module")
+def production(synthesize):
+    return synthesize(environment="production")
+
+
+@pytest.fixture(scope="module")
+def group(production):
+    return only(properties(production, "AWS::CodeDeploy::DeploymentGroup"))
+
+
+def alias(template):
+    return only(template.find_resources("AWS::Lambda::Alias"))
+
+
+def test_traffic_shifts_to_a_tenth_for_five_minutes_before_it_shifts_as_a_whole(group):
+    assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
+    assert group["DeploymentStyle"] == {"DeploymentType": "BLUE_GREEN", "DeploymentOption": "WITH_TRAFFIC_CONTROL"}
+
+
+def test_it_is_the_alias_that_api_gateway_calls_that_shifts(production, group):
+    policy = alias(production)["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+    groups = properties(production, "AWS::CodeDeploy::DeploymentGroup")
+
+    assert groups[logical_id(policy["DeploymentGroupName"])] == group
+    assert policy["ApplicationName"] == group["ApplicationName"]
+
+
+def test_alarm_on_failures_or_on_slowness_takes_it_back(production, group):
+    alarms = properties(production, "AWS::CloudWatch::Alarm")
+    watched = [alarms[logical_id(each["Name"])]["AlarmName"] for each in group["AlarmConfiguration"]["Alarms"]]
+
+    assert watched == ["Framegate-ServerErrors", "Framegate-SlowAnswers"]
+    assert group["AlarmConfiguration"]["Enabled"] is True
+    assert set(group["AutoRollbackConfiguration"]["Events"]) == {
+        "DEPLOYMENT_FAILURE",
+        "DEPLOYMENT_STOP_ON_ALARM",
+        "DEPLOYMENT_STOP_ON_REQUEST",
+    }
+
+
+def test_alarms_that_a_deployment_waits_for_do_not_wait_for_it(production):
+    alarms = properties(production, "AWS::CloudWatch::Alarm").values()
+    watched = [each for each in alarms if each["AlarmName"] in ("Framegate-ServerErrors", "Framegate-SlowAnswers")]
+    dimensions = [
+        dimension["Value"]
+        for alarm in watched
+        for metric in alarm["Metrics"]
+        if "MetricStat" in metric
+        for dimension in metric["MetricStat"]["Metric"]["Dimensions"]
+    ]
+
+    assert dimensions
+    assert set(dimensions) == {"Framegate", "v1"}
+
+
+def test_code_deploy_may_shift_this_alias_and_no_other(production, group):
+    found = role(production, group["ServiceRoleArn"])
+    (trust,) = found["AssumeRolePolicyDocument"]["Statement"]
+    (function,) = (name for name in properties(production, "AWS::Lambda::Function") if name.startswith("ApiFunction"))
+    allowed = {
+        sid: (listed(each["Action"]), [text(arn) for arn in listed(each["Resource"])])
+        for sid, each in statements(found).items()
+    }
+
+    assert allowed == {
+        "ShiftTraffic": (
+            ["lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig", "lambda:UpdateAlias"],
+            [f"${{{function}.Arn}}", f"${{{function}.Arn}}:live"],
+        ),
+        "WatchAlarms": (
+            ["cloudwatch:DescribeAlarms"],
+            ["arn:${AWS::Partition}:cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*"],
+        ),
+    }
+    assert trust["Principal"] == {"Service": "codedeploy.amazonaws.com"}
+    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+@pytest.mark.parametrize("keys", [{}, {"environment": "production", "gradual_deployment": "false"}])
+def test_without_it_the_alias_moves_at_once(synthesize, keys):
+    template = synthesize(**keys)
+
+    template.resource_count_is("AWS::CodeDeploy::Application", 0)
+    template.resource_count_is("AWS::CodeDeploy::DeploymentGroup", 0)
+    assert "UpdatePolicy" not in alias(template)
