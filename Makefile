@@ -22,7 +22,7 @@ set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --re
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint synth openapi lock clean tools
+.PHONY: help setup demo serve test lint synth openapi lock licences clean tools
 
 help: ## Show what there is.
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
@@ -59,6 +59,9 @@ lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with has
 	  --universal --python-version 3.11 -o requirements.txt requirements.in
 	@cd local && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --universal --python-version 3.11 -o ministack-requirements.txt ministack-requirements.in
+
+licences: $(VENV)/.ready ## Write docs/licences.md: what runs in Lambda, and under which licence.
+	@$(RUN)/python -m infra.licences
 
 clean: ## Remove everything that a target made.
 	@rm -rf $(VENV) $(MINISTACK) node_modules cdk.out .bundle-cache .local-cloud demo-output .*_cache .hypothesis

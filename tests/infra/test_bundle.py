@@ -16,6 +16,7 @@ import pytest
 
 from infra import bundling
 from infra.bundling import BundlingError, bundle, bundle_decoder, decoder_hash, source_hash
+from infra.licences import LIST, licence_list
 from tests.infra.project import PROJECT
 
 
@@ -115,6 +116,13 @@ def test_licence_of_each_dependency_is_kept(bundled, decoder):
         names = [each.name for each in metadata.rglob("*")]
         assert "METADATA" in names
         assert [name for name in names if name.startswith("LICEN")], metadata.name
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_list_of_licences_is_that_of_what_is_deployed(bundled, decoder, architecture):
+    installed = {"The functions": bundled(architecture), "The decoder's layer": decoder(architecture) / "python"}
+
+    assert licence_list(installed) == LIST.read_text(), "make licences writes it anew"
 
 
 def test_lambda_can_read_every_file(bundled, decoder):

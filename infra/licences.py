@@ -1,0 +1,67 @@
+"""Lists what runs in Lambda beside our own code: ``make licences`` writes the list, and a test compares it."""
+
+from __future__ import annotations
+
+import tempfile
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.bundling import bundle, bundle_decoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from email.message import Message
+
+LIST = Path(__file__).resolve().parent.parent / "docs" / "licences.md"
+
+_INTRODUCTION = """\
+# Licences
+
+Every distribution that runs in Lambda, as it says itself in its metadata. The versions are locked with hashes in
+`lambda_src/*requirements.txt`; the text of each licence is in what is deployed, beside the code. Framegate itself is
+under the Apache License 2.0. `make licences` writes this page.
+"""
+
+
+def licence_list(parts: Mapping[str, Path]) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    parts : mapping of str to Path
+        Where the distributions of each part are installed, by what the part is called.
+    """
+    sections = [_INTRODUCTION]
+    for title, installed in parts.items():
+        found = [
+            HeaderParser().parsestr(path.read_text(encoding="utf-8")) for path in installed.glob("*.dist-info/METADATA")
+        ]
+        rows = sorted(f"| {each['Name']} | {each['Version']} | {_licence(each)} |" for each in found)
+        sections.append(
+            "\n".join([f"## {title}\n", "| distribution | version | licence |", "| --- | --- | --- |", *rows, ""])
+        )
+    return "\n".join(sections)
+
+
+def _licence(metadata: Message) -> str:
+    """The licence, in the most precise of the forms that it can be stated in."""
+    if "License-Expression" in metadata:
+        return str(metadata["License-Expression"])
+    names = [each.rpartition(" :: ")[2] for each in metadata.get_all("Classifier", []) if each.startswith("License ::")]
+    return ", ".join(names) or str(metadata["License"]).splitlines()[0]
+
+
+def main() -> None:
+    """Build both parts and write the page."""
+    with tempfile.TemporaryDirectory() as functions, tempfile.TemporaryDirectory() as layer:
+        bundle(Path(functions), "arm64")
+        bundle_decoder(Path(layer), "arm64")
+        LIST.write_text(
+            licence_list({"The functions": Path(functions), "The decoder's layer": Path(layer, "python")}),
+            encoding="utf-8",
+        )
+
+
+if __name__ == "__main__":
+    main()
