@@ -124,10 +124,10 @@ def _capacity(metrics: Metrics, function: lambda_.Alias) -> list[cloudwatch.IWid
 def _exports(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
         _graph(
-            "Frames exported",
-            metrics.counted("FramesCopied", label="copied"),
-            metrics.counted("FramesPresent", label="there already"),
-            metrics.counted("FramesFailed", label="failed"),
+            "Frames exported a second",
+            metrics.a_second("FramesCopied", label="copied"),
+            metrics.a_second("FramesPresent", label="there already"),
+            metrics.a_second("FramesFailed", label="failed"),
             stacked=True,
         ),
         _graph("Bytes exported", metrics.counted("ExportedBytes", label="bytes")),

@@ -42,6 +42,16 @@ class Metrics:
             label=label,
         )
 
+    def a_second(self, name: str, *, label: str) -> cloudwatch.MathExpression:
+        """Return how much of a metric of ours there is in a second, over all."""
+        variable = f"{name[0].lower()}{name[1:]}"
+        return cloudwatch.MathExpression(
+            expression=f"{variable} / PERIOD({variable})",
+            using_metrics={variable: self.counted(name)},
+            label=label,
+            period=FIVE_MINUTES,
+        )
+
     def counted_by(self, dimension: str, name: str, statistic: str = SUM) -> cloudwatch.MathExpression:
         """Return a metric of ours as a line for each value of a dimension; only a dashboard can show that."""
         schema = f"{{{NAMESPACE},service,{dimension}}}"

@@ -44,7 +44,7 @@ def shown(widgets):
         statistic = widget["properties"].get("stat", "Average")
         for entry in widget["properties"].get("metrics", []):
             options = entry[-1] if isinstance(entry[-1], dict) else {}
-            if "expression" in options:
+            if options.get("expression", "").startswith("SEARCH"):
                 yield searched(options["expression"])
             elif entry[0] == NAMESPACE:
                 names = [each for each in entry[2:] if isinstance(each, str)]
@@ -80,7 +80,7 @@ def test_it_tells_from_top_to_bottom_what_viewers_get_what_it_takes_what_is_expo
         "Cold starts, by function",
         "Requests at the same time",
         "Refused for being too many",
-        "Frames exported",
+        "Frames exported a second",
         "Bytes exported",
         "Exports",
         "Export queue: age of the oldest message, s",
@@ -108,6 +108,17 @@ def test_metrics_of_ours_are_named_as_the_code_counts_them(own_metrics):
         assert name in {*Metric, FILTERED}
         assert dimensions["service"] == "Framegate"
         assert dimensions.keys() - {"service"} <= DIMENSIONS.get(name, set())
+
+
+def test_exports_are_shown_as_a_rate_to_compare_with_the_configured_one(widgets):
+    (widget,) = (each for each in widgets if each["properties"]["title"] == "Frames exported a second")
+    expressions = [entry[0]["expression"] for entry in widget["properties"]["metrics"] if len(entry) == 1]
+
+    assert expressions == [
+        "framesCopied / PERIOD(framesCopied)",
+        "framesPresent / PERIOD(framesPresent)",
+        "framesFailed / PERIOD(framesFailed)",
+    ]
 
 
 def test_what_is_counted_is_added_up_and_what_is_measured_is_not(own_metrics):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from graphlib import TopologicalSorter
+
 import pytest
 
 from tests.infra.cloudformation import listed, logical_id, only, properties, role, statements, text
@@ -47,19 +49,31 @@ def test_alarm_on_failures_or_on_slowness_takes_it_back(production, group):
     }
 
 
-def test_alarms_that_a_deployment_waits_for_do_not_wait_for_it(production):
-    alarms = properties(production, "AWS::CloudWatch::Alarm").values()
-    watched = [each for each in alarms if each["AlarmName"] in ("Framegate-ServerErrors", "Framegate-SlowAnswers")]
-    dimensions = [
-        dimension["Value"]
-        for alarm in watched
-        for metric in alarm["Metrics"]
-        if "MetricStat" in metric
-        for dimension in metric["MetricStat"]["Metric"]["Dimensions"]
-    ]
+def references(value):
+    """The names that a part of a template refers to."""
+    match value:
+        case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
+            yield name
+        case dict():
+            for each in value.values():
+                yield from references(each)
+        case list():
+            for each in value:
+                yield from references(each)
 
-    assert dimensions
-    assert set(dimensions) == {"Framegate", "v1"}
+
+def test_no_resource_waits_for_itself(production):
+    resources = production.to_json()["Resources"]
+    # What the alias is updated by counts, too: the alarms must not wait for the API, which waits for the alias.
+    graph = {
+        name: ({*references(each), *listed(each.get("DependsOn", []))} & resources.keys()) - {name}
+        for name, each in resources.items()
+    }
+
+    (shifted,) = properties(production, "AWS::Lambda::Alias")
+
+    assert properties(production, "AWS::CodeDeploy::DeploymentGroup").keys() <= graph[shifted]
+    assert len(list(TopologicalSorter(graph).static_order())) == len(resources)
 
 
 def test_code_deploy_may_shift_this_alias_and_no_other(production, group):
