@@ -82,7 +82,12 @@ class Dashboard(Construct):
 
 def _requests(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
-        _graph("Frames delivered, by delivery", metrics.counted_by("delivery", "Frames"), stacked=True),
+        _graph(
+            "Frames delivered, by delivery, and pages of the index",
+            metrics.counted_by("delivery", "Frames"),
+            metrics.counted("IndexPages", label="index"),
+            stacked=True,
+        ),
         _graph("Bytes delivered, by delivery", metrics.counted_by("delivery", "FrameBytes"), stacked=True),
         _graph("Requests refused or failed, by status", metrics.counted_by("status", "Errors"), stacked=True),
     ]

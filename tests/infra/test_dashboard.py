@@ -71,7 +71,7 @@ def test_it_tells_from_top_to_bottom_what_viewers_get_what_it_takes_what_is_expo
 
     assert [each["properties"]["title"] for each in ordered] == [
         "Alarms",
-        "Frames delivered, by delivery",
+        "Frames delivered, by delivery, and pages of the index",
         "Bytes delivered, by delivery",
         "Requests refused or failed, by status",
         "Time to answer, ms",
