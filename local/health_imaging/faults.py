@@ -19,6 +19,14 @@ STATUSES = {
     "InternalServerException": 500,
     "ResourceNotFoundException": 404,
     "ServiceQuotaExceededException": 402,
+    # Not the service's own: AWS HealthImaging API reference, "Common Errors".
+    "ExpiredTokenException": 403,
+    "IncompleteSignature": 403,
+    "InvalidSignatureException": 403,
+    "RequestExpired": 400,
+    "UnrecognizedClientException": 403,
+    "InternalFailure": 500,
+    "ServiceUnavailable": 503,
 }
 
 

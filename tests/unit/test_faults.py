@@ -11,7 +11,7 @@ import requests
 
 from framegate.aws import health_imaging as source_module
 from framegate.aws.frame_store import frame_key
-from framegate.aws.health_imaging import MAX_ATTEMPTS, SILENCE_TIMEOUT
+from framegate.aws.health_imaging import MAX_ATTEMPTS, MOST_RETRIES, SILENCE_TIMEOUT
 from framegate.dicom.identifiers import FrameRef
 from framegate.frames.delivery import FrameDelivery
 from framegate.handlers.frame_api import FrameApi
@@ -54,6 +54,13 @@ def stored(s3, frame):
         ("ResourceNotFoundException", 404, "frame-not-found", 1),
         ("InternalServerException", 502, "upstream-failed", MAX_ATTEMPTS),
         ("ServiceQuotaExceededException", 502, "upstream-failed", MAX_ATTEMPTS),
+        # Credentials that have expired or were withdrawn, and a clock that is wrong.
+        ("ExpiredTokenException", 502, "upstream-failed", MAX_ATTEMPTS),
+        ("UnrecognizedClientException", 502, "upstream-failed", MAX_ATTEMPTS),
+        ("InvalidSignatureException", 502, "upstream-failed", MAX_ATTEMPTS),
+        ("RequestExpired", 502, "upstream-failed", MAX_ATTEMPTS),
+        ("InternalFailure", 502, "upstream-failed", MAX_ATTEMPTS),
+        ("ServiceUnavailable", 502, "upstream-failed", MAX_ATTEMPTS),
     ],
 )
 def test_exception_of_the_service_has_its_status(health_imaging, client, small, log_lines, error, status, slug, tried):
@@ -162,6 +169,20 @@ def test_retries_keep_within_the_requests_time(health_imaging, client, small):
     health_imaging.faults.arm(Fault(error="ThrottlingException", latency=0.4))
     assert client.get(small, remaining_ms=LITTLE_TIME).status in (429, 504)
     assert attempts(health_imaging) < MAX_ATTEMPTS
+
+
+def test_storm_of_throttling_is_not_made_worse(health_imaging, client, small):
+    health_imaging.faults.arm(Fault(error="ThrottlingException"))
+    statuses = {client.get(small).status for _ in range(30)}
+    assert statuses == {429}
+    # Beyond the first few, a request is one call.
+    assert attempts(health_imaging) == 30 + MOST_RETRIES
+
+    health_imaging.faults.clear()
+    client.get(small)
+    client.get(small)
+    health_imaging.faults.arm(Fault(error="ThrottlingException", times=2))
+    assert client.get(small).body == SMALL
 
 
 def test_healthimaging_out_of_reach_is_502(health_imaging, store, handover, frame_index, settings, small, monkeypatch):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import time
 import zlib
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.httpsession import get_cert_path
 from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError  # noqa: A004 - only urllib3's is meant
 
+from framegate.aws.retries import RetryQuota, pause_after
 from framegate.dicom.media_types import pass_through
 from framegate.observability import subsegment
 from framegate.problems import (
@@ -56,6 +56,9 @@ SILENCE_TIMEOUT = 10.0
 MAX_ATTEMPTS = 3
 """Attempts at one frame; more would add to the load of a service that is in trouble."""
 
+MOST_RETRIES = 10
+"""Calls that one execution environment makes again while none succeeds."""
+
 READ_SIZE = 256 * 1024
 
 READ_ON = 128 * 1024
@@ -70,9 +73,6 @@ DOCUMENT_PIECE_SIZE = 1024 * 1024
 
 MAX_SHORT_BODY = 64 * 1024
 """Bytes that are read of an error, or of an image set's properties; the service's own are a few hundred."""
-
-# The operating system's: Python's own generator would go on alike in every copy of a SnapStart snapshot.
-_random = random.SystemRandom()
 
 Result = TypeVar("Result")
 
@@ -164,6 +164,7 @@ class HealthImaging:
     def __init__(self, session: Session, max_connections: int = 1) -> None:
         self._session = session
         self._endpoint = _Endpoint.of(session)
+        self._retries = RetryQuota(MOST_RETRIES)
         ca_bundle = get_cert_path(session.get_config_variable("ca_bundle") or True)
         self._http = urllib3.PoolManager(maxsize=max_connections, ca_certs=ca_bundle)
 
@@ -261,12 +262,16 @@ class HealthImaging:
         while True:
             try:
                 with self._open(request, budget) as stream:
-                    return use(stream)
+                    result = use(stream)
             except (Throttled, UpstreamFailed, UpstreamTimeout) as problem:
-                pause = _pause_after(attempt)
+                pause = pause_after(attempt)
                 # What `use` met elsewhere is not mended by reading the frame again.
-                if problem.service != SERVICE or attempt == attempts or budget.remaining() <= pause:
+                in_vain = problem.service != SERVICE or attempt == attempts or budget.remaining() <= pause
+                if in_vain or not self._retries.take():
                     raise
+            else:
+                self._retries.give_back()
+                return result
             time.sleep(pause)
             attempt += 1
 
@@ -408,11 +413,6 @@ def _gunzipped(stream: FrameStream) -> Iterator[bytes]:
         raise UpstreamFailed(SERVICE, "sent metadata that is not gzip") from None
     if not decompressor.eof:
         raise UpstreamFailed(SERVICE, "sent metadata that ends too early")
-
-
-def _pause_after(attempt: int) -> float:
-    """Seconds to wait before the next attempt: exponential, with full jitter."""
-    return _random.uniform(0, 0.1 * 2**attempt)
 
 
 def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:
