@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 # CDK namespaces the context keys that it defines (`aws:cdk:…`, `@aws-cdk/…`, `availability-zones:account=…`). These
 # two, which the CLI's commands `acknowledge` and `migrate` write, are the exceptions.
@@ -24,6 +24,19 @@ _STACK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _EVENT_SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _EMAIL = re.compile(rf"[^@\s]{{1,64}}@{_LABEL}(?:\.{_LABEL})+", re.IGNORECASE)
+_USER_POOL_ARN = re.compile(r"arn:aws[a-z-]*:cognito-idp:[a-z0-9-]+:[0-9]{12}:userpool/[A-Za-z0-9_-]+_[A-Za-z0-9]+")
+# RFC 6749, section 3.3, and no comma, which parts a list.
+_SCOPE = re.compile(r"[!#-+\--\[\]-~]{1,256}")
+# OpenID Connect Core 1.0, section 2: https, no query and no fragment.
+_ISSUER = re.compile(
+    r"https://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+;=:@%-]*)*"
+)
+_AUDIENCE = re.compile(r"[!-+\--~]{1,256}")
+_CLAIM = re.compile(r"[!-~]{1,256}")
+_DOMAIN_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])")
+_CERTIFICATE_ARN = re.compile(r"arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+")
+_HOSTED_ZONE_ID = re.compile(r"Z[0-9A-Z]{1,31}")
+_VPC_ENDPOINT_ID = re.compile(r"vpce-[0-9a-f]{8,17}")
 _ORIGIN = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
 )
@@ -51,6 +64,28 @@ class _InvalidValueError(Exception):
 
 
 @dataclass(frozen=True)
+class OnlyWith:
+    """That a key means something only beside another.
+
+    Parameters
+    ----------
+    key : str
+        The other key.
+    value : str | bool | None
+        The value that it must have; ``None`` is any but its default.
+    required : bool
+        Whether the key has to be given then.
+    """
+
+    key: str
+    value: str | bool | None = None
+    required: bool = False
+
+    def __str__(self) -> str:
+        return self.key if self.value is None else f"{self.key}={str(self.value).lower()}"
+
+
+@dataclass(frozen=True)
 class Key:
     """How one configuration key is read and explained.
 
@@ -62,11 +97,14 @@ class Key:
         What the key decides, for the reference table.
     example : str
         A right value, as written after ``-c <key>=``.
+    only_with : OnlyWith | None
+        What the key needs beside it.
     """
 
     parse: Callable[[object], Any]
     meaning: str
     example: str
+    only_with: OnlyWith | None = None
 
 
 def _whole_number(low: int, high: int) -> Callable[[object], int]:
@@ -106,11 +144,9 @@ def _one_of(*choices: str) -> Callable[[object], str]:
 
 def _names_or_none(*choices: str) -> Callable[[object], tuple[str, ...]]:
     """Read a list of some of the choices, given back in their order; ``none`` is none of them."""
-    parse_list = _list_of(_one_of(*choices), f"{', '.join(choices)}")
+    parse_list = _list_or_none(_list_of(_one_of(*choices), f"{', '.join(choices)}"))
 
     def parse(value: object) -> tuple[str, ...]:
-        if value in ("", "none", [], ()):
-            return ()
         names = parse_list(value)
         return tuple(choice for choice in choices if choice in names)
 
@@ -120,6 +156,13 @@ def _names_or_none(*choices: str) -> Callable[[object], tuple[str, ...]]:
 def _optional(parse: Callable[[object], Any]) -> Callable[[object], Any]:
     def parse_unless_none(value: object) -> Any:
         return None if value in ("", "none") else parse(value)
+
+    return parse_unless_none
+
+
+def _list_or_none(parse: Callable[[object], tuple[str, ...]]) -> Callable[[object], tuple[str, ...]]:
+    def parse_unless_none(value: object) -> tuple[str, ...]:
+        return () if value in ("", "none", [], ()) else parse(value)
 
     return parse_unless_none
 
@@ -192,7 +235,8 @@ class Config:
     Raises
     ------
     ConfigError
-        By :meth:`from_context`: a key is unknown or missing, or a value is not one that the key takes.
+        By :meth:`from_context`: a key is unknown or missing, a value is not one that the key takes, or two keys do not
+        belong together.
 
     Examples
     --------
@@ -258,6 +302,108 @@ class Config:
         tuple[str, ...],
         Key(_origins, "Web origins whose pages may call the API, or `*` for any", "https://viewer.example.org"),
     ] = ("*",)
+    auth: Annotated[
+        Literal["iam", "cognito", "jwt"],
+        Key(
+            _one_of("iam", "cognito", "jwt"),
+            "Who may call: principals of IAM, users of a Cognito user pool, or holders of a token of an OpenID Connect "
+            "issuer",
+            "jwt",
+        ),
+    ] = "iam"
+    cognito_user_pool_arn: Annotated[
+        str | None,
+        Key(
+            _optional(_matching(_USER_POOL_ARN, "the ARN of a Cognito user pool")),
+            "The user pool of `auth=cognito`",
+            "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_Example",
+            OnlyWith("auth", "cognito", required=True),
+        ),
+    ] = None
+    cognito_scopes: Annotated[
+        tuple[str, ...],
+        Key(
+            _list_or_none(_list_of(_matching(_SCOPE, "a scope of OAuth 2.0"), "scopes")),
+            "Scopes of which an access token needs one; with `none`, identity tokens are taken",
+            "frames/read",
+            OnlyWith("auth", "cognito"),
+        ),
+    ] = ()
+    jwt_issuer: Annotated[
+        str | None,
+        Key(
+            _optional(_matching(_ISSUER, "an https:// URL without query and fragment")),
+            "The OpenID Connect issuer of `auth=jwt`, exactly as tokens have it in `iss`",
+            "https://login.example.org/realms/imaging",
+            OnlyWith("auth", "jwt", required=True),
+        ),
+    ] = None
+    jwt_audience: Annotated[
+        tuple[str, ...],
+        Key(
+            _list_or_none(_list_of(_matching(_AUDIENCE, "an audience without spaces and commas"), "audiences")),
+            "Audiences of which a token must have one in `aud`",
+            "framegate",
+            OnlyWith("auth", "jwt", required=True),
+        ),
+    ] = ()
+    jwt_datastores_claim: Annotated[
+        str | None,
+        Key(
+            _optional(_matching(_CLAIM, "the name of a claim")),
+            "Claim that lists the data stores that the token's holder may read; with `none`, every holder reads all",
+            "https://example.org/datastores",
+            OnlyWith("auth", "jwt"),
+        ),
+    ] = None
+    waf: Annotated[
+        bool,
+        Key(_true_or_false, "Whether AWS WAF stands before the API, with AWS's common rules and a rate limit", "true"),
+    ] = False
+    # A CT study has a thousand frames, and a hospital is one address.
+    waf_rate_limit: Annotated[
+        int,
+        Key(
+            _whole_number(100, 100_000_000),
+            "Requests that one address may make in five minutes",
+            "50000",
+            OnlyWith("waf", value=True),
+        ),
+    ] = 20_000
+    domain_name: Annotated[
+        str | None,
+        Key(
+            _optional(_matching(_DOMAIN_NAME, "a domain name in lower case")),
+            "Domain name of the API, in the place of API Gateway's own",
+            "frames.example.org",
+        ),
+    ] = None
+    domain_certificate_arn: Annotated[
+        str | None,
+        Key(
+            _optional(_matching(_CERTIFICATE_ARN, "the ARN of a certificate in ACM")),
+            "Certificate for `domain_name`, in the Region of the API",
+            "arn:aws:acm:eu-west-1:123456789012:certificate/12345678-1234-1234-1234-123456789012",
+            OnlyWith("domain_name", required=True),
+        ),
+    ] = None
+    domain_hosted_zone_id: Annotated[
+        str | None,
+        Key(
+            _optional(_matching(_HOSTED_ZONE_ID, "the id of a hosted zone")),
+            "Route 53 zone in which `domain_name` becomes an alias of the API; with `none`, that is left to you",
+            "Z0123456789ABCDEFGHIJ",
+            OnlyWith("domain_name"),
+        ),
+    ] = None
+    vpc_endpoint_ids: Annotated[
+        tuple[str, ...],
+        Key(
+            _list_or_none(_list_of(_matching(_VPC_ENDPOINT_ID, "the id of a VPC endpoint"), "VPC endpoint ids")),
+            "VPC endpoints for `execute-api` through which alone the API is reached; with `none`, it is public",
+            "vpce-0123456789abcdef0",
+        ),
+    ] = ()
     # HealthImaging takes 1000 GetImageFrame calls per second and account: half of them is left to everyone else.
     throttle_rate: Annotated[
         int, Key(_whole_number(1, 100_000), "Requests per second that the API takes before it answers 429", "200")
@@ -388,9 +534,36 @@ class Config:
         for field in fields(cls):
             if field.default is MISSING and field.name not in values and field.name not in faults:
                 faults[field.name] = f"is missing. For example: -c {field.name}={keys[field.name].example}"
+        faults |= _discords(values, set(faults))
         if faults:
             raise ConfigError(faults)
         return cls(**values)
+
+
+def _discords(values: Mapping[str, Any], already_wrong: Collection[str]) -> dict[str, str]:
+    """The faults of keys that do not belong together, where each for itself is right."""
+    settings, faults = {**_defaults(), **values}, {}
+    for name, key in config_keys().items():
+        beside = key.only_with
+        if beside is None or {name, beside.key} & set(already_wrong):
+            continue
+        is_given = settings[name] != _defaults()[name]
+        other = settings[beside.key]
+        is_beside = other == beside.value if beside.value is not None else other != _defaults()[beside.key]
+        if is_given and not is_beside:
+            wanted = beside if beside.value is not None else f"{beside}={config_keys()[beside.key].example}"
+            faults[name] = f"means nothing without {beside}. Leave it out, or give: -c {wanted}"
+        elif beside.required and is_beside and not is_given:
+            faults[name] = f"is missing, and {beside} needs it. For example: -c {name}={key.example}"
+    if settings["vpc_endpoint_ids"] and settings["domain_name"]:
+        faults["vpc_endpoint_ids"] = (
+            "makes the API private, and domain_name leads to a public one. Leave one of the two out"
+        )
+    return faults
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in fields(Config)}
 
 
 def config_keys() -> dict[str, Key]:
@@ -402,9 +575,8 @@ def config_keys() -> dict[str, Key]:
 def config_table() -> str:
     """Return the reference of all configuration keys as a Markdown table."""
     rows = ["| key | default | meaning | example |", "| --- | --- | --- | --- |"]
-    defaults = {field.name: field.default for field in fields(Config)}
     for name, key in config_keys().items():
-        rows.append(f"| `{name}` | {_default_shown(defaults[name])} | {key.meaning} | `-c {name}={key.example}` |")
+        rows.append(f"| `{name}` | {_default_shown(_defaults()[name])} | {key.meaning} | `-c {name}={key.example}` |")
     return "\n".join(rows)
 
 
@@ -420,7 +592,7 @@ def _default_shown(default: object) -> str:
     if default is MISSING:
         return "required"
     if isinstance(default, tuple):
-        default = ",".join(default)
+        default = ",".join(default) or None
     return f"`{str(default).lower() if default is None or isinstance(default, bool) else default}`"
 
 

@@ -13,6 +13,12 @@ from infra.config import Config, ConfigError, config_keys, config_table
 A = "a" * 32
 B = "0123456789abcdef0123456789abcdef"
 
+USER_POOL = "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI"
+CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+COGNITO = {"auth": "cognito", "cognito_user_pool_arn": USER_POOL}
+JWT = {"auth": "jwt", "jwt_issuer": "https://login.example.org/realms/imaging", "jwt_audience": "framegate"}
+DOMAIN = {"domain_name": "frames.example.org", "domain_certificate_arn": CERTIFICATE}
+
 
 def read(**keys):
     return Config.from_context({"datastore_ids": A, **keys})
@@ -42,6 +48,18 @@ def test_data_stores_are_all_that_must_be_said():
         timeout_seconds=28,
         presigned_url_lifetime_seconds=300,
         cors_origins=("*",),
+        auth="iam",
+        cognito_user_pool_arn=None,
+        cognito_scopes=(),
+        jwt_issuer=None,
+        jwt_audience=(),
+        jwt_datastores_claim=None,
+        waf=False,
+        waf_rate_limit=20_000,
+        domain_name=None,
+        domain_certificate_arn=None,
+        domain_hosted_zone_id=None,
+        vpc_endpoint_ids=(),
         throttle_rate=500,
         throttle_burst=1000,
         export_events=("Created", "Updated", "Copied"),
@@ -114,10 +132,32 @@ def test_data_stores_are_a_list_as_text_or_as_json(value):
         ),
         ("cors_origins", ["https://[2001:db8::1]:8443"], ("https://[2001:db8::1]:8443",)),
         ("cors_origins", "app://viewer", ("app://viewer",)),
+        ("waf", "true", True),
+        ("vpc_endpoint_ids", "vpce-0123456789abcdef0,vpce-01234567", ("vpce-0123456789abcdef0", "vpce-01234567")),
+        ("vpc_endpoint_ids", "none", ()),
     ],
 )
 def test_right_values_are_read(key, value, read_as):
     assert getattr(read(**{key: value}), key) == read_as
+
+
+@pytest.mark.parametrize(
+    ("beside", "key", "value", "read_as"),
+    [
+        (COGNITO, "cognito_scopes", "frames/read, frames/write", ("frames/read", "frames/write")),
+        (COGNITO, "cognito_scopes", ["https://example.org/frames.read"], ("https://example.org/frames.read",)),
+        (JWT, "jwt_issuer", "https://example.eu.auth0.com/", "https://example.eu.auth0.com/"),
+        (JWT, "jwt_issuer", "https://localhost:8443", "https://localhost:8443"),
+        (JWT, "jwt_audience", "framegate,https://frames.example.org", ("framegate", "https://frames.example.org")),
+        (JWT, "jwt_datastores_claim", "https://example.org/datastores", "https://example.org/datastores"),
+        (JWT, "jwt_datastores_claim", "none", None),
+        ({"waf": "true"}, "waf_rate_limit", "100", 100),
+        (DOMAIN, "domain_name", "xn--bcher-kva.example.org", "xn--bcher-kva.example.org"),
+        (DOMAIN, "domain_hosted_zone_id", "Z0123456789ABCDEFGHIJ", "Z0123456789ABCDEFGHIJ"),
+    ],
+)
+def test_right_values_that_need_another_key_are_read(beside, key, value, read_as):
+    assert getattr(read(**{**beside, key: value}), key) == read_as
 
 
 @pytest.mark.parametrize(
@@ -188,6 +228,42 @@ def test_right_values_are_read(key, value, read_as):
         ("cors_origins", "https://a.example.org,https://a.example.org"),
         ("cors_origins", "https://a'b.example.org"),
         ("cors_origins", "null"),
+        ("auth", "none"),
+        ("auth", "open"),
+        ("auth", ""),
+        ("auth", "JWT"),
+        ("auth", ["jwt"]),
+        ("cognito_user_pool_arn", "eu-west-1_AbCdEfGhI"),
+        ("cognito_user_pool_arn", "arn:aws:cognito-identity:eu-west-1:123456789012:identitypool/eu-west-1:1-2"),
+        ("cognito_user_pool_arn", f"{USER_POOL}\n"),
+        ("cognito_scopes", "frames read"),
+        ("cognito_scopes", 'frames"read'),
+        ("jwt_issuer", "http://login.example.org"),
+        ("jwt_issuer", "login.example.org"),
+        ("jwt_issuer", "https://"),
+        ("jwt_issuer", "https://login.example.org?tenant=1"),
+        ("jwt_issuer", "https://login.example.org#part"),
+        ("jwt_issuer", "https://user:secret@login.example.org"),
+        ("jwt_issuer", "https://login.example.org/{tenantid}/v2.0"),
+        ("jwt_audience", "frame gate"),
+        ("jwt_audience", "a,,b"),
+        ("jwt_audience", [1]),
+        ("jwt_datastores_claim", "data stores"),
+        ("jwt_datastores_claim", ["datastores"]),
+        ("waf", "on"),
+        ("waf_rate_limit", 99),
+        ("waf_rate_limit", "none"),
+        ("domain_name", "https://frames.example.org"),
+        ("domain_name", "frames.example.org."),
+        ("domain_name", "*.example.org"),
+        ("domain_name", "frames"),
+        ("domain_name", "Frames.example.org"),
+        ("domain_name", f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 63}.org"),
+        ("domain_name", "192.0.2.1"),
+        ("domain_certificate_arn", "12345678-1234-1234-1234-123456789012"),
+        ("domain_hosted_zone_id", "example.org"),
+        ("vpc_endpoint_ids", "vpc-0123456789abcdef0"),
+        ("vpc_endpoint_ids", "vpce-0123456789abcdef0,vpce-0123456789abcdef0"),
     ],
 )
 def test_wrong_value_is_refused_with_its_key_and_a_right_one(key, value):
@@ -195,6 +271,60 @@ def test_wrong_value_is_refused_with_its_key_and_a_right_one(key, value):
 
     assert list(found) == [key]
     assert found[key].endswith(f"For example: -c {key}={config_keys()[key].example}")
+
+
+@pytest.mark.parametrize(
+    ("keys", "missing", "needed_by"),
+    [
+        ({"auth": "cognito"}, "cognito_user_pool_arn", "auth=cognito"),
+        ({**JWT, "jwt_issuer": None}, "jwt_issuer", "auth=jwt"),
+        ({**JWT, "jwt_audience": None}, "jwt_audience", "auth=jwt"),
+        ({**JWT, "jwt_audience": []}, "jwt_audience", "auth=jwt"),
+        ({**DOMAIN, "domain_certificate_arn": "none"}, "domain_certificate_arn", "domain_name"),
+    ],
+)
+def test_key_that_another_needs_is_asked_for_with_an_example(keys, missing, needed_by):
+    example = config_keys()[missing].example
+
+    assert faults(datastore_ids=A, **keys) == {
+        missing: f"is missing, and {needed_by} needs it. For example: -c {missing}={example}"
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "idle", "what_it_needs"),
+    [
+        ({"cognito_user_pool_arn": USER_POOL}, "cognito_user_pool_arn", "auth=cognito"),
+        ({**JWT, "cognito_scopes": "frames/read"}, "cognito_scopes", "auth=cognito"),
+        ({**COGNITO, "jwt_issuer": JWT["jwt_issuer"]}, "jwt_issuer", "auth=jwt"),
+        ({"auth": "iam", "jwt_audience": "framegate"}, "jwt_audience", "auth=jwt"),
+        ({"jwt_datastores_claim": "datastores"}, "jwt_datastores_claim", "auth=jwt"),
+        ({"waf_rate_limit": "500"}, "waf_rate_limit", "waf=true"),
+    ],
+)
+def test_key_that_would_have_no_effect_is_refused(keys, idle, what_it_needs):
+    assert faults(datastore_ids=A, **keys) == {
+        idle: f"means nothing without {what_it_needs}. Leave it out, or give: -c {what_it_needs}"
+    }
+
+
+@pytest.mark.parametrize("key", ["domain_certificate_arn", "domain_hosted_zone_id"])
+def test_key_of_a_domain_is_refused_without_its_name(key):
+    assert faults(datastore_ids=A, **{key: config_keys()[key].example}) == {
+        key: "means nothing without domain_name. Leave it out, or give: -c domain_name=frames.example.org"
+    }
+
+
+def test_private_api_has_no_domain_name():
+    found = faults(datastore_ids=A, **DOMAIN, vpc_endpoint_ids="vpce-0123456789abcdef0")
+
+    assert list(found) == ["vpc_endpoint_ids"]
+    assert "Leave one of the two out" in found["vpc_endpoint_ids"]
+
+
+def test_wrong_value_is_the_only_fault_reported_of_what_hangs_on_it():
+    assert list(faults(datastore_ids=A, auth="open", jwt_issuer=JWT["jwt_issuer"])) == ["auth"]
+    assert list(faults(datastore_ids=A, **{**JWT, "jwt_issuer": "http://login.example.org"})) == ["jwt_issuer"]
 
 
 def test_missing_data_stores_are_refused_with_an_example():
@@ -277,8 +407,10 @@ def test_any_other_key_is_refused_by_name_on_one_line(key, value):
 
 
 def test_every_key_has_an_example_that_is_accepted():
+    beside = {"cognito": COGNITO, "jwt": JWT, "waf": {"waf": True}, "domain": DOMAIN}
     for name, key in config_keys().items():
-        assert getattr(read(**{name: key.example}), name) is not None
+        keys = beside.get(key.example if name == "auth" else name.partition("_")[0], {})
+        assert getattr(read(**{**keys, name: key.example}), name) is not None
 
 
 def test_every_default_is_a_value_that_its_key_accepts():
