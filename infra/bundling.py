@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 LAMBDA_SRC = Path(__file__).resolve().parent.parent / "lambda_src"
 REQUIREMENTS = LAMBDA_SRC / "requirements.txt"
 DECODER_REQUIREMENTS = LAMBDA_SRC / "decoder-requirements.txt"
+AUTHORIZER_REQUIREMENTS = LAMBDA_SRC / "authorizer-requirements.txt"
 PYTHON_VERSION = "3.13"
 
 # botocore ships the models of every AWS service, 25 MB. These are the ones that clients are built from; aws_xray_sdk
@@ -40,7 +42,8 @@ _UNUSED = (
     "boto3/examples",
     "botocore/data/*/*/examples-1.json",
     "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.min.*",
-    "numpy/f2py",  # what NumPy has for building extensions, and for testing them
+    "cffi/*.h",  # what is there for building extensions
+    "numpy/f2py",  # that of NumPy, and what it has for testing them
     "numpy/_core/include",
     "numpy/_core/lib",
     "numpy/random/lib",
@@ -97,15 +100,19 @@ def lambda_code(architecture: str) -> lambda_.Code:
     return _asset(source_hash(architecture), LocalBundling(architecture, bundle))
 
 
-def decoder_code(architecture: str) -> lambda_.Code:
-    """Return the layer with the decoder of pixels as an asset, as :func:`lambda_code` does.
+def layer_code(requirements: Path, architecture: str) -> lambda_.Code:
+    """Return a layer of packages as an asset, as :func:`lambda_code` does.
 
     Parameters
     ----------
+    requirements : Path
+        The file that names the packages, every one with version and hashes.
     architecture : str
         ``arm64`` or ``x86_64``.
     """
-    return _asset(decoder_hash(architecture), LocalBundling(architecture, bundle_decoder))
+    return _asset(
+        layer_hash(requirements, architecture), LocalBundling(architecture, partial(bundle_layer, requirements))
+    )
 
 
 def _asset(asset_hash: str, bundling: LocalBundling) -> lambda_.Code:
@@ -126,9 +133,9 @@ def source_hash(architecture: str) -> str:
     return _digest(architecture, REQUIREMENTS, *_own_files())
 
 
-def decoder_hash(architecture: str) -> str:
-    """Return the digest of all that decides what is in the decoder's layer: none of our own code does."""
-    return _digest(architecture, DECODER_REQUIREMENTS)
+def layer_hash(requirements: Path, architecture: str) -> str:
+    """Return the digest of all that decides what is in a layer: none of our own code does."""
+    return _digest(architecture, requirements)
 
 
 def _digest(architecture: str, *paths: Path) -> str:
@@ -163,11 +170,11 @@ def bundle(output: Path, architecture: str) -> None:
     _finish(output)
 
 
-def bundle_decoder(output: Path, architecture: str) -> None:
-    """Write the decoder of pixels to `output`, as a layer has it; see :func:`bundle`."""
+def bundle_layer(requirements: Path, output: Path, architecture: str) -> None:
+    """Write the packages that a file names to `output`, as a layer has them; see :func:`bundle`."""
     packages = output / "python"
     packages.mkdir()
-    _install(DECODER_REQUIREMENTS, packages, architecture)
+    _install(requirements, packages, architecture)
     _finish(packages)
     packages.chmod(0o755)
 

@@ -9,14 +9,15 @@ from aws_cdk import CfnOutput, Stack, Tags
 from infra.alarm_topic import AlarmTopic
 from infra.alarms import Alarms
 from infra.api_function import ApiFunction
+from infra.bundling import DECODER_REQUIREMENTS
 from infra.dashboard import Dashboard
-from infra.decoder_layer import DecoderLayer
 from infra.encryption_key import EncryptionKey
 from infra.export_functions import ExportFunction, RequestFunction
 from infra.export_queue import ExportQueue
 from infra.export_requests import ExportRequests
 from infra.frame_store import FrameStore
 from infra.gradual_deployment import GradualDeployment
+from infra.package_layer import PackageLayer
 from infra.rest_api import RestApi
 
 if TYPE_CHECKING:
@@ -51,7 +52,13 @@ class FramegateStack(Stack):
         export_queue = ExportQueue(self, "ExportQueue", config=config, frame_store=frame_store)
         function = ApiFunction(self, "ApiFunction", config=config, frame_store=frame_store, queue=export_queue.queue)
         api = RestApi(self, "RestApi", config=config, key=key, handler=function.alias)
-        decoder = DecoderLayer(self, "Decoder", config=config)
+        decoder = PackageLayer(
+            self,
+            "Decoder",
+            config=config,
+            requirements=DECODER_REQUIREMENTS,
+            description="Decodes JPEG 2000 and HTJ2K, to verify the pixels of exported frames",
+        )
         ExportFunction(
             self,
             "ExportFunction",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.bundling import bundle, bundle_decoder
+from infra.bundling import AUTHORIZER_REQUIREMENTS, DECODER_REQUIREMENTS, bundle, bundle_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from email.message import Message
+
+LAYERS = {"The decoder's layer": DECODER_REQUIREMENTS, "The authorizer's layer": AUTHORIZER_REQUIREMENTS}
 
 LIST = Path(__file__).resolve().parent.parent / "docs" / "licences.md"
 
@@ -53,14 +56,15 @@ def _licence(metadata: Message) -> str:
 
 
 def main() -> None:
-    """Build both parts and write the page."""
-    with tempfile.TemporaryDirectory() as functions, tempfile.TemporaryDirectory() as layer:
-        bundle(Path(functions), "arm64")
-        bundle_decoder(Path(layer), "arm64")
-        LIST.write_text(
-            licence_list({"The functions": Path(functions), "The decoder's layer": Path(layer, "python")}),
-            encoding="utf-8",
-        )
+    """Build every part and write the page."""
+    with ExitStack() as stack:
+        functions, *layers = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in ("functions", *LAYERS))
+        bundle(functions, "arm64")
+        parts = {"The functions": functions}
+        for (title, requirements), layer in zip(LAYERS.items(), layers, strict=True):
+            bundle_layer(requirements, layer, "arm64")
+            parts[title] = layer / "python"
+        LIST.write_text(licence_list(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":

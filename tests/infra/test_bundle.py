@@ -1,4 +1,4 @@
-"""The bundle and the decoder's layer: what is in them, how large they are, that they run, and what changes them."""
+"""The bundle and the layers: what is in them, how large they are, that they run, and what changes them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,26 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from functools import partial
 
 import imagecodecs
 import numpy as np
 import pytest
 
 from infra import bundling
-from infra.bundling import BundlingError, bundle, bundle_decoder, decoder_hash, source_hash
+from infra.bundling import (
+    AUTHORIZER_REQUIREMENTS,
+    DECODER_REQUIREMENTS,
+    BundlingError,
+    bundle,
+    bundle_layer,
+    layer_hash,
+    source_hash,
+)
 from infra.licences import LIST, licence_list
 from tests.infra.project import PROJECT
+
+LAYERS = {"decoder": DECODER_REQUIREMENTS, "authorizer": AUTHORIZER_REQUIREMENTS}
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +46,15 @@ def bundled(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def decoder(tmp_path_factory):
-    """Build the decoder's layer for an architecture, once."""
+def layer(tmp_path_factory):
+    """Build a layer for an architecture, once."""
     built = {}
 
-    def build(architecture):
-        if architecture not in built:
-            built[architecture] = tmp_path_factory.mktemp(f"decoder-{architecture}")
-            bundle_decoder(built[architecture], architecture)
-        return built[architecture]
+    def build(name, architecture):
+        if (name, architecture) not in built:
+            built[name, architecture] = tmp_path_factory.mktemp(f"{name}-{architecture}")
+            bundle_layer(LAYERS[name], built[name, architecture], architecture)
+        return built[name, architecture]
 
     return build
 
@@ -68,8 +79,9 @@ def test_bundle_is_below_8_mb_zipped(bundled, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_layer_is_below_20_mb_zipped(decoder, tmp_path, architecture):
-    assert zipped_size(decoder(architecture), tmp_path / "layer.zip") < 20_000_000
+@pytest.mark.parametrize(("name", "limit"), [("decoder", 20_000_000), ("authorizer", 6_000_000)])
+def test_layer_is_below_20_or_6_mb_zipped(layer, tmp_path, name, limit, architecture):
+    assert zipped_size(layer(name, architecture), tmp_path / "layer.zip") < limit
 
 
 def test_bundle_has_only_the_service_models_that_are_used(bundled):
@@ -88,45 +100,55 @@ def test_bundle_has_all_of_our_code_and_nothing_compiled_or_local(bundled):
     assert not [name for name in files if "/tests/" in name]
 
 
-def test_bundle_has_nothing_of_the_decoder(bundled):
-    assert not [name for name in contents(bundled("arm64")) if name.startswith(("numpy", "openjpeg", "_openjpeg"))]
+def test_bundle_has_nothing_of_the_layers(bundled, layer):
+    ours = {each.name for each in bundled("arm64").iterdir()}
+
+    assert ours.isdisjoint(each.name for name in LAYERS for each in (layer(name, "arm64") / "python").iterdir())
 
 
-def test_layer_has_the_decoder_where_python_looks_for_layers_and_nothing_else(decoder):
-    (packages,) = decoder("arm64").iterdir()
+@pytest.mark.parametrize(
+    ("name", "contained"),
+    [
+        ("decoder", {"numpy", "openjpeg", "_openjpeg", "pylibjpeg_openjpeg"}),
+        ("authorizer", {"jwt", "pyjwt", "cryptography", "cffi", "_cffi_backend", "pycparser"}),
+    ],
+)
+def test_layer_has_its_packages_where_python_looks_for_layers_and_nothing_else(layer, name, contained):
+    (packages,) = layer(name, "arm64").iterdir()
 
     assert packages.name == "python"
-    assert {each.name.partition("-")[0].partition(".")[0] for each in packages.iterdir()} == {
-        "numpy",
-        "openjpeg",
-        "_openjpeg",
-        "pylibjpeg_openjpeg",
-    }
+    assert {each.name.partition("-")[0].partition(".")[0] for each in packages.iterdir()} == contained
 
 
-def test_layer_has_nothing_that_only_building_and_testing_need(decoder):
-    files = contents(decoder("arm64"))
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_has_nothing_that_only_building_and_testing_need(layer, name):
+    files = contents(layer(name, "arm64"))
 
     assert not [name for name in files if name.endswith((".pyc", ".pyi", ".pxd", ".h", ".a"))]
     assert not [name for name in files if "/tests/" in name or "/f2py/" in name or "/bin/" in name]
 
 
-def test_licence_of_each_dependency_is_kept(bundled, decoder):
-    for metadata in (*bundled("arm64").glob("*.dist-info"), *decoder("arm64").glob("python/*.dist-info")):
+def test_licence_of_each_dependency_is_kept(bundled, layer):
+    layers = [metadata for name in LAYERS for metadata in layer(name, "arm64").glob("python/*.dist-info")]
+    for metadata in (*bundled("arm64").glob("*.dist-info"), *layers):
         names = [each.name for each in metadata.rglob("*")]
         assert "METADATA" in names
         assert [name for name in names if name.startswith("LICEN")], metadata.name
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_list_of_licences_is_that_of_what_is_deployed(bundled, decoder, architecture):
-    installed = {"The functions": bundled(architecture), "The decoder's layer": decoder(architecture) / "python"}
+def test_list_of_licences_is_that_of_what_is_deployed(bundled, layer, architecture):
+    installed = {
+        "The functions": bundled(architecture),
+        "The decoder's layer": layer("decoder", architecture) / "python",
+        "The authorizer's layer": layer("authorizer", architecture) / "python",
+    }
 
     assert licence_list(installed) == LIST.read_text(), "make licences writes it anew"
 
 
-def test_lambda_can_read_every_file(bundled, decoder):
-    for path in (bundled("arm64"), decoder("arm64")):
+def test_lambda_can_read_every_file(bundled, layer):
+    for path in (bundled("arm64"), *(layer(name, "arm64") for name in LAYERS)):
         assert {mode & 0o777 for mode, _ in contents(path).values()} == {0o644}
         assert {each.stat().st_mode & 0o777 for each in path.rglob("*") if each.is_dir()} == {0o755}
 
@@ -144,8 +166,9 @@ ELF_MACHINES = {"arm64": 0xB7, "x86_64": 0x3E}
 
 
 @pytest.mark.parametrize("architecture", ELF_MACHINES)
-def test_every_library_of_the_layer_is_for_the_architecture_of_lambda(decoder, architecture):
-    libraries = [each for each in decoder(architecture).rglob("*") if ".so" in each.suffixes]
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_library_of_a_layer_is_for_the_architecture_of_lambda(layer, name, architecture):
+    libraries = [each for each in layer(name, architecture).rglob("*") if ".so" in each.suffixes]
     named_by_python = [each.name for each in libraries if ".cpython-" in each.name]
 
     assert libraries
@@ -196,7 +219,7 @@ def test_layer_decodes_an_htj2k_frame_with_what_is_left_in_it(bundled, monkeypat
     architecture = MACHINES[platform.machine()]
     # The same packages for the interpreter that runs this, which need not be Lambda's.
     monkeypatch.setattr(bundling, "PYTHON_VERSION", f"{sys.version_info.major}.{sys.version_info.minor}")
-    bundle_decoder(tmp_path, architecture)
+    bundle_layer(DECODER_REQUIREMENTS, tmp_path, architecture)
     pixels = np.arange(96 * 80, dtype=np.uint16).reshape(96, 80)
     frame = tmp_path / "frame"
     frame.write_bytes(imagecodecs.htj2k_encode(pixels, reversible=True))
@@ -221,14 +244,20 @@ def test_same_sources_give_the_same_bundle(bundled, tmp_path):
     assert contents(tmp_path) == contents(bundled("arm64"))
 
 
-def test_same_sources_give_the_same_layer(decoder, tmp_path):
-    bundle_decoder(tmp_path, "arm64")
+@pytest.mark.parametrize("name", LAYERS)
+def test_same_sources_give_the_same_layer(layer, tmp_path, name):
+    bundle_layer(LAYERS[name], tmp_path, "arm64")
 
-    assert contents(tmp_path) == contents(decoder("arm64"))
+    assert contents(tmp_path) == contents(layer(name, "arm64"))
 
 
 @pytest.mark.parametrize(
-    ("build", "requirements"), [(bundle, "requirements.txt"), (bundle_decoder, "decoder-requirements.txt")]
+    ("build", "requirements"),
+    [
+        (bundle, "requirements.txt"),
+        (partial(bundle_layer, DECODER_REQUIREMENTS), "decoder-requirements.txt"),
+        (partial(bundle_layer, AUTHORIZER_REQUIREMENTS), "authorizer-requirements.txt"),
+    ],
 )
 def test_dependency_that_cannot_be_installed_is_an_error_with_pips_reason(tmp_path, monkeypatch, build, requirements):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -250,9 +279,16 @@ def checkout(tmp_path):
 
 
 def hashes_in(checkout):
-    script = "from infra.bundling import decoder_hash, source_hash; print(source_hash('arm64'), decoder_hash('arm64'))"
+    script = """
+from infra.bundling import *
+print(source_hash("arm64"), layer_hash(DECODER_REQUIREMENTS, "arm64"), layer_hash(AUTHORIZER_REQUIREMENTS, "arm64"))
+"""
     command = [sys.executable, "-B", "-c", script]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout.split()
+
+
+def hashes_here():
+    return [source_hash("arm64"), *(layer_hash(each, "arm64") for each in LAYERS.values())]
 
 
 def test_hashes_are_of_the_sources_and_not_of_where_or_when_they_are(checkout):
@@ -260,27 +296,26 @@ def test_hashes_are_of_the_sources_and_not_of_where_or_when_they_are(checkout):
     compiled.parent.mkdir()
     compiled.write_bytes(b"compiled")
 
-    assert hashes_in(checkout) == [source_hash("arm64"), decoder_hash("arm64")]
+    assert hashes_in(checkout) == hashes_here()
 
 
 @pytest.mark.parametrize(
-    ("name", "bundle_changes", "layer_changes"),
+    ("name", "changed"),
     [
-        ("lambda_src/framegate/settings.py", True, False),
-        ("lambda_src/requirements.txt", True, False),
-        ("lambda_src/decoder-requirements.txt", False, True),
-        ("infra/bundling.py", True, True),
+        ("lambda_src/framegate/settings.py", [True, False, False]),
+        ("lambda_src/requirements.txt", [True, False, False]),
+        ("lambda_src/decoder-requirements.txt", [False, True, False]),
+        ("lambda_src/authorizer-requirements.txt", [False, False, True]),
+        ("infra/bundling.py", [True, True, True]),
     ],
 )
-def test_hash_changes_with_what_it_is_made_of_and_with_nothing_else(checkout, name, bundle_changes, layer_changes):
+def test_hash_changes_with_what_it_is_made_of_and_with_nothing_else(checkout, name, changed):
     with (checkout / name).open("a") as source:
         source.write("# changed\n")
-    of_bundle, of_layer = hashes_in(checkout)
 
-    assert (of_bundle != source_hash("arm64")) is bundle_changes
-    assert (of_layer != decoder_hash("arm64")) is layer_changes
+    assert [there != here for there, here in zip(hashes_in(checkout), hashes_here(), strict=True)] == changed
 
 
-@pytest.mark.parametrize("hash_of", [source_hash, decoder_hash])
+@pytest.mark.parametrize("hash_of", [source_hash, partial(layer_hash, DECODER_REQUIREMENTS)])
 def test_hash_changes_with_the_architecture(hash_of):
     assert hash_of("arm64") != hash_of("x86_64")

@@ -1,4 +1,4 @@
-"""The Lambda layer with the decoder that pixels are verified with: too large for every function to carry."""
+"""Lambda layers with packages that are too large for every function to carry."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_lambda as lambda_
 
-from infra.bundling import decoder_code
+from infra.bundling import layer_code
 from infra.lambda_function import ARCHITECTURES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from constructs import Construct
 
     from infra.config import Config
 
 
-class DecoderLayer(lambda_.LayerVersion):
-    """OpenJPEG and NumPy, for Lambda's Python and the configured processor.
+class PackageLayer(lambda_.LayerVersion):
+    """Packages for Lambda's Python and the configured processor.
 
     Parameters
     ----------
@@ -26,14 +28,20 @@ class DecoderLayer(lambda_.LayerVersion):
         Its name there.
     config : Config
         Decides the processor.
+    requirements : Path
+        The file that names the packages.
+    description : str
+        What they are for, for the console.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, config: Config) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, *, config: Config, requirements: Path, description: str
+    ) -> None:
         super().__init__(
             scope,
             construct_id,
-            description="Decodes JPEG 2000 and HTJ2K, to verify the pixels of exported frames",
-            code=decoder_code(config.architecture),
+            description=description,
+            code=layer_code(requirements, config.architecture),
             compatible_runtimes=[lambda_.Runtime.PYTHON_3_13],
             compatible_architectures=[ARCHITECTURES[config.architecture]],
         )
