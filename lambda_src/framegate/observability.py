@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
@@ -76,6 +77,12 @@ def tracer() -> Tracer:
     from aws_lambda_powertools import Tracer
 
     return Tracer(service=SERVICE, auto_patch=False)
+
+
+def stack_of(error: Exception) -> str:
+    """Where an error happened, innermost first, but not its message: that may quote what came with the request."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in reversed(frames))
 
 
 @contextmanager

@@ -62,6 +62,26 @@ class DatastoreNotServed(Problem):
         )
 
 
+class DatastoreNotGranted(Problem):
+    """The caller's token lists data stores, and not this one."""
+
+    slug = "datastore-not-granted"
+    title = "The data store is not granted"
+
+    def __init__(self) -> None:
+        super().__init__("The caller's token does not list that data store among those that its holder may read.")
+
+
+class TokenExpired(Problem):
+    """The caller's token has ended since it was checked."""
+
+    slug = "token-expired"
+    title = "The token has expired"
+
+    def __init__(self) -> None:
+        super().__init__("The caller's token has expired. Get a new one from its issuer, and send the request again.")
+
+
 class UnknownRoute(Problem):
     """No route has this path."""
 

@@ -25,6 +25,8 @@ class Settings:
         The queue to which frames go that are too large for a request.
     cors_origins : tuple of str
         The origins whose pages may read answers; ``("*",)`` is any.
+    auth : str
+        Who checked the caller: ``iam``, ``cognito``, or ``jwt``, our own authorizer.
     """
 
     datastore_ids: frozenset[str]
@@ -32,6 +34,7 @@ class Settings:
     presigned_url_lifetime: int
     export_queue_url: str
     cors_origins: tuple[str, ...]
+    auth: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -48,6 +51,45 @@ class Settings:
             presigned_url_lifetime=int(environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"]),
             export_queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
             cors_origins=_listed(environment["FRAMEGATE_CORS_ORIGINS"]),
+            auth=environment["FRAMEGATE_AUTH"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizerSettings:
+    """The settings of the function that checks tokens.
+
+    Parameters
+    ----------
+    datastore_ids : frozenset of str
+        The data stores that are served.
+    issuer : str
+        The OpenID Connect issuer whose tokens are taken.
+    audiences : tuple of str
+        Of which a token must have one.
+    datastores_claim : str or None
+        The claim that lists the data stores that a token's holder may read; None if there is none.
+    """
+
+    datastore_ids: frozenset[str]
+    issuer: str
+    audiences: tuple[str, ...]
+    datastores_claim: str | None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> AuthorizerSettings:
+        """Read the settings.
+
+        Raises
+        ------
+        KeyError
+            If a variable is missing: the stack and the function do not belong together.
+        """
+        return cls(
+            datastore_ids=frozenset(_listed(environment["FRAMEGATE_DATASTORE_IDS"])),
+            issuer=environment["FRAMEGATE_JWT_ISSUER"],
+            audiences=_listed(environment["FRAMEGATE_JWT_AUDIENCE"]),
+            datastores_claim=environment["FRAMEGATE_JWT_DATASTORES_CLAIM"] or None,
         )
 
 

@@ -187,6 +187,7 @@ SNAPSHOT = {
     "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/queue",
     "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
     "FRAMEGATE_CORS_ORIGINS": "*",
+    "FRAMEGATE_AUTH": "iam",
 }
 
 

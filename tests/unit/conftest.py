@@ -31,6 +31,7 @@ from framegate.handlers.http import INLINE_LIMIT
 from framegate.observability import logger
 from framegate.settings import Settings
 from local.health_imaging import HealthImagingEmulator
+from local.token_issuer import TokenIssuer
 
 BUCKET = "frames-of-the-test"
 SERVED = "d" * 32
@@ -110,6 +111,21 @@ def health_imaging(emulator, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def running_issuer(tmp_path_factory):
+    with TokenIssuer(tmp_path_factory.mktemp("issuer"), "/realms/imaging") as running:
+        yield running
+
+
+@pytest.fixture
+def issuer(running_issuer, monkeypatch):
+    """An OpenID Connect issuer as this test finds it: no keys, no requests; its certificate is trusted."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(running_issuer.certificate))
+    for state in (running_issuer.published, running_issuer.answers, running_issuer.requests):
+        state.clear()
+    return running_issuer
+
+
+@pytest.fixture(scope="session")
 def moto(aws_environment):
     with mock_aws():
         yield
@@ -140,7 +156,7 @@ def s3(s3_client):
 
 @pytest.fixture
 def settings():
-    return Settings(frozenset({SERVED}), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",))
+    return Settings(frozenset({SERVED}), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",), auth="iam")
 
 
 @pytest.fixture

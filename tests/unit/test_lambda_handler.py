@@ -62,6 +62,7 @@ def invoke(health_imaging):
                 "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
                 "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
                 "FRAMEGATE_CORS_ORIGINS": "*",
+                "FRAMEGATE_AUTH": "iam",
                 **environment,
             },
             capture_output=True,

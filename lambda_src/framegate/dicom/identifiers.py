@@ -11,6 +11,11 @@ from framegate.problems import InvalidIdentifier
 _IDENTIFIER = re.compile(r"[0-9a-z]{32}")
 
 
+def is_identifier(value: object) -> bool:
+    """Whether a value is of the form of HealthImaging's identifiers."""
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class ImageSetRef:
     """The address of an image set.
@@ -36,8 +41,7 @@ class ImageSetRef:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+            if not is_identifier(getattr(self, field.name)):
                 raise InvalidIdentifier(_api_name(field.name))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from framegate.aws.object_store import CLEANUP_TIME
 from framegate.dicom.identifiers import FrameRef, ImageSetRef
 from framegate.frames.delivery import HANDOVER_TIME, DeliveryMode, LinkedFrame, QueuedFrame, Wanted
+from framegate.handlers.caller import admit
 from framegate.handlers.frame_responses import (
     HEADERS,
     inline_response,
@@ -24,7 +24,7 @@ from framegate.handlers.index_responses import index_not_modified_response, inde
 from framegate.handlers.negotiation import Accept, Representation, entity_tag, is_held, matching_tag
 from framegate.handlers.parameters import byte_range, delivery_mode, index_query, selection
 from framegate.handlers.problem_documents import problem_response
-from framegate.observability import SERVICE, Metric, logger, metrics
+from framegate.observability import SERVICE, Metric, logger, metrics, stack_of
 from framegate.problems import (
     DatastoreNotServed,
     InternalError,
@@ -104,14 +104,14 @@ class FrameApi:
         request = HttpRequest.from_event(event)
         exchange = _Exchange(request, TimeBudget(remaining_ms / 1000 - ANSWER_TIME))
         try:
+            admit(event, self._settings.auth)
             response = self._route(exchange)
         except Problem as problem:
             response = problem_response(problem, request.request_id)
             exchange.record.update(problem=problem.slug, **problem.evidence)
         except Exception as error:
             response = problem_response(InternalError(), request.request_id)
-            # Where it happened, but not its message: that may quote what came with the request.
-            exchange.record.update(problem=InternalError.slug, error=type(error).__name__, stack=_stack_of(error))
+            exchange.record.update(problem=InternalError.slug, error=type(error).__name__, stack=stack_of(error))
         response.headers.update(self._cors_headers(request), Vary=self._vary())
         self._report(exchange, response.status)
         return response.to_event()
@@ -265,8 +265,3 @@ def _portion_record(portion: Portion | None) -> dict[str, int]:
     if portion is None or portion.resolution is None:
         return {}
     return {"resolution": portion.resolution.number}
-
-
-def _stack_of(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in reversed(frames))

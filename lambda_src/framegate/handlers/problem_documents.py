@@ -14,7 +14,9 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.InvalidRequest: HTTPStatus.BAD_REQUEST,
     problems.InvalidIdentifier: HTTPStatus.BAD_REQUEST,
     problems.UpstreamRejected: HTTPStatus.BAD_REQUEST,
+    problems.TokenExpired: HTTPStatus.UNAUTHORIZED,
     problems.DatastoreNotServed: HTTPStatus.FORBIDDEN,
+    problems.DatastoreNotGranted: HTTPStatus.FORBIDDEN,
     problems.AccessDenied: HTTPStatus.FORBIDDEN,
     problems.UnknownRoute: HTTPStatus.NOT_FOUND,
     problems.FrameNotFound: HTTPStatus.NOT_FOUND,
@@ -46,6 +48,9 @@ def problem_response(problem: problems.Problem, request_id: str) -> HttpResponse
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if isinstance(problem, problems.MethodNotAllowed):
         headers["Allow"] = ", ".join(problem.allowed)
+    if isinstance(problem, problems.TokenExpired):
+        # RFC 6750, section 3.1. API Gateway passes it on as x-amzn-Remapped-WWW-Authenticate.
+        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
     if isinstance(problem, problems.RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{problem.size}"
     document = {

@@ -1,0 +1,1 @@
+"""Who may read what: the tokens that callers bring, and what they grant."""

@@ -1,0 +1,137 @@
+"""Checks the tokens that callers bring, and says what a good one grants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import jwt
+
+from framegate.access.issuer_keys import ALGORITHMS
+from framegate.dicom.identifiers import is_identifier
+
+if TYPE_CHECKING:
+    from framegate.access.issuer_keys import IssuerKeys
+
+LEEWAY_SECONDS = 30
+"""Seconds that the issuer's clock and ours may differ."""
+
+MAX_TOKEN_LENGTH = 16 * 1024
+"""Characters of a token. API Gateway takes 10,240 bytes of headers, so this refuses none that gets here."""
+
+_REASONS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
+    (jwt.ExpiredSignatureError, "expired"),
+    (jwt.ImmatureSignatureError, "not-yet-valid"),
+    (jwt.InvalidIssuerError, "issuer"),
+    (jwt.InvalidAudienceError, "audience"),
+    (jwt.MissingRequiredClaimError, "missing-claim"),
+    (jwt.InvalidSignatureError, "signature"),
+    (jwt.InvalidKeyError, "weak-key"),
+)
+
+
+class RefusedTokenError(Exception):
+    """The token is not one to let in.
+
+    Parameters
+    ----------
+    reason : str
+        Why, in a word for the log: it repeats nothing of the token.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The token is refused: {reason}")
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token grants.
+
+    Attributes
+    ----------
+    expires_at : int
+        When it ends, in seconds since 1970: with the leeway, the moment from which the token itself is refused.
+    datastore_ids : frozenset of str or None
+        The data stores that its holder may read; None is all that are served.
+    """
+
+    expires_at: int
+    datastore_ids: frozenset[str] | None
+
+
+class TokenChecker:
+    """Checks JSON Web Tokens of one issuer.
+
+    Parameters
+    ----------
+    issuer : str
+        What ``iss`` must be.
+    audiences : tuple of str
+        Of which ``aud`` must have one.
+    datastores_claim : str or None
+        The claim that lists data stores, as a JSON array or as text with spaces; None if there is none.
+    keys : IssuerKeys
+        The issuer's keys.
+
+    References
+    ----------
+    RFC 7519, section 7.2: validating a JWT.
+    RFC 8725: JSON Web Token best current practices.
+    """
+
+    def __init__(self, issuer: str, audiences: tuple[str, ...], datastores_claim: str | None, keys: IssuerKeys) -> None:
+        self._issuer = issuer
+        self._audiences = audiences
+        self._datastores_claim = datastores_claim
+        self._keys = keys
+
+    def check(self, token: str) -> Grant:
+        """Check a token.
+
+        Raises
+        ------
+        RefusedTokenError
+            If anything about it is not as it should be.
+        IssuerError
+            If the issuer's keys cannot be had.
+        """
+        if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
+            raise RefusedTokenError("malformed")
+        try:
+            claims = jwt.decode(
+                token,
+                self._key_of(token),
+                algorithms=ALGORITHMS,
+                audience=self._audiences,
+                issuer=self._issuer,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
+            )
+        except jwt.PyJWTError as error:
+            raise RefusedTokenError(_reason_of(error)) from None
+        return Grant(int(claims["exp"]) + LEEWAY_SECONDS, self._datastores_of(claims))
+
+    def _key_of(self, token: str) -> jwt.PyJWK:
+        header = jwt.get_unverified_header(token)
+        algorithm = header.get("alg")
+        if algorithm not in ALGORITHMS:
+            raise RefusedTokenError("algorithm")
+        key = self._keys.find(algorithm, header.get("kid"))
+        if key is None:
+            raise RefusedTokenError("unknown-key")
+        return key
+
+    def _datastores_of(self, claims: dict[str, object]) -> frozenset[str] | None:
+        if self._datastores_claim is None:
+            return None
+        listed = claims.get(self._datastores_claim, [])
+        if isinstance(listed, str):
+            listed = listed.split()
+        if not isinstance(listed, list) or not all(map(is_identifier, listed)):
+            raise RefusedTokenError("datastores")
+        return frozenset(listed)
+
+
+def _reason_of(error: jwt.PyJWTError) -> str:
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "malformed")

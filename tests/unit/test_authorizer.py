@@ -1,0 +1,144 @@
+"""The authorizer as API Gateway calls it: what it answers, what it raises, what it logs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from framegate.handlers import authorizer
+from framegate.handlers.authorizer import AuthorizerError, UnauthorizedError, lambda_handler
+from local.token_issuer import KEY_SET, SigningKey
+
+A, B, NOT_SERVED = "a" * 32, "b" * 32, "c" * 32
+STAGE = "arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/v1"
+ARN = f"{STAGE}/GET/datastore/{A}/imageSet/{A}/imageFrame/{A}"
+
+
+@pytest.fixture
+def key(issuer):
+    return issuer.new_key("RS256", "first")
+
+
+@pytest.fixture
+def configured(issuer, monkeypatch):
+    """Sets the function's environment, and lets it read that anew."""
+
+    def configure(**changed):
+        environment = {
+            "FRAMEGATE_DATASTORE_IDS": f"{A},{B}",
+            "FRAMEGATE_JWT_ISSUER": issuer.url,
+            "FRAMEGATE_JWT_AUDIENCE": "framegate",
+            "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
+            **changed,
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        for cached in (authorizer._settings, authorizer._checker):
+            cached.cache_clear()
+
+    configure()
+    yield configure
+    for cached in (authorizer._settings, authorizer._checker):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def ask(configured):
+    """Asks for a token, as API Gateway does."""
+    return lambda token, scheme="Bearer ": lambda_handler(
+        {"type": "TOKEN", "authorizationToken": f"{scheme}{token}", "methodArn": ARN}, None
+    )
+
+
+def statement(answer):
+    (found,) = answer["policyDocument"]["Statement"]
+    assert (found["Action"], answer["policyDocument"]["Version"]) == ("execute-api:Invoke", "2012-10-17")
+    return found["Effect"], found["Resource"]
+
+
+def test_good_token_opens_the_whole_stage_of_this_api_and_nothing_else(issuer, key, ask):
+    assert statement(ask(key.sign(issuer.claims()))) == ("Allow", [f"{STAGE}/*"])
+
+
+def test_answer_says_until_when_it_holds_and_for_which_data_stores(issuer, key, ask):
+    claims = issuer.claims()
+    assert ask(key.sign(claims))["context"] == {"expiresAt": claims["exp"] + 30, "datastores": "*"}
+
+
+def test_claim_opens_the_data_stores_that_it_lists_and_that_are_served(issuer, key, configured, ask):
+    configured(FRAMEGATE_JWT_DATASTORES_CLAIM="datastores")
+    answer = ask(key.sign(issuer.claims(datastores=[B, A, NOT_SERVED])))
+    assert statement(answer) == ("Allow", [f"{STAGE}/*/datastore/{A}/*", f"{STAGE}/*/datastore/{B}/*"])
+    assert answer["context"]["datastores"] == f"{A} {B}"
+
+
+@pytest.mark.parametrize("claim", [None, [], "", [NOT_SERVED]])
+def test_claim_that_lists_nothing_that_is_served_closes_the_stage(issuer, key, configured, ask, claim):
+    configured(FRAMEGATE_JWT_DATASTORES_CLAIM="datastores")
+    assert statement(ask(key.sign(issuer.claims(datastores=claim)))) == ("Deny", [f"{STAGE}/*"])
+
+
+def test_answer_does_not_say_who_the_holder_is(issuer, key, ask):
+    answer = ask(key.sign(issuer.claims(sub="Mueller^Hans", email="hans@example.org")))
+    assert "Mueller" not in json.dumps(answer)
+    assert "hans" not in json.dumps(answer)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
+def test_scheme_is_bearer_in_any_case(issuer, key, ask, scheme):
+    ask(key.sign(issuer.claims()), scheme)
+
+
+@pytest.mark.parametrize("scheme", ["", "Basic ", "AWS4-HMAC-SHA256 ", "Bearer", "Bearer\t"])
+def test_other_scheme_is_unauthorized(issuer, key, ask, scheme):
+    with pytest.raises(UnauthorizedError):
+        ask(key.sign(issuer.claims()), scheme)
+
+
+@pytest.mark.parametrize("event", [{}, {"authorizationToken": None}, {"authorizationToken": ["Bearer x"]}])
+def test_event_without_a_token_is_unauthorized(configured, event):
+    with pytest.raises(UnauthorizedError):
+        lambda_handler(event, None)
+
+
+def test_refusal_has_the_message_that_api_gateway_makes_a_401_of_and_no_other(issuer, key, ask):
+    with pytest.raises(UnauthorizedError) as refused:
+        ask(SigningKey("RS256", "first").sign(issuer.claims()))
+    assert str(refused.value) == "Unauthorized"
+    assert refused.value.__suppress_context__
+
+
+def test_issuer_that_is_away_is_an_error_and_not_a_refusal(issuer, key, ask, log_lines):
+    issuer.answers[KEY_SET] = 503, {}, b""
+    with pytest.raises(AuthorizerError) as error:
+        ask(key.sign(issuer.claims()))
+    assert str(error.value) == "status-503"
+    (line,) = log_lines()
+    assert (line["level"], line["message"], line["reason"]) == ("ERROR", "token not checked", "status-503")
+
+
+def test_fault_of_our_own_lets_nobody_in_and_is_logged_without_its_message(
+    issuer, key, configured, monkeypatch, log_lines
+):
+    monkeypatch.delenv("FRAMEGATE_JWT_AUDIENCE")
+    with pytest.raises(AuthorizerError):
+        lambda_handler({"authorizationToken": f"Bearer {key.sign(issuer.claims())}", "methodArn": ARN}, None)
+    (line,) = log_lines()
+    assert (line["error"], "from_environment" in line["stack"]) == ("KeyError", True)
+
+
+def test_log_tells_outcome_and_reason_and_nothing_of_the_token(issuer, key, ask, log_lines):
+    claims = issuer.claims(sub="Mueller^Hans", jti="0000-1111")
+    good, late = key.sign(claims), key.sign({**claims, "exp": 1})
+    ask(good)
+    with pytest.raises(UnauthorizedError):
+        ask(late)
+    lines = log_lines()
+    assert [(line["message"], line.get("reason")) for line in lines] == [
+        ("token accepted", None),
+        ("token refused", "expired"),
+    ]
+    written = json.dumps(lines)
+    for part in (*good.split("."), *late.split("."), "Mueller", "0000-1111", "first"):
+        assert part not in written
