@@ -61,6 +61,7 @@ class ApiFunction(LambdaFunction):
                 "FRAMEGATE_EXPORT_QUEUE_URL": queue.queue_url,
                 "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": str(config.presigned_url_lifetime_seconds),
                 "FRAMEGATE_CORS_ORIGINS": ",".join(config.cors_origins),
+                "FRAMEGATE_AUTH": config.auth,
             },
             statements=[
                 allow("ReadFrames", ["medical-imaging:GetImageFrame"], *image_sets(Stack.of(scope), config)),

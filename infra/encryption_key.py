@@ -8,7 +8,7 @@ from aws_cdk import ArnFormat, Aws, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 
-from infra.retention import VENDED_LOGS, removal_policy
+from infra.retention import VENDED_LOGS, WAF_LOGS, removal_policy
 
 if TYPE_CHECKING:
     from constructs import Construct
@@ -46,7 +46,11 @@ class EncryptionKey(kms.Key):
             stack.format_arn(
                 service="logs", resource="log-group", resource_name=name, arn_format=ArnFormat.COLON_RESOURCE_NAME
             )
-            for name in (f"{config.stack_name}-*", f"{VENDED_LOGS}{config.stack_name[:60]}-*")
+            for name in (
+                f"{config.stack_name}-*",
+                f"{VENDED_LOGS}{config.stack_name[:60]}-*",
+                *([f"{WAF_LOGS}{config.stack_name}-*"] if config.waf else []),
+            )
         ]
         self.add_to_resource_policy(
             iam.PolicyStatement(

@@ -9,6 +9,7 @@ from aws_cdk import CfnOutput, Stack, Tags
 from infra.alarm_topic import AlarmTopic
 from infra.alarms import Alarms
 from infra.api_function import ApiFunction
+from infra.authorization import authorization
 from infra.bundling import DECODER_REQUIREMENTS
 from infra.dashboard import Dashboard
 from infra.encryption_key import EncryptionKey
@@ -51,7 +52,14 @@ class FramegateStack(Stack):
         frame_store = FrameStore(self, "FrameStore", config=config, key=key)
         export_queue = ExportQueue(self, "ExportQueue", config=config, frame_store=frame_store)
         function = ApiFunction(self, "ApiFunction", config=config, frame_store=frame_store, queue=export_queue.queue)
-        api = RestApi(self, "RestApi", config=config, key=key, handler=function.alias)
+        api = RestApi(
+            self,
+            "RestApi",
+            config=config,
+            key=key,
+            handler=function.alias,
+            authorization=authorization(self, config, key),
+        )
         decoder = PackageLayer(
             self,
             "Decoder",

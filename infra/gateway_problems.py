@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aws_cdk import aws_apigateway as apigateway
@@ -153,7 +153,12 @@ GATEWAY_PROBLEMS = (
         415,
     ),
     GatewayProblem(
-        "WAF_FILTERED", "request-blocked", "Request blocked", "A firewall rule of the API blocked the request.", 403
+        "WAF_FILTERED",
+        "request-blocked",
+        "Request blocked",
+        "A firewall rule of the API blocked the request: for what is in it, or because so many came from its address "
+        "in the last five minutes.",
+        403,
     ),
     # Stand in for types that API Gateway may add. Their status is its own, and a template cannot repeat it.
     GatewayProblem("DEFAULT_4XX", "request-refused", "Request refused", "The API did not take this request."),
@@ -165,6 +170,14 @@ GATEWAY_PROBLEMS = (
     ),
 )
 
+# What else a client can do, where callers bring tokens.
+_DETAILS_OF_TOKENS = {
+    "ACCESS_DENIED": "The caller's token does not allow this request. It may list other data stores than this one.",
+    "MISSING_AUTHENTICATION_TOKEN": "There is no such path, or it does not take this method.",
+    "UNAUTHORIZED": "The request carries no token that the API takes. Send one of the API's issuer that has not "
+    "expired, as Authorization: Bearer …",
+}
+
 
 def add_gateway_problems(
     api: apigateway.RestApi, config: Config, problems: Sequence[GatewayProblem] = GATEWAY_PROBLEMS
@@ -172,9 +185,14 @@ def add_gateway_problems(
     """Give an API's own answers the form of problem documents that web pages can read, too."""
     cors = _cors_headers(config)
     for problem in problems:
+        if config.auth != "iam":
+            problem = replace(problem, detail=_DETAILS_OF_TOKENS.get(problem.response_type, problem.detail))
         headers = {"Content-Type": "'application/problem+json'", "Cache-Control": "'no-store'", **cors}
         if problem.retry_after_seconds is not None:
             headers["Retry-After"] = f"'{problem.retry_after_seconds}'"
+        if problem.response_type == "UNAUTHORIZED" and config.auth != "iam":
+            # RFC 9110, section 11.6.1, and RFC 6750, section 3.
+            headers["WWW-Authenticate"] = "'Bearer'"
         api.add_gateway_response(
             f"Problem-{problem.response_type}",
             type=apigateway.ResponseType.of(problem.response_type),

@@ -12,7 +12,10 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
+from infra.domain import Domain
+from infra.firewall import Firewall
 from infra.gateway_problems import add_gateway_problems
+from infra.private_endpoint import endpoint_configuration, resource_policy
 from infra.retention import log_group
 
 if TYPE_CHECKING:
@@ -59,6 +62,12 @@ _ACCESS_LOG = {
 }
 
 
+_AUTHORIZED_BY = {
+    "iam": "Callers are authorized by IAM (Signature Version 4).",
+    "jwt": "Callers are authorized by a token of the configured OpenID Connect issuer.",
+}
+
+
 class RestApi(Construct):
     """The endpoint that clients call.
 
@@ -69,11 +78,13 @@ class RestApi(Construct):
     construct_id : str
         Its name there.
     config : Config
-        Decides throttling, the web origins that may call, and how long logs are kept.
+        Decides where it is reached, throttling, the web origins that may call, and how long logs are kept.
     key : kms.IKey
         Encrypts the access log.
     handler : lambda_.IFunction
         Answers every request that is authorized, those for unknown paths and methods included.
+    authorization : apigateway.MethodOptions
+        Who may call.
 
     Attributes
     ----------
@@ -84,7 +95,14 @@ class RestApi(Construct):
     """
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, config: Config, key: kms.IKey, handler: lambda_.IFunction
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: Config,
+        key: kms.IKey,
+        handler: lambda_.IFunction,
+        authorization: apigateway.MethodOptions,
     ) -> None:
         super().__init__(scope, construct_id)
         access_logs = log_group(self, "AccessLogs", config, key)
@@ -93,10 +111,13 @@ class RestApi(Construct):
             "Api",
             rest_api_name=config.stack_name,
             description="Image frames of AWS HealthImaging by URL",
-            endpoint_configuration=apigateway.EndpointConfiguration(types=[apigateway.EndpointType.REGIONAL]),
+            endpoint_configuration=endpoint_configuration(self, config),
+            policy=resource_policy(config),
+            # With a domain name of its own, the API has this one address and no other.
+            disable_execute_api_endpoint=config.domain_name is not None or None,
             # Only a listed type makes bytes of the function's base64, and a frame can be of any.
             binary_media_types=["*/*"],
-            default_method_options=apigateway.MethodOptions(authorization_type=apigateway.AuthorizationType.IAM),
+            default_method_options=authorization,
             cloud_watch_role=config.api_gateway_account_role,
             # Account-wide: other APIs go on logging with it when this one is gone.
             cloud_watch_role_removal_policy=(
@@ -131,10 +152,21 @@ class RestApi(Construct):
         )
         # CDK's own output of the address, beside which ours would stand.
         self.api.node.try_remove_child("Endpoint")
-        self.url = f"https://{self.api.rest_api_id}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}/{STAGE}"
+        self.url = self._url(config)
         self._add_routes(config, handler)
         add_gateway_problems(self.api, config)
+        if config.domain_name is not None:
+            Domain(self, "Domain", config=config, api=self.api)
+        if config.waf:
+            Firewall(self, "Firewall", config=config, key=key, stage=self.api.deployment_stage)
         self._acknowledge_findings(config)
+
+    def _url(self, config: Config) -> str:
+        if config.domain_name is not None:
+            return f"https://{config.domain_name}"
+        # A VPC endpoint's own name for a private API leads there with its private DNS on or off.
+        host = "-".join([self.api.rest_api_id, *config.vpc_endpoint_ids[:1]])
+        return f"https://{host}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}/{STAGE}"
 
     def _add_routes(self, config: Config, handler: lambda_.IFunction) -> None:
         # One permission for the whole API: one for each method, twice, would soon fill the function's policy.
@@ -160,9 +192,16 @@ class RestApi(Construct):
         cfn_method = cast("apigateway.CfnMethod", method.node.default_child)
         for part in ("Integration", "Integration.IntegrationResponses.0"):
             cfn_method.add_property_override(f"{part}.ContentHandling", "CONVERT_TO_TEXT")
+        if config.cognito_scopes:
+            acknowledge(
+                method,
+                "The scopes are those of the other methods, and CDK leaves them out of this one.",
+                "@aws-cdk/aws-apigateway:invalidAuthScope",
+            )
 
     def _acknowledge_findings(self, config: Config) -> None:
-        acknowledge(self.api, "Callers are authorized by IAM (Signature Version 4).", "AwsSolutions-COG4")
+        if config.auth != "cognito":
+            acknowledge(self.api, _AUTHORIZED_BY[config.auth], "AwsSolutions-COG4")
         acknowledge(
             self.api,
             "The function checks every identifier and parameter, and names the wrong one in a problem document.",
@@ -186,11 +225,13 @@ class RestApi(Construct):
             "A client certificate proves API Gateway to an HTTP backend. There is none: it calls a function, by IAM.",
             "HIPAA.Security-APIGWSSLEnabled",
         )
-        acknowledge(
-            self.api.deployment_stage,
-            "Every method needs IAM authorization, so nothing anonymous gets past API Gateway; requests are throttled.",
-            "AwsSolutions-APIG3",
-        )
+        if not config.waf:
+            acknowledge(
+                self.api.deployment_stage,
+                "Every method needs authorization, so nothing anonymous gets past API Gateway; requests are throttled. "
+                "The configuration key `waf` puts a firewall there.",
+                "AwsSolutions-APIG3",
+            )
         if config.api_gateway_account_role:
             acknowledge(
                 self.api,

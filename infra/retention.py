@@ -19,6 +19,9 @@ VENDED_LOGS = "/aws/vendedlogs/states/"
 All groups under this prefix share a statement in the account's policy for log delivery, which has no room for many.
 """
 
+WAF_LOGS = "aws-waf-logs-"
+"""What the name of a log group of AWS WAF begins with: it takes no other."""
+
 
 def removal_policy(config: Config) -> RemovalPolicy:
     """Return what happens to stored data when its resource leaves the stack."""

@@ -1,9 +1,47 @@
-"""Where the project is, and the data stores that the tests deploy it for."""
+"""Where the project is, and what the tests deploy it with."""
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 DATASTORE_A = "a" * 32
 DATASTORE_B = "0123456789abcdef0123456789abcdef"
+
+USER_POOL = "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI"
+CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+ENDPOINTS = ["vpce-0123456789abcdef0", "vpce-11111111111111111"]
+
+AUTH = {
+    "iam": {},
+    "cognito": {"auth": "cognito", "cognito_user_pool_arn": USER_POOL},
+    "cognito with scopes": {
+        "auth": "cognito",
+        "cognito_user_pool_arn": USER_POOL,
+        "cognito_scopes": "frames/read,frames/all",
+    },
+    "jwt": {
+        "auth": "jwt",
+        "jwt_issuer": "https://login.example.org/realms/imaging",
+        "jwt_audience": "framegate,https://frames.example.org",
+        "jwt_datastores_claim": "https://example.org/datastores",
+    },
+}
+REACH = {
+    "public": {},
+    "at a domain": {"domain_name": "frames.example.org", "domain_certificate_arn": CERTIFICATE},
+    "at a domain in Route 53": {
+        "domain_name": "frames.example.org",
+        "domain_certificate_arn": CERTIFICATE,
+        "domain_hosted_zone_id": "Z0123456789ABCDEFGHIJ",
+    },
+    "private": {"vpc_endpoint_ids": ",".join(ENDPOINTS)},
+}
+FIREWALL = {"no firewall": {}, "firewall": {"waf": "true"}}
+
+ACCESS = {
+    f"{auth}, {reach}, {firewall}": {**AUTH[auth], **REACH[reach], **FIREWALL[firewall]}
+    for auth, reach, firewall in product(AUTH, REACH, FIREWALL)
+}
+"""Every way to call the API."""

@@ -26,6 +26,7 @@ from infra.bundling import (
     source_hash,
 )
 from infra.licences import LIST, licence_list
+from local.token_issuer import SigningKey
 from tests.infra.project import PROJECT
 
 LAYERS = {"decoder": DECODER_REQUIREMENTS, "authorizer": AUTHORIZER_REQUIREMENTS}
@@ -188,6 +189,9 @@ SNAPSHOT = {
     "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
     "FRAMEGATE_CORS_ORIGINS": "*",
     "FRAMEGATE_AUTH": "iam",
+    "FRAMEGATE_JWT_ISSUER": "https://login.example.org",
+    "FRAMEGATE_JWT_AUDIENCE": "framegate",
+    "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
 }
 
 
@@ -237,6 +241,43 @@ assert sys.modules["numpy"].__file__.startswith({str(tmp_path)!r})
 
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) == zlib.crc32(pixels.tobytes())
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
+)
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_authorizer_checks_a_token_with_what_is_left_in_bundle_and_layer(bundled, layer_of_this_machine, algorithm):
+    architecture, packages = layer_of_this_machine
+    key = SigningKey(algorithm, "first")
+    token = key.sign({"iss": "https://login.example.org", "aud": "framegate", "exp": 2**33})
+    script = f"""
+import sys
+sys.path[:0] = [{str(bundled(architecture))!r}, {str(packages)!r}]
+import framegate.handlers.authorizer
+from framegate.access.issuer_keys import IssuerKeys
+from framegate.access.tokens import TokenChecker
+keys = IssuerKeys(lambda: [{key.public_jwk()!r}])
+print(TokenChecker("https://login.example.org", ("framegate",), None, keys).check({token!r}).expires_at)
+assert sys.modules["cryptography"].__file__.startswith({str(packages)!r})
+"""
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, env=SNAPSHOT, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) == 2**33 + 30
+
+
+@pytest.fixture(scope="module")
+def layer_of_this_machine(tmp_path_factory):
+    """The authorizer's packages for the interpreter that runs this, which need not be Lambda's."""
+    architecture = MACHINES[platform.machine()]
+    folder = tmp_path_factory.mktemp("layer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundling, "PYTHON_VERSION", f"{sys.version_info.major}.{sys.version_info.minor}")
+        bundle_layer(AUTHORIZER_REQUIREMENTS, folder, architecture)
+    return architecture, folder / "python"
 
 
 def test_same_sources_give_the_same_bundle(bundled, tmp_path):

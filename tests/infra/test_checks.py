@@ -12,6 +12,7 @@ from cfnlint.config import ManualArgs
 
 from infra import acknowledge
 from infra.application import compose
+from tests.infra.project import ACCESS, AUTH, FIREWALL, REACH
 
 # The Regions of HealthImaging.
 REGIONS = ["us-east-1", "us-west-2", "ap-southeast-2", "eu-west-1", "eu-west-2"]
@@ -31,8 +32,17 @@ CONFIGURATIONS = {
         "removal_policy": "destroy",
         "api_gateway_account_role": "false",
     },
-    "on request only": {"export_events": "none", "stack_name": "F" * 128},
+    "on request only": {"export_events": "none", "stack_name": "F" * 128, **FIREWALL["firewall"]},
     "production": {"environment": "production", "alarm_email": "operations@example.org"},
+    # Each value of what decides on access, at least once.
+    "cognito at a domain": {**AUTH["cognito"], **REACH["at a domain"]},
+    "cognito with scopes, private": {**AUTH["cognito with scopes"], **REACH["private"]},
+    "jwt at a domain in Route 53, firewall": {
+        **AUTH["jwt"],
+        **REACH["at a domain in Route 53"],
+        **FIREWALL["firewall"],
+    },
+    "iam, private, firewall": {**REACH["private"], **FIREWALL["firewall"]},
 }
 
 
@@ -65,7 +75,7 @@ def findings(outdir):
     }
 
 
-@pytest.mark.parametrize("keys", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+@pytest.mark.parametrize("keys", [*CONFIGURATIONS.values(), *ACCESS.values()], ids=[*CONFIGURATIONS, *ACCESS])
 def test_application_synthesizes_without_a_finding_of_cdk_nag(tmp_path, cdk_context, keys):
     app = App(context=cdk_context(**keys), outdir=str(tmp_path))
     compose(app)

@@ -10,7 +10,7 @@ from framegate.access.issuer import IssuerError, OpenIdIssuer
 from framegate.access.issuer_keys import IssuerKeys
 from framegate.access.tokens import RefusedTokenError, TokenChecker
 from framegate.handlers.caller import caller_context
-from framegate.observability import logger, stack_of, tracer
+from framegate.observability import count_cold_start, logger, stack_of, tracer
 from framegate.settings import AuthorizerSettings
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     AuthorizerError
         If it could not be checked.
     """
+    count_cold_start("authorizer")
     try:
         grant = _checker().check(_token_of(event))
     except RefusedTokenError as refused:

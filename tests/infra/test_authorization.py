@@ -1,0 +1,199 @@
+"""Who may call: in every configuration all methods are authorized, each mode in its way."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from infra.authorization import TOKEN_FORM
+from tests.infra.cloudformation import function, logical_id, only, properties, role, statements, text
+from tests.infra.project import ACCESS, AUTH, DATASTORE_A, DATASTORE_B, USER_POOL
+
+TYPES = {"iam": "AWS_IAM", "cognito": "COGNITO_USER_POOLS", "jwt": "CUSTOM"}
+
+
+def methods(template):
+    return list(properties(template, "AWS::ApiGateway::Method").values())
+
+
+def gateway_response(template, response_type):
+    responses = properties(template, "AWS::ApiGateway::GatewayResponse").values()
+    (found,) = (each for each in responses if each["ResponseType"] == response_type)
+    return found
+
+
+@pytest.fixture(scope="module")
+def jwt(synthesize):
+    return synthesize(**AUTH["jwt"])
+
+
+@pytest.mark.parametrize("keys", ACCESS.values(), ids=ACCESS)
+def test_every_method_but_a_preflight_is_authorized_in_the_configured_way(synthesize, keys):
+    template = synthesize(**keys)
+    mode = keys.get("auth", "iam")
+    authorizers = [f"${{{name}}}" for name in properties(template, "AWS::ApiGateway::Authorizer")]
+
+    assert len(authorizers) == (0 if mode == "iam" else 1)
+    assert {each["HttpMethod"] for each in methods(template)} == {"GET", "POST", "ANY", "OPTIONS"}
+    for each in methods(template):
+        if each["HttpMethod"] == "OPTIONS":
+            assert each["AuthorizationType"] == "NONE"
+            assert each["Integration"]["Type"] == "MOCK"
+            assert "AuthorizationScopes" not in each
+        else:
+            assert each["AuthorizationType"] == TYPES[mode]
+            named = [text(each["AuthorizerId"])] if "AuthorizerId" in each else []
+            assert named == authorizers
+
+
+@pytest.mark.parametrize("keys", AUTH.values(), ids=AUTH)
+def test_function_behind_the_api_knows_who_checks_callers(synthesize, keys):
+    variables = function(synthesize(**keys), "api")["Environment"]["Variables"]
+
+    assert variables["FRAMEGATE_AUTH"] == keys.get("auth", "iam")
+
+
+# Cognito
+
+
+def test_cognito_takes_tokens_of_the_configured_user_pool_and_remembers_none(synthesize):
+    authorizer = only(properties(synthesize(**AUTH["cognito"]), "AWS::ApiGateway::Authorizer"))
+
+    assert authorizer["Type"] == "COGNITO_USER_POOLS"
+    assert authorizer["ProviderARNs"] == [USER_POOL]
+    assert authorizer["IdentitySource"] == "method.request.header.Authorization"
+    assert authorizer["AuthorizerResultTtlInSeconds"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "scopes"), [("cognito", None), ("cognito with scopes", ["frames/read", "frames/all"])]
+)
+def test_scopes_are_asked_for_where_configured(synthesize, name, scopes):
+    guarded = [each for each in methods(synthesize(**AUTH[name])) if each["HttpMethod"] != "OPTIONS"]
+
+    assert [each.get("AuthorizationScopes") for each in guarded] == [scopes] * len(guarded)
+
+
+# JWT
+
+
+def test_authorizer_is_asked_by_alias_and_for_tokens_only(jwt):
+    authorizer = only(properties(jwt, "AWS::ApiGateway::Authorizer"))
+    (alias,) = (name for name in properties(jwt, "AWS::Lambda::Alias") if name.startswith("Authorizer"))
+
+    assert authorizer["Type"] == "TOKEN"
+    assert authorizer["IdentitySource"] == "method.request.header.Authorization"
+    assert authorizer["AuthorizerResultTtlInSeconds"] == 300
+    assert f"/functions/${{{alias}}}/invocations" in text(authorizer["AuthorizerUri"])
+
+
+@pytest.mark.parametrize("token", ["Bearer e30.e30.AA-_", "bearer e30.e30.", "BEARER  a.b.c"])
+def test_tokens_in_three_parts_are_handed_to_the_authorizer(token):
+    assert re.fullmatch(TOKEN_FORM, token)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer ", "e30.e30.AA", "Basic e30.e30.AA", "Bearer a.b", "Bearer a.b.c.d.e", "Bearer a.b.c,"],
+)
+def test_other_text_is_refused_before_the_authorizer(header):
+    assert not re.fullmatch(TOKEN_FORM, header)
+
+
+def test_only_this_authorizer_of_the_api_may_call_the_function_and_only_its_alias(jwt):
+    ((_, permission),) = (
+        (name, each)
+        for name, each in properties(jwt, "AWS::Lambda::Permission").items()
+        if name.startswith("AuthorizerFunction")
+    )
+    (alias,) = (name for name in properties(jwt, "AWS::Lambda::Alias") if name.startswith("Authorizer"))
+    (api,) = properties(jwt, "AWS::ApiGateway::RestApi")
+    (authorizer,) = properties(jwt, "AWS::ApiGateway::Authorizer")
+
+    assert permission["Principal"] == "apigateway.amazonaws.com"
+    assert text(permission["FunctionName"]) == f"${{{alias}}}"
+    assert text(permission["SourceArn"]) == (
+        "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:"
+        f"${{{api}}}/authorizers/${{{authorizer}}}"
+    )
+
+
+def test_settings_reach_the_authorizer(jwt):
+    assert function(jwt, "authorizer")["Environment"]["Variables"] == {
+        "FRAMEGATE_DATASTORE_IDS": f"{DATASTORE_A},{DATASTORE_B}",
+        "FRAMEGATE_JWT_ISSUER": "https://login.example.org/realms/imaging",
+        "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example.org",
+        "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
+
+
+def test_authorizer_starts_from_a_snapshot_with_a_layer_that_no_other_function_has(jwt):
+    found = function(jwt, "authorizer")
+    layers = [logical_id(each) for each in found["Layers"]]
+    others = [
+        logical_id(layer)
+        for each in properties(jwt, "AWS::Lambda::Function").values()
+        if each["Handler"] != found["Handler"]
+        for layer in each.get("Layers", [])
+    ]
+
+    assert found["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    assert len(layers) == 1
+    assert layers[0] not in others
+    assert properties(jwt, "AWS::Lambda::LayerVersion")[layers[0]]["CompatibleArchitectures"] == found["Architectures"]
+
+
+def test_authorizer_ends_well_before_api_gateway_gives_up(jwt):
+    assert function(jwt, "authorizer")["Timeout"] == 10
+
+
+def test_authorizer_may_log_and_trace_and_nothing_else(jwt):
+    found = function(jwt, "authorizer")
+    allowed = statements(role(jwt, found["Role"]))
+    group = logical_id(found["LoggingConfig"]["LogGroup"])
+
+    assert set(allowed) == {"WriteLogs", "WriteTraces"}
+    assert sorted(allowed["WriteLogs"]["Action"]) == ["logs:CreateLogStream", "logs:PutLogEvents"]
+    assert text(allowed["WriteLogs"]["Resource"]) == f"${{{group}.Arn}}"
+    assert sorted(allowed["WriteTraces"]["Action"]) == ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
+
+
+def test_other_modes_have_no_authorizer_function(template, synthesize):
+    for each in (template, synthesize(**AUTH["cognito"])):
+        each.resource_count_is("AWS::Lambda::Function", 3)
+        each.resource_count_is("AWS::Lambda::LayerVersion", 1)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("name", ["cognito", "jwt"])
+def test_refused_token_is_401_and_says_what_is_wanted(synthesize, name):
+    response = gateway_response(synthesize(**AUTH[name]), "UNAUTHORIZED")
+    document = json.loads(response["ResponseTemplates"]["application/json"])
+
+    assert response["StatusCode"] == "401"
+    assert response["ResponseParameters"]["gatewayresponse.header.WWW-Authenticate"] == "'Bearer'"
+    assert "Authorization: Bearer" in document["detail"]
+
+
+def test_caller_of_iam_is_not_asked_for_a_token(template):
+    assert "WWW-Authenticate" not in json.dumps(list(properties(template, "AWS::ApiGateway::GatewayResponse").values()))
+
+
+@pytest.mark.parametrize("name", ["cognito", "jwt"])
+def test_holder_of_a_token_is_not_told_to_sign(synthesize, name):
+    for response_type in ("ACCESS_DENIED", "MISSING_AUTHENTICATION_TOKEN", "UNAUTHORIZED"):
+        response = gateway_response(synthesize(**AUTH[name]), response_type)
+        assert not re.search(
+            "sign|execute-api", json.loads(response["ResponseTemplates"]["application/json"])["detail"]
+        )
+
+
+@pytest.mark.parametrize("name", AUTH)
+def test_refusals_can_be_read_by_a_page_in_every_mode(synthesize, name):
+    for response in properties(synthesize(**AUTH[name]), "AWS::ApiGateway::GatewayResponse").values():
+        assert response["ResponseParameters"]["gatewayresponse.header.Access-Control-Allow-Origin"] == "'*'"

@@ -1,0 +1,135 @@
+"""AWS WAF before the API: its rules, what it leaves alone, and what it logs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.infra.cloudformation import only, properties, text
+
+# The common rule set's, which are counted and not blocked.
+COUNTED = {
+    "NoUserAgent_HEADER",
+    "SizeRestrictions_QUERYSTRING",
+    "SizeRestrictions_Cookie_HEADER",
+    "CrossSiteScripting_COOKIE",
+    "EC2MetaDataSSRF_COOKIE",
+}
+
+
+@pytest.fixture(scope="module")
+def template(synthesize):
+    return synthesize(waf="true")
+
+
+@pytest.fixture(scope="module")
+def acl(template):
+    return only(properties(template, "AWS::WAFv2::WebACL"))
+
+
+@pytest.fixture(scope="module")
+def rules(acl):
+    return {rule["Name"]: rule for rule in acl["Rules"]}
+
+
+@pytest.fixture(scope="module")
+def logging(template):
+    return only(properties(template, "AWS::WAFv2::LoggingConfiguration"))
+
+
+def test_there_is_none_unless_asked_for(synthesize):
+    assert not [each for each in synthesize().to_json()["Resources"].values() if "WAF" in each["Type"]]
+
+
+def test_stage_of_the_api_is_behind_it(template):
+    association = only(properties(template, "AWS::WAFv2::WebACLAssociation"))
+    (acl,) = properties(template, "AWS::WAFv2::WebACL")
+    (api,) = properties(template, "AWS::ApiGateway::RestApi")
+    (stage,) = properties(template, "AWS::ApiGateway::Stage")
+
+    assert text(association["WebACLArn"]) == f"${{{acl}.Arn}}"
+    assert text(association["ResourceArn"]) == (
+        f"arn:${{AWS::Partition}}:apigateway:${{AWS::Region}}::/restapis/${{{api}}}/stages/${{{stage}}}"
+    )
+
+
+def test_what_no_rule_objects_to_is_let_through(acl):
+    assert acl["Scope"] == "REGIONAL"
+    assert acl["DefaultAction"] == {"Allow": {}}
+
+
+def test_rules_are_the_rate_limit_and_two_groups_of_aws(rules):
+    assert list(rules) == ["RateLimit", "AWSManagedRulesKnownBadInputsRuleSet", "AWSManagedRulesCommonRuleSet"]
+    assert [rule["Priority"] for rule in rules.values()] == [0, 1, 2]
+
+
+def test_groups_of_aws_block_but_for_what_right_requests_can_have(rules):
+    groups = {name: rule for name, rule in rules.items() if name.startswith("AWS")}
+    counted = {}
+    for name, rule in groups.items():
+        group = rule["Statement"]["ManagedRuleGroupStatement"]
+        assert (group["VendorName"], group["Name"], rule["OverrideAction"]) == ("AWS", name, {"None": {}})
+        counted[name] = {
+            each["Name"] for each in group.get("RuleActionOverrides", []) if each["ActionToUse"] == {"Count": {}}
+        }
+
+    assert counted == {"AWSManagedRulesKnownBadInputsRuleSet": set(), "AWSManagedRulesCommonRuleSet": COUNTED}
+
+
+@pytest.mark.parametrize(("keys", "limit"), [({}, 20_000), ({"waf_rate_limit": "500"}, 500)])
+def test_address_that_sends_too_much_is_blocked(synthesize, keys, limit):
+    rule = only(properties(synthesize(waf="true", **keys), "AWS::WAFv2::WebACL"))["Rules"][0]
+    rate = rule["Statement"]["RateBasedStatement"]
+
+    assert rule["Action"] == {"Block": {}}
+    assert (rate["Limit"], rate["EvaluationWindowSec"]) == (limit, 300)
+
+
+def test_preflights_are_counted_apart_from_the_requests_they_precede(rules):
+    rate = rules["RateLimit"]["Statement"]["RateBasedStatement"]
+
+    assert rate["AggregateKeyType"] == "CUSTOM_KEYS"
+    assert rate["CustomKeys"] == [{"IP": {}}, {"HTTPMethod": {}}]
+
+
+def test_everything_is_measured_and_no_request_is_kept_as_a_sample(acl, rules):
+    for each in (acl, *rules.values()):
+        visibility = each["VisibilityConfig"]
+        assert visibility["CloudWatchMetricsEnabled"] is True
+        assert visibility["SampledRequestsEnabled"] is False
+
+
+def test_metrics_have_names_of_at_most_128_characters(synthesize):
+    acl = only(properties(synthesize(waf="true", stack_name="F" * 128), "AWS::WAFv2::WebACL"))
+    names = [each["VisibilityConfig"]["MetricName"] for each in (acl, *acl["Rules"])]
+
+    assert len(set(names)) == 4
+    assert max(map(len, names)) <= 128
+
+
+def test_log_has_neither_tokens_nor_what_a_client_writes_into_the_address(logging):
+    assert logging["RedactedFields"] == [
+        {"SingleHeader": {"Name": "authorization"}},
+        {"SingleHeader": {"Name": "x-amz-security-token"}},
+        {"SingleHeader": {"Name": "cookie"}},
+        {"QueryString": {}},
+        {"UriPath": {}},
+    ]
+
+
+def test_log_has_only_what_a_rule_matched(logging):
+    assert logging["LoggingFilter"]["DefaultBehavior"] == "DROP"
+    (kept,) = logging["LoggingFilter"]["Filters"]
+    assert (kept["Behavior"], kept["Requirement"]) == ("KEEP", "MEETS_ANY")
+    assert kept["Conditions"] == [{"ActionCondition": {"Action": "BLOCK"}}, {"ActionCondition": {"Action": "COUNT"}}]
+
+
+def test_log_goes_to_a_group_of_the_name_that_waf_asks_for_and_is_kept_as_long_as_configured(synthesize):
+    template = synthesize(waf="true", log_retention_days="90")
+    ((group, found),) = (
+        (name, each) for name, each in properties(template, "AWS::Logs::LogGroup").items() if "Firewall" in name
+    )
+    (destination,) = only(properties(template, "AWS::WAFv2::LoggingConfiguration"))["LogDestinationConfigs"]
+
+    assert text(found["LogGroupName"]).startswith("aws-waf-logs-Framegate-")
+    assert found["RetentionInDays"] == 90
+    assert text(destination).endswith(f":log-group:${{{group}}}")

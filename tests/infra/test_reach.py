@@ -1,0 +1,113 @@
+"""Where the API is reached: under a domain name, or through VPC endpoints alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.infra.cloudformation import listed, only, properties, text
+from tests.infra.project import AUTH, CERTIFICATE, ENDPOINTS, REACH
+
+PRIVATE = REACH["private"]
+
+
+def api(template):
+    return only(properties(template, "AWS::ApiGateway::RestApi"))
+
+
+def url(template):
+    return text(template.to_json()["Outputs"]["ApiUrl"]["Value"])
+
+
+# Public
+
+
+def test_public_api_has_no_policy_and_its_own_address(template):
+    assert "Policy" not in api(template)
+    assert "DisableExecuteApiEndpoint" not in api(template)
+    template.resource_count_is("AWS::ApiGateway::DomainName", 0)
+    template.resource_count_is("AWS::Route53::RecordSet", 0)
+
+
+# Under a domain name
+
+
+def test_domain_name_leads_to_the_stage_over_tls_1_2(synthesize):
+    template = synthesize(**REACH["at a domain"])
+    domain = only(properties(template, "AWS::ApiGateway::DomainName"))
+    mapping = only(properties(template, "AWS::ApiGateway::BasePathMapping"))
+    (stage,) = properties(template, "AWS::ApiGateway::Stage")
+
+    assert domain["DomainName"] == "frames.example.org"
+    assert domain["RegionalCertificateArn"] == CERTIFICATE
+    assert domain["EndpointConfiguration"]["Types"] == ["REGIONAL"]
+    assert domain["SecurityPolicy"] == "TLS_1_2"
+    assert text(mapping["Stage"]) == f"${{{stage}}}"
+    assert "BasePath" not in mapping
+
+
+def test_api_with_a_domain_name_is_reached_by_no_other(synthesize):
+    template = synthesize(**REACH["at a domain"])
+
+    assert api(template)["DisableExecuteApiEndpoint"] is True
+    assert url(template) == "https://frames.example.org"
+
+
+def test_name_becomes_an_alias_in_the_hosted_zone_if_there_is_one(synthesize):
+    template = synthesize(**REACH["at a domain in Route 53"])
+    record = only(properties(template, "AWS::Route53::RecordSet"))
+    (domain,) = properties(template, "AWS::ApiGateway::DomainName")
+
+    assert (record["Name"], record["Type"]) == ("frames.example.org.", "A")
+    assert record["HostedZoneId"] == "Z0123456789ABCDEFGHIJ"
+    assert text(record["AliasTarget"]["DNSName"]) == f"${{{domain}.RegionalDomainName}}"
+    assert text(record["AliasTarget"]["HostedZoneId"]) == f"${{{domain}.RegionalHostedZoneId}}"
+    synthesize(**REACH["at a domain"]).resource_count_is("AWS::Route53::RecordSet", 0)
+
+
+# Private
+
+
+def test_private_api_has_an_address_at_each_endpoint_and_tells_the_first(synthesize):
+    template = synthesize(**PRIVATE)
+    (name,) = properties(template, "AWS::ApiGateway::RestApi")
+
+    assert api(template)["EndpointConfiguration"] == {"Types": ["PRIVATE"], "VpcEndpointIds": ENDPOINTS}
+    assert url(template) == (f"https://${{{name}}}-{ENDPOINTS[0]}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}/v1")
+
+
+def policy(template):
+    return {each["Effect"]: each for each in api(template)["Policy"]["Statement"]}
+
+
+@pytest.mark.parametrize("auth", AUTH.values(), ids=AUTH)
+def test_nobody_comes_in_but_through_the_endpoints(synthesize, auth):
+    refused = policy(synthesize(**auth, **PRIVATE))["Deny"]
+
+    assert refused["Principal"] == {"AWS": "*"}
+    assert (refused["Action"], refused["Resource"]) == ("execute-api:Invoke", "execute-api:/*")
+    assert refused["Condition"] == {"StringNotEquals": {"aws:SourceVpce": ENDPOINTS}}
+
+
+@pytest.mark.parametrize(
+    ("auth", "allowed"),
+    [
+        # An allowance here would do in the place of one by IAM or by the authorizer.
+        ("iam", "execute-api:/*/OPTIONS/*"),
+        ("jwt", "execute-api:/*/OPTIONS/*"),
+        # Here both have to agree.
+        ("cognito", "execute-api:/*"),
+        ("cognito with scopes", "execute-api:/*"),
+    ],
+)
+def test_to_be_inside_the_vpc_is_not_enough_to_call(synthesize, auth, allowed):
+    found = policy(synthesize(**AUTH[auth], **PRIVATE))["Allow"]
+
+    assert listed(found["Resource"]) == [allowed]
+    assert found["Action"] == "execute-api:Invoke"
+
+
+def test_other_endpoints_are_another_deployment_of_the_api(synthesize):
+    (first,) = properties(synthesize(vpc_endpoint_ids=ENDPOINTS[0]), "AWS::ApiGateway::Deployment")
+    (second,) = properties(synthesize(vpc_endpoint_ids=ENDPOINTS[1]), "AWS::ApiGateway::Deployment")
+
+    assert first != second
