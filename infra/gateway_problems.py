@@ -175,7 +175,7 @@ _DETAILS_OF_TOKENS = {
     "ACCESS_DENIED": "The caller's token does not allow this request. It may list other data stores than this one.",
     "MISSING_AUTHENTICATION_TOKEN": "There is no such path, or it does not take this method.",
     "UNAUTHORIZED": "The request carries no token that the API takes. Send one of the API's issuer that has not "
-    "expired, as Authorization: Bearer …",
+    "expired, behind the word Bearer in the header Authorization.",
 }
 
 

@@ -70,6 +70,8 @@ class LocalCloud:
         Told each step in a few words.
     enforced : bool
         Whether policies of IAM, buckets and CORS are enforced, and signatures checked, as in AWS; that takes TLS too.
+    trusted : Path, optional
+        A certificate that functions trust: of a server that they call, and that is not of this cloud.
 
     Attributes
     ----------
@@ -82,9 +84,13 @@ class LocalCloud:
     health_imaging: HealthImagingEmulator
     ca_bundle: Path | None = None
 
-    def __init__(self, report: Callable[[str], None] = lambda _: None, *, enforced: bool = False) -> None:
+    def __init__(
+        self, report: Callable[[str], None] = lambda _: None, *, enforced: bool = False, trusted: Path | None = None
+    ) -> None:
         self._report = report
         self._enforced = enforced
+        self._trusted = trusted
+        self._bootstrapped = False
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -150,8 +156,10 @@ class LocalCloud:
         LocalCloudError
             If the CDK fails; the message ends with what it printed.
         """
-        self._report("bootstrapping the account (cdk bootstrap)")
-        self._cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", "")
+        if not self._bootstrapped:
+            self._report("bootstrapping the account (cdk bootstrap)")
+            self._cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", "")
+            self._bootstrapped = True
         settings = {"datastore_ids": ",".join(datastore_ids), "event_source": EVENT_SOURCE, **context}
         self._report(f"deploying the stack (cdk deploy -c datastore_ids={settings['datastore_ids']})")
         outputs_file = self._folder / "outputs.json"
@@ -198,6 +206,8 @@ class LocalCloud:
                 "MINISTACK_SSL_KEY": str(self._folder / "server.key"),
                 "IOT_MTLS_ENABLED": "0",
             }
+        if self._trusted:
+            environment["SSL_CERT_FILE"] = str(self._trusted)
         log = self._resources.enter_context((self._folder / "ministack.log").open("wb"))
         # In a session of its own, Ctrl-C reaches it through us, when what depends on it is done.
         self._ministack = subprocess.Popen(

@@ -13,7 +13,8 @@ class ByWhatIsSlowToSetUp(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        shares_the_cloud = path.startswith("tests/e2e/") and not path.endswith("/test_permissions.py")
+        has_a_cloud_of_its_own = path.endswith(("/test_auth.py", "/test_permissions.py"))
+        shares_the_cloud = path.startswith("tests/e2e/") and not has_a_cloud_of_its_own
         return "the local cloud" if shares_the_cloud else path
 
 

@@ -11,20 +11,24 @@ from local.ministack import (
     full_object_checksums,
     layers,
     math_alarms,
+    remapped_headers,
+    reserved_concurrency,
+    result_writer,
+    task_errors,
+)
+
+EXTENSIONS = (
+    condition_keys,
+    full_object_checksums,
+    layers,
+    math_alarms,
+    remapped_headers,
     reserved_concurrency,
     result_writer,
     task_errors,
 )
 
 if __name__ == "__main__":
-    for extension in (
-        condition_keys,
-        full_object_checksums,
-        layers,
-        math_alarms,
-        reserved_concurrency,
-        result_writer,
-        task_errors,
-    ):
+    for extension in EXTENSIONS:
         extension.extend()
     sys.exit(main())

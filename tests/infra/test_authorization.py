@@ -177,7 +177,7 @@ def test_refused_token_is_401_and_says_what_is_wanted(synthesize, name):
 
     assert response["StatusCode"] == "401"
     assert response["ResponseParameters"]["gatewayresponse.header.WWW-Authenticate"] == "'Bearer'"
-    assert "Authorization: Bearer" in document["detail"]
+    assert "Bearer in the header Authorization" in document["detail"]
 
 
 def test_caller_of_iam_is_not_asked_for_a_token(template):

@@ -1,0 +1,344 @@
+"""Callers with tokens: of an OpenID Connect issuer over TLS, and of a Cognito user pool."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import time
+from base64 import b64encode
+from hashlib import sha256
+
+import pytest
+import requests
+
+from framegate.access.tokens import LEEWAY_SECONDS
+from local.cloud import LocalCloud
+from local.token_issuer import KEY_SET, SigningKey, TokenIssuer
+from tests.e2e.conftest import ORIGIN, Api, log_reader
+from tests.e2e.watching import wait_for
+from tests.forging import base64url, compact, hs256, part, public_pem
+
+SMALL, LARGE = os.urandom(100_000), os.urandom(6_000_000)
+CLAIM = "https://example.org/datastores"
+SCOPE = "frames/read"
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory):
+    with TokenIssuer(tmp_path_factory.mktemp("issuer"), "/realms/imaging") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def key(issuer):
+    return issuer.new_key("RS256", "first")
+
+
+@pytest.fixture(scope="module")
+def cloud(issuer):
+    with LocalCloud(trusted=issuer.certificate) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def datastores(cloud):
+    """Two data stores, both served."""
+    return [cloud.health_imaging.create_datastore(name) for name in ("first", "second")]
+
+
+@pytest.fixture(scope="module")
+def frames(cloud, datastores):
+    return [cloud.health_imaging.add_frame(each, SMALL, "image/jph") for each in datastores]
+
+
+class Caller:
+    """Calls the API as a page does, with what it is given in the Authorization header."""
+
+    def __init__(self, deployment):
+        self._api = Api(deployment.api_url)
+
+    def get(self, frame, authorization=None, **arguments):
+        return self.request("GET", self._api.frame_url(frame), authorization, **arguments)
+
+    def request(self, method, url, authorization=None, headers=None, **arguments):
+        given = {"Authorization": authorization} if authorization is not None else {}
+        headers = {"Origin": ORIGIN, **given, **(headers or {})}
+        return requests.request(method, url, headers=headers, timeout=60, allow_redirects=False, **arguments)
+
+    def preflight(self, frame):
+        asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+        return self.request("OPTIONS", self._api.frame_url(frame), headers=asked)
+
+
+def problem(answer):
+    """The status and the problem of a refusal that a page can read."""
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    document = answer.json()
+    assert document["status"] == answer.status_code
+    assert document["requestId"]
+    return answer.status_code, document["type"].removeprefix("urn:framegate:problem:")
+
+
+# Tokens of an OpenID Connect issuer
+
+
+@pytest.fixture(scope="module")
+def jwt_deployment(cloud, datastores, issuer):
+    return cloud.deploy(
+        *datastores,
+        stack_name="Framegate-Jwt",
+        cors_origins=ORIGIN,
+        auth="jwt",
+        jwt_issuer=issuer.url,
+        jwt_audience="framegate",
+        jwt_datastores_claim=CLAIM,
+    )
+
+
+@pytest.fixture(scope="module")
+def answer_without_issuer(jwt_deployment, issuer, key, datastores, frames):
+    """What a good token is answered with while the issuer is away, before any of its keys is known."""
+    caller, token = Caller(jwt_deployment), key.sign(issuer.claims(**{CLAIM: datastores}))
+    issuer.answers[KEY_SET] = 503, {}, b""
+    answer = caller.get(frames[0], f"Bearer {token}")
+    issuer.answers.clear()
+    wait_for(lambda: caller.get(frames[0], f"Bearer {token}").status_code == 200)
+    return answer
+
+
+@pytest.fixture
+def caller(jwt_deployment, answer_without_issuer):
+    return Caller(jwt_deployment)
+
+
+@pytest.fixture
+def claims(issuer, datastores):
+    """Claims of a good token for the first data store."""
+    return lambda **changed: issuer.claims(**{CLAIM: datastores[:1], **changed})
+
+
+def test_token_gets_the_frame(caller, key, claims, frames):
+    answer = caller.get(frames[0], f"Bearer {key.sign(claims())}")
+    assert (answer.status_code, answer.content, answer.headers["Content-Type"]) == (200, SMALL, "image/jph")
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+def test_token_gets_a_large_frame_whose_url_needs_none(caller, cloud, key, claims, datastores):
+    frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
+    answer = caller.get(frame, f"Bearer {key.sign(claims())}")
+    assert answer.status_code == 303
+    assert requests.get(answer.headers["Location"], timeout=60).content == LARGE
+
+
+def test_preflight_needs_no_token(caller, frames):
+    answer = caller.preflight(frames[0])
+    assert answer.status_code == 204
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "authorization" in answer.headers["Access-Control-Allow-Headers"].lower()
+
+
+REFUSED = {
+    "no token": lambda key, claims: None,
+    "no scheme": lambda key, claims: key.sign(claims()),
+    "another scheme": lambda key, claims: f"Basic {key.sign(claims())}",
+    "signed by SigV4": lambda key, claims: "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=c",
+    "no JWT": lambda key, claims: "Bearer opaque",
+    "expired": lambda key, claims: f"Bearer {key.sign(claims(exp=int(time.time()) - LEEWAY_SECONDS))}",
+    "not yet valid": lambda key, claims: f"Bearer {key.sign(claims(nbf=int(time.time()) + 120))}",
+    "unsigned": lambda key, claims: f"Bearer {compact({'alg': 'none'}, claims())}",
+    "wrong key": lambda key, claims: f"Bearer {SigningKey('RS256', 'first').sign(claims())}",
+    "unknown key": lambda key, claims: f"Bearer {SigningKey('RS256', 'second').sign(claims())}",
+    "wrong issuer": lambda key, claims: f"Bearer {key.sign(claims(iss='https://login.example.org'))}",
+    "wrong audience": lambda key, claims: f"Bearer {key.sign(claims(aud='somebody-else'))}",
+    "HS256 with the public key": lambda key, claims: (
+        f"Bearer {compact({'alg': 'HS256', 'kid': 'first'}, claims(), hs256(public_pem(key)))}"
+    ),
+    "wrong data stores": lambda key, claims: f"Bearer {key.sign(claims(**{CLAIM: '*'}))}",
+}
+
+
+@pytest.mark.parametrize("authorization", REFUSED.values(), ids=REFUSED)
+def test_refused_token_is_401_in_problem_form(caller, key, claims, frames, authorization):
+    answer = caller.get(frames[0], authorization(key, claims))
+    assert problem(answer) == (401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_token_reads_the_data_stores_that_it_lists_and_no_other(caller, key, claims, frames):
+    token = key.sign(claims())
+    assert caller.get(frames[0], f"Bearer {token}").status_code == 200
+    assert problem(caller.get(frames[1], f"Bearer {token}")) == (403, "caller-denied")
+
+
+def test_token_that_lists_several_data_stores_reads_each(caller, key, claims, datastores, frames):
+    token = key.sign(claims(**{CLAIM: " ".join(datastores)}))
+    assert [caller.get(frame, f"Bearer {token}").status_code for frame in frames] == [200, 200]
+
+
+def test_token_that_lists_none_is_denied(caller, key, claims, frames):
+    assert problem(caller.get(frames[0], f"Bearer {key.sign(claims(**{CLAIM: None}))}")) == (403, "caller-denied")
+
+
+def test_token_that_api_gateway_remembers_is_refused_when_it_has_ended(caller, key, claims, frames):
+    ends = int(time.time()) + 3
+    token = key.sign(claims(exp=ends - LEEWAY_SECONDS))
+    assert caller.get(frames[0], f"Bearer {token}").status_code == 200
+    time.sleep(max(0.0, ends - time.time()))
+    answer = caller.get(frames[0], f"Bearer {token}")
+    assert problem(answer) == (401, "token-expired")
+    assert answer.headers["x-amzn-Remapped-WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+def test_nobody_is_let_in_while_the_issuer_is_away(answer_without_issuer):
+    assert problem(answer_without_issuer) == (500, "authorizer-error")
+
+
+def test_log_tells_the_outcome_and_nothing_of_the_token(caller, cloud, key, claims, frames):
+    good = key.sign(claims(sub="Mueller^Hans"))
+    late = key.sign(claims(sub="Mueller^Hans", exp=1))
+    for token in (good, late):
+        caller.get(frames[0], f"Bearer {token}")
+    lines = log_reader(cloud, "AuthorizerFunction")()
+    outcomes = {(line["message"], line.get("reason")) for line in lines}
+    assert {("token accepted", None), ("token refused", "expired")} <= outcomes
+    written = json.dumps(lines)
+    assert not [part for part in ("Mueller", *good.split("."), *late.split(".")) if part in written]
+
+
+# Tokens of a Cognito user pool
+
+
+@pytest.fixture(scope="module")
+def cognito(cloud):
+    return cloud.client("cognito-idp")
+
+
+def new_pool(cognito, name):
+    """A user pool with a scope, and a client that gets access tokens for it by its secret."""
+    pool = cognito.create_user_pool(PoolName=name)["UserPool"]
+    cognito.create_resource_server(
+        UserPoolId=pool["Id"],
+        Identifier="frames",
+        Name="frames",
+        Scopes=[{"ScopeName": each, "ScopeDescription": each} for each in ("read", "other")],
+    )
+    client = cognito.create_user_pool_client(
+        UserPoolId=pool["Id"],
+        ClientName="pipeline",
+        GenerateSecret=True,
+        AllowedOAuthFlows=["client_credentials"],
+        AllowedOAuthScopes=["frames/read", "frames/other"],
+        AllowedOAuthFlowsUserPoolClient=True,
+        ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"],
+    )["UserPoolClient"]
+    return pool, client
+
+
+@pytest.fixture(scope="module")
+def pool(cognito):
+    return new_pool(cognito, "readers")
+
+
+@pytest.fixture(scope="module")
+def cognito_deployment(cloud, datastores, pool):
+    return cloud.deploy(
+        *datastores,
+        stack_name="Framegate-Cognito",
+        cors_origins=ORIGIN,
+        api_gateway_account_role="false",
+        auth="cognito",
+        cognito_user_pool_arn=pool[0]["Arn"],
+        cognito_scopes=SCOPE,
+    )
+
+
+@pytest.fixture
+def member(cognito_deployment):
+    return Caller(cognito_deployment)
+
+
+@pytest.fixture(scope="module")
+def access_token(cloud):
+    """Gets an access token for a scope from a pool's token endpoint."""
+
+    def get(pool, scope):
+        client = pool[1]
+        answer = requests.post(
+            f"{cloud.endpoint}/oauth2/token",
+            data={"grant_type": "client_credentials", "scope": scope},
+            auth=(client["ClientId"], client["ClientSecret"]),
+            timeout=60,
+        )
+        return answer.json()["access_token"]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def user_tokens(cognito, pool):
+    """The tokens of a user who has signed in."""
+    user_pool, client = pool
+    cognito.admin_create_user(UserPoolId=user_pool["Id"], Username="reader", MessageAction="SUPPRESS")
+    cognito.admin_set_user_password(
+        UserPoolId=user_pool["Id"], Username="reader", Password="Correct-horse-1", Permanent=True
+    )
+    secret_hash = hmac.digest(client["ClientSecret"].encode(), f"reader{client['ClientId']}".encode(), sha256)
+    return cognito.initiate_auth(
+        ClientId=client["ClientId"],
+        AuthFlow="USER_PASSWORD_AUTH",
+        AuthParameters={
+            "USERNAME": "reader",
+            "PASSWORD": "Correct-horse-1",
+            "SECRET_HASH": b64encode(secret_hash).decode(),
+        },
+    )["AuthenticationResult"]
+
+
+def test_access_token_with_the_scope_gets_the_frames_of_all_data_stores(member, access_token, pool, frames):
+    token = access_token(pool, SCOPE)
+    assert [member.get(frame, f"Bearer {token}").content for frame in frames] == [SMALL, SMALL]
+
+
+def test_preflight_needs_no_token_of_cognito_either(member, frames):
+    assert member.preflight(frames[0]).status_code == 204
+
+
+@pytest.fixture(scope="module")
+def tokens(access_token, cognito, pool, user_tokens):
+    """Tokens of this pool, and one of another."""
+    return {
+        "good": access_token(pool, SCOPE),
+        "another scope": access_token(pool, "frames/other"),
+        "another pool": access_token(new_pool(cognito, "others"), SCOPE),
+        "identity": user_tokens["IdToken"],
+        "sign-in": user_tokens["AccessToken"],
+    }
+
+
+def with_other_claims(token):
+    header, _, signature = token.split(".")
+    return f"{header}.{base64url({**part(token, 1), 'exp': 2**33})}.{signature}"
+
+
+REFUSED_BY_COGNITO = {
+    "no token": lambda tokens: None,
+    "no JWT": lambda tokens: "Bearer opaque",
+    "another scope": lambda tokens: f"Bearer {tokens['another scope']}",
+    "another pool": lambda tokens: f"Bearer {tokens['another pool']}",
+    "identity token, where a scope is asked for": lambda tokens: f"Bearer {tokens['identity']}",
+    "access token without the scope": lambda tokens: f"Bearer {tokens['sign-in']}",
+    "unsigned": lambda tokens: f"Bearer {compact({'alg': 'none'}, part(tokens['good'], 1))}",
+    "wrong key": lambda tokens: (
+        f"Bearer {SigningKey('RS256', part(tokens['good'], 0)['kid']).sign(part(tokens['good'], 1))}"
+    ),
+    "changed": lambda tokens: f"Bearer {with_other_claims(tokens['good'])}",
+}
+
+
+@pytest.mark.parametrize("authorization", REFUSED_BY_COGNITO.values(), ids=REFUSED_BY_COGNITO)
+def test_other_token_is_401_in_problem_form(member, tokens, frames, authorization):
+    answer = member.get(frames[0], authorization(tokens))
+    assert problem(answer) == (401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
