@@ -1,7 +1,9 @@
-"""The error names of a failed ``lambda:invoke``, which ``Retry`` and ``Catch`` of a state machine look for.
+"""What becomes of a handler that raises: the name that its error goes by, and the function's next invocation.
 
 MiniStack calls whatever a handler raises ``Runtime.HandlerError``, and a throttled call ``Lambda.Unknown``. On AWS the
-one goes by the name of the exception's class, the other is ``Lambda.TooManyRequestsException``.
+one goes by the name of the exception's class, the other is ``Lambda.TooManyRequestsException``: ``Retry`` and ``Catch``
+of a state machine look for these. And MiniStack starts a function anew after an error, where AWS goes on with the same
+execution environment, and with what it holds in memory.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ _invoke_worker = lambda_runtime.Worker.invoke
 _execute_function_warm = lambda_svc._execute_function_warm
 _call_lambda = stepfunctions._call_lambda
 
-# What the worker answers when a handler raises: its message, not its class.
-_ANSWER = '"error": str(e), "trace"'
-_ANSWER_WITH_TYPE = '"error": str(e), "type": type(e).__name__, "trace"'
+# What the worker answers when a handler raises: its message, not its class. To another status than this, no end of the
+# worker follows.
+_ANSWER = '"status": "error", "error": str(e), "trace"'
+_ANSWER_WITH_TYPE = '"status": "ok", "raised": type(e).__name__, "error": str(e), "trace"'
 
 _error_type: ContextVar[str | None] = ContextVar("error_type", default=None)
 
@@ -36,7 +39,9 @@ def extend() -> None:
 def invoke_worker(worker: Any, *arguments: Any, **options: Any) -> Any:
     """Invoke a function's worker, and keep the name of what its handler raised."""
     answer = _invoke_worker(worker, *arguments, **options)
-    _error_type.set("Runtime.ExitError" if answer.get("error") == "Worker process died" else answer.get("type"))
+    if "raised" in answer:
+        answer["status"] = "error"
+    _error_type.set("Runtime.ExitError" if answer.get("error") == "Worker process died" else answer.get("raised"))
     return answer
 
 

@@ -232,6 +232,13 @@ def test_failed_task_goes_by_the_name_of_the_exception(execute, function):
     assert json.loads(execution["cause"])["errorMessage"] == "wait"
 
 
+def test_function_that_raised_goes_on_with_what_it_holds_in_memory(cloud, function):
+    name = function("calls = []\ndef handler(event, context): calls.append(event); raise ValueError(len(calls))")
+    lambdas = cloud.client("lambda")
+    answers = [json.loads(lambdas.invoke(FunctionName=name, Payload=b"{}")["Payload"].read()) for _ in range(2)]
+    assert [(each["errorType"], each["errorMessage"]) for each in answers] == [("ValueError", "1"), ("ValueError", "2")]
+
+
 def test_throttled_task_goes_by_the_name_that_aws_gives_it(cloud, execute, function):
     name = function("def handler(event, context): pass")
     cloud.client("lambda").put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
