@@ -63,7 +63,7 @@ def test_good_token_opens_the_whole_stage_of_this_api_and_nothing_else(issuer, k
 
 def test_answer_says_until_when_it_holds_and_for_which_data_stores(issuer, key, ask):
     claims = issuer.claims()
-    assert ask(key.sign(claims))["context"] == {"expiresAt": claims["exp"] + 30, "datastores": "*"}
+    assert ask(key.sign(claims))["context"] == {"expiresAt": str(claims["exp"] + 30), "datastores": "*"}
 
 
 def test_claim_opens_the_data_stores_that_it_lists_and_that_are_served(issuer, key, configured, ask):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 EVERY_DATASTORE = "*"
 
 
-def caller_context(expires_at: int, datastore_ids: Sequence[str] | None) -> dict[str, str | int]:
-    """The context of an authorizer's answer; API Gateway takes no lists in it.
+def caller_context(expires_at: int, datastore_ids: Sequence[str] | None) -> dict[str, str]:
+    """The context of an authorizer's answer: texts, as API Gateway passes no lists on, and numbers as texts.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def caller_context(expires_at: int, datastore_ids: Sequence[str] | None) -> dict
         The data stores that its holder may read; None is all that are served.
     """
     listed = EVERY_DATASTORE if datastore_ids is None else " ".join(datastore_ids)
-    return {"expiresAt": expires_at, "datastores": listed}
+    return {"expiresAt": str(expires_at), "datastores": listed}
 
 
 def admit(event: Mapping[str, Any], auth: str) -> None:
@@ -53,7 +53,6 @@ def admit(event: Mapping[str, Any], auth: str) -> None:
     if auth != "jwt":
         return
     context = event["requestContext"]["authorizer"]
-    # As text, whatever the authorizer gave.
     if time.time() >= int(context["expiresAt"]):
         raise TokenExpired
     listed = context["datastores"]
