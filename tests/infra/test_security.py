@@ -1,0 +1,101 @@
+"""What docs/security.md says of roles and tests is so."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.infra.cloudformation import properties
+from tests.infra.project import AUTH, PROJECT
+
+DOCUMENT = (PROJECT / "docs" / "security.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def everything(synthesize):
+    """The template with every role that there can be."""
+    return synthesize(environment="production", **AUTH["jwt"])
+
+
+def section(title):
+    return DOCUMENT.partition(f"### {title}")[2].partition("\n#")[0]
+
+
+def named(title):
+    return set(re.findall(r"`([A-Z][A-Za-z]+)`", section(title)))
+
+
+def statements(template, *roles):
+    """The names of the statements of roles, by what their logical ids begin with."""
+    found = {name: role for name, role in properties(template, "AWS::IAM::Role").items() if name.startswith(roles)}
+    assert len(found) == len(roles)
+    return {
+        statement["Sid"]
+        for role in found.values()
+        for policy in role.get("Policies", [])
+        for statement in policy["PolicyDocument"]["Statement"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("title", "roles"),
+    [
+        ("API function", ["ApiFunctionRole"]),
+        ("Authorizer function, with `auth=jwt`", ["AuthorizerFunctionRole"]),
+        ("Export function and request function", ["ExportFunctionRole", "RequestFunctionRole"]),
+        ("State machine for request manifests", ["ExportRequestsRole"]),
+        ("Others", ["ExportRequestsStarterRole", "GradualDeploymentRole"]),
+    ],
+)
+def test_every_statement_of_a_role_is_explained(everything, title, roles):
+    actions = {"GetImageFrame", "GetImageSet", "GetImageSetMetadata", "PutEvents", "Frame", "Failed"}
+
+    assert named(title) - actions == statements(everything, *roles)
+
+
+def test_there_are_no_roles_but_those(everything):
+    explained = (
+        "ApiFunction",
+        "Authorizer",
+        "ExportFunction",
+        "RequestFunction",
+        "ExportRequests",
+        "GradualDeployment",
+    )
+
+    others = [name for name in properties(everything, "AWS::IAM::Role") if not name.startswith(explained)]
+    assert [name.startswith("RestApiCloudWatchRole") for name in others] == [True]
+
+
+def test_every_statement_of_the_key_is_explained(everything):
+    (key,) = properties(everything, "AWS::KMS::Key").values()
+
+    assert named("The key") == {each["Sid"] for each in key["KeyPolicy"]["Statement"] if "Sid" in each}
+
+
+def test_every_test_that_it_names_exists():
+    names = set(re.findall(r"`(test_\w+)`", DOCUMENT))
+    code = "\n".join(path.read_text() for path in (PROJECT / "tests").rglob("test_*.py"))
+
+    assert len(names) > 40
+    assert {name for name in names if not re.search(rf"^def {name}\(", code, re.MULTILINE)} == set()
+
+
+def test_every_threat_has_a_test():
+    rows = DOCUMENT.partition("## Threats")[2].partition("\n## ")[0].splitlines()
+    threats = [row for row in rows if row.startswith("| ") and not row.startswith(("| threat", "| ---"))]
+
+    assert len(threats) > 15
+    assert all("`test_" in row for row in threats)
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "lambda_src").glob("*requirements.txt")), ids=lambda path: path.name)
+def test_every_requirement_is_pinned_with_its_hash(path):
+    requirements = re.split(r"\n(?=[a-z])", re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE).strip())
+
+    assert requirements
+    for requirement in requirements:
+        assert re.match(
+            r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[^\s;]+( ;.*)? \\\n(\s+--hash=sha256:[0-9a-f]{64}( \\\n|$))+", requirement
+        )
