@@ -23,6 +23,7 @@ import boto3
 import psutil
 from botocore.config import Config
 
+from local import assets
 from local.certificates import write_certificate
 from local.health_imaging import HealthImagingEmulator
 
@@ -162,13 +163,15 @@ class LocalCloud:
             self._bootstrapped = True
         settings = {"datastore_ids": ",".join(datastore_ids), "event_source": EVENT_SOURCE, **context}
         self._report(f"deploying the stack (cdk deploy -c datastore_ids={settings['datastore_ids']})")
-        outputs_file = self._folder / "outputs.json"
+        outputs_file, output = self._folder / "outputs.json", self._folder / "cdk.out"
+        assets.take_from_kept(output)
         self._cdk(
             "deploy",
             *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
-            *("--require-approval", "never", "--output", str(self._folder / "cdk.out")),
+            *("--require-approval", "never", "--output", str(output)),
             *("--outputs-file", str(outputs_file)),
         )
+        assets.keep(output)
         (outputs,) = json.loads(outputs_file.read_text()).values()
         # The host of the stack's own output is AWS's; MiniStack serves the same API under a path.
         api_id = urlsplit(outputs["ApiUrl"]).netloc.partition(".")[0]

@@ -9,13 +9,17 @@ settings.load_profile("framegate")
 
 
 class ByWhatIsSlowToSetUp(LoadScopeScheduling):
-    """Runs the tests of a file in one process, and all that use the same local cloud."""
+    """Runs the tests of a file in one process, and all that use the same local cloud, or the same templates."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
         has_a_cloud_of_its_own = path.endswith(("/test_auth.py", "/test_permissions.py"))
-        shares_the_cloud = path.startswith("tests/e2e/") and not has_a_cloud_of_its_own
-        return "the local cloud" if shares_the_cloud else path
+        if path.startswith("tests/e2e/") and not has_a_cloud_of_its_own:
+            return "the local cloud"
+        builds_the_bundle = path.endswith(("/test_app.py", "/test_bundle.py"))
+        if path.startswith("tests/infra/") and not builds_the_bundle:
+            return "the templates"
+        return path
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from local.cloud import ACCESS_KEY, REGION, SECRET_KEY, LocalCloud
 from local.importing import import_folder
 from local.samples import write_samples
 from local.signing import SigV4
+from tests.e2e.watching import log_messages
 
 ORIGIN = "https://viewer.example"
 
@@ -146,28 +148,22 @@ def api(deployment):
 
 @pytest.fixture
 def log_lines(cloud):
-    """Reads what the API's function logged, one JSON object a line; all of it, or that of one request."""
+    """Reads what the API's function logs from here on, one JSON object a line; all of it, or that of one request."""
     return log_reader(cloud, "ApiFunction")
 
 
 @pytest.fixture
 def export_log(cloud):
-    """Reads what the export function logged, one JSON object a line; all of it, or that of one message."""
+    """Reads what the export function logs from here on, one JSON object a line; all of it, or that of one message."""
     return log_reader(cloud, "ExportFunction")
 
 
 def log_reader(cloud, function):
+    since = time.time()
+
     def read(request_id=None):
-        logs = cloud.client("logs")
-        pages = logs.get_paginator("describe_log_groups").paginate()
-        names = [group["logGroupName"] for page in pages for group in page["logGroups"]]
-        (name,) = [name for name in names if function in name]
-        events = [
-            event["message"]
-            for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name)
-            for event in page["events"]
-        ]
-        lines = [json.loads(line) for event in events for line in event.splitlines() if line.startswith("{")]
+        messages = log_messages(cloud, function, since)
+        lines = [json.loads(line) for message in messages for line in message.splitlines() if line.startswith("{")]
         return [line for line in lines if request_id in (None, line.get("correlation_id"))]
 
     return read

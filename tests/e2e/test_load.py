@@ -16,7 +16,7 @@ from tests.e2e.conftest import Api
 from tests.e2e.test_large_frames import MIB, PeakMemory
 from tests.e2e.test_rest_api import problem
 
-REQUESTS, CLIENTS = 3_000, 32
+REQUESTS, CLIENTS = 2_100, 32
 SIZES = {1_000: 30, 50_000: 40, 185_000: 20, 1_500_000: 4, 4_700_000: 1, 9_000_000: 1}
 """Bytes of frames, and how many of them in about a hundred requests."""
 

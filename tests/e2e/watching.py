@@ -18,6 +18,27 @@ def wait_for(condition, patience=PATIENCE_SECONDS):
     return seen
 
 
+def log_messages(cloud, function=None, since=0):
+    """What a function logged since then, in seconds since 1970; of every log group, if none is named."""
+    logs = cloud.client("logs")
+    pages = logs.get_paginator("describe_log_groups").paginate()
+    names = [group["logGroupName"] for page in pages for group in page["logGroups"]]
+    if function is not None:
+        (name,) = [name for name in names if function in name]
+        names = [name]
+    for name in names:
+        start, seen = int(since * 1000), set()
+        # MiniStack gives the first 10,000 events, and no token for the rest.
+        while True:
+            events = logs.filter_log_events(logGroupName=name, startTime=start)["events"]
+            fresh = [each for each in events if (each["timestamp"], each["message"]) not in seen]
+            if not fresh:
+                break
+            yield from (each["message"] for each in fresh)
+            seen.update((each["timestamp"], each["message"]) for each in fresh)
+            start = events[-1]["timestamp"]
+
+
 class Bucket:
     """The bucket of the deployment, seen with boto3."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from aws_cdk import App, Stack
@@ -76,12 +77,8 @@ def findings(outdir):
 
 
 @pytest.mark.parametrize("keys", [*CONFIGURATIONS.values(), *ACCESS.values()], ids=[*CONFIGURATIONS, *ACCESS])
-def test_application_synthesizes_without_a_finding_of_cdk_nag(tmp_path, cdk_context, keys):
-    app = App(context=cdk_context(**keys), outdir=str(tmp_path))
-    compose(app)
-    app.synth()
-
-    assert findings(tmp_path) == set()
+def test_application_synthesizes_without_a_finding_of_cdk_nag(synthesize_stack, keys):
+    assert findings(Path(synthesize_stack(**keys).assembly.directory)) == set()
 
 
 @pytest.mark.parametrize("rule", ["AwsSolutions-S10", "HIPAA.Security-S3BucketReplicationEnabled"])
