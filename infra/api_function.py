@@ -10,7 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 from infra.acknowledge import acknowledge
 from infra.frame_store import FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX
 from infra.lambda_function import LambdaFunction
-from infra.permissions import acknowledge_prefixes, allow, image_sets, use_key
+from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sqs as sqs
@@ -86,6 +86,7 @@ class ApiFunction(LambdaFunction):
                 use_key(frame_store, "s3", "sqs"),
             ],
         )
+        acknowledge_image_sets(self.role, config)
         acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
         acknowledge(
             self.function,

@@ -10,7 +10,7 @@ from aws_cdk import aws_lambda_event_sources as event_sources
 
 from infra.frame_store import EXPORT_PREFIX, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX
 from infra.lambda_function import LambdaFunction
-from infra.permissions import acknowledge_prefixes, allow, image_sets, use_key
+from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
 
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
@@ -94,6 +94,7 @@ class ExportFunction(LambdaFunction):
                 ),
             ],
         )
+        acknowledge_image_sets(self.role, config)
         acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX)
         self.function.add_event_source(
             event_sources.SqsEventSource(
@@ -152,6 +153,7 @@ class RequestFunction(LambdaFunction):
                 use_key(frame_store, "s3"),
             ],
         )
+        acknowledge_image_sets(self.role, config)
         acknowledge_prefixes(
             self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX
         )

@@ -12,7 +12,6 @@ from constructs import Construct
 from infra.acknowledge import acknowledge
 from infra.bundling import lambda_code
 from infra.permissions import (
-    acknowledge_image_sets,
     acknowledge_inline_policy,
     acknowledge_traces,
     write_logs,
@@ -99,7 +98,6 @@ class LambdaFunction(Construct):
                 "Allow": iam.PolicyDocument(statements=[*statements, write_logs(group), write_traces()]),
             },
         )
-        acknowledge_image_sets(self.role, config)
         acknowledge_traces(self.role)
         acknowledge_inline_policy(self.role)
         self.function = lambda_.Function(

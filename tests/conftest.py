@@ -13,7 +13,7 @@ class ByWhatIsSlowToSetUp(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        has_a_cloud_of_its_own = path.endswith(("/test_auth.py", "/test_permissions.py"))
+        has_a_cloud_of_its_own = path.endswith(("/test_auth.py", "/test_commands.py", "/test_permissions.py"))
         if path.startswith("tests/e2e/") and not has_a_cloud_of_its_own:
             return "the local cloud"
         builds_the_bundle = path.endswith(("/test_app.py", "/test_bundle.py"))

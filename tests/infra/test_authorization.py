@@ -127,6 +127,7 @@ def test_settings_reach_the_authorizer(jwt):
         "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example.org",
         "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
         "POWERTOOLS_LOG_LEVEL": "INFO",
+        "POWERTOOLS_SERVICE_NAME": "Framegate",
     }
 
 
