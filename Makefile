@@ -22,7 +22,7 @@ set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --re
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint synth openapi lock licences clean tools
+.PHONY: help setup demo serve test tests bench lint synth openapi lock licences clean tools
 
 help: ## Show what there is.
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
@@ -35,8 +35,15 @@ demo: setup ## Run the whole system locally on real DICOM files, and show what i
 serve: setup ## The same local system, kept running, with curl lines to try.
 	@$(RUN)/python -m local.serve
 
-test: setup lint ## Lint, type-check and run every test.
+# Both at the same time: much of the tests' is waiting.
+test: setup ## Lint, type-check and run every test.
+	@$(MAKE) --no-print-directory -j2 lint tests
+
+tests: $(VENV)/.ready
 	@$(RUN)/python -m pytest
+
+bench: setup ## Measure, in some eight minutes: a table, bench/results.json and bench/results.png.
+	@PYTHONPATH=lambda_src $(RUN)/python -m bench
 
 lint: $(VENV)/.ready ## Only the linter and the type checker.
 	@$(RUN)/ruff check .

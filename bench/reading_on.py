@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import urllib3
 
-from bench.origin import Link, Origin
+from bench.origin import Frame, Link, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,18 +65,15 @@ def _read_on(answer: urllib3.BaseHTTPResponse) -> None:
 def main() -> None:
     """Print a row a link: what a new connection costs, and up to which rest reading on is cheaper."""
     content = os.urandom(max(RESTS) + STOP)
-    frames = {str(rest): content[: STOP + rest] for rest in RESTS}
+    frames = {str(rest): Frame(content[: STOP + rest]) for rest in RESTS}
     print(f"{'link':20} {'reading on costs, over dropping the connection: ms by the size of the rest':>40}")
     print(f"{'':20} " + " ".join(f"{rest // KIB:>7}K" for rest in RESTS))
     for name, link in LINKS.items():
         with Origin(frames, link) as origin:
             http = urllib3.PoolManager(maxsize=1, ca_certs=str(origin.ca_bundle))
-            differences = []
+            url, differences = f"{origin.url}/getImageFrame", []
             for frame in frames:
-                pairs = [
-                    _pair(http, origin.url, _read_on, frame) - _pair(http, origin.url, _drop, frame)
-                    for _ in range(REPEATS)
-                ]
+                pairs = [_pair(http, url, _read_on, frame) - _pair(http, url, _drop, frame) for _ in range(REPEATS)]
                 differences.append(statistics.median(pairs) * 1000)
         print(f"{name:20} " + " ".join(f"{each:>+8.2f}" for each in differences))
 

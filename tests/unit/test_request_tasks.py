@@ -100,7 +100,9 @@ def test_line_that_takes_longer_is_its_own_next_task(do, s3, health_imaging):
     assert invocations > 1
     health_imaging.faults.clear()
     assert is_exported(s3, health_imaging, image_set, frames, "execution-1-1")
-    assert answer["result"]["frames"]["copied"] == 30
+    # S3 may have taken a frame of which it said so after the time was up: it is present then.
+    frames = answer["result"]["frames"]
+    assert (frames["copied"] + frames["present"], frames["failed"]) == (30, 0)
 
 
 def test_line_that_fails_for_now_is_an_error_for_step_functions_to_retry(do, health_imaging, log_lines):

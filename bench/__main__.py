@@ -1,0 +1,66 @@
+"""Measures everything, prints one table, and writes ``bench/results.json`` and ``bench/results.png``."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import cold, exporting, large, thumbnail, warm
+from bench.plot import draw
+
+if TYPE_CHECKING:
+    from bench.measure import Row
+
+FOLDER = Path(__file__).parent
+SECTIONS = (warm, cold, thumbnail, large, exporting)
+
+
+def main() -> int:
+    """Run all sections; what is missed is said, and is no failure: machines differ."""
+    console = Console()
+    rows: list[Row] = []
+    began = time.monotonic()
+    for section in SECTIONS:
+        name = section.__name__.rpartition(".")[2]
+        with console.status(f"measuring {name}"):
+            rows += section.measure()
+        console.print(f"{time.monotonic() - began:6.1f} s  {name}", style="dim")
+    console.print(_table(rows))
+    _write(rows)
+    missed = sum(not each.is_met for each in rows)
+    console.print(f"{missed} of {sum(each.target is not None for each in rows)} targets missed; see bench/results.json")
+    return 0
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table("what", "median", "quartiles", "target", box=None, pad_edge=False)
+    for column in (1, 2, 3):
+        table.columns[column].justify = "right"
+    for each in rows:
+        target = "" if each.target is None else f"{'≤' if each.at_most else '≥'} {each.target:g}"
+        colour = "" if each.target is None else "[green]" if each.is_met else "[red]"
+        table.add_row(
+            each.what,
+            f"{colour}{each.value:.3g} {each.unit}",
+            f"{each.low:.3g} … {each.high:.3g}",
+            target,
+        )
+    return table
+
+
+def _write(rows: list[Row]) -> None:
+    machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    results = {"machine": machine, "rows": [each.to_json() for each in rows]}
+    (FOLDER / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    draw(rows, FOLDER / "results.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

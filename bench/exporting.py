@@ -1,0 +1,96 @@
+"""Exports: frames a second of one worker, and what a frame costs of the processor."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from bench.measure import Row, environment, ratios, row, silence
+from bench.origin import BUCKET, DATASTORE, IMAGE_SET, Frame, Link, Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIZE = 170_000
+LATENCY = 0.02
+FRAMES, FEW = 600, 40
+"""How many frames are exported, and by a loop that takes them one after the other."""
+
+THREADS = 100
+TURNS = 5
+
+
+def measure() -> list[Row]:
+    """Compare a worker with a loop of boto3 calls, and with a pool of 100 threads that share its clients."""
+    content = os.urandom(SIZE)
+    frames = {f"{number:032d}": Frame(content) for number in range(FRAMES)}
+    with (
+        Origin(frames, Link(LATENCY)) as far,
+        environment(
+            {**far.environment(), "FRAMEGATE_EVENT_BUS": "default", "FRAMEGATE_EXPORT_RATE": "1e9"}
+            | {"FRAMEGATE_VERIFY": "false", "FRAMEGATE_EXPORT_EVENTS": ""}
+        ),
+        silence(),
+    ):
+        import boto3
+        from botocore.config import Config
+
+        from framegate.dicom.identifiers import ImageSetRef
+        from framegate.frames.export import ExportOrder, ExportResult
+        from framegate.handlers.export_parts import ExportParts
+        from framegate.time_budget import TimeBudget
+
+        parts = ExportParts.from_environment()
+        config = Config(max_pool_connections=THREADS)
+        source, s3 = boto3.client("medical-imaging", config=config), boto3.client("s3", config=config)
+
+        def copy(frame: str) -> None:
+            blob = source.get_image_frame(
+                datastoreId=DATASTORE, imageSetId=IMAGE_SET, imageFrameInformation={"imageFrameId": frame}
+            )["imageFrameBlob"].read()
+            s3.put_object(Bucket=BUCKET, Key=f"frames/{frame}", Body=blob, ContentType="image/jph")
+
+        def ours() -> None:
+            order = ExportOrder(ImageSetRef(DATASTORE, IMAGE_SET), "bench")
+            result = parts.exporter.export(order, TimeBudget(120))
+            assert isinstance(result, ExportResult)
+            assert result.frames["copied"] == FRAMES
+
+        def pool() -> None:
+            with ThreadPoolExecutor(THREADS) as threads:
+                list(threads.map(copy, frames))
+
+        def loop() -> None:
+            for frame in list(frames)[:FEW]:
+                copy(frame)
+
+        done = {"ours": (ours, FRAMES), "pool": (pool, FRAMES), "loop": (loop, FEW)}
+        rates: dict[str, list[float]] = {name: [] for name in done}
+        costs: dict[str, list[float]] = {name: [] for name in done}
+        for turn in range(-1, TURNS):
+            for name, (task, count) in done.items():
+                rate, cost = _timed(task, count)
+                if turn >= 0:
+                    rates[name].append(rate)
+                    costs[name].append(cost)
+    return [
+        row(
+            "export, 170 kB frames, 20 ms a call: frames a second over a loop of boto3",
+            ratios(rates["ours"], rates["loop"]),
+            target=12,
+            at_most=False,
+        ),
+        row("  over a pool of 100 threads with boto3", ratios(rates["ours"], rates["pool"]), target=1.1, at_most=False),
+        row("  ours, frames a second", rates["ours"], unit="/s"),
+        row("  processor time, over download and put_object", ratios(costs["ours"], costs["loop"]), target=1.15),
+        row("  ours, processor ms a frame", [1000 * each for each in costs["ours"]], unit="ms"),
+    ]
+
+
+def _timed(task: Callable[[], object], count: int) -> tuple[float, float]:
+    """How many of `count` things a task does in a second, and seconds of the processor for each."""
+    began, used = time.perf_counter(), time.process_time()
+    task()
+    return count / (time.perf_counter() - began), (time.process_time() - used) / count

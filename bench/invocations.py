@@ -1,0 +1,47 @@
+"""Events of API Gateway and a context, as Lambda hands them to a handler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from bench.origin import DATASTORE, IMAGE_SET
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
+
+
+def context() -> LambdaContext:
+    """A context for an invocation."""
+    return cast("LambdaContext", _Context())
+
+
+class _Context:
+    """What a handler asks of Lambda's context."""
+
+    function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "bench"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds that are left: always as many."""
+        return 28_000
+
+
+def event(frame: str, query: str = "", datastore: str = DATASTORE, **headers: str) -> dict[str, Any]:
+    """A GET for a frame."""
+    parameters = dict(part.split("=") for part in query.split("&") if part)
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    path = {"datastoreId": datastore, "imageSetId": IMAGE_SET, "imageFrameId": frame}
+    return {
+        "httpMethod": "GET",
+        "resource": ROUTE,
+        "path": f"/datastore/{datastore}/imageSet/{IMAGE_SET}/imageFrame/{frame}",
+        "pathParameters": path,
+        "headers": given,
+        "multiValueHeaders": {name: [value] for name, value in given.items()},
+        "queryStringParameters": parameters or None,
+        "multiValueQueryStringParameters": {name: [value] for name, value in parameters.items()} or None,
+        "requestContext": {"requestId": "bench", "stage": "v1", "path": "/v1"},
+        "body": None,
+        "isBase64Encoded": False,
+    }

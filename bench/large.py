@@ -1,0 +1,86 @@
+"""Frames that go to S3: how much memory a gibibyte takes, and how fast it goes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.measure import Row, environment, in_turns, ratios, row, silence
+from bench.origin import BUCKET, DATASTORE, IMAGE_SET, Frame, Origin
+
+PROJECT = Path(__file__).parent.parent
+MIB = 1024 * 1024
+GIBIBYTE, QUARTER, SMALL = "1" * 32, "4" * 32, "5" * 32
+TURNS = 5
+
+# Peaks are of a whole process, so each is measured in one of its own.
+PROGRAM = """
+import resource
+from bench.invocations import context, event
+from framegate.handlers.api import lambda_handler
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+assert lambda_handler(event({small!r}, "delivery=url"), context())["statusCode"] == 303
+idle = peak()
+assert lambda_handler(event({large!r}), context())["statusCode"] == 303
+print((peak() - idle) / {mib})
+"""
+
+
+def measure() -> list[Row]:
+    """Deliver a frame of a gibibyte, and compare one of 256 MiB with boto3's own way from stream to S3."""
+    block = os.urandom(MIB)
+    frames = {GIBIBYTE: Frame(block, 1024), QUARTER: Frame(block, 256), SMALL: Frame(b"small")}
+    with Origin(frames) as origin, environment(origin.environment()):
+        peaks = [_peak() for _ in range(2)]
+        with silence():
+            seconds = _uploads()
+    return [
+        row("peak memory above idle, 1 GiB to S3", peaks, unit="MiB", target=64.0),
+        row(
+            "throughput of 256 MiB to S3: over boto3's upload_fileobj",
+            ratios(seconds["boto3"], seconds["ours"]),
+            target=0.95,
+            at_most=False,
+        ),
+        row("  ours, MB/s", [256 * MIB / each / 1e6 for each in seconds["ours"]], unit="MB/s"),
+    ]
+
+
+def _peak() -> float:
+    program = PROGRAM.format(small=SMALL, large=GIBIBYTE, mib=MIB)
+    paths = {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'lambda_src'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **paths}, stdout=subprocess.PIPE, check=True, cwd=PROJECT
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def _uploads() -> dict[str, list[float]]:
+    import boto3
+
+    from framegate.dicom.identifiers import FrameRef
+    from framegate.handlers import api
+    from framegate.time_budget import TimeBudget
+
+    source, s3 = boto3.client("medical-imaging"), boto3.client("s3")
+    delivery = api._api()._delivery
+    frame = FrameRef(DATASTORE, IMAGE_SET, QUARTER)
+
+    def ours() -> None:
+        budget = TimeBudget(60)
+        delivery._source.fetch(
+            frame, lambda stream: delivery._store.store(frame, stream.content_type, stream, budget), budget
+        )
+
+    def of_boto3() -> None:
+        blob = source.get_image_frame(
+            datastoreId=DATASTORE, imageSetId=IMAGE_SET, imageFrameInformation={"imageFrameId": QUARTER}
+        )["imageFrameBlob"]
+        s3.upload_fileobj(blob, BUCKET, "frame")
+
+    return in_turns({"ours": ours, "boto3": of_boto3}, TURNS, warm_up=1)
