@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from pybase64 import b64encode_as_string
 
 from framegate.aws.frame_store import CACHE_CONTROL
 from framegate.handlers.http import HttpResponse
@@ -40,7 +41,7 @@ def inline_response(frame: FrameRef, delivered: InlineFrame, representation: Rep
         return HttpResponse(HTTPStatus.PARTIAL_CONTENT, headers, delivered.content)
     document = _frame_document(frame, delivered.content_type, len(delivered.content), delivered.portion)
     # Not json.dumps of the whole: base64 has nothing to escape, and scanning megabytes for it takes milliseconds.
-    blob = b64encode(delivered.content).decode("ascii")
+    blob = b64encode_as_string(delivered.content)
     body = f'{json.dumps(document)[:-1]}, "imageFrameBlob": "{blob}"}}'
     return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, body)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from pybase64 import b64encode_as_string
 
 from framegate.problems import InvalidRequest
 
@@ -111,6 +113,7 @@ class HttpResponse:
         return {
             "statusCode": int(self.status),
             "headers": self.headers,
-            "body": b64encode(self.body).decode("ascii") if isinstance(self.body, bytes) else self.body,
+            # Python's own takes as long for megabytes as HealthImaging does to send them.
+            "body": b64encode_as_string(self.body) if isinstance(self.body, bytes) else self.body,
             "isBase64Encoded": binary,
         }
