@@ -1,7 +1,7 @@
 """What a million frames cost, by their size and the way they are delivered.
 
-``python -m bench.costs`` prints the table of the README, with the durations of ``bench/results.json`` where it has any,
-and those of `Assumptions` elsewhere.
+``PYTHONPATH=lambda_src python -m bench.costs`` prints the table of the README, with the durations of
+``bench/results.json`` where it has any, and those of `Assumptions` elsewhere.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ def _image_set(p: Prices, usage: Usage) -> float:
 def table(measured: Mapping[str, Mapping[str, float]] | None = None) -> str:
     """The table, in Markdown: dollars for a million frames."""
     lines = [
-        "| a frame of | inline | JSON | URL, first request | URL, later | export | stored, a month | out to the internet |",
+        "| a frame of | inline | JSON | URL, first request | URL, later | export "
+        "| stored, a month | out to the internet |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, size in SIZES.items():

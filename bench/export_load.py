@@ -1,0 +1,135 @@
+"""Simulates exports as their workers do them, from one image set to a million, beside closed formulas for the same."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from math import ceil
+from typing import TYPE_CHECKING
+
+from bench.account import Account, Bucket
+from bench.durations import ASSUMED, DEFAULT, frame_latency, worker_limits
+from framegate.frames.export import ENDING_SHARE, ENDING_TIME
+from framegate.handlers.export_parts import WORKERS
+from framegate.handlers.export_worker import LEAST_TIME, RETURN_TIME
+from infra.export_functions import BATCH_SIZE
+from infra.export_queue import RETENTION
+
+if TYPE_CHECKING:
+    from infra.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """Seconds around the frames of an image set; assumed, as calls within a Region usually take."""
+
+    before: float = 0.12  # metadata, the list of what is stored
+    after: float = 0.12  # manifest, the last look, event
+    dispatch: float = 0.05  # SQS: until the next batch is with the function
+    line: float = 0.30  # Step Functions: from the end of a line to the start of the next
+    cold_start: float = 1.5
+    lines_a_second: float = 20_000.0  # at which a request manifest is checked
+
+
+OVERHEADS = Overheads()
+
+
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """What became of exports."""
+
+    seconds: float
+    frames: int
+    image_sets: int
+    invocations: int
+
+
+def copy_frames(count: int, size: int, config: Config, available: float) -> tuple[int, float]:
+    """Copy frames one by one in the threads of a worker; return how many are stored in time, and the seconds taken."""
+    interval = 1 / worker_limits(size, config)["pace"]
+    serial = max(ASSUMED.frame_cpu_ms / 1000, size / ASSUMED.bandwidth)
+    apart = frame_latency(size) - serial
+    threads = [0.0] * min(WORKERS, count)
+    turn = line = last = 0.0
+    done = 0
+    for _ in range(count):
+        turn = max(threads[0], turn)
+        if turn > available:
+            break
+        # Its way there and back is its own; the processor and the network are all frames'.
+        line = max(turn + apart, line) + serial
+        heapq.heapreplace(threads, line)
+        turn += interval
+        if line <= available:
+            done, last = done + 1, line
+    return done, last if done == count else available
+
+
+def invoke(batch: tuple[int, ...], size: int, config: Config) -> tuple[float, int, tuple[int, ...]]:
+    """One invocation, as `ExportWorker` and `Exporter` spend it: seconds, frames, and what is left of each set."""
+    elapsed, copied, left = 0.0, 0, []
+    for count in batch:
+        remaining = config.export_timeout_seconds - RETURN_TIME - elapsed
+        done = 0
+        if remaining >= LEAST_TIME:
+            work = remaining - min(ENDING_TIME, ENDING_SHARE * remaining)
+            done, seconds = copy_frames(count, size, config, work - OVERHEADS.before)
+            elapsed += OVERHEADS.before + seconds + OVERHEADS.after
+        copied += done
+        left.append(count - done)
+    return elapsed, copied, tuple(left)
+
+
+def simulate_export(
+    image_sets: int,
+    frames: int,
+    size: int,
+    config: Config = DEFAULT,
+    *,
+    by_events: bool,
+    account: Account | None = None,
+) -> Exports:
+    """Export image sets that are all there at once, by events through the queue or by lines of a request manifest."""
+    account = account or Account()
+    metadata = Bucket(account.metadata_rate, account.metadata_burst, account.metadata_burst)
+    # A manifest's line is an invocation of its own; what is left of it goes on in the same slot.
+    most, gap = (BATCH_SIZE, OVERHEADS.dispatch) if by_events else (1, OVERHEADS.line)
+    start = 0.0 if by_events else OVERHEADS.line + image_sets / OVERHEADS.lines_a_second
+    workers = [start + OVERHEADS.cold_start] * config.export_concurrency
+    spend = lru_cache(maxsize=None)(partial(invoke, size=size, config=config))
+    # Frames left of an image set, and since when it is there.
+    queue = deque([(frames, 0.0)] * image_sets)
+    copied = finished = invocations = 0
+    end = start
+    while queue:
+        now = max(workers[0], queue[0][1]) + gap
+        batch = [queue.popleft()[0]]
+        while len(batch) < most and queue and queue[0][1] <= now:
+            batch.append(queue.popleft()[0])
+        now += metadata.reserve(now, len(batch))
+        seconds, done, left = spend(tuple(batch))
+        now += seconds
+        heapq.heapreplace(workers, now)
+        again = [(count, now) for count in left if count]
+        (queue.extend if by_events else queue.extendleft)(again)
+        copied, finished, invocations = copied + done, finished + len(batch) - len(again), invocations + 1
+        end = max(end, now)
+    return Exports(end, copied, finished, invocations)
+
+
+def predicted_export(image_sets: int, frames: int, size: int, config: Config = DEFAULT, *, by_events: bool) -> float:
+    """Seconds of the same, by the formulas of ``docs/scaling.md``."""
+    o, workers = OVERHEADS, config.export_concurrency
+    rate = min(worker_limits(size, config).values())
+    one = o.before + frame_latency(size) + (frames - 1) / rate + o.after
+    if by_events:
+        return o.cold_start + max(min(image_sets, BATCH_SIZE), image_sets / workers) * (one + o.dispatch / BATCH_SIZE)
+    return o.cold_start + o.line + image_sets / o.lines_a_second + ceil(image_sets / workers) * (one + o.line)
+
+
+def most_waiting(frames: int, size: int, config: Config = DEFAULT) -> int:
+    """Image sets that can be exported by events before the last message is older than the queue keeps it."""
+    one = predicted_export(10_000, frames, size, config, by_events=True) / 10_000
+    return int(RETENTION.to_seconds() / one)

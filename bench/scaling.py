@@ -1,0 +1,178 @@
+"""Where the first wall stands, and how long exports take from one image set to a million: tables of a simulation.
+
+``PYTHONPATH=lambda_src python -m bench.scaling`` prints the tables of ``docs/scaling.md``, which says what is modelled
+and what is not. Limits of the product are those of its code, quotas those of `bench.account`, durations those of
+`bench.durations`. What is random has a seed: the tables are the same each time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bench.account import Account
+from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, worker_limits
+from bench.export_load import most_waiting, predicted_export, simulate_export
+from bench.request_load import Kind, first_wall, simulate_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infra.config import Config
+
+ACCOUNT = Account()
+
+
+def kind(share: float, size: str, delivery: Delivery, slower: float = 0.0) -> Kind:
+    """Requests for frames of a size, where HealthImaging takes so many seconds longer."""
+    calls = int(delivery != "later_url")
+    return Kind(share, duration_ms(SIZES[size], delivery) / 1000 + slower * calls, calls)
+
+
+def mixed(slower: float = 0.0) -> tuple[Kind, ...]:
+    """Viewers of all sorts."""
+    return (
+        kind(0.30, "20 kB", "inline", slower),
+        kind(0.55, "185 kB", "inline", slower),
+        kind(0.10, "2.6 MB", "inline", slower),
+        kind(0.02, "10 MB", "first_url", slower),
+        kind(0.03, "10 MB", "later_url"),
+    )
+
+
+MIXED, FIRST = mixed(), (kind(1.0, "10 MB", "first_url"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A load, a configuration and an account, and what the table calls them."""
+
+    name: str
+    kinds: tuple[Kind, ...] = MIXED
+    config: Config = DEFAULT
+    account: Account = ACCOUNT
+
+
+def throttled_at(rate: int) -> Config:
+    """The default configuration with another `throttle_rate`, and twice as much at once."""
+    return replace(DEFAULT, throttle_rate=rate, throttle_burst=2 * rate)
+
+
+SCENARIOS = (
+    Scenario("defaults"),
+    Scenario("defaults, every request the first for a frame of 10 MB", FIRST),
+    Scenario("defaults, HealthImaging 2.5 s slower", mixed(slower=2.5)),
+    Scenario("`throttle_rate=2000`", config=throttled_at(2000)),
+    Scenario(
+        "`throttle_rate=4000`, HealthImaging's quota 5000",
+        config=throttled_at(4000),
+        account=replace(ACCOUNT, frame_rate=5000, frame_burst=10_000),
+    ),
+    Scenario(
+        "`throttle_rate=8000`, HealthImaging's quota 10,000, every request the first for a frame of 10 MB",
+        FIRST,
+        throttled_at(8000),
+        replace(ACCOUNT, frame_rate=10_000, frame_burst=20_000),
+    ),
+)
+
+STUDIES = {
+    "CT, 500 × 185 kB": (500, SIZES["185 kB"]),
+    "mammogram, 4 × 10 MB": (4, SIZES["10 MB"]),
+    "one frame of 185 kB": (1, SIZES["185 kB"]),
+}
+
+GROWTH = ((400, 2), (800, 2), (400, 8), (800, 8), (1600, 8), (4000, 20))
+"""`export_rate` and `export_concurrency`, in pairs."""
+
+
+def table(header: str, rows: Iterable[Iterable[object]]) -> str:
+    """A table in Markdown."""
+    rule = " | ".join("---" for _ in header.split(" | "))
+    lines = [header, rule, *(" | ".join(map(str, row)) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def walls() -> str:
+    """What refuses the first hundredth of the requests, as their rate grows."""
+
+    def row(scenario: Scenario) -> tuple[object, ...]:
+        _, traffic = first_wall(scenario.kinds, scenario.config, scenario.account)
+        ((wall, _),) = traffic.refused.most_common(1)
+        answered, exported = (each / traffic.seconds for each in (traffic.answered, traffic.export_calls))
+        return (
+            scenario.name,
+            f"{float(f'{answered:.2g}'):,.0f}",
+            wall,
+            f"{traffic.most_at_once:,}",
+            f"{exported:,.0f}",
+        )
+
+    return table(
+        "deployment and load | answered, requests/s | more are refused by | functions at once | exports then, frames/s",
+        map(row, SCENARIOS),
+    )
+
+
+def bursts() -> str:
+    """What refuses requests that come all at once, after a quiet time."""
+
+    def row(count: int) -> tuple[object, ...]:
+        traffic = simulate_requests([0.0] * count, MIXED, DEFAULT, ACCOUNT, full=1.0)
+        refused = ", ".join(f"{number:,} by {wall}" for wall, number in sorted(traffic.refused.items()))
+        return f"{count:,}", f"{traffic.answered:,}", refused or "–"
+
+    return table("at once | answered | refused", map(row, (500, 996, 1000, 2000)))
+
+
+def export_times() -> str:
+    """How long exports take, by events and on request, of image sets that are all there at once."""
+
+    def row(count: int) -> tuple[object, ...]:
+        runs = (
+            simulate_export(count, *study, by_events=by_events)
+            for study in STUDIES.values()
+            for by_events in (True, False)
+        )
+        return f"{count:,}", *(duration(run.seconds) for run in runs)
+
+    header = " | ".join(f"{name}: by events | on request" for name in STUDIES)
+    kept = [each for study in STUDIES.values() for each in (f"{most_waiting(*study):,}", "any")]
+    rows = [row(10**power) for power in range(7)]
+    return table(f"image sets | {header}", [*rows, ("most that the queue keeps", *kept)])
+
+
+def growth() -> str:
+    """What a worker does, what bounds it, and what all that work one way do, as the two keys grow."""
+
+    def row(rate: int, concurrency: int) -> tuple[object, ...]:
+        config = replace(DEFAULT, export_rate=rate, export_concurrency=concurrency)
+        cells: list[object] = [f"{rate:,}", concurrency]
+        for frames, size in list(STUDIES.values())[:2]:
+            limits = worker_limits(size, config)
+            bound = min(limits, key=lambda name: limits[name])
+            seconds = predicted_export(1_000_000, frames, size, config, by_events=False)
+            cells += [f"{limits[bound]:,.3g}, {bound}", duration(seconds)]
+        single = simulate_export(10_000, *STUDIES["one frame of 185 kB"], config, by_events=True)
+        return (*cells, f"{single.image_sets / single.seconds:,.0f}")
+
+    header = " | ".join(f"{name}: frames/s of a worker | a million on request" for name in list(STUDIES)[:2])
+    header += " | single frames by events: image sets/s"
+    return table(f"`export_rate` | `export_concurrency` | {header}", (row(*each) for each in GROWTH))
+
+
+def tables() -> dict[str, str]:
+    """All tables, by name."""
+    return {"walls": walls(), "bursts": bursts(), "exports": export_times(), "growth": growth()}
+
+
+if __name__ == "__main__":
+    print("\n\n".join(tables().values()))
