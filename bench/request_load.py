@@ -84,10 +84,9 @@ def simulate_requests(
     account: Account,
     *,
     full: float = 0.0,
-    exporting: bool = True,
     seed: int = 1,
 ) -> Traffic:
-    """Send requests through API Gateway, Lambda and HealthImaging, beside exports that give way to them.
+    """Send requests through API Gateway, Lambda and HealthImaging, beside workers that all export small frames.
 
     Parameters
     ----------
@@ -101,8 +100,6 @@ def simulate_requests(
         The quotas.
     full : float
         How full the token buckets are at first, from 0 to 1.
-    exporting : bool
-        Whether all workers export small frames as fast as they may.
     seed : int
         Decides which request is of which kind, and the pauses between attempts.
     """
@@ -113,8 +110,8 @@ def simulate_requests(
     idle: list[RetryQuota] = []
     traffic, busy = Traffic(0.0), 0
     weights = [kind.share for kind in kinds]
-    workers = 2 * config.export_concurrency if exporting else 0
-    pace = config.export_rate / (2 * config.export_concurrency)
+    workers = 2 * config.export_concurrency
+    pace = config.export_rate / workers
     # In order, as a heap is: workers that began at different times.
     events: list[tuple[float, int, object]] = [
         (worker / workers / pace, worker, Pacer(pace, pace)) for worker in range(workers)
