@@ -30,6 +30,9 @@ LEAST_MEASURED = 20
 REFUSED = 10
 """Requests in five minutes that may be refused for being too many."""
 
+OLD_DAYS = 7
+"""Days for which an export on an event may wait: half of those for which SQS keeps it."""
+
 ONE_MINUTE = Duration.minutes(1)
 
 
@@ -46,6 +49,8 @@ class Alarms(Construct):
         Has the name that the alarms' own begin with.
     function : lambda_.Alias
         Answers the API's requests.
+    queue : sqs.Queue
+        What exports on events wait in.
     dead_letters : sqs.Queue
         Where what could not be exported ends.
     state_machine : sfn.StateMachine
@@ -66,6 +71,7 @@ class Alarms(Construct):
         *,
         config: Config,
         function: lambda_.Alias,
+        queue: sqs.Queue,
         dead_letters: sqs.Queue,
         state_machine: sfn.StateMachine,
     ) -> None:
@@ -76,6 +82,7 @@ class Alarms(Construct):
         self.all = [
             *self.of_deployments,
             self._throttling(metrics, function),
+            self._old_messages(queue),
             self._dead_letters(dead_letters),
             self._failed_exports(metrics),
             self._failed_requests(state_machine),
@@ -134,6 +141,17 @@ class Alarms(Construct):
             section="Throttling",
             threshold=REFUSED,
             evaluation_periods=3,
+        )
+
+    def _old_messages(self, queue: sqs.Queue) -> cloudwatch.Alarm:
+        return self._alarm(
+            "OldMessages",
+            queue.metric_approximate_age_of_oldest_message(period=FIVE_MINUTES, statistic=cloudwatch.Stats.MAXIMUM),
+            f"Exports on events have been waiting for {OLD_DAYS} days, and what waits for 14 is lost. See on the "
+            "dashboard whether any are done; raise export_concurrency and export_rate, or export what waits by request "
+            "manifests.",
+            section="Old messages",
+            threshold=OLD_DAYS * 24 * 60 * 60,
         )
 
     def _dead_letters(self, dead_letters: sqs.Queue) -> cloudwatch.Alarm:

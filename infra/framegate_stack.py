@@ -91,6 +91,7 @@ class FramegateStack(Stack):
             "Alarms",
             config=config,
             function=function.alias,
+            queue=export_queue.queue,
             dead_letters=export_queue.dead_letters,
             state_machine=requests.state_machine,
         )

@@ -10,7 +10,7 @@ from framegate.observability import Metric
 from tests.infra.cloudformation import listed, logical_id, only, properties, text
 from tests.infra.project import PROJECT
 
-NAMES = ["ServerErrors", "SlowAnswers", "Throttling", "DeadLetters", "FailedExports", "FailedRequests"]
+NAMES = ["ServerErrors", "SlowAnswers", "Throttling", "OldMessages", "DeadLetters", "FailedExports", "FailedRequests"]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,14 @@ def metrics(alarm):
         for each in alarm["Metrics"]
         if "MetricStat" in each
     }
+
+
+def test_exports_that_wait_for_half_as_long_as_sqs_keeps_them_ring(alarms, resources):
+    alarm = alarms["OldMessages"]
+    (queue,) = (each for each in resources("AWS::SQS::Queue").values() if "RedrivePolicy" in each)
+
+    assert (alarm["MetricName"], alarm["Statistic"]) == ("ApproximateAgeOfOldestMessage", "Maximum")
+    assert alarm["Threshold"] == queue["MessageRetentionPeriod"] / 2
 
 
 def test_alarms_are_these(alarms):

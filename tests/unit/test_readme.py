@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bench.costs import table
 from framegate import problems
 from framegate.handlers.http import INLINE_LIMIT
 from framegate.handlers.problem_documents import STATUS
@@ -16,6 +17,10 @@ README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
 def test_configuration_table_is_that_of_the_code():
     assert config_table() in README
+
+
+def test_table_of_costs_is_that_of_the_model():
+    assert table() in README
 
 
 def test_inline_limit_is_that_of_the_code():
