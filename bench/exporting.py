@@ -27,7 +27,7 @@ def measure() -> list[Row]:
     content = os.urandom(SIZE)
     frames = {f"{number:032d}": Frame(content) for number in range(FRAMES)}
     with (
-        Origin(frames, Link(LATENCY)) as far,
+        Origin(frames, Link(LATENCY), tls=False) as far,
         environment(
             {**far.environment(), "FRAMEGATE_EVENT_BUS": "default", "FRAMEGATE_EXPORT_RATE": "1e9"}
             | {"FRAMEGATE_VERIFY": "false", "FRAMEGATE_EXPORT_EVENTS": ""}

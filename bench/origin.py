@@ -6,12 +6,11 @@ is forgotten.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import multiprocessing
 import re
-import socket
-import socketserver
 import ssl
 import tempfile
 import time
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
 
 PACED = 16 * 1024
 """Bytes that are sent at a time where bandwidth is limited."""
+
+LIMIT = 1024 * 1024
+"""Bytes of a request that are in memory."""
 
 DATASTORE, IMAGE_SET, BUCKET = "d" * 32, "5" * 32, "bench"
 
@@ -70,6 +72,8 @@ class Origin:
         Frames by identifier; all are in one image set.
     link : Link
         How far away they are.
+    tls : bool
+        Whether over TLS. Where both cores would do little else but encrypt, it is the origin that would be measured.
 
     Attributes
     ----------
@@ -81,20 +85,22 @@ class Origin:
 
     url: str
 
-    def __init__(self, frames: Mapping[str, Frame], link: Link | None = None) -> None:
+    def __init__(self, frames: Mapping[str, Frame], link: Link | None = None, *, tls: bool = True) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self.ca_bundle = Path(self._folder.name) / "certificate.pem"
         key = Path(self._folder.name) / "key.pem"
         write_certificate(self.ca_bundle, key)
         ours, theirs = multiprocessing.Pipe()
         self._ready = ours
-        arguments = (dict(frames), link or Link(), str(self.ca_bundle), str(key), theirs)
+        self._scheme = "https" if tls else "http"
+        certificate = (str(self.ca_bundle), str(key)) if tls else None
+        arguments = (dict(frames), link or Link(), certificate, theirs)
         self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
 
     def __enter__(self) -> Self:
         self._process.start()
         # Not «localhost»: S3 clients would put the bucket's name before it.
-        self.url = f"https://127.0.0.1:{self._ready.recv()}"
+        self.url = f"{self._scheme}://127.0.0.1:{self._ready.recv()}"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,68 +127,19 @@ class Origin:
         }
 
 
-def _serve(frames: dict[str, Frame], link: Link, certificate: str, key: str, ready: Connection) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+def _serve(frames: dict[str, Frame], link: Link, certificate: tuple[str, str] | None, ready: Connection) -> None:
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*certificate)
     services = _Services(frames, link)
 
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # TCP's handshake and TLS 1.3's: RFC 8446, section 2.
-            time.sleep(2 * link.round_trip)
-            try:
-                with context.wrap_socket(self.request, server_side=True) as connection:
-                    received = _Received(connection)
-                    while received.until(b"\r\n\r\n"):
-                        services.answer(connection, received)
-            except OSError:
-                # Clients of this origin break off: that is what is measured.
-                pass
+    async def serve() -> None:
+        server = await asyncio.start_server(services.converse, "127.0.0.1", 0, ssl=context, limit=LIMIT, backlog=256)
+        ready.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
 
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        request_queue_size = 256
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        ready.send(server.server_address[1])
-        server.serve_forever()
-
-
-class _Received:
-    """The bytes that come over a connection."""
-
-    def __init__(self, connection: ssl.SSLSocket) -> None:
-        self._connection = connection
-        self._buffer = bytearray()
-        self.head = b""
-
-    def until(self, end: bytes) -> bool:
-        """Read up to `end` into `head`; say whether there was anything."""
-        while (found := self._buffer.find(end)) < 0:
-            if not self._more():
-                return False
-        self.head = bytes(self._buffer[:found])
-        del self._buffer[: found + len(end)]
-        return True
-
-    def take(self, size: int, *, keep: bool) -> bytes:
-        """Read so many bytes; return them, or nothing."""
-        kept = bytearray()
-        while size:
-            if not self._buffer and not self._more():
-                raise ConnectionError
-            taken = self._buffer[:size]
-            del self._buffer[:size]
-            size -= len(taken)
-            if keep:
-                kept += taken
-        return bytes(kept)
-
-    def _more(self) -> bool:
-        received = self._connection.recv(256 * 1024)
-        self._buffer += received
-        return bool(received)
+    asyncio.run(serve())
 
 
 class _Services:
@@ -194,38 +151,52 @@ class _Services:
         metadata = {"Study": {"Series": {"1.2": {"Instances": instances}}}}
         self._metadata = gzip.compress(json.dumps(metadata).encode())
 
-    def answer(self, connection: ssl.SSLSocket, received: _Received) -> None:
-        method, target, _ = received.head.split(b"\r\n", 1)[0].decode().split(" ")
-        headers = received.head.lower()
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of a connection, until it ends or is broken off: that is what is measured."""
+        # TCP's handshake and TLS 1.3's: RFC 8446, section 2.
+        await asyncio.sleep(2 * self._link.round_trip)
+        try:
+            while True:
+                await self._answer(await reader.readuntil(b"\r\n\r\n"), reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+        headers = head.lower()
         if b"expect: 100-continue" in headers:
-            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = _body(headers, received)
-        time.sleep(self._link.round_trip)
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = await _body(headers, reader)
+        await asyncio.sleep(self._link.round_trip)
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query, keep_blank_values=True)
         if path.endswith("/getImageFrame"):
-            self._send(connection, self._frames[json.loads(body)["imageFrameId"]])
+            await self._send(writer, self._frames[json.loads(body)["imageFrameId"]])
         elif path.endswith("/getImageSetMetadata"):
-            self._send(connection, Frame(self._metadata), b"Content-Encoding: gzip\r\n")
+            await self._send(writer, Frame(self._metadata), b"Content-Encoding: gzip\r\n")
         elif method == "POST" and path == "/":
             # EventBridge.
-            self._send(connection, Frame(b'{"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}'))
+            await self._send(writer, Frame(b'{"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}'))
         else:
-            connection.sendall(_s3(method, query))
+            writer.write(_s3(method, query))
+        await writer.drain()
 
-    def _send(self, connection: ssl.SSLSocket, frame: Frame, header: bytes = b"") -> None:
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: image/jph\r\n%bContent-Length: %d\r\n\r\n" % (header, frame.size)
-        connection.sendall(head)
+    async def _send(self, writer: asyncio.StreamWriter, frame: Frame, header: bytes = b"") -> None:
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: image/jph\r\n%bContent-Length: %d\r\n\r\n" % (header, frame.size)
+        )
         if not self._link.bandwidth:
             for _ in range(frame.times):
-                connection.sendall(frame.block)
+                writer.write(frame.block)
+                await writer.drain()
             return
         began, sent = time.perf_counter(), 0
         for piece in _pieces(frame):
-            connection.sendall(piece)
+            writer.write(piece)
+            await writer.drain()
             sent += len(piece)
-            behind = began + sent / self._link.bandwidth - time.perf_counter()
-            if behind > 0:
-                time.sleep(behind)
+            await asyncio.sleep(max(0.0, began + sent / self._link.bandwidth - time.perf_counter()))
 
 
 def _pieces(frame: Frame) -> Iterator[memoryview]:
@@ -234,18 +205,27 @@ def _pieces(frame: Frame) -> Iterator[memoryview]:
         yield from (view[start : start + PACED] for start in range(0, len(view), PACED))
 
 
-def _body(headers: bytes, received: _Received) -> bytes:
+async def _body(headers: bytes, reader: asyncio.StreamReader) -> bytes:
     """The body of a request, if it is a short one; a long one is read and forgotten."""
     if b"transfer-encoding: chunked" in headers:
-        while True:
-            received.until(b"\r\n")
-            size = int(received.head, 16)
-            received.take(size + 2, keep=False)
-            if not size:
-                return b""
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            await _forget(reader, size + 2)
+        await _forget(reader, 2)
+        return b""
     match = re.search(rb"content-length: (\d+)", headers)
     size = int(match[1]) if match else 0
-    return received.take(size, keep=size < PACED)
+    if size < PACED:
+        return await reader.readexactly(size)
+    await _forget(reader, size)
+    return b""
+
+
+async def _forget(reader: asyncio.StreamReader, size: int) -> None:
+    while size:
+        received = await reader.read(min(size, LIMIT))
+        if not received:
+            raise asyncio.IncompleteReadError(b"", size)
+        size -= len(received)
 
 
 def _s3(method: str, query: dict[str, list[str]]) -> bytes:

@@ -1,0 +1,73 @@
+"""The bench's own parts: its origin gives what it should, and its figures are what they say."""
+
+from __future__ import annotations
+
+import os
+
+import boto3
+import pytest
+from PIL import Image
+
+from bench.measure import Row, environment, in_turns, ratios, row
+from bench.origin import BUCKET, DATASTORE, IMAGE_SET, Frame, Link, Origin
+from bench.plot import draw
+
+FRAME = "f" * 32
+BLOCK = os.urandom(100_000)
+
+
+@pytest.fixture(params=[True, False], ids=["TLS", "plain"])
+def origin(request):
+    with Origin({FRAME: Frame(BLOCK, 3)}, Link(0.001, 50e6), tls=request.param) as running:
+        with environment(running.environment()):
+            yield running
+
+
+def test_origin_gives_frames_and_metadata_to_boto3_and_takes_objects_of_any_size(origin):
+    health_imaging, s3 = boto3.client("medical-imaging"), boto3.client("s3")
+    address = {"datastoreId": DATASTORE, "imageSetId": IMAGE_SET}
+    for _ in range(2):
+        answer = health_imaging.get_image_frame(**address, imageFrameInformation={"imageFrameId": FRAME})
+        assert answer["imageFrameBlob"].read() == 3 * BLOCK
+    assert health_imaging.get_image_set_metadata(**address)["imageSetMetadataBlob"].read()
+    for size in (0, 10, 200_000):
+        s3.put_object(Bucket=BUCKET, Key="key", Body=bytes(size))
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="key")["UploadId"]
+    part = s3.upload_part(Bucket=BUCKET, Key="key", UploadId=upload, PartNumber=1, Body=BLOCK)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(Bucket=BUCKET, Key="key", UploadId=upload, MultipartUpload=parts)
+
+
+def test_ratios_are_taken_turn_by_turn_and_the_median_is_what_counts():
+    assert ratios([2, 9, 4], [1, 3, 4]) == [2, 3, 1]
+    assert row("what", [2, 3, 1], target=2.0).value == 2
+
+
+@pytest.mark.parametrize(("value", "at_most", "met"), [(1, True, True), (3, True, False), (3, False, True)])
+def test_target_is_an_upper_or_a_lower_bound(value, at_most, met):
+    assert Row("what", value, value, value, target=2, at_most=at_most).is_met is met
+
+
+def test_tasks_take_turns():
+    done = []
+    seconds = in_turns({"a": lambda: done.append("a"), "b": lambda: done.append("b")}, turns=2, warm_up=1)
+
+    assert done == ["a", "b"] * 3
+    assert {name: len(each) for name, each in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_environment_is_as_it_was_afterwards(monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    with environment({"AWS_REGION": "bench"}):
+        assert (os.environ.get("AWS_PROFILE"), os.environ["AWS_REGION"]) == (None, "bench")
+    assert (os.environ["AWS_PROFILE"], os.environ.get("AWS_REGION")) == ("mine", None)
+
+
+def test_plot_shows_figures_with_a_target_alone(tmp_path):
+    figures = [Row("met", 1, 0.5, 1.5, target=2), Row("missed", 9, 8, 10, target=2), Row("without", 1, 1, 1)]
+    draw(figures, tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as plot:
+        higher = plot.height
+    draw(figures[:1], tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as plot:
+        assert plot.height < higher
