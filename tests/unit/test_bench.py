@@ -18,9 +18,9 @@ BLOCK = os.urandom(100_000)
 
 @pytest.fixture(params=[True, False], ids=["TLS", "plain"])
 def origin(request):
-    with Origin({FRAME: Frame(BLOCK, 3)}, Link(0.001, 50e6), tls=request.param) as running:
-        with environment(running.environment()):
-            yield running
+    frames = {FRAME: Frame(BLOCK, 3)}
+    with Origin(frames, Link(0.001, 50e6), tls=request.param) as running, environment(running.environment()):
+        yield running
 
 
 def test_origin_gives_frames_and_metadata_to_boto3_and_takes_objects_of_any_size(origin):
