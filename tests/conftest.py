@@ -9,7 +9,10 @@ settings.load_profile("framegate")
 
 
 class ByWhatIsSlowToSetUp(LoadScopeScheduling):
-    """Runs the tests of a file in one process, and all that use the same local cloud, or the same templates."""
+    """Runs the tests of a file in one process, and all that use the same local cloud, or the same templates.
+
+    What takes minutes comes first, as it is in the order of folders; the many short files fill up the rest.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
