@@ -32,7 +32,7 @@ def serving():
     process.stdout.close()
 
 
-def test_serve_runs_beside_another_cloud_prints_curl_lines_that_work_and_stops_all(deployment, serving, tmp_path):
+def test_serve_runs_beside_another_cloud_prints_curl_lines_that_work_and_stops_all(cloud, serving, tmp_path):
     process, printed = serving
     curls = re.findall(r"^curl .*$", printed, re.MULTILINE)
     answers = [

