@@ -90,13 +90,8 @@ class ApiFunction(LambdaFunction):
         acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
         acknowledge(
             self.function,
-            "The alias `live` points to a published version, and only the alias is called.",
-            "@aws-cdk/aws-lambda:snapStartRequirePublish",
-        )
-        acknowledge(
-            self.function,
             "The stage's throttling bounds it. Reserved concurrency would keep its share of the account's quota from "
             "all other functions, used or not.",
             "HIPAA.Security-LambdaConcurrency",
         )
-        self.alias = lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
+        self.alias = self.published()

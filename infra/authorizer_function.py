@@ -70,13 +70,8 @@ class AuthorizerFunction(LambdaFunction):
         )
         acknowledge(
             self.function,
-            "The alias `live` points to a published version, and only the alias is called.",
-            "@aws-cdk/aws-lambda:snapStartRequirePublish",
-        )
-        acknowledge(
-            self.function,
             "API Gateway asks it once in minutes for a token, and throttles what comes without a good one. A "
             "reservation would take from the account's quota what it never needs.",
             "HIPAA.Security-LambdaConcurrency",
         )
-        self.alias = lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
+        self.alias = self.published()

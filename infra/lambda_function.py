@@ -149,3 +149,12 @@ class LambdaFunction(Construct):
         cast("lambda_.CfnFunction", self.function.node.default_child).add_metadata(
             "cfn-lint", {"config": {"ignore_checks": ["W3005"]}}
         )
+
+    def published(self) -> lambda_.Alias:
+        """Publish the function, and return the alias ``live`` of its newest version; only versions have snapshots."""
+        acknowledge(
+            self.function,
+            "The alias `live` points to a published version, and only the alias is called.",
+            "@aws-cdk/aws-lambda:snapStartRequirePublish",
+        )
+        return lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)

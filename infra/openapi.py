@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from framegate import problems
 from framegate.dicom import media_types
+from framegate.dicom.codestream import MOST_DECOMPOSITIONS
 from framegate.handlers.frame_api import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUTE
 from framegate.handlers.frame_responses import HEADERS
 from framegate.handlers.http import INLINE_LIMIT
 from framegate.handlers.parameters import (
     LARGEST_NUMBER,
     LARGEST_SIZE,
-    MOST_DECOMPOSITIONS,
     MOST_FRAMES,
     MOST_LEVELS,
     PAGE_POSITION,

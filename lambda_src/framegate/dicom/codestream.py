@@ -30,6 +30,7 @@ MOST_HEADER_BYTES = 128 * 1024
 """Bytes of boxes and main header that are read; HealthImaging's frames have a few hundred."""
 
 MOST_DECOMPOSITIONS = 32
+"""Of an image (ITU-T T.800, table A.15)."""
 
 _SOC_SIZ = b"\xff\x4f\xff\x51"
 _SIGNATURE_BOX = b"\x00\x00\x00\x0cjP  \r\n\x87\n"

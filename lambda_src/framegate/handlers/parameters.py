@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from framegate.dicom.codestream import MOST_DECOMPOSITIONS
 from framegate.frames.delivery import DeliveryMode
 from framegate.frames.index import IndexQuery
 from framegate.frames.portions import ByLevels, ByResolution, BySize, ByteRange
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 LARGEST_SIZE = 2**32 - 1
 """Pixels of the longest side that an image can have (ITU-T T.800, table A.9)."""
-
-MOST_DECOMPOSITIONS = 32
-"""Of an image (ITU-T T.800, table A.15)."""
 
 MOST_LEVELS = 65_535
 """No image has a level beyond: tile-parts are at most 255 of a tile, tiles at most 65,535 (ITU-T T.800, table A.5)."""
