@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
-from bench import cold, exporting, large, thumbnail, warm
+from bench import cold, costs, deliveries, exporting, large, thumbnail, warm
+from bench.durations import by_key
 from bench.plot import draw
 
 if TYPE_CHECKING:
     from bench.measure import Row
 
 FOLDER = Path(__file__).parent
-SECTIONS = (warm, cold, thumbnail, large, exporting)
+SECTIONS = (warm, cold, thumbnail, large, exporting, deliveries)
 
 
 def main() -> int:
@@ -39,6 +41,8 @@ def main() -> int:
             rows += process.submit(section.measure).result()
         console.print(f"{time.monotonic() - began:6.1f} s  {name}", style="dim")
     console.print(_table(rows))
+    console.print("\nDollars for a million frames, with these durations\n")
+    console.print(Markdown(costs.table(by_key(rows)["ms"])), "")
     _write(rows)
     missed = sum(not each.is_met for each in rows)
     console.print(f"{missed} of {sum(each.target is not None for each in rows)} targets missed; see bench/results.json")

@@ -1,7 +1,7 @@
 """What a million frames cost, by their size and the way they are delivered.
 
 ``PYTHONPATH=lambda_src python -m bench.costs`` prints the table of the README, with the durations of
-``bench/results.json`` where it has any, and those of `Assumptions` elsewhere.
+``bench/durations.json``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, load_measured
-from framegate.aws.object_store import PART_SIZE
+from framegate.aws.object_writer import PART_SIZE
 from framegate.handlers.http import INLINE_LIMIT
 from infra.export_functions import BATCH_SIZE
 

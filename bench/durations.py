@@ -11,12 +11,16 @@ from framegate.handlers.export_parts import WORKERS
 from infra.config import Config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from bench.measure import Row
 
 Delivery = Literal["inline", "json", "first_url", "later_url", "export"]
 """``first_url`` stores the frame, ``later_url`` finds it stored; both with ``delivery=url``."""
 
-RESULTS = Path(__file__).parent / "results.json"
+MEASURED = Path(__file__).parent / "durations.json"
+"""What ``bench.deliveries`` measured last: milliseconds (``ms``) and peak memory (``mib``), by size and delivery."""
+
 DEFAULT = Config.from_context({"datastore_ids": "0" * 32})
 SIZES = {"20 kB": 20_000, "185 kB": 185_000, "2.6 MB": 2_600_000, "10 MB": 10_000_000}
 
@@ -92,10 +96,22 @@ def duration_ms(
             return 1000 / min(worker_limits(size, config, a).values())
 
 
-def load_measured(path: Path = RESULTS) -> dict[str, dict[str, float]]:
-    """The durations that were measured: ``{"durations_ms": {"<bytes>": {"<delivery>": <milliseconds>}}}``."""
-    if not path.exists():
-        return {}
-    document = json.loads(path.read_text())
-    found: dict[str, dict[str, float]] = document.get("durations_ms", {}) if isinstance(document, dict) else {}
+def load_measured(path: Path = MEASURED) -> dict[str, dict[str, float]]:
+    """The milliseconds that were measured, by size and delivery."""
+    found: dict[str, dict[str, float]] = json.loads(path.read_text())["ms"]
     return found
+
+
+def by_key(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """The figures that have a key, by its three parts."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        if row.key:
+            kind, size, delivery = row.key
+            found.setdefault(kind, {}).setdefault(size, {})[delivery] = round(row.value, 1)
+    return found
+
+
+def write_measured(rows: Iterable[Row], path: Path = MEASURED) -> None:
+    """Keep what was measured."""
+    path.write_text(json.dumps(by_key(rows), indent=2) + "\n")

@@ -31,6 +31,8 @@ class Row:
         What it should be; None where there is no such thing.
     at_most : bool
         Whether it should be that at most, or at least.
+    key : tuple of str
+        What a program finds it by, where one looks for it.
     """
 
     what: str
@@ -40,6 +42,7 @@ class Row:
     unit: str = "×"
     target: float | None = None
     at_most: bool = True
+    key: tuple[str, ...] = ()
 
     @property
     def is_met(self) -> bool:

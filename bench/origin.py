@@ -31,6 +31,12 @@ PACED = 16 * 1024
 LIMIT = 1024 * 1024
 """Bytes of a request that are in memory."""
 
+STORED = (
+    b'HTTP/1.1 200 OK\r\nContent-Type: image/jph\r\nContent-Length: %d\r\nETag: "1"\r\n'
+    b"Last-Modified: Wed, 21 Oct 2026 07:28:00 GMT\r\n\r\n"
+)
+"""The answer to a HEAD for a frame that S3 has."""
+
 DATASTORE, IMAGE_SET, BUCKET = "d" * 32, "5" * 32, "bench"
 
 
@@ -52,10 +58,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame: a block of bytes, so many times."""
+    """A frame: a block of bytes, so many times; `stored` if S3 has it already."""
 
     block: bytes
     times: int = 1
+    stored: bool = False
 
     @property
     def size(self) -> int:
@@ -179,7 +186,7 @@ class _Services:
             # EventBridge.
             await self._send(writer, Frame(b'{"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}'))
         else:
-            writer.write(_s3(method, query))
+            writer.write(_s3(method, query, self._frames.get(path.rpartition("/")[2])))
         await writer.drain()
 
     async def _send(self, writer: asyncio.StreamWriter, frame: Frame, header: bytes = b"") -> None:
@@ -228,8 +235,8 @@ async def _forget(reader: asyncio.StreamReader, size: int) -> None:
         size -= len(received)
 
 
-def _s3(method: str, query: dict[str, list[str]]) -> bytes:
-    """S3 with an empty bucket, which stays empty whatever is written to it."""
+def _s3(method: str, query: dict[str, list[str]], frame: Frame | None) -> bytes:
+    """S3 with the frames that are stored, and none more whatever is written to it."""
     xml = b""
     match method:
         case "POST" if "uploads" in query:
@@ -241,6 +248,8 @@ def _s3(method: str, query: dict[str, list[str]]) -> bytes:
         case "GET":
             xml = b"<Error><Code>NoSuchKey</Code></Error>"
             return b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(xml), xml)
+        case "HEAD" if frame and frame.stored:
+            return STORED % frame.size
         case "HEAD":
             return b"HTTP/1.1 404 Not Found\r\n\r\n"
         case "DELETE":

@@ -32,6 +32,7 @@ from framegate.observability import logger
 from framegate.settings import Settings
 from local.health_imaging import HealthImagingEmulator
 from local.token_issuer import TokenIssuer
+from tests.unit.s3_server import S3Server
 
 BUCKET = "frames-of-the-test"
 SERVED = "d" * 32
@@ -132,8 +133,22 @@ def moto(aws_environment):
 
 
 @pytest.fixture(scope="session")
+def s3_server(moto):
+    """S3 as the product meets it, over HTTP; its clients find it by the environment, as botocore reads it."""
+    with S3Server() as running, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", running.url)
+        yield running
+
+
+@pytest.fixture(scope="session")
 def s3_client(moto):
-    return new_s3_client()
+    # The mock without HTTP, in which a test looks at the same objects in less time.
+    return boto3.client("s3", config=Config(signature_version="s3v4", ignore_configured_endpoint_urls=True))
+
+
+@pytest.fixture(scope="session")
+def product_s3_client(s3_server):
+    return boto3.client("s3", config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}))
 
 
 def forget_clients():
@@ -142,13 +157,9 @@ def forget_clients():
         each.cache_clear()
 
 
-def new_s3_client():
-    return boto3.client("s3", config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}))
-
-
 @pytest.fixture
-def s3(s3_client):
-    """S3 with an empty bucket."""
+def s3(s3_client, s3_server):
+    """S3 with an empty bucket, for the test itself."""
     get_backend("s3").reset()
     s3_client.create_bucket(Bucket=BUCKET)
     return s3_client
@@ -172,8 +183,13 @@ def threads():
 
 
 @pytest.fixture
-def objects(s3, threads):
-    return ObjectStore(lambda: s3, BUCKET, threads)
+def objects(s3, new_object_store):
+    return new_object_store(BUCKET)
+
+
+@pytest.fixture
+def new_object_store(product_s3_client, threads):
+    return lambda bucket: ObjectStore(botocore.session.Session(), lambda: product_s3_client, bucket, threads)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from tests.unit.conftest import forget_clients
 
 
 @pytest.fixture(autouse=True)
-def fresh_clients():
+def fresh_clients(monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
     forget_clients()
     yield
     forget_clients()

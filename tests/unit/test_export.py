@@ -16,7 +16,6 @@ import pytest
 
 from framegate.aws.event_bus import EventBus
 from framegate.aws.health_imaging import HealthImaging
-from framegate.aws.object_store import ObjectStore
 from framegate.dicom.identifiers import ImageSetRef
 from framegate.frames.copying import ATTEMPTS, FrameCopier
 from framegate.frames.export import Exporter, ExportOrder, ExportResult
@@ -375,9 +374,9 @@ def test_metadata_that_cannot_be_had_for_now_is_tried_again_later(s3, health_ima
     assert keys(s3) == []
 
 
-def test_s3_that_fails_for_now_is_tried_again_later(health_imaging, exporter, s3, threads, store, monkeypatch):
+def test_s3_that_fails_for_now_is_tried_again_later(health_imaging, exporter, s3, new_object_store, store, monkeypatch):
     image_set, _ = add_image_set(health_imaging, 2)
-    monkeypatch.setattr(store, "_objects", ObjectStore(lambda: s3, "no-such-bucket-anywhere", threads))
+    monkeypatch.setattr(store, "_objects", new_object_store("no-such-bucket-anywhere"))
     with pytest.raises(Problem) as failed:
         exporter.export(order_for(image_set), TimeBudget(WHOLE))
     assert failed.value.evidence["upstream_error"] == "NoSuchBucket"

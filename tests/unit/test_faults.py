@@ -9,9 +9,10 @@ import botocore.session
 import pytest
 import requests
 
-from framegate.aws import health_imaging as source_module
+from framegate.aws import signed_http
 from framegate.aws.frame_store import frame_key
-from framegate.aws.health_imaging import MAX_ATTEMPTS, MOST_RETRIES, SILENCE_TIMEOUT
+from framegate.aws.health_imaging import MAX_ATTEMPTS, MOST_RETRIES, HealthImaging
+from framegate.aws.signed_http import SILENCE_TIMEOUT
 from framegate.dicom.identifiers import FrameRef
 from framegate.frames.delivery import FrameDelivery
 from framegate.handlers.frame_api import FrameApi
@@ -160,7 +161,7 @@ def test_no_time_at_all_is_504_without_a_call(health_imaging, client, small):
 
 
 def test_silence_is_given_up_early_enough_for_another_attempt(health_imaging, client, small, monkeypatch):
-    monkeypatch.setattr(source_module, "SILENCE_TIMEOUT", 0.2)
+    monkeypatch.setattr(signed_http, "SILENCE_TIMEOUT", 0.2)
     health_imaging.faults.arm(Fault(then="stall", after=1_000, times=1))
     assert client.get(small).body == SMALL
 
@@ -187,7 +188,7 @@ def test_storm_of_throttling_is_not_made_worse(health_imaging, client, small):
 
 def test_healthimaging_out_of_reach_is_502(health_imaging, store, handover, frame_index, settings, small, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:1")
-    source = source_module.HealthImaging(botocore.session.Session())
+    source = HealthImaging(botocore.session.Session())
     delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, 300)
     answer = Client(FrameApi(settings, delivery, frame_index)).get(small)
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")

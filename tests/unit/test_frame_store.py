@@ -3,29 +3,28 @@
 import os
 import time
 import tracemalloc
+import zlib
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
+import boto3
+import botocore.session
 import pytest
 import requests
-from botocore.awsrequest import AWSResponse
-from botocore.exceptions import EndpointConnectionError
+from botocore.config import Config
 
 from framegate.aws.frame_store import FrameStore, frame_key
-from framegate.aws.object_store import CLEANUP_TIME, PART_SIZE, ObjectStore
+from framegate.aws.object_store import ObjectStore, Written
+from framegate.aws.object_writer import CLEANUP_TIME, PART_SIZE
+from framegate.aws.s3_put import S3Put
 from framegate.dicom.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
-from tests.unit.conftest import BUCKET, new_s3_client
+from tests.unit.conftest import BUCKET
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
 KEY = frame_key(FRAME)
-
-
-@pytest.fixture
-def s3(s3):
-    """The same S3 through a client of the test's own, whose answers it can change."""
-    return new_s3_client()
 
 
 def pieces(content, size=200_001):
@@ -40,13 +39,6 @@ def open_uploads(s3):
     return s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
 
 
-def answer(s3, operation, status, code):
-    """Let S3 answer an operation with an error."""
-    parsed = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    response = AWSResponse("https://bucket.example", status, {}, None)
-    s3.meta.events.register(f"before-call.s3.{operation}", lambda **_: (response, parsed))
-
-
 def objects(s3):
     return s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])
 
@@ -58,7 +50,8 @@ def test_key_is_made_of_the_identifiers():
 @pytest.mark.parametrize("size", [0, 1, PART_SIZE - 1, PART_SIZE, PART_SIZE + 1, 4 * PART_SIZE, 6 * PART_SIZE + 12_345])
 def test_stored_frame_is_byte_identical(s3, store, size):
     content = os.urandom(size)
-    assert store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60)) == size
+    written = store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60))
+    assert written == Written(size, b64encode(zlib.crc32(content).to_bytes(4, "big")).decode())
     answer = stored(s3)
     assert answer["Body"].read() == content
     assert answer["ContentType"] == "video/mp4"
@@ -113,9 +106,8 @@ def test_upload_that_outlasts_its_time_leaves_nothing(s3, store):
         (400, "KMS.DisabledException", UpstreamFailed),
     ],
 )
-def test_upload_that_s3_refuses_leaves_nothing(s3, store, operation, status, code, problem):
-    answer(s3, operation, status, code)
-    with pytest.raises(problem) as failed:
+def test_upload_that_s3_refuses_leaves_nothing(s3, s3_server, store, operation, status, code, problem):
+    with s3_server.refusing(operation, status, code), pytest.raises(problem) as failed:
         store.store(FRAME, "image/jph", pieces(os.urandom(2 * PART_SIZE)), TimeBudget(60))
     assert failed.value.evidence == {
         "upstream_status": status,
@@ -125,35 +117,57 @@ def test_upload_that_s3_refuses_leaves_nothing(s3, store, operation, status, cod
     assert (open_uploads(s3), objects(s3)) == ([], [])
 
 
-def test_s3_that_cannot_be_reached_is_a_failure(store, s3):
-    def refuse(**_):
-        raise EndpointConnectionError(endpoint_url="https://bucket.example")
+@pytest.mark.parametrize(("operation", "size"), [("PutObject", 1), ("UploadPart", PART_SIZE + 1)])
+def test_s3_that_breaks_off_is_a_failure_and_leaves_nothing(s3, s3_server, store, operation, size):
+    with s3_server.breaking_off(operation), pytest.raises(UpstreamFailed, match="S3 broke the connection off"):
+        store.store(FRAME, "image/jph", [bytes(size)], TimeBudget(60))
+    assert (open_uploads(s3), objects(s3)) == ([], [])
 
-    s3.meta.events.register("before-call.s3.HeadObject", refuse)
+
+@pytest.mark.parametrize("operation", ["PutObject", "UploadPart"])
+@pytest.mark.parametrize("status", [500, 503, "closed"])
+def test_what_s3_does_not_take_at_first_is_sent_again(s3, s3_server, store, operation, status):
+    content = os.urandom(PART_SIZE + 1 if operation == "UploadPart" else 1000)
+    failing = (
+        s3_server.breaking_off(operation, times=1)
+        if status == "closed"
+        else s3_server.refusing(operation, status, "InternalError", times=1)
+    )
+    with failing as calls:
+        store.store(FRAME, "image/jph", [content], TimeBudget(60))
+    assert len(calls) >= 2
+    assert stored(s3)["Body"].read() == content
+
+
+def test_what_s3_refuses_is_not_sent_again(s3_server, store):
+    with s3_server.refusing("PutObject", 403, "AccessDenied") as calls, pytest.raises(UpstreamFailed):
+        store.store(FRAME, "image/jph", [b"frame"], TimeBudget(60))
+    assert len(calls) == 1
+
+
+def test_s3_that_cannot_be_reached_is_a_failure(threads):
+    nowhere = boto3.client("s3", endpoint_url="http://127.0.0.1:9", config=Config(retries={"total_max_attempts": 1}))
+    store = FrameStore(ObjectStore(botocore.session.Session(), lambda: nowhere, BUCKET, threads))
     with pytest.raises(UpstreamFailed, match="S3 could not be reached"):
         store.find(FRAME, TimeBudget(60))
+    with pytest.raises(UpstreamFailed, match="S3 could not be reached"):
+        store.store(FRAME, "image/jph", [b"frame"], TimeBudget(60))
 
 
 SILENCE = 3.0
 
 
-def be_silent(s3, operation):
-    s3.meta.events.register(f"before-call.s3.{operation}", lambda **_: time.sleep(SILENCE))
-
-
-def test_silent_s3_is_not_waited_for_beyond_the_time(s3, store):
-    be_silent(s3, "HeadObject")
+def test_silent_s3_is_not_waited_for_beyond_the_time(s3, s3_server, store):
     started = time.monotonic()
-    with pytest.raises(UpstreamTimeout):
+    with s3_server.silent("HeadObject", SILENCE), pytest.raises(UpstreamTimeout):
         store.find(FRAME, TimeBudget(0.3))
     assert time.monotonic() - started < SILENCE
 
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
-def test_upload_to_silent_s3_ends_in_time_and_leaves_nothing(s3, store, operation):
-    be_silent(s3, operation)
+def test_upload_to_silent_s3_ends_in_time_and_leaves_nothing(s3, s3_server, store, operation):
     started = time.monotonic()
-    with pytest.raises(UpstreamTimeout):
+    with s3_server.silent(operation, SILENCE), pytest.raises(UpstreamTimeout):
         store.store(FRAME, "image/jph", [bytes(2 * PART_SIZE)], TimeBudget(0.5))
     assert time.monotonic() - started < 0.5 + CLEANUP_TIME + 1.0
     # What S3 was asked for, it does when it wakes up; an upload that begins so late has to be aborted then.
@@ -161,22 +175,22 @@ def test_upload_to_silent_s3_ends_in_time_and_leaves_nothing(s3, store, operatio
     assert (open_uploads(s3), objects(s3)) == ([], [])
 
 
-def test_small_frame_that_s3_takes_too_late_is_whole_or_absent(s3, store, threads):
-    be_silent(s3, "PutObject")
-    with pytest.raises(UpstreamTimeout):
+def test_small_frame_that_s3_takes_too_late_is_whole_or_absent(s3, s3_server, store):
+    started = time.monotonic()
+    with s3_server.silent("PutObject", 1.0), pytest.raises(UpstreamTimeout):
         store.store(FRAME, "image/jph", [b"frame"], TimeBudget(0.3))
-    threads.shutdown()
+    assert time.monotonic() - started < 0.8
+    time.sleep(1.0)
     assert [each["Size"] for each in objects(s3)] in ([], [5])
 
 
-def test_denied_head_is_not_taken_for_an_absent_frame(s3, store):
-    answer(s3, "HeadObject", 403, "AccessDenied")
-    with pytest.raises(UpstreamFailed):
+def test_denied_head_is_not_taken_for_an_absent_frame(s3, s3_server, store):
+    with s3_server.refusing("HeadObject", 403, "AccessDenied"), pytest.raises(UpstreamFailed):
         store.find(FRAME, TimeBudget(60))
 
 
-def test_missing_bucket_is_a_failure_with_its_cause_for_the_log(s3, threads):
-    store = FrameStore(ObjectStore(lambda: s3, "no-such-bucket-anywhere", threads))
+def test_missing_bucket_is_a_failure_with_its_cause_for_the_log(s3, new_object_store):
+    store = FrameStore(new_object_store("no-such-bucket-anywhere"))
     with pytest.raises(UpstreamFailed) as failed:
         store.store(FRAME, "image/jph", [b"x"], TimeBudget(60))
     assert failed.value.evidence == {
@@ -186,10 +200,12 @@ def test_missing_bucket_is_a_failure_with_its_cause_for_the_log(s3, threads):
     }
 
 
-def test_upload_holds_a_few_parts_at_most(s3, store):
+def test_upload_holds_a_few_parts_at_most(objects, monkeypatch):
+    store = FrameStore(objects)
     block = bytes(PART_SIZE // 4)
-    s3.upload_part = lambda **_: {"ETag": '"e"'}
-    s3.complete_multipart_upload = lambda **_: {}
+    # moto keeps them all, in this very process.
+    monkeypatch.setattr(S3Put, "upload_part", lambda *_: '"e"')
+    monkeypatch.setattr(objects._client(), "complete_multipart_upload", lambda **_: {})
     tracemalloc.start()
     try:
         store.store(FRAME, "video/mp4", (block for _ in range(4 * 64)), TimeBudget(60))

@@ -7,12 +7,11 @@ import os
 
 import pytest
 import requests
-from botocore.awsrequest import AWSResponse
 
-from framegate.aws.object_store import PART_SIZE
+from framegate.aws.object_writer import PART_SIZE
 from framegate.dicom.identifiers import ImageSetRef
 from framegate.handlers.http import INLINE_LIMIT
-from tests.unit.conftest import BUCKET, SERVED, new_s3_client
+from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.test_index import ask
 
 LARGE = os.urandom(2 * PART_SIZE + 1)
@@ -38,12 +37,6 @@ REFUSALS = [
 FEW_REFUSALS = [each for each in REFUSALS if each[1] in ("ExpiredToken", "KMS.DisabledException", "SlowDown")]
 
 
-@pytest.fixture
-def s3(s3):
-    """The same S3 through a client of the test's own, whose answers it can change."""
-    return new_s3_client()
-
-
 @pytest.fixture(scope="module")
 def large(emulator):
     return emulator.add_frame(SERVED, LARGE, "video/mp4")
@@ -52,29 +45,6 @@ def large(emulator):
 @pytest.fixture(scope="module")
 def small(emulator):
     return emulator.add_frame(SERVED, b"small", "image/jph")
-
-
-class Refusal:
-    """S3 refusing an operation, from the `after`-th call of it on, until it is over."""
-
-    def __init__(self, s3, operation, status, code, after=0):
-        self._events, self._name = s3.meta.events, f"before-call.s3.{operation}"
-        parsed = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-        response = AWSResponse("https://bucket.example", status, {}, None)
-        calls = []
-
-        def refuse(**_):
-            calls.append(operation)
-            return (response, parsed) if len(calls) > after else None
-
-        self.calls, self._refuse = calls, refuse
-
-    def __enter__(self):
-        self._events.register(self._name, self._refuse)
-        return self
-
-    def __exit__(self, *_):
-        self._events.unregister(self._name, self._refuse)
 
 
 def is_problem(answer, status):
@@ -96,19 +66,19 @@ def left(s3):
 @pytest.mark.parametrize(("status", "code", "expected"), FEW_REFUSALS)
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 def test_large_frame_that_s3_does_not_take_is_a_problem_and_leaves_nothing(
-    client, large, s3, log_lines, operation, status, code, expected
+    client, large, s3, s3_server, log_lines, operation, status, code, expected
 ):
-    with Refusal(s3, operation, status, code) as refusal:
+    with s3_server.refusing(operation, status, code) as calls:
         assert is_problem(client.get(large), expected)
-    assert refusal.calls
+    assert calls
     assert log_lines()[-1]["upstream_error"] == code
     assert left(s3) == []
     assert requests.get(client.get(large).headers["Location"], timeout=5).content == LARGE
 
 
 @pytest.mark.parametrize(("status", "code", "expected"), REFUSALS)
-def test_small_frame_that_s3_does_not_take_is_a_problem(client, small, s3, status, code, expected):
-    with Refusal(s3, "PutObject", status, code):
+def test_small_frame_that_s3_does_not_take_is_a_problem(client, small, s3, s3_server, status, code, expected):
+    with s3_server.refusing("PutObject", status, code):
         assert is_problem(client.get(small, "delivery=url"), expected)
     assert left(s3) == []
     # Inline it needs no S3.
@@ -116,44 +86,46 @@ def test_small_frame_that_s3_does_not_take_is_a_problem(client, small, s3, statu
 
 
 @pytest.mark.parametrize(("status", "expected"), [(400, 502), (403, 502), (429, 429), (500, 502), (503, 502)])
-def test_store_that_does_not_say_what_it_has_is_a_problem(client, large, s3, status, expected):
+def test_store_that_does_not_say_what_it_has_is_a_problem(client, large, s3, s3_server, status, expected):
     # A HEAD has no body, so nothing but its status says why.
-    with Refusal(s3, "HeadObject", status, str(status)):
+    with s3_server.refusing("HeadObject", status, str(status)):
         assert is_problem(client.get(large), expected)
     assert left(s3) == []
 
 
 @pytest.mark.parametrize(("status", "code", "expected"), FEW_REFUSALS)
-def test_stored_frame_that_s3_does_not_give_is_a_problem(client, large, s3, status, code, expected):
+def test_stored_frame_that_s3_does_not_give_is_a_problem(client, large, s3, s3_server, status, code, expected):
     client.get(large)
     end = {"Range": f"bytes={INLINE_LIMIT + 1}-{INLINE_LIMIT + 100}"}
-    with Refusal(s3, "GetObject", status, code):
+    with s3_server.refusing("GetObject", status, code):
         assert is_problem(client.get(large, headers=end), expected)
     assert client.get(large, headers=end).body == LARGE[INLINE_LIMIT + 1 : INLINE_LIMIT + 101]
 
 
 @pytest.mark.parametrize(("status", "code", "expected"), REFUSALS)
 @pytest.mark.parametrize("operation", ["GetObject", "PutObject"])
-def test_index_that_s3_does_not_give_or_take_is_a_problem(client, emulator, s3, operation, status, code, expected):
+def test_index_that_s3_does_not_give_or_take_is_a_problem(
+    client, emulator, s3, s3_server, operation, status, code, expected
+):
     frame = emulator.add_frame(SERVED, b"x", "image/jph")
     image_set = ImageSetRef(SERVED, frame.image_set_id)
-    with Refusal(s3, operation, status, code):
+    with s3_server.refusing(operation, status, code):
         assert is_problem(ask(client, image_set), expected)
     assert len(ask(client, image_set).json()["imageFrames"]) == 1
 
 
-def test_frame_that_is_removed_while_it_is_asked_for_is_a_problem(client, large, s3):
+def test_frame_that_is_removed_while_it_is_asked_for_is_a_problem(client, large, s3, s3_server):
     client.get(large)
-    with Refusal(s3, "GetObject", 404, "NoSuchKey"):
+    with s3_server.refusing("GetObject", 404, "NoSuchKey"):
         assert is_problem(client.get(large, headers={"Range": f"bytes={INLINE_LIMIT + 1}-{INLINE_LIMIT + 100}"}), 502)
 
 
-def test_credentials_that_expire_in_the_middle_of_an_upload_deliver_nothing(client, large, s3, log_lines):
+def test_credentials_that_expire_in_the_middle_of_an_upload_deliver_nothing(client, large, s3, s3_server, log_lines):
     """The upload cannot even be aborted then. Nobody can read it, and the bucket's lifecycle rule removes it."""
     with (
-        Refusal(s3, "UploadPart", 400, "ExpiredToken", after=1),
-        Refusal(s3, "CompleteMultipartUpload", 400, "ExpiredToken"),
-        Refusal(s3, "AbortMultipartUpload", 400, "ExpiredToken"),
+        s3_server.refusing("UploadPart", 400, "ExpiredToken", after=1),
+        s3_server.refusing("CompleteMultipartUpload", 400, "ExpiredToken"),
+        s3_server.refusing("AbortMultipartUpload", 400, "ExpiredToken"),
     ):
         assert is_problem(client.get(large), 502)
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
@@ -161,8 +133,8 @@ def test_credentials_that_expire_in_the_middle_of_an_upload_deliver_nothing(clie
     assert requests.get(client.get(large).headers["Location"], timeout=5).content == LARGE
 
 
-def test_cause_is_for_the_log_and_not_for_the_client(client, small, s3, log_lines):
-    with Refusal(s3, "PutObject", 400, "KMS.DisabledException"):
+def test_cause_is_for_the_log_and_not_for_the_client(client, small, s3, s3_server, log_lines):
+    with s3_server.refusing("PutObject", 400, "KMS.DisabledException"):
         answer = client.get(small, "delivery=url")
 
     assert "KMS" not in answer.body.decode()

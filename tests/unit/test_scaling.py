@@ -15,7 +15,7 @@ from bench.durations import DEFAULT, SIZES, duration_ms, load_measured, worker_l
 from bench.export_load import copy_frames, most_waiting, predicted_export, simulate_export
 from bench.request_load import API, HEALTHIMAGING, LAMBDA, first_wall, poisson, predicted_walls, simulate_requests
 from bench.scaling import ACCOUNT, FIRST, MIXED, SCENARIOS, mixed, tables, throttled_at
-from framegate.aws.object_store import PART_SIZE
+from framegate.aws.object_writer import PART_SIZE
 from infra.export_queue import RETENTION
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "scaling.md").read_text()

@@ -28,7 +28,7 @@ def botocore_problems(service: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _problem_of(service, error) from None
+        raise refusal(service, error.operation_name, status_of(error), code_of(error)) from None
     except BotoCoreError as error:
         # Timeouts and broken connections, after botocore's own retries.
         problem = UpstreamFailed(service, "could not be reached")
@@ -36,11 +36,11 @@ def botocore_problems(service: str) -> Iterator[None]:
         raise problem from None
 
 
-def _problem_of(service: str, error: ClientError) -> Problem:
-    code, status = code_of(error), status_of(error)
+def refusal(service: str, operation: str, status: int, code: str) -> Problem:
+    """The problem that an error answer of a service stands for."""
     throttled = code in _THROTTLING_CODES or status == HTTPStatus.TOO_MANY_REQUESTS
     problem = Throttled(service) if throttled else UpstreamFailed(service, "did not do as it was asked")
-    problem.evidence = {"upstream_status": status, "upstream_error": code, "upstream_operation": error.operation_name}
+    problem.evidence = {"upstream_status": status, "upstream_error": code, "upstream_operation": operation}
     return problem
 
 

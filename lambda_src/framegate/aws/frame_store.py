@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from framegate.aws.object_store import SERVICE
+from framegate.aws.s3_put import SERVICE
 from framegate.problems import UpstreamFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from framegate.aws.object_store import ObjectStore, StoredObject
+    from framegate.aws.object_store import ObjectStore, StoredObject, Written
     from framegate.dicom.identifiers import FrameRef, ImageSetRef
     from framegate.time_budget import TimeBudget
 
@@ -68,15 +68,15 @@ class FrameStore:
         expires_at = datetime.now(UTC) + timedelta(seconds=lifetime)
         return PresignedUrl(self._objects.presigned_url(frame_key(frame), lifetime), expires_at)
 
-    def store(self, frame: FrameRef, content_type: str, content: Iterable[bytes], budget: TimeBudget) -> int:
-        """Store a frame as it streams by: its object appears when the last byte is in, or never; return its size.
+    def store(self, frame: FrameRef, content_type: str, content: Iterable[bytes], budget: TimeBudget) -> Written:
+        """Store a frame as it streams by: its object appears when the last byte is in, or never.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
             If S3 does not take it, or not in time. What `content` raises is passed on.
         """
-        return self._objects.put(frame_key(frame), content_type, content, budget, CacheControl=CACHE_CONTROL)
+        return self._objects.put(frame_key(frame), content_type, content, budget, CACHE_CONTROL)
 
     def names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
         """The identifiers of an image set's stored frames."""

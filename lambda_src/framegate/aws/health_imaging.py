@@ -1,9 +1,4 @@
-"""Reads image frames and metadata from AWS HealthImaging: signed, streamed, whole or not at all, in the time there is.
-
-``GetImageFrame`` is signed with botocore and sent with urllib3 directly, not through the SDK's client. The client takes
-one read timeout for its whole life, where a request here may wait just as long as API Gateway still does; and it costs
-0.4 ms of the 1.0 ms of a warm call, and 60 ms of a cold start.
-"""
+"""Reads image frames and metadata from AWS HealthImaging: streamed, whole or not at all, in the time there is."""
 
 from __future__ import annotations
 
@@ -16,13 +11,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
-import urllib3
 from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.httpsession import get_cert_path
-from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError  # noqa: A004 - only urllib3's is meant
 
 from framegate.aws.retries import RetryQuota, pause_after
+from framegate.aws.signed_http import SignedHttp, transport_problems
 from framegate.dicom.media_types import pass_through
 from framegate.observability import subsegment
 from framegate.problems import (
@@ -46,12 +38,6 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 SERVICE = "HealthImaging"
-
-CONNECT_TIMEOUT = 2.0
-"""Seconds that a TCP or TLS handshake may take."""
-
-SILENCE_TIMEOUT = 10.0
-"""Seconds without a byte after which an attempt is given up, so that there is time for another."""
 
 MAX_ATTEMPTS = 3
 """Attempts at one frame; more would add to the load of a service that is in trouble."""
@@ -98,7 +84,7 @@ class FrameStream:
         self.bytes_read = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        """The frame's bytes, in pieces of at most 256 KiB.
+        """The frame's bytes, in pieces of 256 KiB; the last one is what is left.
 
         Raises
         ------
@@ -107,7 +93,7 @@ class FrameStream:
         UpstreamTimeout
             If HealthImaging falls silent, or the time runs out.
         """
-        while piece := self.read():
+        while piece := self._receive(READ_SIZE, READ_SIZE):
             yield piece
 
     def read(self, most: int = READ_SIZE) -> bytes:
@@ -118,19 +104,21 @@ class FrameStream:
         Problem
             As iteration does.
         """
-        with self._budget.waiting():
-            try:
-                # read1, unlike read, comes back with what is there. A body that drips would keep a read
-                # going, byte by byte, long after the time has run out.
-                piece = self._response.read1(min(most, READ_SIZE))
-            except TimeoutError:
-                raise UpstreamTimeout(SERVICE) from None
-            except HTTPError:
-                raise UpstreamFailed(SERVICE, "broke off in the middle of the frame") from None
-        if self._budget.exhausted:
-            raise UpstreamTimeout(SERVICE)
-        self.bytes_read += len(piece)
-        return piece
+        return self._receive(1, min(most, READ_SIZE))
+
+    def _receive(self, least: int, most: int) -> bytes:
+        """From `least` to `most` bytes, less only at the frame's end."""
+        pieces, size = [], 0
+        with self._budget.waiting(), transport_problems(SERVICE, "broke off in the middle of the frame"):
+            # read1, unlike read, comes back with what is there, of TLS 16 KiB at most. A body that drips would keep
+            # a read going, byte by byte, long after the time has run out.
+            while size < least and (piece := self._response.read1(most - size)):
+                if self._budget.exhausted:
+                    raise UpstreamTimeout(SERVICE)
+                pieces.append(piece)
+                size += len(piece)
+        self.bytes_read += size
+        return b"".join(pieces)
 
     def keep_connection(self) -> None:
         """Read a short rest of the body, where that is cheaper than the next request's new connection."""
@@ -143,11 +131,10 @@ class FrameStream:
     def close(self) -> None:
         """Drop the connection if the body was not read to its end; if it was, the pool has it back already.
 
-        A connection with an unread body can serve no other request, and one that is neither read nor closed never
-        returns to the pool.
+        A connection with an unread body can serve no other request, so it does not return to the pool: there, it would
+        be taken before one that is open.
         """
         self._response.close()
-        self._response.release_conn()
 
 
 class HealthImaging:
@@ -162,11 +149,12 @@ class HealthImaging:
     """
 
     def __init__(self, session: Session, max_connections: int = 1) -> None:
-        self._session = session
-        self._endpoint = _Endpoint.of(session)
+        region = session.get_config_variable("region")
+        self._url = _endpoint_url(region)
         self._retries = RetryQuota(MOST_RETRIES)
-        ca_bundle = get_cert_path(session.get_config_variable("ca_bundle") or True)
-        self._http = urllib3.PoolManager(maxsize=max_connections, ca_certs=ca_bundle)
+        self._http = SignedHttp(
+            session, SERVICE, lambda each: SigV4Auth(each, "medical-imaging", region), max_connections
+        )
 
     def fetch(
         self,
@@ -174,6 +162,8 @@ class HealthImaging:
         use: Callable[[FrameStream], Result],
         budget: TimeBudget,
         attempts: int = MAX_ATTEMPTS,
+        *,
+        in_part: bool = False,
     ) -> Result:
         """Open a frame and use it; again, if HealthImaging or the connection fails and there is time.
 
@@ -188,6 +178,9 @@ class HealthImaging:
             The time for all attempts together; it also counts how long HealthImaging was waited for.
         attempts : int
             How many there may be.
+        in_part : bool
+            Whether it is likely not to be read to its end. That is the end of its connection, so the next one's is
+            opened meanwhile.
 
         Returns
         -------
@@ -201,6 +194,8 @@ class HealthImaging:
         Throttled, UpstreamFailed, UpstreamTimeout
             After the last attempt.
         """
+        if in_part:
+            self._http.connect_ahead(self._url)
         return self._fetch(_Request.of_frame(frame), use, budget, attempts)
 
     def fetch_metadata(
@@ -278,8 +273,9 @@ class HealthImaging:
     @contextmanager
     def _open(self, request: _Request, budget: TimeBudget) -> Iterator[FrameStream]:
         with subsegment(SERVICE, **request.annotations):
+            url = self._url + request.target
             with budget.waiting():
-                response = self._send(request, budget)
+                response = self._http.send("POST", url, {"Content-Type": "application/json"}, request.body, budget)
             stream = FrameStream(response, budget)
             try:
                 if response.status != HTTPStatus.OK:
@@ -288,40 +284,6 @@ class HealthImaging:
                 stream.keep_connection()
             finally:
                 stream.close()
-
-    def _send(self, request: _Request, budget: TimeBudget) -> BaseHTTPResponse:
-        patience = budget.remaining()
-        if not patience:
-            raise UpstreamTimeout(SERVICE)
-        url = self._endpoint.url + request.target
-        try:
-            return self._http.request(
-                "POST",
-                url,
-                body=request.body,
-                headers=self._signed_headers(url, request.body),
-                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, patience), read=min(SILENCE_TIMEOUT, patience)),
-                preload_content=False,
-                decode_content=False,
-                redirect=False,
-                retries=False,
-            )
-        except NewConnectionError:
-            # A subclass of TimeoutError, though it is raised at once where a connection is refused.
-            raise UpstreamFailed(SERVICE, "could not be reached") from None
-        except TimeoutError:
-            raise UpstreamTimeout(SERVICE) from None
-        except HTTPError:
-            raise UpstreamFailed(SERVICE, "broke the connection off") from None
-
-    def _signed_headers(self, url: str, body: bytes) -> dict[str, str]:
-        request = AWSRequest("POST", url, data=body, headers={"Content-Type": "application/json"})
-        # Asked for each time: the credentials of a role change while the function lives.
-        credentials = self._session.get_credentials()
-        if credentials is None:
-            raise UpstreamFailed(SERVICE, "cannot be called, as the function has no credentials")
-        SigV4Auth(credentials.get_frozen_credentials(), "medical-imaging", self._endpoint.region).add_auth(request)
-        return dict(request.headers.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,19 +320,11 @@ class _Request:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Endpoint:
-    """Where frames and metadata are served, and the Region that signatures name."""
-
-    url: str
-    region: str
-
-    @classmethod
-    def of(cls, session: Session) -> _Endpoint:
-        region = session.get_config_variable("region")
-        override = os.environ.get("AWS_ENDPOINT_URL_MEDICAL_IMAGING") or os.environ.get("AWS_ENDPOINT_URL")
-        # These three operations have a host of their own: AWS General Reference, "AWS HealthImaging endpoints".
-        return cls((override or f"https://runtime-medical-imaging.{region}.amazonaws.com").rstrip("/"), region)
+def _endpoint_url(region: str) -> str:
+    """Where frames and metadata are served."""
+    override = os.environ.get("AWS_ENDPOINT_URL_MEDICAL_IMAGING") or os.environ.get("AWS_ENDPOINT_URL")
+    # These three operations have a host of their own: AWS General Reference, "AWS HealthImaging endpoints".
+    return (override or f"https://runtime-medical-imaging.{region}.amazonaws.com").rstrip("/")
 
 
 def _version_of(stream: FrameStream) -> str:

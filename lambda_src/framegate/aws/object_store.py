@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from botocore.exceptions import ClientError
 
+from framegate.aws.checksums import base64_of
 from framegate.aws.errors import botocore_problems, code_of, status_of
-from framegate.observability import logger, subsegment
-from framegate.problems import UpstreamFailed, UpstreamTimeout
-from framegate.time_budget import TimeBudget
+from framegate.aws.object_writer import ObjectWriter, result_of
+from framegate.aws.s3_put import SERVICE, S3Put
+from framegate.observability import subsegment
+from framegate.problems import UpstreamFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
+    from concurrent.futures import Executor
     from datetime import datetime
 
+    from botocore.session import Session
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, CreateMultipartUploadOutputTypeDef
 
-SERVICE = "S3"
-
-Result = TypeVar("Result")
-
-UPLOAD_CONCURRENCY = 3
-"""Parts of one object that are on their way to S3 at the same time."""
-
-PART_SIZE = 8 * 1024 * 1024
-"""Bytes of an upload's part: 10,000 of them, S3's maximum, are 80 GiB."""
+    from framegate.time_budget import TimeBudget
 
 READ_SIZE = 256 * 1024
-
-CLEANUP_TIME = 2.0
-"""Seconds that taking a failed upload away may need, after its time has run out."""
 
 REMOVAL_SIZE = 1000
 """Objects that one call removes, S3's maximum."""
@@ -66,17 +58,29 @@ class StoredObject:
     modified_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written: how many bytes, and their CRC32 in base64, which S3 has found to be that of what it has."""
+
+    size: int
+    checksum: str
+
+
 class ObjectStore:
     """The objects in one bucket.
 
     Parameters
     ----------
+    session : botocore.session.Session
+        For credentials and Region.
     client : callable
         Gives the S3 client; called on first use, since most requests need none.
     bucket : str
         The bucket's name.
     threads : concurrent.futures.Executor
-        Where S3 is called, even for one call alone: a thread can be waited for just as long as there is time.
+        Where the client is called, even for one call alone: a thread can be waited for just as long as there is time.
+    max_connections : int
+        Connections for bytes to S3 that are kept open.
 
     Notes
     -----
@@ -84,10 +88,18 @@ class ObjectStore:
     time.
     """
 
-    def __init__(self, client: Callable[[], S3Client], bucket: str, threads: Executor) -> None:
+    def __init__(
+        self,
+        session: Session,
+        client: Callable[[], S3Client],
+        bucket: str,
+        threads: Executor,
+        max_connections: int = 1,
+    ) -> None:
         self._client = client
         self.bucket = bucket
         self._threads = threads
+        self._put = S3Put(session, client, bucket, max_connections)
 
     def head(self, key: str, budget: TimeBudget) -> StoredObject | None:
         """What there is of an object to know without reading it, or None if it is not there."""
@@ -136,12 +148,19 @@ class ObjectStore:
                     raise IndexError(first) from None
                 raise
             try:
-                while piece := _result(self._threads.submit(body.read, READ_SIZE), budget):
+                while piece := result_of(self._threads.submit(body.read, READ_SIZE), budget):
                     yield piece
             finally:
                 body.close()
 
-    def put(self, key: str, content_type: str, content: Iterable[bytes], budget: TimeBudget, **headers: str) -> int:
+    def put(
+        self,
+        key: str,
+        content_type: str,
+        content: Iterable[bytes],
+        budget: TimeBudget,
+        cache_control: str | None = None,
+    ) -> Written:
         """Store an object as it streams by; see `writer`.
 
         Parameters
@@ -154,28 +173,32 @@ class ObjectStore:
             Its bytes, in pieces of any size. An exception that it raises ends the upload and is passed on.
         budget : TimeBudget
             The time for it.
-        **headers : str
-            Further headers of the object, such as ``CacheControl``.
+        cache_control : str, optional
+            How long whoever reads it may keep it (RFC 9111, section 5.2).
 
         Returns
         -------
-        int
-            Its bytes.
+        Written
+            Its size and its checksum.
         """
-        with self.writer(key, content_type, budget, **headers) as writer:
+        with self.writer(key, content_type, budget, cache_control) as writer:
             for piece in content:
                 writer.write(piece)
-        return writer.size
+        return Written(writer.size, base64_of(writer.checksum))
 
     @contextmanager
-    def writer(self, key: str, content_type: str, budget: TimeBudget, **headers: str) -> Iterator[ObjectWriter]:
+    def writer(
+        self, key: str, content_type: str, budget: TimeBudget, cache_control: str | None = None
+    ) -> Iterator[ObjectWriter]:
         """Write an object piece by piece: it appears at the end of the block, or never, if the block raises.
 
         At most four parts are in memory: one being filled, three on their way. Where the time runs out, removing every
         trace takes up to ``CLEANUP_TIME`` more.
         """
-        target = {"Bucket": self.bucket, "Key": key}
-        writer = ObjectWriter(self._client, self._threads, target, {"ContentType": content_type, **headers}, budget)
+        headers = {"Content-Type": content_type}
+        if cache_control:
+            headers["Cache-Control"] = cache_control
+        writer = ObjectWriter(self._client, self._put, self._threads, self.bucket, key, headers, budget)
         with subsegment(SERVICE), writer.finished_or_gone():
             yield writer
 
@@ -197,20 +220,14 @@ class ObjectStore:
         ----------
         Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
         """
-        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        condition = {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
         meanwhile = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT} | ({HTTPStatus.NOT_FOUND} if etag else set())
-        with subsegment(SERVICE), botocore_problems(SERVICE):
+        headers = {"Content-Type": "application/json", **condition}
+        with subsegment(SERVICE):
             try:
-                self._call(
-                    self._client().put_object,
-                    budget,
-                    Key=key,
-                    Body=content,
-                    ContentType="application/json",
-                    **condition,
-                )
-            except ClientError as error:
-                if status_of(error) in meanwhile:
+                self._put.put_object(key, content, crc32(content), headers, budget)
+            except UpstreamFailed as problem:
+                if problem.evidence.get("upstream_status") in meanwhile:
                     return False
                 raise
         return True
@@ -269,154 +286,4 @@ class ObjectStore:
         )
 
     def _call(self, operation: Callable[..., Any], budget: TimeBudget, **parameters: Any) -> Any:
-        return _result(self._threads.submit(operation, Bucket=self.bucket, **parameters), budget)
-
-
-class ObjectWriter:
-    """An object being written: small ones in one request, others in parts that are sent while the next one is filled.
-
-    Attributes
-    ----------
-    size : int
-        Bytes written.
-
-    References
-    ----------
-    Amazon S3 user guide, "Checking object integrity for data uploads": S3 checks each part against the CRC32 that the
-    client made of it, and combines them to the checksum of the whole object, which a reader can verify.
-    """
-
-    def __init__(
-        self,
-        client: Callable[[], S3Client],
-        threads: Executor,
-        target: dict[str, str],
-        headers: dict[str, str],
-        budget: TimeBudget,
-    ) -> None:
-        self._client = client
-        self._threads = threads
-        self._target: dict[str, Any] = dict(target)
-        self._headers: dict[str, Any] = headers
-        self._budget = budget
-        self._pieces: list[bytes] = []
-        self._missing = PART_SIZE
-        self._parts_begun = 0
-        self._sent: dict[int, CompletedPartTypeDef] = {}
-        self._pending: set[Future[None]] = set()
-        self.size = 0
-
-    def write(self, content: bytes) -> None:
-        """Add bytes; a part that is full is sent as soon as a thread is free for it."""
-        self.size += len(content)
-        while len(content) >= self._missing:
-            part = b"".join([*self._pieces, content[: self._missing]])
-            content = content[self._missing :]
-            self._pieces.clear()
-            self._missing = PART_SIZE
-            self._send(part)
-        self._pieces.append(content)
-        self._missing -= len(content)
-
-    @contextmanager
-    def finished_or_gone(self) -> Iterator[None]:
-        """Complete the object at the end of the block; leave no trace of it if the block raises."""
-        try:
-            yield
-            if self._parts_begun:
-                self._complete()
-            else:
-                self._put_whole()
-        except BaseException:
-            if "UploadId" in self._target:
-                self._abort()
-            raise
-
-    def _put_whole(self) -> None:
-        with botocore_problems(SERVICE):
-            call = self._threads.submit(
-                self._client().put_object,
-                **self._target,
-                **self._headers,
-                Body=b"".join(self._pieces),
-                ChecksumAlgorithm="CRC32",
-            )
-            _result(call, self._budget)
-
-    def _send(self, part: bytes) -> None:
-        with botocore_problems(SERVICE):
-            if not self._parts_begun:
-                self._begin()
-            if len(self._pending) == UPLOAD_CONCURRENCY:
-                self._wait_for_one()
-            self._parts_begun += 1
-            self._pending.add(self._threads.submit(self._send_part, self._parts_begun, part))
-
-    def _begin(self) -> None:
-        if self._budget.exhausted:
-            raise UpstreamTimeout(SERVICE)
-        creation = self._threads.submit(
-            self._client().create_multipart_upload,
-            **self._target,
-            **self._headers,
-            ChecksumAlgorithm="CRC32",
-            ChecksumType="FULL_OBJECT",
-        )
-        try:
-            self._target["UploadId"] = _result(creation, self._budget)["UploadId"]
-        except UpstreamTimeout:
-            creation.add_done_callback(self._abort_belated)
-            raise
-
-    def _send_part(self, number: int, part: bytes) -> None:
-        sent = self._client().upload_part(**self._target, PartNumber=number, Body=part, ChecksumAlgorithm="CRC32")
-        self._sent[number] = {"PartNumber": number, "ETag": sent["ETag"]}
-        if "ChecksumCRC32" in sent:
-            self._sent[number]["ChecksumCRC32"] = sent["ChecksumCRC32"]
-
-    def _wait_for_one(self) -> None:
-        done, self._pending = wait(self._pending, self._budget.remaining(), FIRST_COMPLETED)
-        for future in done:
-            future.result()
-        if not done or self._budget.exhausted:
-            raise UpstreamTimeout(SERVICE)
-
-    def _complete(self) -> None:
-        with botocore_problems(SERVICE):
-            if self._missing < PART_SIZE:
-                self._send(b"".join(self._pieces))
-            while self._pending:
-                self._wait_for_one()
-            completion = self._threads.submit(
-                self._client().complete_multipart_upload,
-                **self._target,
-                MultipartUpload={"Parts": [self._sent[number] for number in sorted(self._sent)]},
-                ChecksumType="FULL_OBJECT",
-                MpuObjectSize=self.size,
-            )
-            _result(completion, self._budget)
-
-    def _abort_belated(self, creation: Future[CreateMultipartUploadOutputTypeDef]) -> None:
-        """Abort an upload that began after nobody waited for it any more."""
-        if creation.exception() is None:
-            self._target["UploadId"] = creation.result()["UploadId"]
-            self._abort()
-
-    def _abort(self) -> None:
-        cleanup = TimeBudget(CLEANUP_TIME)
-        # A part that arrives after the abort would be kept, and paid for, so those under way come first.
-        for future in self._pending:
-            future.cancel()
-        wait(self._pending, cleanup.remaining())
-        abortion = self._threads.submit(self._client().abort_multipart_upload, **self._target)
-        done, _ = wait([abortion], cleanup.remaining())
-        if not done or abortion.exception() is not None:
-            # The bucket's lifecycle rule removes what is left; what counts is why the upload failed.
-            logger.warning("multipart upload not aborted")
-
-
-def _result(call: Future[Result], budget: TimeBudget) -> Result:
-    try:
-        return call.result(budget.remaining())
-    except TimeoutError:
-        raise UpstreamTimeout(SERVICE) from None
+        return result_of(self._threads.submit(operation, Bucket=self.bucket, **parameters), budget)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-import zlib
-from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from framegate.dicom.identifiers import FrameRef
@@ -15,8 +13,6 @@ from framegate.frames.manifest import Outcome
 from framegate.problems import PixelMismatch, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from framegate.aws.frame_store import FrameStore
     from framegate.aws.health_imaging import FrameStream, HealthImaging
     from framegate.dicom.identifiers import ImageSetRef
@@ -124,9 +120,8 @@ class FrameCopier:
         frame.outcome = Outcome.COPIED
 
     def _store_stream(self, frame: ExportedFrame, ref: FrameRef, stream: FrameStream, budget: TimeBudget) -> None:
-        content = _Checksummed(stream)
-        frame.size = self._store.store(ref, stream.content_type, content, budget)
-        frame.content_type, frame.checksum = stream.content_type, content.base64()
+        written = self._store.store(ref, stream.content_type, stream, budget)
+        frame.content_type, frame.size, frame.checksum = stream.content_type, written.size, written.checksum
 
     def _verify(self, frame: ExportedFrame, ref: FrameRef, budget: TimeBudget) -> None:
         """Compare what is in the store, as it is there, with what HealthImaging took in."""
@@ -145,20 +140,3 @@ class FrameCopier:
             what = "The stored frame does not decode" if found is None else "The stored frame decodes to other pixels"
             raise PixelMismatch(what)
         frame.verified = True
-
-
-class _Checksummed:
-    """Bytes on their way, and the CRC32 of those that went by."""
-
-    def __init__(self, content: Iterable[bytes]) -> None:
-        self._content = content
-        self._checksum = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._content:
-            self._checksum = zlib.crc32(piece, self._checksum)
-            yield piece
-
-    def base64(self) -> str:
-        """As S3 writes it (Amazon S3 user guide, "Checking object integrity")."""
-        return b64encode(self._checksum.to_bytes(4, "big")).decode()

@@ -62,6 +62,11 @@ class Wanted:
     byte_range: ByteRange | None = None
 
     @property
+    def is_part(self) -> bool:
+        """Whether some of the frame may be enough."""
+        return self.selection is not None or self.byte_range is not None
+
+    @property
     def as_whole(self) -> Portion | None:
         """What there is to say of the whole frame, where some of it was wanted."""
         return Portion(is_whole=True) if self.selection else None
@@ -163,7 +168,9 @@ class FrameDelivery:
         if wanted.mode is DeliveryMode.URL and (linked := self._linked(frame, wanted, budget)):
             return linked
         try:
-            return self._source.fetch(frame, lambda stream: self._use(frame, wanted, budget, stream), budget)
+            return self._source.fetch(
+                frame, lambda stream: self._use(frame, wanted, budget, stream), budget, in_part=wanted.is_part
+            )
         except _TooLongForARequestError as too_long:
             return self._hand_over(frame, wanted, too_long)
 
@@ -226,7 +233,7 @@ class FrameDelivery:
         if (stream.content_length or 0) > LARGEST_IN_A_REQUEST:
             raise _TooLongForARequestError(UpstreamTimeout("HealthImaging"))
         try:
-            return self._store.store(frame, stream.content_type, pieces, budget)
+            return self._store.store(frame, stream.content_type, pieces, budget).size
         except UpstreamTimeout as timeout:
             if budget.exhausted:
                 raise _TooLongForARequestError(timeout) from None

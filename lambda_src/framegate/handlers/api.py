@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def _api() -> FrameApi:
     settings = Settings.from_environment(os.environ)
     threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
-    objects = ObjectStore(clients.s3, settings.frame_bucket, threads)
+    objects = ObjectStore(clients.session(), clients.s3, settings.frame_bucket, threads, clients.S3_CONNECTIONS)
     handover = FrameHandover(objects, ExportQueue(clients.sqs, settings.export_queue_url))
     source, store = HealthImaging(clients.session()), FrameStore(objects)
     delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, settings.presigned_url_lifetime)

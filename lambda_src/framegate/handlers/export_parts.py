@@ -42,7 +42,8 @@ class ExportParts:
         """Build them; done once, and kept while the function lives."""
         settings = ExportSettings.from_environment(os.environ)
         threads = ThreadPoolExecutor(S3_CALLS, thread_name_prefix="s3")
-        objects = ObjectStore(partial(clients.s3, S3_CALLS), settings.frame_bucket, threads)
+        s3 = partial(clients.s3, S3_CALLS)
+        objects = ObjectStore(clients.session(), s3, settings.frame_bucket, threads, S3_CALLS)
         source, store = HealthImaging(clients.session(), max_connections=WORKERS), FrameStore(objects)
         remover = ImageSetRemover(objects)
         exporter = Exporter(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from framegate.aws.object_store import CLEANUP_TIME
+from framegate.aws.object_writer import CLEANUP_TIME
 from framegate.dicom.identifiers import FrameRef, ImageSetRef
 from framegate.frames.delivery import HANDOVER_TIME, DeliveryMode, LinkedFrame, QueuedFrame, Wanted
 from framegate.handlers.caller import admit

@@ -1,0 +1,137 @@
+"""How long Lambda is paid for a frame, by its size and delivery, and how much memory that takes: for the model of cost.
+
+``PYTHONPATH=lambda_src python -m bench.deliveries`` measures them alone, and writes ``bench/durations.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from bench.durations import ASSUMED, DEFAULT, SIZES, Delivery, write_measured
+from bench.invocations import context, event
+from bench.measure import Row, environment, row, silence
+from bench.origin import DATASTORE, IMAGE_SET, Frame, Link, Origin
+from framegate.handlers.export_parts import WORKERS
+from framegate.handlers.http import INLINE_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROJECT = Path(__file__).parent.parent
+LATENCY = 0.02
+"""Seconds before each answer of HealthImaging and of S3."""
+
+TURNS = 15
+EXPORTED = {20_000: 300, 185_000: 300, 2_600_000: 60, 10_000_000: 24}
+"""How many frames of a size are exported."""
+
+QUERIES: dict[Delivery, str] = {"first_url": "delivery=url", "later_url": "delivery=url"}
+MIB = 1024 * 1024
+
+
+def measure() -> list[Row]:
+    """Measure each delivery that there is of each size, in a process of its own: peaks of memory are of a process."""
+    return [
+        each
+        for name, size in SIZES.items()
+        for delivery in get_args(Delivery)
+        if size <= INLINE_LIMIT or delivery not in ("inline", "json")
+        for each in _measure_one(name, size, delivery)
+    ]
+
+
+def _measure_one(name: str, size: int, delivery: Delivery) -> list[Row]:
+    count = EXPORTED[size] if delivery == "export" else 1
+    content = os.urandom(size)
+    frames = {f"{number:032d}": Frame(content, stored=delivery == "later_url") for number in range(count)}
+    # What moves over one link for all threads of an export, and for one request alone.
+    bandwidth = ASSUMED.bandwidth / (WORKERS if delivery == "export" else 1)
+    paths = {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'lambda_src'}", "POWERTOOLS_TRACE_DISABLED": "true"}
+    with (
+        Origin(frames, Link(LATENCY, bandwidth), tls=delivery != "export") as origin,
+        environment(origin.environment()),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.deliveries", delivery, str(count)],
+            env={**os.environ, **paths},
+            stdout=subprocess.PIPE,
+            check=True,
+            cwd=PROJECT,
+        )
+    # Above it are log lines.
+    found = json.loads(done.stdout.splitlines()[-1])
+    what = f"{name} {delivery.replace('_', ', ')}"
+    return [
+        row(f"billed: {what}", found["ms"], unit="ms", key=("ms", str(size), delivery)),
+        row(f"  peak memory: {what}", [found["peak_mib"]], unit="MiB", key=("mib", str(size), delivery)),
+    ]
+
+
+def _in_a_process_of_its_own(delivery: Delivery, count: int) -> dict[str, Any]:
+    with silence():
+        task = _exporting(count) if delivery == "export" else _answering(delivery)
+        # The first invocation builds clients, and is no more typical than a cold start.
+        turns = [task() for _ in range((3 if delivery == "export" else TURNS) + 1)][1:]
+    return {"ms": turns, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB}
+
+
+def _answering(delivery: Delivery) -> Callable[[], float]:
+    from framegate.handlers import api
+
+    headers = {"Accept": "application/json" if delivery == "json" else "image/*"}
+    request = event("0" * 32, QUERIES.get(delivery, ""), **headers)
+    expected = 303 if delivery in QUERIES else 200
+
+    def answer() -> float:
+        began = time.perf_counter()
+        result = api.lambda_handler(request, context())
+        json.dumps(result)
+        assert result["statusCode"] == expected, result
+        return 1000 * (time.perf_counter() - began)
+
+    return answer
+
+
+def _exporting(count: int) -> Callable[[], float]:
+    from framegate.dicom.identifiers import ImageSetRef
+    from framegate.frames.export import ExportOrder, ExportResult
+    from framegate.handlers.export_parts import ExportParts
+    from framegate.time_budget import TimeBudget
+
+    # As the stack gives it to each worker (infra/export_functions.py).
+    rate = DEFAULT.export_rate / (2 * DEFAULT.export_concurrency)
+    os.environ.update(FRAMEGATE_EVENT_BUS="default", FRAMEGATE_EXPORT_RATE=str(rate))
+    os.environ.update(FRAMEGATE_VERIFY="false", FRAMEGATE_EXPORT_EVENTS="")
+    exporter = ExportParts.from_environment().exporter
+    order = ExportOrder(ImageSetRef(DATASTORE, IMAGE_SET), "bench")
+
+    def export() -> float:
+        began = time.perf_counter()
+        result = exporter.export(order, TimeBudget(120))
+        assert isinstance(result, ExportResult)
+        assert result.frames["copied"] == count
+        return 1000 * (time.perf_counter() - began) / count
+
+    return export
+
+
+def main() -> None:
+    """Measure all; or, with arguments, one delivery, in this process."""
+    if len(sys.argv) > 1:
+        print(json.dumps(_in_a_process_of_its_own(cast("Delivery", sys.argv[1]), int(sys.argv[2]))))
+        return
+    rows = measure()
+    for each in rows:
+        print(f"{each.what:50} {each.value:8.1f} {each.unit}")
+    write_measured(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Puts bytes into S3, whole objects or parts of one, each with the checksum by which S3 knows that it has them all."""
+
+from __future__ import annotations
+
+import re
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
+
+from framegate.aws.checksums import base64_of
+from framegate.aws.errors import refusal
+from framegate.aws.retries import pause_after
+from framegate.aws.signed_http import SignedHttp, transport_problems
+from framegate.problems import Problem, Throttled, UpstreamFailed, UpstreamTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from botocore.awsrequest import AWSRequest
+    from botocore.session import Session
+    from mypy_boto3_s3 import S3Client
+    from urllib3.response import BaseHTTPResponse
+
+    from framegate.time_budget import TimeBudget
+
+SERVICE = "S3"
+
+SEND_TIMEOUT = 10.0
+"""Seconds for a part on its way: 32 of them at once, 8 MiB each, take 4 s where a function moves 75 MB/s."""
+
+ATTEMPTS = 2
+
+MAX_ERROR_BODY = 16 * 1024
+
+TRANSIENT = "RequestTimeout"
+"""The one error of S3's that is passing, though its status is 400."""
+
+
+class S3Put:
+    """PUT for one bucket; many threads can use one.
+
+    Parameters
+    ----------
+    session : botocore.session.Session
+        For credentials and Region.
+    client : callable
+        Gives the S3 client, which knows the bucket's URL; called on first use.
+    bucket : str
+        The bucket's name.
+    max_connections : int
+        Connections that are kept open; as many as threads use this object.
+    """
+
+    def __init__(self, session: Session, client: Callable[[], S3Client], bucket: str, max_connections: int = 1) -> None:
+        self._client = client
+        self._bucket = bucket
+        region = session.get_config_variable("region")
+        self._http = SignedHttp(
+            session, SERVICE, lambda each: _Signer(each, "s3", region), max_connections, SEND_TIMEOUT
+        )
+        self._base = ""
+
+    def put_object(
+        self, key: str, content: bytes, checksum: int, headers: Mapping[str, str], budget: TimeBudget
+    ) -> None:
+        """Store an object.
+
+        Parameters
+        ----------
+        key : str
+            Where to.
+        content : bytes
+            Its bytes.
+        checksum : int
+            Their CRC32; S3 refuses the object if it received others.
+        headers : mapping of str to str
+            Further headers, by the names of HTTP.
+        budget : TimeBudget
+            The time for it.
+
+        Raises
+        ------
+        Throttled, UpstreamFailed, UpstreamTimeout
+            If S3 does not take it, or not in time.
+
+        References
+        ----------
+        Amazon S3 API reference, ``PutObject``.
+        """
+        self._put("PutObject", self._url(key), content, checksum, headers, budget)
+
+    def upload_part(
+        self, key: str, upload_id: str, number: int, content: bytes, checksum: int, budget: TimeBudget
+    ) -> str:
+        """Send a part of an upload, numbered from 1; return its entity tag.
+
+        Raises
+        ------
+        Throttled, UpstreamFailed, UpstreamTimeout
+            If S3 does not take it, or not in time.
+
+        References
+        ----------
+        Amazon S3 API reference, ``UploadPart``.
+        """
+        query = urlencode({"partNumber": number, "uploadId": upload_id}, quote_via=quote, safe="")
+        answer = self._put("UploadPart", f"{self._url(key)}?{query}", content, checksum, {}, budget)
+        return answer.headers["ETag"]
+
+    def _put(
+        self,
+        operation: str,
+        url: str,
+        content: bytes,
+        checksum: int,
+        headers: Mapping[str, str],
+        budget: TimeBudget,
+    ) -> BaseHTTPResponse:
+        headers = {**headers, "x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": base64_of(checksum)}
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._put_once(operation, url, content, headers, budget)
+            except (Throttled, UpstreamFailed, UpstreamTimeout) as problem:
+                pause = pause_after(attempt)
+                if not _is_passing(problem) or budget.remaining() <= pause:
+                    raise
+                time.sleep(pause)
+        return self._put_once(operation, url, content, headers, budget)
+
+    def _put_once(
+        self, operation: str, url: str, content: bytes, headers: Mapping[str, str], budget: TimeBudget
+    ) -> BaseHTTPResponse:
+        answer = self._http.send("PUT", url, headers, content, budget)
+        try:
+            with transport_problems(SERVICE):
+                document = answer.read(MAX_ERROR_BODY)
+        finally:
+            # Of an answer that is no longer than that, the pool has the connection back already.
+            answer.close()
+        if answer.status != HTTPStatus.OK:
+            raise refusal(SERVICE, operation, answer.status, _code_of(document))
+        return answer
+
+    def _url(self, key: str) -> str:
+        if not self._base:
+            # botocore knows partitions, FIPS and whatever else decides where a bucket is.
+            signed = self._client().generate_presigned_url("head_bucket", Params={"Bucket": self._bucket})
+            self._base = signed.partition("?")[0].rstrip("/")
+        return f"{self._base}/{quote(key, safe='/~')}"
+
+
+class _Signer(S3SigV4Auth):
+    """Signs everything but the body: that has its checksum, and goes over TLS.
+
+    References
+    ----------
+    Amazon S3 API reference, "Authenticating Requests: Using the Authorization Header": ``UNSIGNED-PAYLOAD``.
+    """
+
+    def payload(self, request: AWSRequest) -> str:
+        return UNSIGNED_PAYLOAD
+
+
+def _is_passing(problem: Problem) -> bool:
+    """Whether the next attempt may find it gone: throttling, silence, a connection, or an error of S3's own."""
+    status, code = problem.evidence.get("upstream_status"), problem.evidence.get("upstream_error")
+    is_refused = isinstance(status, int) and status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return isinstance(problem, Throttled) or not is_refused or code == TRANSIENT
+
+
+def _code_of(document: bytes) -> str:
+    """The error's name (Amazon S3 API reference, "Error responses"), empty if there is none."""
+    found = re.search(rb"<Code>([\w.]{1,100})</Code>", document)
+    return found[1].decode() if found else ""

@@ -1,0 +1,110 @@
+"""moto's S3 over HTTP, with the objects that its mock has, and with faults that a test asks for."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from urllib.parse import parse_qs
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+OPERATIONS = {
+    "PUT": {"partNumber": "UploadPart", "tagging": "PutObjectTagging", "": "PutObject"},
+    "POST": {"uploads": "CreateMultipartUpload", "delete": "DeleteObjects", "": "CompleteMultipartUpload"},
+    "GET": {"list-type": "ListObjectsV2", "": "GetObject"},
+    "HEAD": {"": "HeadObject"},
+    "DELETE": {"uploadId": "AbortMultipartUpload", "": "DeleteObject"},
+}
+"""Operations of S3 by method, and by what their query has."""
+
+ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>no</Message></Error>'
+
+
+class S3Server:
+    """Serves moto's S3 on loopback while its ``with`` block lasts.
+
+    Attributes
+    ----------
+    url : str
+        The endpoint.
+    """
+
+    def __init__(self):
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._faults = []
+        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=_Handler)
+        # Connections that are still open at the end are nobody's.
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.port}"
+
+    def __enter__(self):
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def refusing(self, operation, status, code, *, after=0, times=None):
+        """S3 refuses an operation, from the `after`-th call of it on, so many times."""
+
+        def refuse(environ, start_response):
+            body = b"" if environ["REQUEST_METHOD"] == "HEAD" else ERROR.format(code=code).encode()
+            start_response(f"{status} No", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+            return [body]
+
+        return self._failing(operation, refuse, after, times)
+
+    def silent(self, operation, seconds):
+        """S3 does what it is asked for, and takes so long for it."""
+
+        def sleep(environ, start_response):
+            time.sleep(seconds)
+            return self._moto(environ, start_response)
+
+        return self._failing(operation, sleep)
+
+    def breaking_off(self, operation, *, times=None):
+        """S3 closes the connection in the place of an answer, so many times."""
+
+        def close(environ, _):
+            environ["werkzeug.socket"].shutdown(2)
+            return []
+
+        return self._failing(operation, close, times=times)
+
+    @contextmanager
+    def _failing(self, operation, answer, after=0, times=None):
+        calls = []
+
+        def fault(environ, start_response):
+            calls.append(operation)
+            fails = len(calls) > after and (times is None or len(calls) <= after + times)
+            return (answer if fails else self._moto)(environ, start_response)
+
+        self._faults.append((operation, fault))
+        try:
+            yield calls
+        finally:
+            self._faults.remove((operation, fault))
+
+    def _serve(self, environ, start_response):
+        query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
+        operations = OPERATIONS[environ["REQUEST_METHOD"]]
+        operation = next(name for key, name in operations.items() if not key or key in query)
+        for failing, fault in self._faults:
+            if failing == operation:
+                # Read it all: what is left would be taken for the next request.
+                content = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                environ["wsgi.input"] = io.BytesIO(content)
+                return fault(environ, start_response)
+        return self._moto(environ, start_response)
+
+
+class _Handler(MotoRequestHandler):
+    protocol_version = "HTTP/1.1"

@@ -1,0 +1,144 @@
+"""Connections to HealthImaging: kept, dropped, and opened ahead; over TLS, as the service has them."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import botocore.session
+import pytest
+
+from framegate.aws.health_imaging import READ_ON, HealthImaging
+from framegate.dicom.identifiers import FrameRef
+from framegate.time_budget import TimeBudget
+from local.certificates import write_certificate
+
+FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
+SIZE = 4 * READ_ON
+
+
+class Service(ThreadingHTTPServer):
+    """Answers every request with the same frame, and knows over which connection each came."""
+
+    daemon_threads = True
+
+    def __init__(self, context):
+        super().__init__(("127.0.0.1", 0), Conversation)
+        self.context = context
+        self.url = f"https://127.0.0.1:{self.server_port}"
+        self.idle_timeout = 30.0
+        self.connections, self.requests = 0, []
+
+    def handle_error(self, *_):
+        """Connections are broken off here, and that is no error."""
+
+
+class Conversation(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        self.timeout = self.server.idle_timeout
+        self.request = self.server.context.wrap_socket(self.request, server_side=True)
+        self.server.connections += 1
+        self._number = self.server.connections
+        super().setup()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append(self._number)
+        self.send_response(200)
+        self.send_header("Content-Type", "image/jph")
+        self.send_header("Content-Length", str(SIZE))
+        self.end_headers()
+        self.wfile.write(bytes(SIZE))
+
+    def finish(self):
+        super().finish()
+        self.request.close()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certificate")
+    write_certificate(folder / "certificate.pem", folder / "key.pem")
+    return folder / "certificate.pem", folder / "key.pem"
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
+def service(request, certificate, monkeypatch):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = context.maximum_version = request.param
+    context.load_cert_chain(*certificate)
+    running = Service(context)
+    threading.Thread(target=running.serve_forever, args=[0.02], daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", running.url)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate[0]))
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+@pytest.fixture
+def source(service):
+    return HealthImaging(botocore.session.Session())
+
+
+def read(source, most=None):
+    """The frame, or so many bytes of it: then the rest is too much to be read on."""
+    part = most is not None
+    return source.fetch(
+        FRAME, lambda stream: stream.read(most) if part else b"".join(stream), TimeBudget(10), attempts=1, in_part=part
+    )
+
+
+def wait_for_connection_ahead():
+    for thread in threading.enumerate():
+        if thread.name == "connect-ahead":
+            thread.join()
+
+
+def test_frames_that_are_read_whole_share_a_connection(source, service):
+    for _ in range(3):
+        assert len(read(source)) == SIZE
+    assert service.requests == [1, 1, 1]
+
+
+def test_connection_for_the_next_request_is_opened_while_a_part_is_read(source, service):
+    assert len(read(source)) == SIZE
+    for _ in range(3):
+        assert read(source, 10) == bytes(10)
+        wait_for_connection_ahead()
+    assert len(read(source)) == SIZE
+    assert service.requests == [1, 1, 2, 3, 4]
+    assert service.connections == 4
+
+
+def test_connection_that_was_opened_ahead_and_closed_by_the_service_is_not_used(source, service):
+    service.idle_timeout = 0.05
+    read(source, 10)
+    wait_for_connection_ahead()
+    time.sleep(0.3)
+    assert len(read(source)) == SIZE
+    assert (service.requests[-1], service.connections) == (3, 3)
+
+
+def test_one_connection_ahead_is_enough(source, service):
+    assert len(read(source)) == SIZE
+    for _ in range(3):
+        # To its end: the connection is kept, and so is the one that was opened ahead.
+        source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(10), in_part=True)
+        wait_for_connection_ahead()
+    assert service.connections == 2
+
+
+def test_connection_that_cannot_be_opened_ahead_fails_nothing(source, service):
+    assert len(read(source)) == SIZE
+    service.socket.close()
+    assert read(source, 10) == bytes(10)
+    wait_for_connection_ahead()
+    assert service.requests == [1, 1]
