@@ -42,7 +42,7 @@ test: setup ## Lint, type-check and run every test.
 tests: $(VENV)/.ready
 	@$(RUN)/python -m pytest
 
-bench: setup ## Measure, in some eight minutes: a table, bench/results.json and bench/results.png.
+bench: setup ## Measure, in some three minutes: a table, bench/results.json and bench/results.png.
 	@PYTHONPATH=lambda_src $(RUN)/python -m bench
 
 lint: $(VENV)/.ready ## Only the linter and the type checker.

@@ -9,17 +9,18 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
-from bench import cold, costs, deliveries, exporting, large, thumbnail, warm
-from bench.durations import by_key
+from bench import cold, deliveries, exporting, large, thumbnail, warm
+from bench.costs import dollars_per_million
+from bench.durations import SIZES, by_key
 from bench.plot import draw
 
 if TYPE_CHECKING:
+    from bench.durations import Delivery
     from bench.measure import Row
 
 FOLDER = Path(__file__).parent
@@ -41,8 +42,9 @@ def main() -> int:
             rows += process.submit(section.measure).result()
         console.print(f"{time.monotonic() - began:6.1f} s  {name}", style="dim")
     console.print(_table(rows))
-    console.print("\nDollars for a million frames, with these durations\n")
-    console.print(Markdown(costs.table(by_key(rows)["ms"])), "")
+    console.print()
+    console.print(_table_of_deliveries(rows))
+    console.print()
     _write(rows)
     missed = sum(not each.is_met for each in rows)
     console.print(f"{missed} of {sum(each.target is not None for each in rows)} targets missed; see bench/results.json")
@@ -53,7 +55,7 @@ def _table(rows: list[Row]) -> Table:
     table = Table("what", "median", "quartiles", "target", box=None, pad_edge=False)
     for column in (1, 2, 3):
         table.columns[column].justify = "right"
-    for each in rows:
+    for each in (each for each in rows if not each.key):
         target = "" if each.target is None else f"{'≤' if each.at_most else '≥'} {each.target:g}"
         colour = "" if each.target is None else "[green]" if each.is_met else "[red]"
         table.add_row(
@@ -62,6 +64,23 @@ def _table(rows: list[Row]) -> Table:
             f"{each.low:.3g} … {each.high:.3g}",
             target,
         )
+    return table
+
+
+def _table_of_deliveries(rows: list[Row]) -> Table:
+    """What a frame takes, and what a million of them cost."""
+    table = Table(
+        "a frame, at 20 ms a call and 75 MB/s", "billed", "peak memory", "a million", box=None, pad_edge=False
+    )
+    for column in (1, 2, 3):
+        table.columns[column].justify = "right"
+    found = by_key(rows)
+    for name, size in SIZES.items():
+        for delivery, duration in found["ms"][str(size)].items():
+            cost = dollars_per_million(size, cast("Delivery", delivery), duration)
+            memory = found["mib"][str(size)][delivery]
+            what = f"{name}, {delivery.replace('_url', ' request by URL')}"
+            table.add_row(what, f"{duration:.0f} ms", f"{memory:.0f} MiB", f"${cost:.2f}")
     return table
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, load_measured
-from framegate.aws.object_writer import PART_SIZE
+from framegate.aws.object_writer import LARGEST_PUT, PART_SIZE
+from framegate.frames.delivery import SOON_STORED
 from framegate.handlers.http import INLINE_LIMIT
 from infra.export_functions import BATCH_SIZE
 
@@ -103,14 +104,15 @@ def dollars_per_million(
         return MILLION * (cost + _image_set(p, usage) / usage.image_set_frames)
     cost += p.api_request + p.lambda_request + usage.request_log_bytes / GB * p.logs_gb + usage.traced * p.trace
     if delivery in ("first_url", "later_url"):
-        heads = 2 if delivery == "first_url" else 1
+        # Is it stored, or in other hands?
+        heads = 2 if delivery == "first_url" and size > SOON_STORED else 1
         cost += (heads + 1) * p.s3_get + usage.kms_share * p.kms_request
     return MILLION * cost
 
 
 def puts(size: int) -> int:
     """Calls that store a frame: one; or for a larger one its parts, the call that begins them and the one that ends."""
-    return 1 if size < PART_SIZE else 2 + math.ceil(size / PART_SIZE)
+    return 1 if size <= LARGEST_PUT else 2 + math.ceil(size / PART_SIZE)
 
 
 def _image_set(p: Prices, usage: Usage) -> float:

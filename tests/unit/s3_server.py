@@ -50,6 +50,10 @@ class S3Server:
         self._server.shutdown()
         self._server.server_close()
 
+    def counting(self, operation):
+        """S3 as it is; what is given notes each call of an operation."""
+        return self._failing(operation, self._moto, times=0)
+
     def refusing(self, operation, status, code, *, after=0, times=None):
         """S3 refuses an operation, from the `after`-th call of it on, so many times."""
 

@@ -28,7 +28,7 @@ class Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Conversation)
         self.context = context
         self.url = f"https://127.0.0.1:{self.server_port}"
-        self.idle_timeout = 30.0
+        self.idle_timeout, self.handshake_time = 30.0, 0.0
         self.connections, self.requests = 0, []
 
     def handle_error(self, *_):
@@ -39,10 +39,12 @@ class Conversation(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def setup(self):
-        self.timeout = self.server.idle_timeout
-        self.request = self.server.context.wrap_socket(self.request, server_side=True)
+        # Counted before the client can know that it has a connection.
         self.server.connections += 1
         self._number = self.server.connections
+        self.timeout = self.server.idle_timeout
+        time.sleep(self.server.handshake_time)
+        self.request = self.server.context.wrap_socket(self.request, server_side=True)
         super().setup()
 
     def do_POST(self):
@@ -96,10 +98,13 @@ def read(source, most=None):
     )
 
 
+def being_opened():
+    return [thread for thread in threading.enumerate() if thread.name == "connect-ahead"]
+
+
 def wait_for_connection_ahead():
-    for thread in threading.enumerate():
-        if thread.name == "connect-ahead":
-            thread.join()
+    for thread in being_opened():
+        thread.join()
 
 
 def test_frames_that_are_read_whole_share_a_connection(source, service):
@@ -110,12 +115,14 @@ def test_frames_that_are_read_whole_share_a_connection(source, service):
 
 def test_connection_for_the_next_request_is_opened_while_a_part_is_read(source, service):
     assert len(read(source)) == SIZE
-    for _ in range(3):
+    for lost in range(1, 4):
         assert read(source, 10) == bytes(10)
         wait_for_connection_ahead()
+        assert service.connections == lost + 1
     assert len(read(source)) == SIZE
-    assert service.requests == [1, 1, 2, 3, 4]
+    # None was opened for want of one, and none was used after it was dropped.
     assert service.connections == 4
+    assert len(set(service.requests[1:])) == 4
 
 
 def test_connection_that_was_opened_ahead_and_closed_by_the_service_is_not_used(source, service):
@@ -134,6 +141,21 @@ def test_one_connection_ahead_is_enough(source, service):
         source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(10), in_part=True)
         wait_for_connection_ahead()
     assert service.connections == 2
+
+
+def test_connection_that_is_not_open_yet_is_not_opened_twice(source, service, caplog):
+    assert len(read(source)) == SIZE
+    service.handshake_time = 0.2
+    for _ in range(3):
+        assert read(source, 10) == bytes(10)
+        assert len(being_opened()) <= 1
+    wait_for_connection_ahead()
+    opened = service.connections
+    for _ in range(3):
+        assert len(read(source)) == SIZE
+    assert service.connections == opened
+    # urllib3 would say that it has more connections than it keeps.
+    assert caplog.records == []
 
 
 def test_connection_that_cannot_be_opened_ahead_fails_nothing(source, service):

@@ -16,7 +16,7 @@ from botocore.config import Config
 
 from framegate.aws.frame_store import FrameStore, frame_key
 from framegate.aws.object_store import ObjectStore, Written
-from framegate.aws.object_writer import CLEANUP_TIME, PART_SIZE
+from framegate.aws.object_writer import CLEANUP_TIME, LARGEST_PUT, PART_SIZE
 from framegate.aws.s3_put import S3Put
 from framegate.dicom.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
@@ -64,6 +64,21 @@ def test_stored_frame_is_byte_identical(s3, store, size):
 def test_pieces_larger_than_a_part_are_split(s3, store):
     content = os.urandom(3 * PART_SIZE + 5)
     store.store(FRAME, "image/jph", [content], TimeBudget(60))
+    assert stored(s3)["Body"].read() == content
+
+
+@pytest.mark.parametrize(("size", "in_parts"), [(LARGEST_PUT, False), (LARGEST_PUT + 1, True)])
+def test_frame_of_known_size_goes_in_one_request_up_to_a_limit(s3, s3_server, store, size, in_parts):
+    content = os.urandom(size)
+    with s3_server.counting("PutObject") as whole, s3_server.counting("UploadPart") as parts:
+        store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60), size)
+    assert (len(whole), len(parts)) == ((0, 3) if in_parts else (1, 0))
+    assert stored(s3)["Body"].read() == content
+
+
+def test_frame_larger_than_was_expected_is_stored_whole(s3, store):
+    content = os.urandom(2 * LARGEST_PUT + 5)
+    store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60), 10)
     assert stored(s3)["Body"].read() == content
 
 

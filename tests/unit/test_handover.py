@@ -82,11 +82,22 @@ def test_ten_requests_at_once_queue_a_frame_once(health_imaging, client, large, 
     ]
 
 
-def test_request_for_a_queued_frame_does_not_begin_to_store_it(health_imaging, client, large, handover, queue):
+def test_request_for_a_queued_frame_does_not_begin_to_store_it(
+    health_imaging, client, large, handover, queue, monkeypatch
+):
+    monkeypatch.setattr(delivery_module, "SOON_STORED", len(LARGE) - 1)
     handover.hand_over(ref(large), TimeBudget(60))
     queue.received()
     assert client.get(large).status == 202
     assert queue.received() == []
+
+
+def test_queued_frame_that_is_soon_stored_is_stored_again(client, large, handover, s3_server):
+    handover.hand_over(ref(large), TimeBudget(60))
+    with s3_server.counting("HeadObject") as asked:
+        answer = client.get(large)
+    assert requests.get(answer.headers["Location"], timeout=5).content == LARGE
+    assert len(asked) == 1
 
 
 def test_stored_frame_is_there_for_the_next_request(health_imaging, client, large, handed_over):

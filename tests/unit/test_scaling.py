@@ -11,11 +11,12 @@ import pytest
 from bench.account import Account, Bucket
 from bench.costs import PRICES, dollars_per_million, puts
 from bench.costs import table as cost_table
-from bench.durations import DEFAULT, SIZES, duration_ms, load_measured, worker_limits
+from bench.durations import DEFAULT, SIZES, duration_ms, load_measured, worker_limits, write_measured
 from bench.export_load import copy_frames, most_waiting, predicted_export, simulate_export
+from bench.measure import row
 from bench.request_load import API, HEALTHIMAGING, LAMBDA, first_wall, poisson, predicted_walls, simulate_requests
 from bench.scaling import ACCOUNT, FIRST, MIXED, SCENARIOS, mixed, tables, throttled_at
-from framegate.aws.object_writer import PART_SIZE
+from framegate.aws.object_writer import LARGEST_PUT, PART_SIZE
 from infra.export_queue import RETENTION
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "scaling.md").read_text()
@@ -134,14 +135,14 @@ def test_price_without_healthimaging_is_less_by_its_calls():
 
 
 def test_large_frame_is_put_in_parts():
-    assert (puts(PART_SIZE - 1), puts(PART_SIZE), puts(2 * PART_SIZE + 1)) == (1, 3, 5)
+    assert (puts(LARGEST_PUT), puts(LARGEST_PUT + 1), puts(3 * PART_SIZE + 1)) == (1, 5, 6)
 
 
 def test_measured_durations_come_before_assumed_ones(tmp_path):
-    results = tmp_path / "results.json"
-    assert load_measured(results) == {}
-    results.write_text('{"durations_ms": {"185000": {"inline": 12.5}}}')
-    measured = load_measured(results)
+    written = tmp_path / "durations.json"
+    write_measured([row("what", [12.5], key=("ms", "185000", "inline")), row("other", [1.0])], written)
+    measured = load_measured(written)
+    assert measured == {"185000": {"inline": 12.5}}
     assert duration_ms(185_000, "inline", measured) == 12.5
     assert duration_ms(185_000, "json", measured) == duration_ms(185_000, "json")
     assert cost_table(measured) != cost_table()

@@ -68,15 +68,35 @@ class FrameStore:
         expires_at = datetime.now(UTC) + timedelta(seconds=lifetime)
         return PresignedUrl(self._objects.presigned_url(frame_key(frame), lifetime), expires_at)
 
-    def store(self, frame: FrameRef, content_type: str, content: Iterable[bytes], budget: TimeBudget) -> Written:
+    def store(
+        self,
+        frame: FrameRef,
+        content_type: str,
+        content: Iterable[bytes],
+        budget: TimeBudget,
+        expected_size: int | None = None,
+    ) -> Written:
         """Store a frame as it streams by: its object appears when the last byte is in, or never.
+
+        Parameters
+        ----------
+        frame : FrameRef
+            Which frame.
+        content_type : str
+            Its media type.
+        content : iterable of bytes
+            Its bytes; what this raises is passed on.
+        budget : TimeBudget
+            The time for it.
+        expected_size : int, optional
+            How many bytes there are, where that is known.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
-            If S3 does not take it, or not in time. What `content` raises is passed on.
+            If S3 does not take it, or not in time.
         """
-        return self._objects.put(frame_key(frame), content_type, content, budget, CACHE_CONTROL)
+        return self._objects.put(frame_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
 
     def names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
         """The identifiers of an image set's stored frames."""

@@ -160,6 +160,7 @@ class ObjectStore:
         content: Iterable[bytes],
         budget: TimeBudget,
         cache_control: str | None = None,
+        expected_size: int | None = None,
     ) -> Written:
         """Store an object as it streams by; see `writer`.
 
@@ -175,20 +176,27 @@ class ObjectStore:
             The time for it.
         cache_control : str, optional
             How long whoever reads it may keep it (RFC 9111, section 5.2).
+        expected_size : int, optional
+            How many bytes there are, where that is known.
 
         Returns
         -------
         Written
             Its size and its checksum.
         """
-        with self.writer(key, content_type, budget, cache_control) as writer:
+        with self.writer(key, content_type, budget, cache_control, expected_size) as writer:
             for piece in content:
                 writer.write(piece)
         return Written(writer.size, base64_of(writer.checksum))
 
     @contextmanager
     def writer(
-        self, key: str, content_type: str, budget: TimeBudget, cache_control: str | None = None
+        self,
+        key: str,
+        content_type: str,
+        budget: TimeBudget,
+        cache_control: str | None = None,
+        expected_size: int | None = None,
     ) -> Iterator[ObjectWriter]:
         """Write an object piece by piece: it appears at the end of the block, or never, if the block raises.
 
@@ -198,7 +206,7 @@ class ObjectStore:
         headers = {"Content-Type": content_type}
         if cache_control:
             headers["Cache-Control"] = cache_control
-        writer = ObjectWriter(self._client, self._put, self._threads, self.bucket, key, headers, budget)
+        writer = ObjectWriter(self._client, self._put, self._threads, self.bucket, key, headers, budget, expected_size)
         with subsegment(SERVICE), writer.finished_or_gone():
             yield writer
 

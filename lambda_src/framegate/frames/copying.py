@@ -120,7 +120,7 @@ class FrameCopier:
         frame.outcome = Outcome.COPIED
 
     def _store_stream(self, frame: ExportedFrame, ref: FrameRef, stream: FrameStream, budget: TimeBudget) -> None:
-        written = self._store.store(ref, stream.content_type, stream, budget)
+        written = self._store.store(ref, stream.content_type, stream, budget, stream.content_length)
         frame.content_type, frame.size, frame.checksum = stream.content_type, written.size, written.checksum
 
     def _verify(self, frame: ExportedFrame, ref: FrameRef, budget: TimeBudget) -> None:

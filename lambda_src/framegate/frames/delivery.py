@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 LARGEST_IN_A_REQUEST = 2 * 1024**3
 """Bytes of the largest frame that a request tries to store: Lambda moves some 75 MB/s, for less than 29 s."""
 
+SOON_STORED = 64 * 1024**2
+"""Bytes of the largest frame that a request stores without asking whether somebody else does: that is a second's work,
+and storing it twice does no harm."""
+
 HANDOVER_TIME = 2.0
 """Seconds that handing a frame over may take, after the time for storing it has run out."""
 
@@ -228,12 +232,13 @@ class FrameDelivery:
         self, frame: FrameRef, stream: FrameStream, pieces: Iterator[bytes], budget: TimeBudget
     ) -> int | None:
         """Store a frame and return its size, or None if it is on its way already."""
-        if self._handover.is_pending(frame, budget):
+        size = stream.content_length
+        if (size is None or size > SOON_STORED) and self._handover.is_pending(frame, budget):
             return None
-        if (stream.content_length or 0) > LARGEST_IN_A_REQUEST:
+        if (size or 0) > LARGEST_IN_A_REQUEST:
             raise _TooLongForARequestError(UpstreamTimeout("HealthImaging"))
         try:
-            return self._store.store(frame, stream.content_type, pieces, budget).size
+            return self._store.store(frame, stream.content_type, pieces, budget, size).size
         except UpstreamTimeout as timeout:
             if budget.exhausted:
                 raise _TooLongForARequestError(timeout) from None

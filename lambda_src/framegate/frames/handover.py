@@ -118,7 +118,9 @@ class HandedOverFrames:
         if not self._store.find(frame, budget):
             try:
                 self._source.fetch(
-                    frame, lambda stream: self._store.store(frame, stream.content_type, stream, budget), budget
+                    frame,
+                    lambda stream: self._store.store(frame, stream.content_type, stream, budget, stream.content_length),
+                    budget,
                 )
             except (FrameNotFound, UpstreamRejected):
                 self._handover.finish(frame, budget)
