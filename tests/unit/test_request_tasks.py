@@ -91,19 +91,19 @@ def test_line_can_ask_for_frames_and_version_and_verification(do, s3, health_ima
 
 
 def test_line_that_takes_longer_is_its_own_next_task(do, s3, health_imaging):
-    image_set, frames = add_image_set(health_imaging, 96)
-    # Four rounds of all workers, and the metadata: more than the time, and the first of them in half of it.
-    health_imaging.faults.arm(Fault(latency=0.5))
-    answer, invocations = do(export_task(image_set), remaining_ms=4_000), 1
+    image_set, frames = add_image_set(health_imaging, 30)
+    # Eight rounds of all workers, and the metadata: more than the time, and the first of them in a third of it.
+    health_imaging.faults.arm(Fault(latency=0.3))
+    answer, invocations = do(export_task(image_set), remaining_ms=3_500), 1
     while not answer["done"]:
         assert answer["task"] == "export"
-        answer, invocations = do(answer, remaining_ms=4_000), invocations + 1
+        answer, invocations = do(answer, remaining_ms=3_500), invocations + 1
     assert invocations > 1
     health_imaging.faults.clear()
     assert is_exported(s3, health_imaging, image_set, frames, "execution-1-1")
     # S3 may have taken a frame of which it said so after the time was up: it is present then.
     frames = answer["result"]["frames"]
-    assert (frames["copied"] + frames["present"], frames["failed"]) == (96, 0)
+    assert (frames["copied"] + frames["present"], frames["failed"]) == (30, 0)
 
 
 def test_line_that_fails_for_now_is_an_error_for_step_functions_to_retry(do, health_imaging, log_lines):
