@@ -23,8 +23,8 @@ WORKERS = 24
 """Frames that one function copies at the same time: most of a frame's time it waits, for one service or the other."""
 
 S3_CALLS = 32
-"""Calls of S3 in threads of their own, at the same time: the parts of large frames, and all that is no frame. Workers put
-small frames there themselves."""
+"""Calls of S3 in threads of their own, at the same time: parts of large frames, and all that is no frame. Small frames
+are put by the workers themselves."""
 
 
 @dataclass(frozen=True, slots=True)
