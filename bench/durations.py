@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from framegate.frames.delivery import BANDWIDTH
 from framegate.handlers.export_parts import WORKERS
 from infra.config import Config
 
@@ -34,7 +35,7 @@ class Assumptions:
     s3_head_ms: float = 15.0
     s3_put_ms: float = 40.0
     frame_cpu_ms: float = 3.0  # of an exported frame, twice what `make bench` measures
-    bandwidth: float = 75e6  # bytes a second that a function moves, as `LARGEST_IN_A_REQUEST` has it
+    bandwidth: float = BANDWIDTH
     answer_bandwidth: float = 50e6  # base64, and from the function to API Gateway
     json_bandwidth: float = 200e6  # base64 in a document of JSON
 

@@ -24,7 +24,7 @@ AUTHORIZER_REQUIREMENTS = LAMBDA_SRC / "authorizer-requirements.txt"
 PYTHON_VERSION = "3.13"
 
 # botocore ships the models of every AWS service, 25 MB. These are the ones that clients are built from; aws_xray_sdk
-# builds its own as it is imported. HealthImaging's two calls need no client.
+# builds its own as it is imported. HealthImaging's calls need no client.
 SERVICE_MODELS = frozenset({"events", "s3", "sqs", "xray"})
 
 # Wheels for these run on Lambda's Amazon Linux 2023. pip takes only the tags it is told, not the older ones they imply.

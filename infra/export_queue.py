@@ -94,7 +94,6 @@ class ExportQueue(Construct):
                 ],
             )
             for construct_id, detail_types in wanted.items()
-            if detail_types
         ]
 
     def _let_events_in(self, rules: list[events.CfnRule], frame_store: FrameStore) -> None:

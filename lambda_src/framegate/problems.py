@@ -1,6 +1,6 @@
 """What can go wrong on the way to a frame, in the words that a caller gets to read.
 
-Inner modules raise these; the edges translate them: ``handlers/api.py`` to an HTTP status and a problem document.
+Inner modules raise these; the edges translate them: ``handlers/problem_documents.py`` to a status and a document.
 No message repeats a value that came from outside, since such a value may be anything, a patient's name included.
 """
 
@@ -242,25 +242,25 @@ class Throttled(ServiceProblem):
 
 
 class UpstreamFailed(ServiceProblem):
-    """The service answered with a fault, or the connection broke before the whole frame was through."""
+    """The service answered with a fault, or the connection broke before all was through."""
 
     slug = "upstream-failed"
-    title = "The frame did not arrive"
+    title = "A service failed"
 
     def __init__(self, service: str, what: str) -> None:
-        super().__init__(service, f"{what}. No part of the frame was delivered or stored; try again.")
+        super().__init__(service, f"{what}. Nothing was delivered or stored in part; try again.")
 
 
 class UpstreamTimeout(ServiceProblem):
-    """The time of the request ran out before the frame was complete."""
+    """The time ran out before the service had done what it was asked for."""
 
     slug = "upstream-timeout"
-    title = "The frame did not arrive in time"
+    title = "A service was too slow"
 
     def __init__(self, service: str) -> None:
         super().__init__(
             service,
-            "took longer than a request may last. No part of the frame was delivered or stored; try again.",
+            "took longer than there is time. Nothing was delivered or stored in part; try again.",
         )
 
 

@@ -74,7 +74,7 @@ def test_one_gibibyte_passes_through_little_memory(api, cloud, emulator, datasto
     with PeakMemory(cloud) as busy:
         # A machine that is busy with other things does not move a gibibyte in 25 seconds every time.
         answers = (api.get(frame) for _ in range(3))
-        answer = next((each for each in answers if each.status_code != 504), None)
+        answer = next((each for each in answers if each.status_code not in (202, 504)), None)
     assert answer is not None
     assert answer.status_code == 303
     assert busy.value - idle.value < 160 * MIB

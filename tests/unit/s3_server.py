@@ -82,6 +82,16 @@ class S3Server:
 
         return self._failing(operation, close, times=times)
 
+    def answering_nothing(self, operation, *, times=None):
+        """S3 does what it is asked for, and closes the connection in the place of an answer, so many times."""
+
+        def do_and_close(environ, _):
+            list(self._moto(environ, lambda *_: None))
+            environ["werkzeug.socket"].shutdown(2)
+            return []
+
+        return self._failing(operation, do_and_close, times=times)
+
     @contextmanager
     def _failing(self, operation, answer, after=0, times=None):
         calls = []

@@ -12,6 +12,7 @@ import pytest
 
 from framegate.aws.health_imaging import READ_ON, HealthImaging
 from framegate.dicom.identifiers import FrameRef
+from framegate.problems import UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.certificates import write_certificate
 
@@ -28,8 +29,8 @@ class Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Conversation)
         self.context = context
         self.url = f"https://127.0.0.1:{self.server_port}"
-        self.idle_timeout, self.handshake_time = 30.0, 0.0
-        self.connections, self.requests = 0, []
+        self.idle_timeout, self.handshake_time, self.stall = 30.0, 0.0, None
+        self.connections, self.requests, self.closed = 0, [], threading.Event()
 
     def handle_error(self, *_):
         """Connections are broken off here, and that is no error."""
@@ -54,11 +55,21 @@ class Conversation(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "image/jph")
         self.send_header("Content-Length", str(SIZE))
         self.end_headers()
-        self.wfile.write(bytes(SIZE))
+        stall = self.server.stall
+        if stall is None:
+            self.wfile.write(bytes(SIZE))
+        else:
+            before, seconds, after = stall
+            self.wfile.write(bytes(SIZE - before - 1))
+            time.sleep(seconds)
+            self.wfile.write(bytes(before))
+            time.sleep(after)
 
     def finish(self):
         super().finish()
         self.request.close()
+        if self.timeout < 1:
+            self.server.closed.set()
 
     def log_message(self, *_):
         pass
@@ -126,10 +137,12 @@ def test_connection_for_the_next_request_is_opened_while_a_part_is_read(source, 
 
 
 def test_connection_that_was_opened_ahead_and_closed_by_the_service_is_not_used(source, service):
+    assert len(read(source)) == SIZE
     service.idle_timeout = 0.05
     read(source, 10)
     wait_for_connection_ahead()
-    time.sleep(0.3)
+    service.idle_timeout = 30.0
+    assert service.closed.wait(10)
     assert len(read(source)) == SIZE
     assert (service.requests[-1], service.connections) == (3, 3)
 
@@ -156,6 +169,30 @@ def test_connection_that_is_not_open_yet_is_not_opened_twice(source, service, ca
     assert service.connections == opened
     # urllib3 would say that it has more connections than it keeps.
     assert caplog.records == []
+
+
+def test_silence_late_in_a_frame_ends_with_the_time_there_is(source, service):
+    # The read timeout, ten seconds, counts from the last bytes, which come when half of the time is over.
+    service.stall = (SIZE // 2, 1.0, 9.0)
+    began = time.monotonic()
+    with pytest.raises(UpstreamTimeout):
+        source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(2), attempts=1)
+    assert time.monotonic() - began < 6
+
+
+def test_nobody_waits_for_a_rest_that_does_not_come(source, service):
+    service.stall = (READ_ON // 2, 6.0, 0)
+    began = time.monotonic()
+    wanted = SIZE - READ_ON
+    assert len(source.fetch(FRAME, lambda stream: read_so_many(stream, wanted), TimeBudget(20))) == wanted
+    assert time.monotonic() - began < 4
+
+
+def read_so_many(stream, size):
+    content = b""
+    while len(content) < size:
+        content += stream.read(size - len(content))
+    return content
 
 
 def test_connection_that_cannot_be_opened_ahead_fails_nothing(source, service):

@@ -196,7 +196,7 @@ def test_large_image_set_goes_on_by_messages(s3, health_imaging, invoke, queue):
     health_imaging.faults.arm(Fault(latency=0.4))
     bodies, invocations = [event("Image Set Created", image_set)], 0
     while bodies:
-        assert invoke(*bodies, remaining_ms=6_500) == []
+        assert invoke(*bodies, remaining_ms=8_500) == []
         bodies, invocations = queue.received(), invocations + 1
     assert invocations > 1
     health_imaging.faults.clear()

@@ -58,7 +58,7 @@ def test_frame_that_time_runs_out_for_is_accepted_with_when_to_come_again(health
 
 
 def test_frame_known_to_be_too_large_is_handed_over_at_once(health_imaging, client, queue, monkeypatch):
-    monkeypatch.setattr(delivery_module, "LARGEST_IN_A_REQUEST", 50_000_000)
+    monkeypatch.setattr(delivery_module, "BANDWIDTH", 1e6)
     body = GeneratedBody(60_000_000, lambda: (bytes(1_000_000) for _ in range(60)))
     frame = health_imaging.add_frame(SERVED, body, "video/mp4")
     assert client.get(frame).status == 202
@@ -98,6 +98,16 @@ def test_queued_frame_that_is_soon_stored_is_stored_again(client, large, handove
         answer = client.get(large)
     assert requests.get(answer.headers["Location"], timeout=5).content == LARGE
     assert len(asked) == 1
+
+
+def test_marker_of_which_s3_does_not_say_that_it_has_it_keeps_no_frame_from_being_queued(
+    health_imaging, client, large, handover, queue, s3_server
+):
+    with s3_server.answering_nothing("PutObject", times=1), pytest.raises(UpstreamFailed):
+        handover.hand_over(ref(large), TimeBudget(60))
+    assert not handover.is_pending(ref(large), TimeBudget(60))
+    handover.hand_over(ref(large), TimeBudget(60))
+    assert len(queue.received()) == 1
 
 
 def test_stored_frame_is_there_for_the_next_request(health_imaging, client, large, handed_over):

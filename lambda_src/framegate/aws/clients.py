@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 S3_CONNECTIONS = 4
-"""Calls of S3 that one request can have under way: the parts of an upload (object_store.py), and one beside them."""
+"""Calls of S3 that one request can have under way: the parts of an upload (object_writer.py), and one beside them."""
 
 
 @cache

@@ -9,12 +9,12 @@ import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from botocore.auth import SigV4Auth
 
 from framegate.aws.retries import RetryQuota, pause_after
-from framegate.aws.signed_http import SignedHttp, transport_problems
+from framegate.aws.signed_http import SILENCE_TIMEOUT, SignedHttp, transport_problems
 from framegate.dicom.media_types import pass_through
 from framegate.observability import subsegment
 from framegate.problems import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from botocore.session import Session
+    from urllib3.connection import HTTPConnection
     from urllib3.response import BaseHTTPResponse
 
     from framegate.dicom.identifiers import FrameRef, ImageSetRef
@@ -53,6 +54,9 @@ READ_ON = 128 * 1024
 ``bench/reading_on.py``: over 600 Mbit/s, that is 2 to 5 ms less than a new connection takes, with round trips of 0.5 to
 2 ms; 256 KiB are about as much, and 512 KiB are more.
 """
+
+KEEP_TIME = 0.02
+"""Seconds that this may take at most; a new connection takes less."""
 
 DOCUMENT_PIECE_SIZE = 1024 * 1024
 """Bytes of decompressed metadata at a time: gzip makes up to a thousand bytes of one."""
@@ -112,7 +116,7 @@ class FrameStream:
         with self._budget.waiting(), transport_problems(SERVICE, "broke off in the middle of the frame"):
             # read1, unlike read, comes back with what is there, of TLS 16 KiB at most. A body that drips would keep
             # a read going, byte by byte, long after the time has run out.
-            while size < least and (piece := self._response.read1(most - size)):
+            while size < least and (piece := self._read_in_time(most - size)):
                 if self._budget.exhausted:
                     raise UpstreamTimeout(SERVICE)
                 pieces.append(piece)
@@ -120,10 +124,19 @@ class FrameStream:
         self.bytes_read += size
         return b"".join(pieces)
 
+    def _read_in_time(self, most: int) -> bytes:
+        left, connection = self._budget.remaining(), cast("HTTPConnection | None", self._response.connection)
+        if left < SILENCE_TIMEOUT and connection is not None and connection.sock:
+            # The read timeout is that of the moment when the request was sent.
+            connection.sock.settimeout(max(left, 0.001))
+        return self._response.read1(most)
+
     def keep_connection(self) -> None:
         """Read a short rest of the body, where that is cheaper than the next request's new connection."""
         rest = self._response.length_remaining
         if rest is not None and rest <= READ_ON:
+            # Whoever asked has all that was wanted, and is not to wait for a body that drips or stalls.
+            self._budget = self._budget.share(KEEP_TIME)
             with suppress(UpstreamFailed, UpstreamTimeout):
                 while self.read():
                     pass

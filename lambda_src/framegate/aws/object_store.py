@@ -233,7 +233,7 @@ class ObjectStore:
         headers = {"Content-Type": "application/json", **condition}
         with subsegment(SERVICE):
             try:
-                self._put.put_object(key, content, crc32(content), headers, budget)
+                self._put.put_object(key, content, crc32(content), headers, budget, attempts=1)
             except UpstreamFailed as problem:
                 if problem.evidence.get("upstream_status") in meanwhile:
                     return False

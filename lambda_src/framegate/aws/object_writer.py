@@ -41,6 +41,23 @@ CLEANUP_TIME = 2.0
 class ObjectWriter:
     """An object being written: small ones in one request, others in parts that are sent while the next one is filled.
 
+    Parameters
+    ----------
+    client : callable
+        Gives the S3 client, for what is no bytes: the beginning and the end of an upload.
+    put : S3Put
+        What sends bytes to the bucket.
+    threads : concurrent.futures.Executor
+        Where parts are sent from, and the client is called.
+    bucket, key : str
+        Where to.
+    headers : mapping of str to str
+        ``Content-Type``, and whatever else the object is to have.
+    budget : TimeBudget
+        The time for it.
+    expected_size : int or None
+        How many bytes there are, where that is known.
+
     Attributes
     ----------
     size : int
@@ -109,6 +126,7 @@ class ObjectWriter:
 
     def _put_whole(self) -> None:
         content = b"".join(self._pieces)
+        self._pieces.clear()
         self.checksum = crc32(content)
         self._s3_put.put_object(self._key, content, self.checksum, self._headers, self._budget)
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from framegate.frames.portions import ByteRange, Selection, Span
     from framegate.frames.resolutions import Cut
 
-LARGEST_IN_A_REQUEST = 2 * 1024**3
-"""Bytes of the largest frame that a request tries to store: Lambda moves some 75 MB/s, for less than 29 s."""
+BANDWIDTH = 75e6
+"""Bytes a second that Lambda moves, about; a frame that takes longer than there is time is not begun."""
 
 SOON_STORED = 64 * 1024**2
 """Bytes of the largest frame that a request stores without asking whether somebody else does: that is a second's work,
@@ -235,7 +235,7 @@ class FrameDelivery:
         size = stream.content_length
         if (size is None or size > SOON_STORED) and self._handover.is_pending(frame, budget):
             return None
-        if (size or 0) > LARGEST_IN_A_REQUEST:
+        if (size or 0) > BANDWIDTH * budget.remaining():
             raise _TooLongForARequestError(UpstreamTimeout("HealthImaging"))
         try:
             return self._store.store(frame, stream.content_type, pieces, budget, size).size

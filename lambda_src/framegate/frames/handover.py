@@ -63,8 +63,6 @@ class FrameHandover:
         marker = self._objects.head(_key(frame), budget)
         if marker is not None and not _is_forgotten(marker.modified_at):
             return
-        if not self._objects.put_if_unchanged(_key(frame), b"{}", marker.etag if marker else None, budget):
-            return
         message = {
             "framegate": STORE_FRAME,
             "datastoreId": frame.datastore_id,
@@ -72,8 +70,10 @@ class FrameHandover:
             "imageFrameId": frame.image_frame_id,
         }
         try:
-            self._queue.send(message)
+            if self._objects.put_if_unchanged(_key(frame), b"{}", marker.etag if marker else None, budget):
+                self._queue.send(message)
         except Problem:
+            # S3 may have the marker, even if it did not say so.
             self.finish(frame, budget)
             raise
 

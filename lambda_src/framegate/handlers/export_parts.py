@@ -12,12 +12,16 @@ from framegate.aws.event_bus import EventBus
 from framegate.aws.frame_store import FrameStore
 from framegate.aws.health_imaging import HealthImaging
 from framegate.aws.object_store import ObjectStore
+from framegate.aws.object_writer import CLEANUP_TIME
 from framegate.frames.copying import FrameCopier
 from framegate.frames.export import Exporter
 from framegate.frames.export_records import ExportRecords
 from framegate.frames.pace import Pace
 from framegate.frames.removal import ImageSetRemover
 from framegate.settings import ExportSettings
+
+RETURN_TIME = CLEANUP_TIME + 1.0
+"""Seconds of an invocation that are kept back, to take a failed upload away, log and return."""
 
 WORKERS = 24
 """Frames that one function copies at the same time: most of a frame's time it waits, for one service or the other."""

@@ -16,6 +16,7 @@ from framegate.handlers.export_messages import (
     parse,
     removal_document,
 )
+from framegate.handlers.export_parts import RETURN_TIME
 from framegate.handlers.export_report import identifiers, report_export, report_failure
 from framegate.observability import logger
 from framegate.problems import DatastoreNotServed, FrameNotFound, InvalidIdentifier, Problem, UpstreamRejected
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from framegate.frames.index import FrameIndex
     from framegate.frames.removal import ImageSetRemover
     from framegate.settings import ExportSettings
-
-RETURN_TIME = 1.0
-"""Seconds of an invocation that are kept back to log and return."""
 
 LEAST_TIME = 5.0
 """Seconds below which no work is begun: it goes back to the queue, as good as new."""

@@ -8,6 +8,7 @@ from framegate.dicom.identifiers import ImageSetRef
 from framegate.frames.export import ExportOrder
 from framegate.frames.request_manifest import RequestManifests
 from framegate.frames.request_summary import RequestSummaries
+from framegate.handlers.export_parts import RETURN_TIME
 from framegate.handlers.export_report import report_export, report_failure
 from framegate.observability import logger
 from framegate.problems import Problem
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from framegate.aws.object_store import ObjectStore
     from framegate.frames.export import Exporter
     from framegate.settings import ExportSettings
-
-RETURN_TIME = 1.0
-"""Seconds of an invocation that are kept back to log and return."""
 
 
 class RequestTasks:
