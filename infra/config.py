@@ -444,7 +444,7 @@ class Config:
             "900",
         ),
     ] = 300
-    export_memory_mb: Annotated[int, Key(_whole_number(512, 10240), "Memory of the functions that export", "3008")] = (
+    export_memory_mb: Annotated[int, Key(_whole_number(1024, 10240), "Memory of the functions that export", "3008")] = (
         1769
     )
     verify: Annotated[

@@ -6,7 +6,7 @@ No message repeats a value that came from outside, since such a value may be any
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
@@ -31,6 +31,11 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         super().__init__(detail)
         self.detail = detail
         self.evidence: dict[str, str | int] = {}
+
+    def to_keep(self) -> Self:
+        """The problem without its traceback, which keeps alive whatever was there, such as the bytes of a frame."""
+        self.__traceback__ = self.__context__ = None
+        return self
 
 
 class InvalidRequest(Problem):

@@ -1,6 +1,9 @@
 """The frame store on S3 (moto)."""
 
 import os
+import re
+import socket
+import threading
 import time
 import tracemalloc
 import zlib
@@ -18,6 +21,7 @@ from framegate.aws.frame_store import FrameStore, frame_key
 from framegate.aws.object_store import ObjectStore, Written
 from framegate.aws.object_writer import CLEANUP_TIME, LARGEST_PUT, PART_SIZE
 from framegate.aws.s3_put import S3Put
+from framegate.aws.signed_http import CONNECT_TIMEOUT
 from framegate.dicom.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
@@ -173,6 +177,75 @@ def test_s3_that_cannot_be_reached_is_a_failure(threads):
 def test_object_is_put_under_its_key_to_the_letter(s3, objects, key):
     objects.put(key, "application/jsonl", [b"line"], TimeBudget(60))
     assert [each["Key"] for each in s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == [key]
+
+
+class SlowS3:
+    """Takes a body so many bytes a second at first, then as they come; answers after some seconds, or never."""
+
+    def __init__(self, rate, seconds, answer=0.0):
+        self._rate, self._seconds, self._answer = rate, seconds, answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self):
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
+
+    def _serve(self):
+        connection, _ = self._listener.accept()
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(1024)
+            length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+            received, began = len(head.partition(b"\r\n\r\n")[2]), time.monotonic()
+            while received < length:
+                time.sleep(0.02)
+                if time.monotonic() - began < self._seconds and received > (time.monotonic() - began) * self._rate:
+                    continue
+                piece = connection.recv(1024 * 1024)
+                if not piece:
+                    return
+                received += len(piece)
+            time.sleep(self._answer)
+            connection.sendall(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\n\r\n')
+
+    def store(self, threads):
+        client = boto3.client("s3", endpoint_url=self.url)
+        return FrameStore(ObjectStore(botocore.session.Session(), lambda: client, BUCKET, threads))
+
+
+def test_body_that_s3_takes_slowly_is_stored(threads):
+    # Longer than a connection may take to be opened, for which urllib3 has the same time.
+    with SlowS3(1_000_000, CONNECT_TIMEOUT + 1) as slow:
+        assert slow.store(threads).store(FRAME, "image/jph", [bytes(7_000_000)], TimeBudget(60)).size == 7_000_000
+
+
+def test_body_that_s3_does_not_take_ends_with_the_time_there_is(threads):
+    with SlowS3(0, 6.0) as stuck:
+        began = time.monotonic()
+        with pytest.raises(UpstreamTimeout):
+            stuck.store(threads).store(FRAME, "image/jph", [bytes(7_000_000)], TimeBudget(1))
+        assert time.monotonic() - began < 5
+
+
+def test_time_for_sending_and_for_the_answer_is_the_same_time(threads):
+    with SlowS3(1_000_000, 1.0, answer=5.0) as slow:
+        began = time.monotonic()
+        with pytest.raises(UpstreamTimeout):
+            slow.store(threads).store(FRAME, "image/jph", [bytes(7_000_000)], TimeBudget(2))
+        assert time.monotonic() - began < 5
+
+
+def test_problem_that_is_kept_keeps_no_bytes(s3_server, store):
+    with s3_server.refusing("PutObject", 403, "AccessDenied"), pytest.raises(UpstreamFailed) as failed:
+        store.store(FRAME, "image/jph", [b"frame"], TimeBudget(60))
+    kept = failed.value.to_keep()
+    assert (kept.__traceback__, kept.__context__, kept.__cause__) == (None, None, None)
 
 
 SILENCE = 3.0

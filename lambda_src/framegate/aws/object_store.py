@@ -78,7 +78,7 @@ class ObjectStore:
     bucket : str
         The bucket's name.
     threads : concurrent.futures.Executor
-        Where the client is called, even for one call alone: a thread can be waited for just as long as there is time.
+        Where S3 is called, even for one call alone: a thread can be waited for just as long as there is time.
     max_connections : int
         Connections for bytes to S3 that are kept open.
 
@@ -233,7 +233,10 @@ class ObjectStore:
         headers = {"Content-Type": "application/json", **condition}
         with subsegment(SERVICE):
             try:
-                self._put.put_object(key, content, crc32(content), headers, budget, attempts=1)
+                put = self._threads.submit(
+                    self._put.put_object, key, content, crc32(content), headers, budget, attempts=1
+                )
+                result_of(put, budget)
             except UpstreamFailed as problem:
                 if problem.evidence.get("upstream_status") in meanwhile:
                     return False

@@ -48,7 +48,7 @@ class ObjectWriter:
     put : S3Put
         What sends bytes to the bucket.
     threads : concurrent.futures.Executor
-        Where parts are sent from, and the client is called.
+        Where bytes are sent from and the client is called: a thread can be waited for just as long as there is time.
     bucket, key : str
         Where to.
     headers : mapping of str to str
@@ -91,8 +91,7 @@ class ObjectWriter:
         self._budget = budget
         self._part_size = PART_SIZE if expected_size is None or expected_size > LARGEST_PUT else LARGEST_PUT + 1
         self._upload_id = ""
-        self._pieces: list[bytes] = []
-        self._missing = self._part_size
+        self._part = bytearray()
         self._parts_begun = 0
         self._sent: dict[int, _Part] = {}
         self._pending: set[Future[None]] = set()
@@ -101,14 +100,11 @@ class ObjectWriter:
     def write(self, content: bytes) -> None:
         """Add bytes; a part that is full is sent as soon as a thread is free for it."""
         self.size += len(content)
-        while len(content) >= self._missing:
-            part = b"".join([*self._pieces, content[: self._missing]])
-            content = content[self._missing :]
-            self._pieces.clear()
-            self._missing = self._part_size
-            self._send(part)
-        self._pieces.append(content)
-        self._missing -= len(content)
+        while len(content) >= (missing := self._part_size - len(self._part)):
+            self._part += content[:missing]
+            content = content[missing:]
+            self._send()
+        self._part += content
 
     @contextmanager
     def finished_or_gone(self) -> Iterator[None]:
@@ -125,19 +121,21 @@ class ObjectWriter:
             raise
 
     def _put_whole(self) -> None:
-        content = b"".join(self._pieces)
-        self._pieces.clear()
-        self.checksum = crc32(content)
-        self._s3_put.put_object(self._key, content, self.checksum, self._headers, self._budget)
+        self.checksum = crc32(self._part)
+        put = self._s3_put.put_object
+        result_of(
+            self._threads.submit(put, self._key, self._part, self.checksum, self._headers, self._budget), self._budget
+        )
 
-    def _send(self, part: bytes) -> None:
+    def _send(self) -> None:
         with botocore_problems(SERVICE):
             if not self._parts_begun:
                 self._begin()
             if len(self._pending) == UPLOAD_CONCURRENCY:
                 self._wait_for_one()
             self._parts_begun += 1
-            self._pending.add(self._threads.submit(self._send_part, self._parts_begun, part))
+            self._pending.add(self._threads.submit(self._send_part, self._parts_begun, self._part))
+            self._part = bytearray()
 
     def _begin(self) -> None:
         if self._budget.exhausted:
@@ -158,7 +156,7 @@ class ObjectWriter:
             creation.add_done_callback(self._abort_belated)
             raise
 
-    def _send_part(self, number: int, content: bytes) -> None:
+    def _send_part(self, number: int, content: bytearray) -> None:
         checksum = crc32(content)
         etag = self._s3_put.upload_part(self._key, self._upload_id, number, content, checksum, self._budget)
         self._sent[number] = _Part(etag, len(content), checksum)
@@ -172,8 +170,8 @@ class ObjectWriter:
 
     def _complete(self) -> None:
         with botocore_problems(SERVICE):
-            if self._missing < self._part_size:
-                self._send(b"".join(self._pieces))
+            if self._part:
+                self._send()
             while self._pending:
                 self._wait_for_one()
             parts: list[CompletedPartTypeDef] = []

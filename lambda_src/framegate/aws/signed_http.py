@@ -7,6 +7,7 @@ from HealthImaging instead of 0.7, 1.5 ms to put it into S3 instead of 0.8, and 
 
 from __future__ import annotations
 
+import builtins
 import ssl
 import threading
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ import urllib3
 from botocore.awsrequest import AWSRequest
 from botocore.httpsession import get_cert_path
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError  # noqa: A004 - only urllib3's is meant
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, TimeoutError  # noqa: A004 - only urllib3's is meant
 
 from framegate.problems import UpstreamFailed, UpstreamTimeout
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 CONNECT_TIMEOUT = 2.0
-"""Seconds that a connection and a request without a body to speak of may take."""
+"""Seconds that a TCP or TLS handshake may take, and the sending of a request without a body to speak of."""
 
 SILENCE_TIMEOUT = 10.0
 """Seconds without a byte after which an attempt is given up, so that there is time for another."""
@@ -55,7 +56,7 @@ class SignedHttp:
     max_connections : int
         Connections that are kept open; as many as threads use this object.
     send_timeout : float
-        Seconds in which a connection is open and a request is sent: urllib3 has one time for both.
+        Seconds in which a request is sent.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class SignedHttp:
         self._http.pool_classes_by_scheme = {"http": _Pool, "https": _HttpsPool}
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, budget: TimeBudget
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | bytearray, budget: TimeBudget
     ) -> BaseHTTPResponse:
         """Send a request and wait for the head of its answer; the body is there to be read.
 
@@ -100,14 +101,15 @@ class SignedHttp:
         patience = budget.remaining()
         if not patience:
             raise UpstreamTimeout(self._service)
-        parts = urlsplit(url)
-        with transport_problems(self._service):
+        pool, parts = self._pool(url), urlsplit(url)
+        signed = self._signed(method, url, headers, body)
+        with transport_problems(self._service), pool.fresh_after_failure():
             # Not by the manager: that takes dots out of a path, and what is signed is the path with them.
-            return self._pool(url).urlopen(
+            return pool.urlopen(
                 method,
                 f"{parts.path}?{parts.query}" if parts.query else parts.path,
-                body=body,
-                headers=self._signed(method, url, headers, body),
+                body=cast("bytes", body),
+                headers=signed,
                 timeout=urllib3.Timeout(patience, connect=min(self._send_timeout, patience), read=SILENCE_TIMEOUT),
                 preload_content=False,
                 decode_content=False,
@@ -126,7 +128,7 @@ class SignedHttp:
     def _pool(self, url: str) -> _Pool:
         return cast("_Pool", self._http.connection_from_url(url))
 
-    def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+    def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes | bytearray) -> dict[str, str]:
         request = AWSRequest(method, url, headers=dict(headers), data=body)
         credentials = self._session.get_credentials()
         if credentials is None:
@@ -145,6 +147,11 @@ def transport_problems(service: str, broken: str = "broke the connection off") -
         raise UpstreamFailed(service, "could not be reached") from None
     except TimeoutError:
         raise UpstreamTimeout(service) from None
+    except ProtocolError as error:
+        # So comes a timeout while a body is sent.
+        if any(isinstance(cause, builtins.TimeoutError) for cause in error.args):
+            raise UpstreamTimeout(service) from None
+        raise UpstreamFailed(service, broken) from None
     except HTTPError:
         raise UpstreamFailed(service, broken) from None
 
@@ -164,19 +171,40 @@ class _Pool(urllib3.HTTPConnectionPool):
         if self._count_idle() <= 1 and self._opening.acquire(blocking=False):
             threading.Thread(target=self._open, name="connect-ahead", daemon=True).start()
 
-    def _count_idle(self) -> int:
-        """How many connections are open and idle; the others leave the pool."""
+    @contextmanager
+    def fresh_after_failure(self) -> Iterator[None]:
+        """Close what is idle if a call fails: after a function was frozen, all of it is likely to be stale."""
+        try:
+            yield
+        except HTTPError:
+            for each in self._take_idle():
+                each.close()
+            raise
+
+    def _take_idle(self) -> list[BaseHTTPConnection]:
         taken = []
         with suppress(Empty):
             while True:
-                # Taken out of it, since to look at one is to read from it: no other thread may.
                 taken.append(self._idle.get(block=False))
-        for each in reversed(taken):
+        return taken
+
+    def _count_idle(self) -> int:
+        """How many connections are open and idle; the others leave the pool."""
+        # Taken out of it, since to look at one is to read from it: no other thread may.
+        for each in reversed(self._take_idle()):
             if each.is_connected:
                 self._put_conn(each)
             else:
                 each.close()
         return self._idle.qsize()
+
+    def _validate_conn(self, conn: BaseHTTPConnection) -> None:
+        """Connect within its own time: urllib3 has one for that and for a body that is sent."""
+        if conn.is_closed:
+            send_timeout, conn.timeout = conn.timeout, min(cast("float", conn.timeout), CONNECT_TIMEOUT)
+            conn.connect()
+            conn.timeout = send_timeout
+        super()._validate_conn(conn)
 
     def _open(self) -> None:
         connection = self._new_conn()

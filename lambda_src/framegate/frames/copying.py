@@ -90,9 +90,10 @@ class FrameCopier:
                     self._verify(frame, ref, budget)
             except Throttled as throttled:
                 self._pace.slow_down()
-                problem = throttled
+                problem = throttled.to_keep()
             except (UpstreamFailed, UpstreamTimeout) as failure:
                 # That the time ran out in the end is not the reason, where there is one.
+                failure.to_keep()
                 problem = problem if problem and budget.exhausted else failure
                 failures += 1
                 if failures == ATTEMPTS and not budget.exhausted:
@@ -101,7 +102,7 @@ class FrameCopier:
                 time.sleep(min(random.uniform(0, 0.1 * 2**failures), budget.remaining()))  # noqa: S311 - jitter
             except Problem as final:
                 frame.fail(final)
-                return final
+                return final.to_keep()
             else:
                 return None
         # Copied, perhaps, but not verified.

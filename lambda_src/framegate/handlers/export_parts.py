@@ -27,8 +27,7 @@ WORKERS = 24
 """Frames that one function copies at the same time: most of a frame's time it waits, for one service or the other."""
 
 S3_CALLS = 32
-"""Calls of S3 in threads of their own, at the same time: parts of large frames, and all that is no frame. Small frames
-are put by the workers themselves."""
+"""Calls of S3 under way at the same time: one for each worker, and some for the parts of large frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,9 @@ class ExportParts:
         settings = ExportSettings.from_environment(os.environ)
         threads = ThreadPoolExecutor(S3_CALLS, thread_name_prefix="s3")
         s3 = partial(clients.s3, S3_CALLS)
-        objects = ObjectStore(clients.session(), s3, settings.frame_bucket, threads, WORKERS + S3_CALLS)
+        # Built now: the first to use it may be many threads at once, and boto3 does not bear that.
+        s3()
+        objects = ObjectStore(clients.session(), s3, settings.frame_bucket, threads, S3_CALLS)
         source, store = HealthImaging(clients.session(), max_connections=WORKERS), FrameStore(objects)
         remover = ImageSetRemover(objects)
         exporter = Exporter(

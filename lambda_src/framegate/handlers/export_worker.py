@@ -116,6 +116,7 @@ class ExportWorker:
             raise
         except UnknownMessageError as error:
             logger.error("message not understood", extra={"reason": str(error), "receives": message.receives})
+            self._put_off(message)
             raise
 
     def _do(self, message: Message, budget: TimeBudget) -> None:
