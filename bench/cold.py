@@ -10,14 +10,13 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.measure import Row, in_turns, ratios, row
+from bench.measure import PROJECT, Row, in_turns, ratios, row
 from bench.origin import Frame, Origin
 from infra.bundling import bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PROJECT = Path(__file__).parent.parent
 CT, CT_SIZE = "c" * 32, 185_000
 STARTS = 12
 

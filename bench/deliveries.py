@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bench.durations import ASSUMED, DEFAULT, SIZES, Delivery, write_measured
 from bench.invocations import context, event
-from bench.measure import Row, environment, row, silence
+from bench.measure import Row, environment, last_line_of_python, peak_memory, row, silence
 from bench.origin import DATASTORE, IMAGE_SET, Frame, Link, Origin
 from framegate.handlers.export_parts import WORKERS
 from framegate.handlers.http import INLINE_LIMIT
@@ -24,7 +21,6 @@ from framegate.handlers.http import INLINE_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PROJECT = Path(__file__).parent.parent
 LATENCY = 0.02
 """Seconds before each answer of HealthImaging and of S3."""
 
@@ -53,20 +49,11 @@ def _measure_one(name: str, size: int, delivery: Delivery) -> list[Row]:
     frames = {f"{number:032d}": Frame(content, stored=delivery == "later_url") for number in range(count)}
     # What moves over one link for all threads of an export, and for one request alone.
     bandwidth = ASSUMED.bandwidth / (WORKERS if delivery == "export" else 1)
-    paths = {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'lambda_src'}", "POWERTOOLS_TRACE_DISABLED": "true"}
     with (
         Origin(frames, Link(LATENCY, bandwidth), tls=delivery != "export") as origin,
         environment(origin.environment()),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.deliveries", delivery, str(count)],
-            env={**os.environ, **paths},
-            stdout=subprocess.PIPE,
-            check=True,
-            cwd=PROJECT,
-        )
-    # Above it are log lines.
-    found = json.loads(done.stdout.splitlines()[-1])
+        found = json.loads(last_line_of_python("-m", "bench.deliveries", delivery, str(count)))
     what = f"{name} {delivery.replace('_', ', ')}"
     return [
         row(f"billed: {what}", found["ms"], unit="ms", key=("ms", str(size), delivery)),
@@ -79,7 +66,7 @@ def _in_a_process_of_its_own(delivery: Delivery, count: int) -> dict[str, Any]:
         task = _exporting(count) if delivery == "export" else _answering(delivery)
         # The first invocation builds clients, and is no more typical than a cold start.
         turns = [task() for _ in range((3 if delivery == "export" else TURNS) + 1)][1:]
-    return {"ms": turns, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB}
+    return {"ms": turns, "peak_mib": peak_memory() / MIB}
 
 
 def _answering(delivery: Delivery) -> Callable[[], float]:
@@ -105,10 +92,7 @@ def _exporting(count: int) -> Callable[[], float]:
     from framegate.handlers.export_parts import ExportParts
     from framegate.time_budget import TimeBudget
 
-    # As the stack gives it to each worker (infra/export_functions.py).
-    rate = DEFAULT.export_rate / (2 * DEFAULT.export_concurrency)
-    os.environ.update(FRAMEGATE_EVENT_BUS="default", FRAMEGATE_EXPORT_RATE=str(rate))
-    os.environ.update(FRAMEGATE_VERIFY="false", FRAMEGATE_EXPORT_EVENTS="")
+    os.environ["FRAMEGATE_EXPORT_RATE"] = str(DEFAULT.export_rate_of_a_worker)
     exporter = ExportParts.from_environment().exporter
     order = ExportOrder(ImageSetRef(DATASTORE, IMAGE_SET), "bench")
 

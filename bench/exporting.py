@@ -28,10 +28,7 @@ def measure() -> list[Row]:
     frames = {f"{number:032d}": Frame(content) for number in range(FRAMES)}
     with (
         Origin(frames, Link(LATENCY), tls=False) as far,
-        environment(
-            {**far.environment(), "FRAMEGATE_EVENT_BUS": "default", "FRAMEGATE_EXPORT_RATE": "1e9"}
-            | {"FRAMEGATE_VERIFY": "false", "FRAMEGATE_EXPORT_EVENTS": ""}
-        ),
+        environment(far.environment()),
         silence(),
     ):
         import boto3

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
-from bench.measure import Row, environment, in_turns, ratios, row, silence
+from bench.measure import Row, environment, in_turns, last_line_of_python, ratios, row, silence
 from bench.origin import BUCKET, DATASTORE, IMAGE_SET, Frame, Origin
 
-PROJECT = Path(__file__).parent.parent
 MIB = 1024 * 1024
 GIBIBYTE, QUARTER, SMALL = "1" * 32, "4" * 32, "5" * 32
 TURNS = 5
 
 # Peaks are of a whole process, so each is measured in one of its own.
 PROGRAM = """
-import resource
 from bench.invocations import context, event
+from bench.measure import peak_memory
 from framegate.handlers.api import lambda_handler
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
 assert lambda_handler(event({small!r}, "delivery=url"), context())["statusCode"] == 303
-idle = peak()
+idle = peak_memory()
 assert lambda_handler(event({large!r}), context())["statusCode"] == 303
-print((peak() - idle) / {mib})
+print((peak_memory() - idle) / {mib})
 """
 
 
@@ -52,12 +45,7 @@ def measure() -> list[Row]:
 
 
 def _peak() -> float:
-    program = PROGRAM.format(small=SMALL, large=GIBIBYTE, mib=MIB)
-    paths = {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'lambda_src'}"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, **paths}, stdout=subprocess.PIPE, check=True, cwd=PROJECT
-    )
-    return float(done.stdout.splitlines()[-1])
+    return float(last_line_of_python("-c", PROGRAM.format(small=SMALL, large=GIBIBYTE, mib=MIB)))
 
 
 def _uploads() -> dict[str, list[float]]:

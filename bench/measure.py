@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+PROJECT = Path(__file__).parent.parent
 
 Task = Callable[[], object]
 
@@ -99,6 +105,24 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def last_line_of_python(*arguments: str) -> str:
+    """Run Python with the project's modules, in this environment; return the last line that it prints.
+
+    Before that come log lines of what is measured.
+    """
+    paths = {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'lambda_src'}", "POWERTOOLS_TRACE_DISABLED": "true"}
+    done = subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, **paths}, stdout=subprocess.PIPE, check=True, cwd=PROJECT
+    )
+    return done.stdout.decode().splitlines()[-1]
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had in memory."""
+    # The kernel's unit differs (getrusage(2) of Linux and of macOS).
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @contextlib.contextmanager

@@ -131,6 +131,10 @@ class Origin:
             "FRAMEGATE_EXPORT_QUEUE_URL": f"{self.url}/queue",
             "FRAMEGATE_CORS_ORIGINS": "*",
             "FRAMEGATE_AUTH": "iam",
+            "FRAMEGATE_EVENT_BUS": "default",
+            "FRAMEGATE_EXPORT_RATE": "1e9",
+            "FRAMEGATE_VERIFY": "false",
+            "FRAMEGATE_EXPORT_EVENTS": "",
         }
 
 

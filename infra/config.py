@@ -497,6 +497,11 @@ class Config:
     ] = True
 
     @property
+    def export_rate_of_a_worker(self) -> float:
+        """GetImageFrame calls a second of one worker; two functions, for events and requests, have as many each."""
+        return self.export_rate / (2 * self.export_concurrency)
+
+    @property
     def deploys_gradually(self) -> bool:
         """Whether traffic is shifted to a new version step by step."""
         return self.environment == "production" if self.gradual_deployment is None else self.gradual_deployment

@@ -160,12 +160,10 @@ class RequestFunction(LambdaFunction):
 
 
 def _environment(config: Config, frame_store: FrameStore) -> dict[str, str]:
-    # Two functions, so many workers each: what all of them call a second is what was asked for.
-    rate = config.export_rate / (2 * config.export_concurrency)
     return {
         "FRAMEGATE_FRAME_BUCKET": frame_store.bucket.bucket_name,
         "FRAMEGATE_EVENT_BUS": "default",
-        "FRAMEGATE_EXPORT_RATE": f"{rate:.6g}",
+        "FRAMEGATE_EXPORT_RATE": f"{config.export_rate_of_a_worker:.6g}",
         "FRAMEGATE_VERIFY": str(config.verify).lower(),
         "FRAMEGATE_EXPORT_EVENTS": ",".join(config.export_events),
     }

@@ -20,7 +20,7 @@ from botocore.config import Config
 from framegate.aws.frame_store import FrameStore, frame_key
 from framegate.aws.object_store import ObjectStore, Written
 from framegate.aws.object_writer import CLEANUP_TIME, LARGEST_PUT, PART_SIZE
-from framegate.aws.s3_put import S3Put
+from framegate.aws.s3_put import S3Put, SentPart
 from framegate.aws.signed_http import CONNECT_TIMEOUT
 from framegate.dicom.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
@@ -298,8 +298,10 @@ def test_upload_holds_a_few_parts_at_most(objects, monkeypatch):
     store = FrameStore(objects)
     block = bytes(PART_SIZE // 4)
     # moto keeps them all, in this very process.
-    monkeypatch.setattr(S3Put, "upload_part", lambda *_: '"e"')
-    monkeypatch.setattr(objects._client(), "complete_multipart_upload", lambda **_: {})
+    monkeypatch.setattr(
+        S3Put, "upload_part", lambda _, key, upload, number, part, budget: SentPart('"e"', len(part), 0)
+    )
+    monkeypatch.setattr(objects._bucket.client(), "complete_multipart_upload", lambda **_: {})
     tracemalloc.start()
     try:
         store.store(FRAME, "video/mp4", (block for _ in range(4 * 64)), TimeBudget(60))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-from zlib import crc32
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
+from framegate.aws.bucket import Bucket, result_of
 from framegate.aws.checksums import base64_of
 from framegate.aws.errors import botocore_problems, code_of, status_of
-from framegate.aws.object_writer import ObjectWriter, result_of
+from framegate.aws.object_writer import ObjectWriter
 from framegate.aws.s3_put import SERVICE, S3Put
 from framegate.observability import subsegment
 from framegate.problems import UpstreamFailed
@@ -78,7 +78,7 @@ class ObjectStore:
     bucket : str
         The bucket's name.
     threads : concurrent.futures.Executor
-        Where S3 is called, even for one call alone: a thread can be waited for just as long as there is time.
+        Where S3 is called.
     max_connections : int
         Connections for bytes to S3 that are kept open.
 
@@ -96,16 +96,14 @@ class ObjectStore:
         threads: Executor,
         max_connections: int = 1,
     ) -> None:
-        self._client = client
         self.bucket = bucket
-        self._threads = threads
-        self._put = S3Put(session, client, bucket, max_connections)
+        self._bucket = Bucket(bucket, client, S3Put(session, client, bucket, max_connections), threads)
 
     def head(self, key: str, budget: TimeBudget) -> StoredObject | None:
         """What there is of an object to know without reading it, or None if it is not there."""
         with subsegment(SERVICE), botocore_problems(SERVICE):
             try:
-                head = self._call(self._client().head_object, budget, Key=key, ChecksumMode="ENABLED")
+                head = self._bucket.call(self._bucket.client().head_object, budget, Key=key, ChecksumMode="ENABLED")
             except ClientError as error:
                 if status_of(error) == HTTPStatus.NOT_FOUND:
                     return None
@@ -140,7 +138,7 @@ class ObjectStore:
             byte_range["Range"] = f"bytes={first or 0}-{'' if last is None else last}"
         with botocore_problems(SERVICE):
             try:
-                body = self._call(self._client().get_object, budget, Key=key, **byte_range)["Body"]
+                body = self._bucket.call(self._bucket.client().get_object, budget, Key=key, **byte_range)["Body"]
             except ClientError as error:
                 if code_of(error) == "NoSuchKey":
                     raise KeyError(key) from None
@@ -148,7 +146,7 @@ class ObjectStore:
                     raise IndexError(first) from None
                 raise
             try:
-                while piece := result_of(self._threads.submit(body.read, READ_SIZE), budget):
+                while piece := result_of(self._bucket.threads.submit(body.read, READ_SIZE), budget):
                     yield piece
             finally:
                 body.close()
@@ -206,7 +204,7 @@ class ObjectStore:
         headers = {"Content-Type": content_type}
         if cache_control:
             headers["Cache-Control"] = cache_control
-        writer = ObjectWriter(self._client, self._put, self._threads, self.bucket, key, headers, budget, expected_size)
+        writer = ObjectWriter(self._bucket, key, headers, budget, expected_size)
         with subsegment(SERVICE), writer.finished_or_gone():
             yield writer
 
@@ -233,10 +231,8 @@ class ObjectStore:
         headers = {"Content-Type": "application/json", **condition}
         with subsegment(SERVICE):
             try:
-                put = self._threads.submit(
-                    self._put.put_object, key, content, crc32(content), headers, budget, attempts=1
-                )
-                result_of(put, budget)
+                put = self._bucket.put.put_object
+                result_of(self._bucket.threads.submit(put, key, content, headers, budget, attempts=1), budget)
             except UpstreamFailed as problem:
                 if problem.evidence.get("upstream_status") in meanwhile:
                     return False
@@ -248,7 +244,7 @@ class ObjectStore:
         token: dict[str, str] = {}
         while True:
             with botocore_problems(SERVICE):
-                page = self._call(self._client().list_objects_v2, budget, Prefix=prefix, **token)
+                page = self._bucket.call(self._bucket.client().list_objects_v2, budget, Prefix=prefix, **token)
             for each in page.get("Contents", []):
                 yield each["Key"][len(prefix) :]
             if not page.get("IsTruncated"):
@@ -258,7 +254,7 @@ class ObjectStore:
     def remove(self, key: str, budget: TimeBudget) -> None:
         """Remove an object, or nothing if it is not there."""
         with botocore_problems(SERVICE):
-            self._call(self._client().delete_object, budget, Key=key)
+            self._bucket.call(self._bucket.client().delete_object, budget, Key=key)
 
     def remove_all(self, prefix: str, budget: TimeBudget) -> int:
         """Remove every object whose key begins with `prefix`; return how many there were."""
@@ -273,8 +269,8 @@ class ObjectStore:
 
     def _remove_batch(self, keys: list[str], budget: TimeBudget) -> int:
         with botocore_problems(SERVICE):
-            answer = self._call(
-                self._client().delete_objects,
+            answer = self._bucket.call(
+                self._bucket.client().delete_objects,
                 budget,
                 Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
             )
@@ -288,13 +284,10 @@ class ObjectStore:
         """Give an object these tags in the place of those that it has."""
         tag_set = [{"Key": name, "Value": value} for name, value in tags.items()]
         with botocore_problems(SERVICE):
-            self._call(self._client().put_object_tagging, budget, Key=key, Tagging={"TagSet": tag_set})
+            self._bucket.call(self._bucket.client().put_object_tagging, budget, Key=key, Tagging={"TagSet": tag_set})
 
     def presigned_url(self, key: str, lifetime: int) -> str:
         """A URL to GET an object for so many seconds, signed with SigV4; it takes byte ranges too."""
-        return self._client().generate_presigned_url(
+        return self._bucket.client().generate_presigned_url(
             "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=lifetime
         )
-
-    def _call(self, operation: Callable[..., Any], budget: TimeBudget, **parameters: Any) -> Any:
-        return result_of(self._threads.submit(operation, Bucket=self.bucket, **parameters), budget)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
-from zlib import crc32
+from typing import TYPE_CHECKING, Any
 
+from framegate.aws.bucket import result_of
 from framegate.aws.checksums import base64_of, crc32_of_both
 from framegate.aws.errors import botocore_problems
 from framegate.aws.s3_put import SERVICE
@@ -16,14 +15,12 @@ from framegate.problems import UpstreamTimeout
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, CreateMultipartUploadOutputTypeDef
 
-    from framegate.aws.s3_put import S3Put
-
-Result = TypeVar("Result")
+    from framegate.aws.bucket import Bucket
+    from framegate.aws.s3_put import SentPart
 
 UPLOAD_CONCURRENCY = 3
 """Parts of one object that are on their way to S3 at the same time."""
@@ -43,14 +40,10 @@ class ObjectWriter:
 
     Parameters
     ----------
-    client : callable
-        Gives the S3 client, for what is no bytes: the beginning and the end of an upload.
-    put : S3Put
-        What sends bytes to the bucket.
-    threads : concurrent.futures.Executor
-        Where bytes are sent from and the client is called: a thread can be waited for just as long as there is time.
-    bucket, key : str
+    bucket : Bucket
         Where to.
+    key : str
+        And under which key.
     headers : mapping of str to str
         ``Content-Type``, and whatever else the object is to have.
     budget : TimeBudget
@@ -73,18 +66,12 @@ class ObjectWriter:
 
     def __init__(
         self,
-        client: Callable[[], S3Client],
-        put: S3Put,
-        threads: Executor,
-        bucket: str,
+        bucket: Bucket,
         key: str,
         headers: Mapping[str, str],
         budget: TimeBudget,
         expected_size: int | None,
     ) -> None:
-        self._client = client
-        self._s3_put = put
-        self._threads = threads
         self._bucket = bucket
         self._key = key
         self._headers = headers
@@ -93,7 +80,7 @@ class ObjectWriter:
         self._upload_id = ""
         self._part = bytearray()
         self._parts_begun = 0
-        self._sent: dict[int, _Part] = {}
+        self._sent: dict[int, SentPart] = {}
         self._pending: set[Future[None]] = set()
         self.size = self.checksum = 0
 
@@ -121,11 +108,9 @@ class ObjectWriter:
             raise
 
     def _put_whole(self) -> None:
-        self.checksum = crc32(self._part)
-        put = self._s3_put.put_object
-        result_of(
-            self._threads.submit(put, self._key, self._part, self.checksum, self._headers, self._budget), self._budget
-        )
+        put = self._bucket.put.put_object
+        call = self._bucket.threads.submit(put, self._key, self._part, self._headers, self._budget)
+        self.checksum = result_of(call, self._budget)
 
     def _send(self) -> None:
         with botocore_problems(SERVICE):
@@ -134,7 +119,7 @@ class ObjectWriter:
             if len(self._pending) == UPLOAD_CONCURRENCY:
                 self._wait_for_one()
             self._parts_begun += 1
-            self._pending.add(self._threads.submit(self._send_part, self._parts_begun, self._part))
+            self._pending.add(self._bucket.threads.submit(self._send_part, self._parts_begun, self._part))
             self._part = bytearray()
 
     def _begin(self) -> None:
@@ -142,9 +127,8 @@ class ObjectWriter:
             raise UpstreamTimeout(SERVICE)
         # The SDK has the headers' names without hyphens.
         properties: dict[str, Any] = {name.replace("-", ""): value for name, value in self._headers.items()}
-        creation = self._threads.submit(
-            self._client().create_multipart_upload,
-            Bucket=self._bucket,
+        creation = self._bucket.begin(
+            self._bucket.client().create_multipart_upload,
             Key=self._key,
             **properties,
             ChecksumAlgorithm="CRC32",
@@ -157,9 +141,8 @@ class ObjectWriter:
             raise
 
     def _send_part(self, number: int, content: bytearray) -> None:
-        checksum = crc32(content)
-        etag = self._s3_put.upload_part(self._key, self._upload_id, number, content, checksum, self._budget)
-        self._sent[number] = _Part(etag, len(content), checksum)
+        upload_part = self._bucket.put.upload_part
+        self._sent[number] = upload_part(self._key, self._upload_id, number, content, self._budget)
 
     def _wait_for_one(self) -> None:
         done, self._pending = wait(self._pending, self._budget.remaining(), FIRST_COMPLETED)
@@ -178,9 +161,9 @@ class ObjectWriter:
             for number, part in sorted(self._sent.items()):
                 self.checksum = crc32_of_both(self.checksum, part.checksum, part.size)
                 parts.append({"PartNumber": number, "ETag": part.etag, "ChecksumCRC32": base64_of(part.checksum)})
-            completion = self._threads.submit(
-                self._client().complete_multipart_upload,
-                Bucket=self._bucket,
+            self._bucket.call(
+                self._bucket.client().complete_multipart_upload,
+                self._budget,
                 Key=self._key,
                 UploadId=self._upload_id,
                 MultipartUpload={"Parts": parts},
@@ -188,7 +171,6 @@ class ObjectWriter:
                 ChecksumCRC32=base64_of(self.checksum),
                 MpuObjectSize=self.size,
             )
-            result_of(completion, self._budget)
 
     def _abort_belated(self, creation: Future[CreateMultipartUploadOutputTypeDef]) -> None:
         """Abort an upload that began after nobody waited for it any more."""
@@ -202,27 +184,9 @@ class ObjectWriter:
         for future in self._pending:
             future.cancel()
         wait(self._pending, cleanup.remaining())
-        abortion = self._threads.submit(
-            self._client().abort_multipart_upload, Bucket=self._bucket, Key=self._key, UploadId=self._upload_id
-        )
+        abort = self._bucket.client().abort_multipart_upload
+        abortion = self._bucket.begin(abort, Key=self._key, UploadId=self._upload_id)
         done, _ = wait([abortion], cleanup.remaining())
         if not done or abortion.exception() is not None:
             # The bucket's lifecycle rule removes what is left; what counts is why the upload failed.
             logger.warning("multipart upload not aborted")
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A part that S3 has."""
-
-    etag: str
-    size: int
-    checksum: int
-
-
-def result_of(call: Future[Result], budget: TimeBudget) -> Result:
-    """What a call in another thread comes to, if it does in time."""
-    try:
-        return call.result(budget.remaining())
-    except TimeoutError:
-        raise UpstreamTimeout(SERVICE) from None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
+from zlib import crc32
 
 from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
 
@@ -39,6 +41,15 @@ TRANSIENT = "RequestTimeout"
 """The one error of S3's that is passing, though its status is 400."""
 
 
+@dataclass(frozen=True, slots=True)
+class SentPart:
+    """A part that S3 has: its entity tag, its size in bytes, and its CRC32."""
+
+    etag: str
+    size: int
+    checksum: int
+
+
 class S3Put:
     """PUT for one bucket; many threads can use one.
 
@@ -67,12 +78,11 @@ class S3Put:
         self,
         key: str,
         content: bytes | bytearray,
-        checksum: int,
         headers: Mapping[str, str],
         budget: TimeBudget,
         attempts: int = ATTEMPTS,
-    ) -> None:
-        """Store an object.
+    ) -> int:
+        """Store an object; return the CRC32 of its bytes, by which S3 knows that it has them.
 
         Parameters
         ----------
@@ -80,8 +90,6 @@ class S3Put:
             Where to.
         content : bytes
             Its bytes.
-        checksum : int
-            Their CRC32; S3 refuses the object if it received others.
         headers : mapping of str to str
             Further headers, by the names of HTTP.
         budget : TimeBudget
@@ -98,12 +106,14 @@ class S3Put:
         ----------
         Amazon S3 API reference, ``PutObject``.
         """
+        checksum = crc32(content)
         self._put("PutObject", self._url(key), content, checksum, headers, budget, attempts)
+        return checksum
 
     def upload_part(
-        self, key: str, upload_id: str, number: int, content: bytes | bytearray, checksum: int, budget: TimeBudget
-    ) -> str:
-        """Send a part of an upload, numbered from 1; return its entity tag.
+        self, key: str, upload_id: str, number: int, content: bytes | bytearray, budget: TimeBudget
+    ) -> SentPart:
+        """Send a part of an upload, numbered from 1.
 
         Raises
         ------
@@ -115,8 +125,9 @@ class S3Put:
         Amazon S3 API reference, ``UploadPart``.
         """
         query = urlencode({"partNumber": number, "uploadId": upload_id}, quote_via=quote, safe="")
+        checksum = crc32(content)
         answer = self._put("UploadPart", f"{self._url(key)}?{query}", content, checksum, {}, budget)
-        return answer.headers["ETag"]
+        return SentPart(answer.headers["ETag"], len(content), checksum)
 
     def _put(
         self,

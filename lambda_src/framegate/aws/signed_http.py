@@ -19,7 +19,7 @@ import urllib3
 from botocore.awsrequest import AWSRequest
 from botocore.httpsession import get_cert_path
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, TimeoutError  # noqa: A004 - only urllib3's is meant
+from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError  # noqa: A004 - only urllib3's is meant
 
 from framegate.problems import UpstreamFailed, UpstreamTimeout
 
@@ -147,13 +147,10 @@ def transport_problems(service: str, broken: str = "broke the connection off") -
         raise UpstreamFailed(service, "could not be reached") from None
     except TimeoutError:
         raise UpstreamTimeout(service) from None
-    except ProtocolError as error:
-        # So comes a timeout while a body is sent.
-        if any(isinstance(cause, builtins.TimeoutError) for cause in error.args):
-            raise UpstreamTimeout(service) from None
-        raise UpstreamFailed(service, broken) from None
-    except HTTPError:
-        raise UpstreamFailed(service, broken) from None
+    except HTTPError as error:
+        # One that comes while a body is sent is inside another error.
+        timed_out = any(isinstance(cause, builtins.TimeoutError) for cause in error.args)
+        raise (UpstreamTimeout(service) if timed_out else UpstreamFailed(service, broken)) from None
 
 
 class _Pool(urllib3.HTTPConnectionPool):
@@ -226,8 +223,10 @@ class _Pool(urllib3.HTTPConnectionPool):
 class _HttpsConnection(HTTPSConnection):
     @property
     def is_connected(self) -> bool:
-        if super().is_connected or self.sock is None:
-            return self.sock is not None
+        if self.sock is None:
+            return False
+        if super().is_connected:
+            return True
         # There is something to read: its end; or just the session tickets that a server sends after the handshake (RFC
         # 8446, section 4.6.1), and OpenSSL takes only when it is asked for data.
         self.sock.settimeout(0)

@@ -67,8 +67,8 @@ class Wanted:
 
     @property
     def is_part(self) -> bool:
-        """Whether some of the frame may be enough."""
-        return self.selection is not None or self.byte_range is not None
+        """Whether some of the frame may be enough; by URL there is the whole frame only."""
+        return self.mode is not DeliveryMode.URL and (self.selection is not None or self.byte_range is not None)
 
     @property
     def as_whole(self) -> Portion | None:
