@@ -185,8 +185,12 @@ class LocalCloud:
         )
 
     def function_processes(self) -> list[psutil.Process]:
-        """The worker processes that run functions."""
-        return psutil.Process(self._ministack.pid).children()
+        """The worker processes that run functions.
+
+        Not those that are about to: between fork and exec, a process is a copy of MiniStack, with all of its memory.
+        """
+        ministack = psutil.Process(self._ministack.pid)
+        return [each for each in ministack.children() if _command_of(each) not in ([], ministack.cmdline())]
 
     def _start_ministack(self) -> None:
         folders = {name: self._folder / name for name in ("TMPDIR", "STATE_DIR", "S3_DATA_DIR")}
@@ -293,3 +297,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     for straggler in alive:
         straggler.kill()
     process.wait()
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    """The command line of a process, empty if it is over."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
