@@ -41,7 +41,7 @@ def measure() -> list[Row]:
         }
         seconds = in_turns(
             {
-                "ours": lambda: _run(PROGRAM.format(module="framegate.handlers.api", frame=CT), environment),
+                "ours": lambda: _run(PROGRAM.format(module="framegate.entrypoints.api", frame=CT), environment),
                 "usual": lambda: _run(PROGRAM.format(module="bench.usual_handler", frame=CT), environment),
                 "nothing": lambda: _run("", environment),
             },

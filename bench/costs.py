@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, load_measured
-from framegate.aws.object_writer import LARGEST_PUT, PART_SIZE
-from framegate.frames.delivery import SOON_STORED
-from framegate.handlers.http import INLINE_LIMIT
+from framegate.delivery.delivery import SOON_STORED
+from framegate.rest.http import INLINE_LIMIT
+from framegate.storage.object_writer import LARGEST_PUT, PART_SIZE
 from infra.export_functions import BATCH_SIZE
 
 if TYPE_CHECKING:

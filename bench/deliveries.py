@@ -15,8 +15,8 @@ from bench.durations import ASSUMED, DEFAULT, SIZES, Delivery, write_measured
 from bench.invocations import context, event
 from bench.measure import Row, environment, last_line_of_python, peak_memory, row, silence
 from bench.origin import DATASTORE, IMAGE_SET, Frame, Link, Origin
-from framegate.handlers.export_parts import WORKERS
-from framegate.handlers.http import INLINE_LIMIT
+from framegate.entrypoints.export_parts import WORKERS
+from framegate.rest.http import INLINE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,7 @@ def _in_a_process_of_its_own(delivery: Delivery, count: int) -> dict[str, Any]:
 
 
 def _answering(delivery: Delivery) -> Callable[[], float]:
-    from framegate.handlers import api
+    from framegate.entrypoints import api
 
     headers = {"Accept": "application/json" if delivery == "json" else "image/*"}
     request = event("0" * 32, QUERIES.get(delivery, ""), **headers)
@@ -87,9 +87,9 @@ def _answering(delivery: Delivery) -> Callable[[], float]:
 
 
 def _exporting(count: int) -> Callable[[], float]:
-    from framegate.dicom.identifiers import ImageSetRef
-    from framegate.frames.export import ExportOrder, ExportResult
-    from framegate.handlers.export_parts import ExportParts
+    from framegate.entrypoints.export_parts import ExportParts
+    from framegate.export.exporter import ExportOrder, ExportResult
+    from framegate.healthimaging.identifiers import ImageSetRef
     from framegate.time_budget import TimeBudget
 
     os.environ["FRAMEGATE_EXPORT_RATE"] = str(DEFAULT.export_rate_of_a_worker)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from framegate.frames.delivery import BANDWIDTH
-from framegate.handlers.export_parts import WORKERS
+from framegate.delivery.delivery import BANDWIDTH
+from framegate.entrypoints.export_parts import WORKERS
 from infra.config import Config
 
 if TYPE_CHECKING:

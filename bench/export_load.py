@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from bench.account import Account, Bucket
 from bench.durations import ASSUMED, DEFAULT, frame_latency, worker_limits
-from framegate.frames.export import ENDING_SHARE, ENDING_TIME
-from framegate.handlers.export_parts import RETURN_TIME, WORKERS
-from framegate.handlers.export_worker import LEAST_TIME
+from framegate.entrypoints.export_parts import RETURN_TIME, WORKERS
+from framegate.export.exporter import ENDING_SHARE, ENDING_TIME
+from framegate.export.worker import LEAST_TIME
 from infra.export_functions import BATCH_SIZE
 from infra.export_queue import RETENTION
 

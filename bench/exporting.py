@@ -34,9 +34,9 @@ def measure() -> list[Row]:
         import boto3
         from botocore.config import Config
 
-        from framegate.dicom.identifiers import ImageSetRef
-        from framegate.frames.export import ExportOrder, ExportResult
-        from framegate.handlers.export_parts import ExportParts
+        from framegate.entrypoints.export_parts import ExportParts
+        from framegate.export.exporter import ExportOrder, ExportResult
+        from framegate.healthimaging.identifiers import ImageSetRef
         from framegate.time_budget import TimeBudget
 
         parts = ExportParts.from_environment()

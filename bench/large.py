@@ -15,7 +15,7 @@ TURNS = 5
 PROGRAM = """
 from bench.invocations import context, event
 from bench.measure import peak_memory
-from framegate.handlers.api import lambda_handler
+from framegate.entrypoints.api import lambda_handler
 
 assert lambda_handler(event({small!r}, "delivery=url"), context())["statusCode"] == 303
 idle = peak_memory()
@@ -51,8 +51,8 @@ def _peak() -> float:
 def _uploads() -> dict[str, list[float]]:
     import boto3
 
-    from framegate.dicom.identifiers import FrameRef
-    from framegate.handlers import api
+    from framegate.entrypoints import api
+    from framegate.healthimaging.identifiers import FrameRef
     from framegate.time_budget import TimeBudget
 
     source, s3 = boto3.client("medical-imaging"), boto3.client("s3")

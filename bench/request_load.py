@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.account import Account, Bucket
-from framegate.aws.health_imaging import MAX_ATTEMPTS, MOST_RETRIES
 from framegate.aws.retries import RetryQuota
-from framegate.frames.pace import REACTION_SECONDS, RECOVERY_SECONDS, SLOWEST
+from framegate.export.pace import REACTION_SECONDS, RECOVERY_SECONDS, SLOWEST
+from framegate.healthimaging.client import MAX_ATTEMPTS, MOST_RETRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ class Kind:
 
 @dataclass(slots=True)
 class Pacer:
-    """`framegate.frames.pace.Pace`, in simulated time."""
+    """`framegate.export.pace.Pace`, in simulated time."""
 
     full: float
     rate: float

@@ -26,10 +26,10 @@ def measure() -> list[Row]:
     with Origin({FRAME: Frame(content)}, LINK) as origin, environment(origin.environment()), silence():
         import boto3
 
-        from framegate.dicom.identifiers import FrameRef
-        from framegate.frames.delivery import DeliveryMode, InlineFrame, Wanted
-        from framegate.frames.portions import BySize
-        from framegate.handlers import api
+        from framegate.delivery.delivery import DeliveryMode, InlineFrame, Wanted
+        from framegate.delivery.portions import BySize
+        from framegate.entrypoints import api
+        from framegate.healthimaging.identifiers import FrameRef
         from framegate.time_budget import TimeBudget
 
         client = boto3.client("medical-imaging")

@@ -25,7 +25,7 @@ def measure() -> list[Row]:
         import boto3
 
         from bench import usual_handler
-        from framegate.handlers import api
+        from framegate.entrypoints import api
 
         client = boto3.client("medical-imaging")
 

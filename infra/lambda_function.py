@@ -43,7 +43,7 @@ class LambdaFunction(Construct):
     key : kms.IKey
         Encrypts its log, its settings and its snapshots.
     handler : str
-        The module of :mod:`framegate.handlers` that has its ``lambda_handler``.
+        The module of :mod:`framegate.entrypoints` that has its ``lambda_handler``.
     description : str
         What it does, for the console.
     memory_mb, timeout_seconds : int
@@ -107,7 +107,7 @@ class LambdaFunction(Construct):
             runtime=lambda_.Runtime.PYTHON_3_13,
             architecture=ARCHITECTURES[config.architecture],
             code=lambda_code(config.architecture),
-            handler=f"framegate.handlers.{handler}.lambda_handler",
+            handler=f"framegate.entrypoints.{handler}.lambda_handler",
             memory_size=memory_mb,
             timeout=Duration.seconds(timeout_seconds),
             # The role has all that tracing needs; left to itself, CDK would attach a second policy for it.

@@ -9,12 +9,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from framegate import problems
-from framegate.dicom import media_types
-from framegate.dicom.codestream import MOST_DECOMPOSITIONS
-from framegate.handlers.frame_api import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUTE
-from framegate.handlers.frame_responses import HEADERS
-from framegate.handlers.http import INLINE_LIMIT
-from framegate.handlers.parameters import (
+from framegate.healthimaging import media_types
+from framegate.jpeg2000.codestream import MOST_DECOMPOSITIONS
+from framegate.rest.frame_api import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUTE
+from framegate.rest.frame_responses import HEADERS
+from framegate.rest.http import INLINE_LIMIT
+from framegate.rest.parameters import (
     LARGEST_NUMBER,
     LARGEST_SIZE,
     MOST_FRAMES,
@@ -22,7 +22,7 @@ from framegate.handlers.parameters import (
     PAGE_POSITION,
     UID,
 )
-from framegate.handlers.problem_documents import STATUS
+from framegate.rest.problem_documents import STATUS
 from infra.gateway_problems import GATEWAY_PROBLEMS
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What can go wrong on the way to a frame, in the words that a caller gets to read.
 
-Inner modules raise these; the edges translate them: ``handlers/problem_documents.py`` to a status and a document.
+Inner modules raise these; the edges translate them: ``rest/problem_documents.py`` to a status and a document.
 No message repeats a value that came from outside, since such a value may be anything, a patient's name included.
 """
 

@@ -44,7 +44,7 @@ def logical_id(reference):
 
 def function(template, handler):
     """Return the properties of the function that runs a module of handlers."""
-    name = f"framegate.handlers.{handler}.lambda_handler"
+    name = f"framegate.entrypoints.{handler}.lambda_handler"
     (found,) = (each for each in properties(template, "AWS::Lambda::Function").values() if each["Handler"] == name)
     return found
 

@@ -202,9 +202,9 @@ def test_bundle_runs_under_any_python_that_develops_it(bundled, architecture):
     script = f"""
 import sys
 sys.path.insert(0, {str(bundled(architecture))!r})
-import framegate.handlers.api, framegate.handlers.export, framegate.handlers.export_requests
+import framegate.entrypoints.api, framegate.entrypoints.export, framegate.entrypoints.export_requests
 import aws_lambda_powertools, aws_xray_sdk, boto3, botocore, ijson, urllib3
-ours = (framegate.handlers.api, aws_lambda_powertools, aws_xray_sdk, boto3, botocore, ijson, urllib3)
+ours = (framegate.entrypoints.api, aws_lambda_powertools, aws_xray_sdk, boto3, botocore, ijson, urllib3)
 assert all(module.__file__.startswith({str(bundled(architecture))!r}) for module in ours)
 """
     result = subprocess.run(
@@ -231,7 +231,7 @@ def test_layer_decodes_an_htj2k_frame_with_what_is_left_in_it(bundled, monkeypat
     script = f"""
 import sys
 sys.path[:0] = [{str(bundled(architecture))!r}, {str(tmp_path / "python")!r}]
-from framegate.dicom.pixels import pixel_checksum
+from framegate.jpeg2000.pixels import pixel_checksum
 print(pixel_checksum(open({str(frame)!r}, "rb").read(), "1.2.840.10008.1.2.4.201"))
 assert sys.modules["numpy"].__file__.startswith({str(tmp_path)!r})
 """
@@ -254,7 +254,7 @@ def test_authorizer_checks_a_token_with_what_is_left_in_bundle_and_layer(bundled
     script = f"""
 import sys
 sys.path[:0] = [{str(bundled(architecture))!r}, {str(packages)!r}]
-import framegate.handlers.authorizer
+import framegate.entrypoints.authorizer
 from framegate.access.issuer_keys import IssuerKeys
 from framegate.access.tokens import TokenChecker
 keys = IssuerKeys(lambda: [{key.public_jwk()!r}])

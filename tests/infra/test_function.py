@@ -23,7 +23,7 @@ def test_stack_has_three_functions_and_no_custom_resource(template):
 
 def test_function_runs_the_api_handler_on_arm(function):
     assert function["Runtime"] == "python3.13"
-    assert function["Handler"] == "framegate.handlers.api.lambda_handler"
+    assert function["Handler"] == "framegate.entrypoints.api.lambda_handler"
     assert function["Architectures"] == ["arm64"]
     assert function["MemorySize"] == 1769
     assert function["Timeout"] == 28

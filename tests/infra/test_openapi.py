@@ -9,8 +9,8 @@ import pytest
 from jsonschema_rs import validator_for
 from openapi_spec_validator import validate
 
-from framegate.handlers.frame_api import ROUTES
-from framegate.handlers.problem_documents import STATUS
+from framegate.rest.frame_api import ROUTES
+from framegate.rest.problem_documents import STATUS
 from infra import rest_api
 from infra.gateway_problems import GATEWAY_PROBLEMS
 from infra.openapi import PROBLEM_PREFIX, document

@@ -20,16 +20,16 @@ from moto.backends import get_backend
 
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
-from framegate.aws.frame_store import FrameStore
-from framegate.aws.health_imaging import HealthImaging
-from framegate.aws.object_store import ObjectStore
-from framegate.frames.delivery import FrameDelivery
-from framegate.frames.handover import FrameHandover
-from framegate.frames.index import FrameIndex
-from framegate.handlers.frame_api import FRAME_ROUTE, FrameApi
-from framegate.handlers.http import INLINE_LIMIT
+from framegate.delivery.deferred_store import FrameHandover
+from framegate.delivery.delivery import FrameDelivery
+from framegate.healthimaging.client import HealthImaging
+from framegate.index.frame_index import FrameIndex
 from framegate.observability import logger
+from framegate.rest.frame_api import FRAME_ROUTE, FrameApi
+from framegate.rest.http import INLINE_LIMIT
 from framegate.settings import Settings
+from framegate.storage.frame_store import FrameStore
+from framegate.storage.object_store import ObjectStore
 from local.health_imaging import HealthImagingEmulator
 from local.token_issuer import TokenIssuer
 from tests.unit.s3_server import S3Server

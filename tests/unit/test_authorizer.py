@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from framegate.handlers import authorizer
-from framegate.handlers.authorizer import AuthorizerError, UnauthorizedError, lambda_handler
+from framegate.entrypoints import authorizer
+from framegate.entrypoints.authorizer import AuthorizerError, UnauthorizedError, lambda_handler
 from local.token_issuer import KEY_SET, SigningKey
 
 A, B, NOT_SERVED = "a" * 32, "b" * 32, "c" * 32

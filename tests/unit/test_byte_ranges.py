@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from framegate.dicom.identifiers import FrameRef
-from framegate.frames.portions import ByteRange
-from framegate.handlers.frame_api import GET_IMAGE_FRAME_ROUTE
-from framegate.handlers.http import INLINE_LIMIT
+from framegate.delivery.portions import ByteRange
+from framegate.healthimaging.identifiers import FrameRef
 from framegate.problems import RangeNotSatisfiable
+from framegate.rest.frame_api import GET_IMAGE_FRAME_ROUTE
+from framegate.rest.http import INLINE_LIMIT
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED

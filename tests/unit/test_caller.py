@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from framegate.handlers.caller import admit, caller_context
-from framegate.handlers.frame_api import FRAME_ROUTE, FrameApi
+from framegate.access.caller import admit, caller_context
 from framegate.problems import DatastoreNotGranted, TokenExpired
+from framegate.rest.frame_api import FRAME_ROUTE, FrameApi
 from framegate.settings import Settings
 from tests.unit.conftest import BUCKET, SERVED
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from framegate.dicom import codestream as codestream_module
-from framegate.dicom.codestream import EOC, MOST_HEADER_BYTES, NotDivisibleError, read_codestream
-from framegate.dicom.packets import CodingStyle, ImageArea, check_packets
+from framegate.jpeg2000 import codestream as codestream_module
+from framegate.jpeg2000.codestream import EOC, MOST_HEADER_BYTES, NotDivisibleError, read_codestream
+from framegate.jpeg2000.packets import CodingStyle, ImageArea, check_packets
 
 SIZ, COD, COC, QCD = b"\xff\x51", b"\xff\x52", b"\xff\x53", b"\xff\x5c"
 TLM, PLT, POC, PPM, PPT, COM = b"\xff\x55", b"\xff\x58", b"\xff\x5f", b"\xff\x60", b"\xff\x61", b"\xff\x64"

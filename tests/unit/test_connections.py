@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import botocore.session
 import pytest
 
-from framegate.aws.health_imaging import READ_ON, HealthImaging
-from framegate.dicom.identifiers import FrameRef
+from framegate.healthimaging.client import READ_ON, HealthImaging
+from framegate.healthimaging.identifiers import FrameRef
 from framegate.problems import UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.certificates import write_certificate

@@ -17,8 +17,8 @@ import pydicom.data
 import pytest
 from PIL import Image
 
-from framegate.frames.portions import ByLevels, ByResolution, Portion
-from framegate.frames.resolutions import LEAST_READ, StreamPrefix, cut
+from framegate.delivery.portions import ByLevels, ByResolution, Portion
+from framegate.delivery.resolutions import LEAST_READ, StreamPrefix, cut
 from framegate.time_budget import TimeBudget
 from local.health_imaging.frames import CONTENT_TYPES, encode_frames
 from tests.unit.conftest import SERVED

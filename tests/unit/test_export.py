@@ -15,13 +15,13 @@ import boto3
 import pytest
 
 from framegate.aws.event_bus import EventBus
-from framegate.aws.health_imaging import HealthImaging
-from framegate.dicom.identifiers import ImageSetRef
-from framegate.frames.copying import ATTEMPTS, FrameCopier
-from framegate.frames.export import Exporter, ExportOrder, ExportResult
-from framegate.frames.export_records import ExportRecords
-from framegate.frames.pace import Pace
-from framegate.frames.removal import ImageSetRemover
+from framegate.export.copying import ATTEMPTS, FrameCopier
+from framegate.export.exporter import Exporter, ExportOrder, ExportResult
+from framegate.export.pace import Pace
+from framegate.export.records import ExportRecords
+from framegate.export.removal import ImageSetRemover
+from framegate.healthimaging.client import HealthImaging
+from framegate.healthimaging.identifiers import ImageSetRef
 from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
@@ -451,7 +451,7 @@ def test_remover_removes_all_of_one_image_set_and_nothing_of_others(s3, health_i
 
 
 def replace_frame(frame):
-    from framegate.dicom.identifiers import FrameRef
+    from framegate.healthimaging.identifiers import FrameRef
 
     return FrameRef(frame.datastore_id, frame.image_set_id, frame.image_frame_id)
 
@@ -514,7 +514,7 @@ def test_frame_that_was_damaged_in_the_bucket_is_found(s3, exporter, imported):
 
 
 def test_pixels_are_not_looked_at_unless_asked_for(s3, exporter, imported, monkeypatch):
-    monkeypatch.setattr("framegate.frames.copying.pixel_checksum", None)
+    monkeypatch.setattr("framegate.export.copying.pixel_checksum", None)
     ref = ImageSetRef(SERVED, lossless(imported).id)
     result, _ = finish(exporter, order_for(ref))
     assert result.completed

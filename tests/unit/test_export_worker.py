@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from framegate.aws import clients
-from framegate.dicom.identifiers import FrameRef
-from framegate.handlers import export, export_parts
-from framegate.handlers.export_messages import UnknownMessageError, parse
+from framegate.entrypoints import export, export_parts
+from framegate.export.export_messages import UnknownMessageError, parse
+from framegate.healthimaging.identifiers import FrameRef
 from framegate.problems import InvalidIdentifier
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault

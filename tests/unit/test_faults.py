@@ -10,13 +10,13 @@ import pytest
 import requests
 
 from framegate.aws import signed_http
-from framegate.aws.frame_store import frame_key
-from framegate.aws.health_imaging import MAX_ATTEMPTS, MOST_RETRIES, HealthImaging
 from framegate.aws.signed_http import SILENCE_TIMEOUT
-from framegate.dicom.identifiers import FrameRef
-from framegate.frames.delivery import FrameDelivery
-from framegate.handlers.frame_api import FrameApi
-from framegate.handlers.http import INLINE_LIMIT
+from framegate.delivery.delivery import FrameDelivery
+from framegate.healthimaging.client import MAX_ATTEMPTS, MOST_RETRIES, HealthImaging
+from framegate.healthimaging.identifiers import FrameRef
+from framegate.rest.frame_api import FrameApi
+from framegate.rest.http import INLINE_LIMIT
+from framegate.storage.frame_store import frame_key
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client
 

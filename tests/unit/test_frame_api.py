@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
-from framegate.aws.frame_store import frame_key
-from framegate.dicom.identifiers import FrameRef
-from framegate.frames.delivery import FrameDelivery
-from framegate.handlers.frame_api import GET_IMAGE_FRAME_ROUTE, FrameApi
-from framegate.handlers.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
+from framegate.delivery.delivery import FrameDelivery
+from framegate.healthimaging.identifiers import FrameRef
+from framegate.rest.frame_api import GET_IMAGE_FRAME_ROUTE, FrameApi
+from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
+from framegate.storage.frame_store import frame_key
 from local.health_imaging import GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED, Client
 

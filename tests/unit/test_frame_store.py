@@ -17,13 +17,13 @@ import pytest
 import requests
 from botocore.config import Config
 
-from framegate.aws.frame_store import FrameStore, frame_key
-from framegate.aws.object_store import ObjectStore, Written
-from framegate.aws.object_writer import CLEANUP_TIME, LARGEST_PUT, PART_SIZE
-from framegate.aws.s3_put import S3Put, SentPart
 from framegate.aws.signed_http import CONNECT_TIMEOUT
-from framegate.dicom.identifiers import FrameRef
+from framegate.healthimaging.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
+from framegate.storage.frame_store import FrameStore, frame_key
+from framegate.storage.object_store import ObjectStore, Written
+from framegate.storage.object_writer import CLEANUP_TIME, LARGEST_PUT, PART_SIZE
+from framegate.storage.s3_put import S3Put, SentPart
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import BUCKET
 

@@ -11,13 +11,13 @@ import botocore.exceptions
 import pytest
 import requests
 
-from framegate.dicom.identifiers import FrameRef
-from framegate.frames import delivery as delivery_module
-from framegate.frames import handover as handover_module
-from framegate.frames.handover import HandedOverFrames
-from framegate.frames.removal import ImageSetRemover
-from framegate.handlers.http import INLINE_LIMIT
+from framegate.delivery import deferred_store as handover_module
+from framegate.delivery import delivery as delivery_module
+from framegate.delivery.deferred_store import HandedOverFrames
+from framegate.export.removal import ImageSetRemover
+from framegate.healthimaging.identifiers import FrameRef
 from framegate.problems import FrameNotFound, UpstreamFailed, UpstreamTimeout
+from framegate.rest.http import INLINE_LIMIT
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED

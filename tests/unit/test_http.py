@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framegate.handlers.http import HttpRequest, HttpResponse
 from framegate.problems import InvalidRequest
+from framegate.rest.http import HttpRequest, HttpResponse
 
 
 def event(**changes):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framegate.dicom.image_set_metadata import FrameEntry, MetadataError, frames_of
+from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
 from local.samples import write_samples
 
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from framegate.aws.health_imaging import HealthImaging
-from framegate.dicom.identifiers import ImageSetRef
-from framegate.frames import index as index_module
-from framegate.frames.index import FrameIndex
-from framegate.frames.removal import ImageSetRemover
-from framegate.handlers.frame_api import INDEX_ROUTE, FrameApi
+from framegate.export.removal import ImageSetRemover
+from framegate.healthimaging.client import HealthImaging
+from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.index import frame_index as index_module
+from framegate.index.frame_index import FrameIndex
+from framegate.rest.frame_api import INDEX_ROUTE, FrameApi
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from local.health_imaging.datastores import ImageSet

@@ -16,7 +16,7 @@ LAMBDA_SRC = Path(__file__).parent.parent.parent / "lambda_src"
 
 PROGRAM = """
 import json, sys
-from framegate.handlers.api import lambda_handler
+from framegate.entrypoints.api import lambda_handler
 
 class Context:
     def get_remaining_time_in_millis(self):

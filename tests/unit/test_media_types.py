@@ -2,7 +2,7 @@
 
 import pytest
 
-from framegate.dicom.media_types import pass_through
+from framegate.healthimaging.media_types import pass_through
 
 
 @pytest.mark.parametrize("content_type", ["image/jph", "video/H256", "image/jxl", "x", "a/b;c=d", "a" * 255])

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framegate.handlers.negotiation import Accept, Representation, entity_tag, matching_tag
 from framegate.problems import NotAcceptable
+from framegate.rest.negotiation import Accept, Representation, entity_tag, matching_tag
 
 RAW, JSON = Representation.RAW, Representation.JSON
 FRAME = "f" * 32

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from framegate.handlers.http import INLINE_LIMIT
 from framegate.observability import count_cold_start
+from framegate.rest.http import INLINE_LIMIT
 from local.health_imaging import Fault
 from tests.unit.conftest import SERVED
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from framegate.frames import pace as pace_module
-from framegate.frames.pace import Pace
+from framegate.export import pace as pace_module
+from framegate.export.pace import Pace
 from framegate.time_budget import TimeBudget
 
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from framegate.dicom.image_set_metadata import frames_of
-from framegate.dicom.pixels import UndecodableError, is_verifiable, pixel_checksum
+from framegate.healthimaging.image_set_metadata import frames_of
+from framegate.jpeg2000.pixels import UndecodableError, is_verifiable, pixel_checksum
 from local.samples import write_samples
 
 HTJ2K = "1.2.840.10008.1.2.4.202"

@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.costs import table
 from bench.durations import load_measured
 from framegate import problems
-from framegate.handlers.http import INLINE_LIMIT
-from framegate.handlers.problem_documents import STATUS
+from framegate.rest.http import INLINE_LIMIT
+from framegate.rest.problem_documents import STATUS
 from infra.config import config_table
 from infra.gateway_problems import GATEWAY_PROBLEMS
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framegate.frames.request_manifest import (
+from framegate.export.request_manifest import (
     LONGEST_LINE,
     MOST_FRAME_IDS,
     RequestManifests,

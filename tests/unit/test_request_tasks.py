@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from framegate.handlers import export_parts, export_requests
+from framegate.entrypoints import export_parts, export_requests
 from framegate.problems import ExportIncomplete, InvalidRequestManifest, UpstreamFailed
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, forget_clients

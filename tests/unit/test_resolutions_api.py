@@ -9,10 +9,10 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from framegate.aws import health_imaging as health_imaging_module
-from framegate.aws.health_imaging import READ_ON
-from framegate.handlers.frame_api import GET_IMAGE_FRAME_ROUTE
-from framegate.handlers.http import INLINE_LIMIT
+from framegate.healthimaging import client as health_imaging_module
+from framegate.healthimaging.client import READ_ON
+from framegate.rest.frame_api import GET_IMAGE_FRAME_ROUTE
+from framegate.rest.http import INLINE_LIMIT
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED

@@ -8,9 +8,9 @@ import os
 import pytest
 import requests
 
-from framegate.aws.object_writer import PART_SIZE
-from framegate.dicom.identifiers import ImageSetRef
-from framegate.handlers.http import INLINE_LIMIT
+from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.rest.http import INLINE_LIMIT
+from framegate.storage.object_writer import PART_SIZE
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.test_index import ask
 

@@ -16,7 +16,7 @@ from bench.export_load import copy_frames, most_waiting, predicted_export, simul
 from bench.measure import row
 from bench.request_load import API, HEALTHIMAGING, LAMBDA, first_wall, poisson, predicted_walls, simulate_requests
 from bench.scaling import ACCOUNT, FIRST, MIXED, SCENARIOS, mixed, tables, throttled_at
-from framegate.aws.object_writer import LARGEST_PUT, PART_SIZE
+from framegate.storage.object_writer import LARGEST_PUT, PART_SIZE
 from infra.export_queue import RETENTION
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "scaling.md").read_text()

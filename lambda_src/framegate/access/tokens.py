@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import jwt
 
 from framegate.access.issuer_keys import ALGORITHMS
-from framegate.dicom.identifiers import is_identifier
+from framegate.healthimaging.identifiers import is_identifier
 
 if TYPE_CHECKING:
     from framegate.access.issuer_keys import IssuerKeys

@@ -1,0 +1,1 @@
+"""How a frame reaches a client: inline, in part, by pre-signed URL, or after a deferred store."""

@@ -1,0 +1,136 @@
+"""Frames too large for a request: marked, queued once, and stored by the export function."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from framegate.problems import FrameNotFound, Problem, UpstreamRejected
+
+if TYPE_CHECKING:
+    from framegate.aws.export_queue import ExportQueue
+    from framegate.export.removal import ImageSetRemover
+    from framegate.healthimaging.client import HealthImaging
+    from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
+    from framegate.storage.frame_store import FrameStore
+    from framegate.storage.object_store import ObjectStore
+    from framegate.time_budget import TimeBudget
+
+STORE_FRAME = "store-frame"
+"""What a message about such a frame asks for."""
+
+FORGOTTEN_AFTER = timedelta(hours=1)
+"""Age of a marker with which its message counts as lost, or as dead: the frame is queued again."""
+
+
+def queued_prefix(image_set: ImageSetRef) -> str:
+    """What the keys of an image set's markers begin with."""
+    return f"queued/{image_set.datastore_id}/{image_set.image_set_id}/"
+
+
+def _key(frame: FrameRef) -> str:
+    return f"{queued_prefix(frame)}{frame.image_frame_id}"
+
+
+class FrameHandover:
+    """Hands frames over to the export function.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+        Where markers are kept: one for each frame that is queued.
+    queue : ExportQueue
+        The export function's queue.
+    """
+
+    def __init__(self, objects: ObjectStore, queue: ExportQueue) -> None:
+        self._objects = objects
+        self._queue = queue
+
+    def is_pending(self, frame: FrameRef, budget: TimeBudget) -> bool:
+        """Whether the frame was handed over and is on its way."""
+        marker = self._objects.head(_key(frame), budget)
+        return marker is not None and not _is_forgotten(marker.modified_at)
+
+    def hand_over(self, frame: FrameRef, budget: TimeBudget) -> None:
+        """Queue a frame, unless it is queued already: of many requests at once, one succeeds in writing the marker.
+
+        Raises
+        ------
+        Problem
+            If S3 or SQS fails. The frame can be handed over again then.
+        """
+        marker = self._objects.head(_key(frame), budget)
+        if marker is not None and not _is_forgotten(marker.modified_at):
+            return
+        message = {
+            "framegate": STORE_FRAME,
+            "datastoreId": frame.datastore_id,
+            "imageSetId": frame.image_set_id,
+            "imageFrameId": frame.image_frame_id,
+        }
+        try:
+            if self._objects.put_if_unchanged(_key(frame), b"{}", marker.etag if marker else None, budget):
+                self._queue.send(message)
+        except Problem:
+            # S3 may have the marker, even if it did not say so.
+            self.finish(frame, budget)
+            raise
+
+    def finish(self, frame: FrameRef, budget: TimeBudget) -> None:
+        """Take the marker away: the frame is stored, or it never will be."""
+        self._objects.remove(_key(frame), budget)
+
+
+class HandedOverFrames:
+    """Stores the frames that requests have handed over.
+
+    Parameters
+    ----------
+    source : HealthImaging
+        Where frames come from.
+    store : FrameStore
+        Where they go.
+    handover : FrameHandover
+        Where they are marked.
+    remover : ImageSetRemover
+        What takes an image set away again that turns out to be deleted.
+    """
+
+    def __init__(
+        self, source: HealthImaging, store: FrameStore, handover: FrameHandover, remover: ImageSetRemover
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._handover = handover
+        self._remover = remover
+
+    def store(self, frame: FrameRef, budget: TimeBudget) -> None:
+        """Store a frame, if it is not there yet, and take its marker away.
+
+        Raises
+        ------
+        FrameNotFound, UpstreamRejected
+            There is no such frame, and its marker is gone.
+        Problem
+            It could not be stored this time; its marker is still there.
+        """
+        if not self._store.find(frame, budget):
+            try:
+                self._source.fetch(
+                    frame,
+                    lambda stream: self._store.store(frame, stream.content_type, stream, budget, stream.content_length),
+                    budget,
+                )
+            except (FrameNotFound, UpstreamRejected):
+                self._handover.finish(frame, budget)
+                raise
+        self._handover.finish(frame, budget)
+        if not self._source.has_image_set(frame, budget):
+            # Deleted while it was stored.
+            self._remover.remove(frame, budget)
+            raise FrameNotFound
+
+
+def _is_forgotten(since: datetime) -> bool:
+    return datetime.now(UTC) - since > FORGOTTEN_AFTER

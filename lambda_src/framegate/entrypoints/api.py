@@ -1,0 +1,49 @@
+"""The function behind the REST API."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from framegate.aws import clients
+from framegate.aws.export_queue import ExportQueue
+from framegate.delivery.deferred_store import FrameHandover
+from framegate.delivery.delivery import FrameDelivery
+from framegate.healthimaging.client import HealthImaging
+from framegate.index.frame_index import FrameIndex
+from framegate.observability import count_cold_start, tracer
+from framegate.rest.frame_api import FrameApi
+from framegate.rest.http import INLINE_LIMIT
+from framegate.settings import Settings
+from framegate.storage.frame_store import FrameStore
+from framegate.storage.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+@cache
+def _api() -> FrameApi:
+    settings = Settings.from_environment(os.environ)
+    threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
+    objects = ObjectStore(clients.session(), clients.s3, settings.frame_bucket, threads, clients.S3_CONNECTIONS)
+    handover = FrameHandover(objects, ExportQueue(clients.sqs, settings.export_queue_url))
+    source, store = HealthImaging(clients.session()), FrameStore(objects)
+    delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, settings.presigned_url_lifetime)
+    return FrameApi(settings, delivery, FrameIndex(source, objects))
+
+
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer a request of API Gateway's Lambda proxy integration (payload format 1.0)."""
+    count_cold_start("api")
+    return _api().answer(event, context.get_remaining_time_in_millis())
+
+
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    # What is loaded before the snapshot costs no request anything, so all that is otherwise loaded late comes now.
+    _api()
+    clients.s3()
+    clients.sqs()
+    tracer()

@@ -1,0 +1,52 @@
+"""The function behind the export queue."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+
+from framegate.aws import clients
+from framegate.aws.export_queue import ExportQueue
+from framegate.delivery.deferred_store import FrameHandover, HandedOverFrames
+from framegate.entrypoints.export_parts import ExportParts
+from framegate.export.worker import ExportWorker, Message
+from framegate.index.frame_index import FrameIndex
+from framegate.observability import count_cold_start
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+# An exception for a batch that failed as a whole would let its messages come again by their visibility timeout alone.
+_processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+@cache
+def _worker() -> ExportWorker:
+    parts = ExportParts.from_environment()
+    queue = ExportQueue(clients.sqs, os.environ["FRAMEGATE_EXPORT_QUEUE_URL"])
+    handover = FrameHandover(parts.objects, queue)
+    return ExportWorker(
+        parts.settings,
+        parts.exporter,
+        HandedOverFrames(parts.source, parts.store, handover, parts.remover),
+        parts.remover,
+        FrameIndex(parts.source, parts.objects),
+        queue,
+        recheck_delay=int(os.environ["FRAMEGATE_REMOVAL_RECHECK_SECONDS"]),
+    )
+
+
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
+    """Work a batch of SQS messages off; the answer names those that have to come again."""
+    count_cold_start("export")
+
+    def work(record: SQSRecord) -> None:
+        receives = int(record.attributes.approximate_receive_count)
+        message = Message(record.message_id, record.body, record.receipt_handle, receives)
+        _worker().work(message, context.get_remaining_time_in_millis())
+
+    return process_partial_response(event=event, record_handler=work, processor=_processor, context=context)

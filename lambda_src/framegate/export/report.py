@@ -1,0 +1,44 @@
+"""What the functions that export write down: a log line for each piece of work, and metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from framegate.export.exporter import ExportOrder, ExportResult
+from framegate.observability import Metric, logger, metrics
+
+if TYPE_CHECKING:
+    from framegate.healthimaging.identifiers import ImageSetRef
+    from framegate.problems import Problem
+
+
+def identifiers(image_set: ImageSetRef) -> dict[str, Any]:
+    """An image set, as log lines name it."""
+    return {"datastore_id": image_set.datastore_id, "image_set_id": image_set.image_set_id}
+
+
+def report_export(outcome: ExportResult | ExportOrder) -> None:
+    """Tell of an export that is over, or goes on in another invocation."""
+    if isinstance(outcome, ExportOrder):
+        logger.info("export goes on", extra={**identifiers(outcome.image_set), "export_id": outcome.export_id})
+        return
+    record = {**identifiers(outcome.order.image_set), "export_id": outcome.order.export_id}
+    if outcome.problem:
+        record |= {"problem": outcome.problem.slug, **outcome.problem.evidence}
+    record |= {"frames": outcome.frames, "bytes": outcome.size, "missing": outcome.missing}
+    log = logger.info if outcome.completed else logger.error
+    log("export completed" if outcome.completed else "export failed", extra=record)
+    metrics.add_metric(Metric.EXPORTS_COMPLETED if outcome.completed else Metric.EXPORTS_FAILED, MetricUnit.Count, 1)
+    for name, count in outcome.frames.items():
+        metrics.add_metric(Metric(f"Frames{name.capitalize()}"), MetricUnit.Count, count)
+    metrics.add_metric(Metric.EXPORTED_BYTES, MetricUnit.Bytes, outcome.size)
+    metrics.flush_metrics()
+
+
+def report_failure(problem: Problem, **record: Any) -> None:
+    """Tell of a piece of work that has to be done again, and why."""
+    logger.error("to be tried again", extra={**record, "problem": problem.slug, **problem.evidence})
+    metrics.add_metric(Metric.EXPORT_RETRIES, MetricUnit.Count, 1)
+    metrics.flush_metrics()

@@ -1,0 +1,94 @@
+"""What became of a request manifest: counted over the results that Step Functions wrote down for its lines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from framegate.export.manifest import JSON_LINES, decode_lines, encode_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from framegate.storage.object_store import ObjectStore
+    from framegate.time_budget import TimeBudget
+
+
+class RequestSummaries:
+    """Writes summaries.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+        The bucket.
+    """
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def write(self, validated: dict[str, Any], results_manifest: str | None, budget: TimeBudget) -> dict[str, Any]:
+        """Write ``summary.json``, and ``failed.jsonl``: the lines that failed, ready to be requested again.
+
+        Parameters
+        ----------
+        validated : dict
+            The request and what was accepted of it, as the task before had it.
+        results_manifest : str or None
+            Key of the ``manifest.json`` of the Map state's results; None if there was nothing to do.
+        budget : TimeBudget
+            The time for it.
+
+        Returns
+        -------
+        dict
+            The summary.
+
+        References
+        ----------
+        AWS Step Functions developer guide, "ResultWriter (Map)".
+        """
+        prefix = validated["prefix"]
+        counts: Counter[str] = Counter()
+        failed_key = f"{prefix}/failed.jsonl"
+        failed = encode_lines(self._failed_lines(results_manifest, counts, budget))
+        self._objects.put(failed_key, JSON_LINES, failed, budget)
+        summary = {
+            "request": validated["request"],
+            "lines": {"accepted": validated["accepted"]["count"], "rejected": validated["rejected"]["count"]},
+            "exports": {name: counts[name] for name in ("completed", "failed")},
+            "frames": {name: counts[f"frames-{name}"] for name in ("copied", "present", "failed")},
+            "bytes": counts["bytes"],
+            "rejected": self._place(validated["rejected"]["key"], validated["rejected"]["count"]),
+            "failed": self._place(failed_key, counts["failed"]),
+            "results": self._place(results_manifest, 1) if results_manifest else None,
+        }
+        self._objects.put(
+            f"{prefix}/summary.json", "application/json", [json.dumps(summary, indent=2).encode()], budget
+        )
+        return summary
+
+    def _place(self, key: str, count: int) -> dict[str, str] | None:
+        return {"bucket": self._objects.bucket, "key": key} if count else None
+
+    def _failed_lines(
+        self, results_manifest: str | None, counts: Counter[str], budget: TimeBudget
+    ) -> Iterator[dict[str, Any]]:
+        """The requests that failed; everything is counted on the way."""
+        for record in self._records(results_manifest, budget) if results_manifest else ():
+            result = json.loads(record["Output"]) if record["Status"] == "SUCCEEDED" else {}
+            outcome = result.get("outcome", "failed")
+            counts[outcome] += 1
+            counts["bytes"] += result.get("bytes", 0)
+            for name, number in result.get("frames", {}).items():
+                counts[f"frames-{name}"] += number
+            if outcome == "failed":
+                request = json.loads(record["Input"])["request"]
+                yield {name: value for name, value in request.items() if name != "line"}
+
+    def _records(self, results_manifest: str, budget: TimeBudget) -> Iterator[dict[str, Any]]:
+        """What Step Functions wrote down of each line's execution."""
+        files = json.loads(b"".join(self._objects.read(results_manifest, budget)))["ResultFiles"]
+        for kind in ("SUCCEEDED", "FAILED", "PENDING"):
+            for file in files.get(kind, []):
+                yield from decode_lines(self._objects.read(file["Key"], budget))

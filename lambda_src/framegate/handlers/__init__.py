@@ -1,1 +1,0 @@
-"""The edges of the system: what API Gateway and EventBridge hand to Lambda, translated."""

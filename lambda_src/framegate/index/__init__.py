@@ -1,0 +1,1 @@
+"""The frame index: what frames an image set has."""

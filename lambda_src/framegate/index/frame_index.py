@@ -1,0 +1,317 @@
+"""The frame index: what there is to fetch of an image set, kept by version, and given out page by page."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from framegate.export.manifest import JSON_LINES
+from framegate.healthimaging import media_types
+from framegate.healthimaging.client import MAX_ATTEMPTS
+from framegate.observability import logger
+from framegate.problems import (
+    FrameNotFound,
+    ImageSetNotFound,
+    InvalidRequest,
+    Throttled,
+    UpstreamFailed,
+    UpstreamTimeout,
+    VersionNotFound,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from framegate.healthimaging.client import HealthImaging
+    from framegate.healthimaging.identifiers import ImageSetRef
+    from framegate.healthimaging.image_set_metadata import FrameEntry
+    from framegate.storage.object_store import ObjectStore
+    from framegate.time_budget import TimeBudget
+
+FORMAT = 1
+"""Of the lines of an index. Another one is another key and another entity tag: no old line is taken for a new one."""
+
+LATEST_FOR = 300
+"""Seconds for which the latest version is taken to be so. An event of the image set ends that; events can be lost."""
+
+KEPT_SIZE, KEPT_INDEXES = 256 * 1024, 64
+"""Bytes of the largest index that is kept in memory, some 1,000 frames, and how many are."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexQuery:
+    """Which frames of an image set are asked for.
+
+    Parameters
+    ----------
+    version_id : str or None
+        The image set's version, a decimal number; None is the latest.
+    sop_instance_uid : str or None
+        The DICOM instance that they are of; None is any.
+    frame_number : int or None
+        Their place in the instance, from 1; None is any.
+    most : int
+        How many at the most.
+    position : int
+        Bytes of the index that earlier pages took, as `IndexPage` has it.
+    """
+
+    version_id: str | None = None
+    sop_instance_uid: str | None = None
+    frame_number: int | None = None
+    most: int = 1000
+    position: int = 0
+
+    def wants(self, line: bytes) -> bool:
+        """Whether a line of the index is asked for.
+
+        Looked for as text, and not read as JSON: there can be 50,000. Within a string, the quotes would be escaped.
+        """
+        uid, number = self.sop_instance_uid, self.frame_number
+        if uid is not None and b'"sopInstanceUID":"%b",' % uid.encode() not in line:
+            return False
+        return number is None or b'"frameNumber":%d,' % number in line
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPage:
+    """Some frames of an image set.
+
+    Attributes
+    ----------
+    frames : list of bytes
+        A JSON object for each.
+    following : int or None
+        The `position` of the next page; None if there is none.
+    """
+
+    frames: list[bytes]
+    following: int | None
+
+
+def index_prefix(image_set: ImageSetRef) -> str:
+    """What the keys of an image set's indexes begin with."""
+    return f"indexes/{image_set.datastore_id}/{image_set.image_set_id}/"
+
+
+class FrameIndex:
+    """The indexes of image sets, each built from HealthImaging's metadata when it is first asked for.
+
+    Parameters
+    ----------
+    source : HealthImaging
+        Where metadata comes from, 50 times a second at most in an account.
+    objects : ObjectStore
+        Where indexes are kept.
+    """
+
+    def __init__(self, source: HealthImaging, objects: ObjectStore) -> None:
+        self._source = source
+        self._objects = objects
+        self._kept = _Kept()
+
+    def version(self, image_set: ImageSetRef, wanted: str | None, budget: TimeBudget) -> str:
+        """Which version of an image set a page is of: the one that is wanted, or the latest.
+
+        Raises
+        ------
+        ImageSetNotFound
+            If there is no such image set, or none any more: then there is none of its versions either.
+        Problem
+            As `HealthImaging.image_set_version` and `ObjectStore` raise it.
+        """
+        latest = self._latest(image_set, budget)
+        return wanted or latest
+
+    def page(self, image_set: ImageSetRef, version_id: str, query: IndexQuery, budget: TimeBudget) -> IndexPage:
+        """A page of an index.
+
+        Parameters
+        ----------
+        image_set : ImageSetRef
+            The image set.
+        version_id : str
+            Its version, as `version` gives it.
+        query : IndexQuery
+            Which of its frames.
+        budget : TimeBudget
+            The time for it.
+
+        Raises
+        ------
+        VersionNotFound
+            If the image set has no such version.
+        InvalidRequest
+            If the query's position is not one that a page gave.
+        Problem
+            As `HealthImaging.fetch_metadata` and `ObjectStore` raise it.
+        """
+        frames: list[bytes] = []
+        position = query.position
+        with closing(self._lines(image_set, version_id, position, budget)) as lines:
+            for line in lines:
+                if query.wants(line):
+                    if len(frames) == query.most:
+                        return IndexPage(frames, position)
+                    frames.append(line)
+                position += len(line) + 1
+        return IndexPage(frames, None)
+
+    def forget_latest(self, image_set: ImageSetRef, budget: TimeBudget) -> None:
+        """Have the next request look for the latest version: the image set has changed."""
+        self._objects.remove(_latest_key(image_set), budget)
+
+    def _latest(self, image_set: ImageSetRef, budget: TimeBudget) -> str:
+        known = self._known_latest(image_set, budget)
+        if known and time.time() - known.checked_at < LATEST_FOR:
+            return known.version_id
+        try:
+            # Where an answer is known that will do, a service in trouble is not asked again and again.
+            attempts = 1 if known else MAX_ATTEMPTS
+            version_id = self._source.image_set_version(image_set, budget, attempts)
+        except FrameNotFound:
+            raise ImageSetNotFound from None
+        except (Throttled, UpstreamFailed, UpstreamTimeout) as problem:
+            if known is None or budget.exhausted:
+                raise
+            # The check is for lost events. A viewer can do without it, and not without the index.
+            logger.warning("latest version not checked", extra={"problem": problem.slug, **problem.evidence})
+            return known.version_id
+        content = _Latest(version_id, time.time()).to_json()
+        self._objects.put(_latest_key(image_set), "application/json", [content], budget)
+        return version_id
+
+    def _known_latest(self, image_set: ImageSetRef, budget: TimeBudget) -> _Latest | None:
+        try:
+            return _Latest.from_json(b"".join(self._objects.read(_latest_key(image_set), budget)))
+        except KeyError:
+            return None
+
+    def _lines(self, image_set: ImageSetRef, version_id: str, position: int, budget: TimeBudget) -> Generator[bytes]:
+        """The lines of an index from a position on; the index is built if there is none.
+
+        Every line ends in a line feed, and the one before `position` is read with it: it tells a position between two
+        lines from one that somebody made up.
+        """
+        key = f"{index_prefix(image_set)}version-{version_id}.{FORMAT}.jsonl"
+        first = max(0, position - 1)
+        try:
+            try:
+                pieces = self._pieces(key, first, budget)
+                lines = _lines_of(chain([next(pieces, b"")], pieces))
+            except KeyError:
+                self._build(key, image_set, version_id, budget)
+                lines = _lines_of(self._pieces(key, first, budget))
+            if position and next(lines, None) != b"":
+                raise IndexError
+            yield from lines
+        except IndexError:
+            raise InvalidRequest("nextToken must be one that an answer gave, for the same image set.") from None
+
+    def _pieces(self, key: str, first: int, budget: TimeBudget) -> Iterator[bytes]:
+        """The bytes of an index from `first` on.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        IndexError
+            If it ends before that.
+        """
+        if (kept := self._kept.get(key)) is not None:
+            if first >= len(kept) > 0:
+                raise IndexError(first)
+            yield kept[first:]
+            return
+        with closing(self._objects.read(key, budget, first or None)) as pieces:
+            content = b""
+            for piece in pieces:
+                content += piece
+                if first or len(content) > KEPT_SIZE:
+                    break
+            else:
+                if not first:
+                    self._kept.put(key, content)
+            yield content
+            yield from pieces
+
+    def _build(self, key: str, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> None:
+        # ijson's parser is for those few requests that find no index.
+        from framegate.healthimaging.image_set_metadata import MetadataError, frames_of
+
+        def store(document: Iterator[bytes]) -> None:
+            try:
+                self._objects.put(key, JSON_LINES, map(_line_of, frames_of(document)), budget)
+            except MetadataError:
+                raise UpstreamFailed("HealthImaging", "sent metadata that cannot be read") from None
+
+        try:
+            self._source.fetch_metadata(image_set, version_id, store, budget)
+        except FrameNotFound:
+            raise VersionNotFound from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """The latest version of an image set, and when that was so, in seconds since 1970."""
+
+    version_id: str
+    checked_at: float
+
+    @classmethod
+    def from_json(cls, content: bytes) -> _Latest:
+        document = json.loads(content)
+        return cls(document["versionId"], document["checkedAt"])
+
+    def to_json(self) -> bytes:
+        return json.dumps({"versionId": self.version_id, "checkedAt": self.checked_at}).encode()
+
+
+class _Kept:
+    """The indexes in memory, those that were used last."""
+
+    def __init__(self) -> None:
+        self._contents: OrderedDict[str, bytes] = OrderedDict()
+
+    def get(self, key: str) -> bytes | None:
+        if key in self._contents:
+            self._contents.move_to_end(key)
+        return self._contents.get(key)
+
+    def put(self, key: str, content: bytes) -> None:
+        self._contents[key] = content
+        if len(self._contents) > KEPT_INDEXES:
+            self._contents.popitem(last=False)
+
+
+def _latest_key(image_set: ImageSetRef) -> str:
+    return f"{index_prefix(image_set)}latest.json"
+
+
+def _line_of(frame: FrameEntry) -> bytes:
+    """A frame as the index has it: nothing of patient, study or series."""
+    document = {
+        "sopInstanceUID": frame.sop_instance_uid,
+        "frameNumber": frame.frame_number,
+        "imageFrameId": frame.image_frame_id,
+        "storedTransferSyntaxUID": frame.transfer_syntax_uid,
+        "contentType": media_types.of_stored(frame.transfer_syntax_uid),
+        "contentLength": frame.size,
+        "rows": frame.rows,
+        "columns": frame.columns,
+        "resolutions": frame.resolutions,
+    }
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+
+
+def _lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, without the line feed that ends each."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines

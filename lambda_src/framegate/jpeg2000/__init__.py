@@ -1,0 +1,1 @@
+"""JPEG 2000 and HTJ2K codestreams and their pixels, without I/O."""

@@ -1,0 +1,1 @@
+"""The HTTP side of the REST API: routes, parameters, negotiation, responses and problem documents."""

@@ -1,0 +1,122 @@
+"""Delivered frames as HTTP answers: bytes, base64 in JSON, or a pre-signed URL."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from pybase64 import b64encode_as_string
+
+from framegate.rest.http import HttpResponse
+from framegate.rest.negotiation import JSON, Representation
+from framegate.storage.frame_store import CACHE_CONTROL
+
+if TYPE_CHECKING:
+    from framegate.delivery.delivery import InlineFrame, LinkedFrame
+    from framegate.delivery.portions import Portion
+    from framegate.healthimaging.identifiers import FrameRef
+
+QUEUED_RETRY_AFTER_SECONDS = 30
+
+HEADERS = {
+    "wholeFrame": "Framegate-Whole-Frame",
+    "resolution": "Framegate-Resolution",
+    "resolutions": "Framegate-Resolutions",
+    "rows": "Framegate-Rows",
+    "columns": "Framegate-Columns",
+    "skipDecompositions": "Framegate-Skip-Decompositions",
+}
+"""What says how much of a frame an answer is, by the member that says it in JSON."""
+
+
+def inline_response(frame: FrameRef, delivered: InlineFrame, representation: Representation, tag: str) -> HttpResponse:
+    """``200`` with the frame or a part of it: its bytes, or JSON with them in base64; ``206`` with a range of bytes."""
+    headers = {**_caching_headers(tag), **_portion_headers(delivered.portion)}
+    if representation is Representation.RAW:
+        headers |= {"Content-Type": delivered.content_type, "Accept-Ranges": "bytes"}
+        if (span := delivered.span) is None:
+            return HttpResponse(HTTPStatus.OK, headers, delivered.content)
+        headers["Content-Range"] = f"bytes {span.first}-{span.last}/{span.total}"
+        return HttpResponse(HTTPStatus.PARTIAL_CONTENT, headers, delivered.content)
+    document = _frame_document(frame, delivered.content_type, len(delivered.content), delivered.portion)
+    # Not json.dumps of the whole: base64 has nothing to escape, and scanning megabytes for it takes milliseconds.
+    blob = b64encode_as_string(delivered.content)
+    body = f'{json.dumps(document)[:-1]}, "imageFrameBlob": "{blob}"}}'
+    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, body)
+
+
+def linked_response(frame: FrameRef, delivered: LinkedFrame, representation: Representation) -> HttpResponse:
+    """``303`` to the frame's pre-signed URL, or ``200`` with JSON that holds it and its end."""
+    # The URL is a credential with an end: no cache may keep it.
+    headers = {"Cache-Control": "no-store", **_portion_headers(delivered.portion)}
+    if representation is Representation.RAW:
+        return HttpResponse(HTTPStatus.SEE_OTHER, {"Location": delivered.url, **headers})
+    document = _frame_document(frame, delivered.content_type, delivered.size, delivered.portion)
+    document["url"] = delivered.url
+    document["expiresAt"] = delivered.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, json.dumps(document))
+
+
+def queued_response(request_id: str) -> HttpResponse:
+    """``202``: the frame is on its way to S3, and this is when to ask again.
+
+    References
+    ----------
+    RFC 9110, section 15.3.3. The document is in the form of a problem's (RFC 9457), though nothing is wrong.
+    """
+    document = {
+        "type": "urn:framegate:frame-queued",
+        "title": "The frame is being stored",
+        "status": int(HTTPStatus.ACCEPTED),
+        "detail": "Storing this frame takes longer than a request may last, so it goes on without you. "
+        "Send the same request again after the seconds in Retry-After, until it redirects to the frame.",
+        "requestId": request_id,
+    }
+    headers = {"Content-Type": JSON, "Cache-Control": "no-store", "Retry-After": str(QUEUED_RETRY_AFTER_SECONDS)}
+    return HttpResponse(HTTPStatus.ACCEPTED, headers, json.dumps(document))
+
+
+def _frame_document(
+    frame: FrameRef, content_type: str, size: int, portion: Portion | None
+) -> dict[str, str | int | bool]:
+    return {
+        "datastoreId": frame.datastore_id,
+        "imageSetId": frame.image_set_id,
+        "imageFrameId": frame.image_frame_id,
+        "contentType": content_type,
+        "contentLength": size,
+        **_portion_members(portion),
+    }
+
+
+def _portion_members(portion: Portion | None) -> dict[str, str | int | bool]:
+    """What a client that asked for some of a frame needs to know of what it got."""
+    if portion is None:
+        return {}
+    members: dict[str, str | int | bool] = {"wholeFrame": portion.is_whole}
+    if portion.resolutions is not None:
+        members["resolutions"] = portion.resolutions
+    if portion.resolution is not None and portion.resolutions is not None:
+        members |= {
+            "resolution": portion.resolution.number,
+            "rows": portion.resolution.rows,
+            "columns": portion.resolution.columns,
+            "skipDecompositions": portion.resolutions - 1 - portion.resolution.number,
+        }
+    return members
+
+
+def _portion_headers(portion: Portion | None) -> dict[str, str]:
+    """The same as headers: ``Framegate-Whole-Frame``, ``Framegate-Resolution`` and so on."""
+    values = {HEADERS[name]: value for name, value in _portion_members(portion).items()}
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+
+
+def not_modified_response(tag: str) -> HttpResponse:
+    """``304`` for a client that holds the representation with that entity tag."""
+    return HttpResponse(HTTPStatus.NOT_MODIFIED, _caching_headers(tag))
+
+
+def _caching_headers(tag: str) -> dict[str, str]:
+    return {"ETag": tag, "Cache-Control": CACHE_CONTROL}

@@ -1,0 +1,45 @@
+"""A page of the frame index as an HTTP answer."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from framegate.index.frame_index import FORMAT
+from framegate.rest.http import HttpResponse
+from framegate.rest.negotiation import JSON
+from framegate.rest.parameters import next_token
+
+if TYPE_CHECKING:
+    from framegate.healthimaging.identifiers import ImageSetRef
+    from framegate.index.frame_index import IndexPage
+
+
+def index_tag(image_set: ImageSetRef, version_id: str) -> str:
+    """The strong entity tag of a page: a version of an image set never changes, and the page is in the URL."""
+    return f'"{image_set.image_set_id}.version-{version_id}.{FORMAT}"'
+
+
+def index_response(image_set: ImageSetRef, version_id: str, page: IndexPage) -> HttpResponse:
+    """``200`` with the frames of a page, and how to get the next one."""
+    document = {
+        "datastoreId": image_set.datastore_id,
+        "imageSetId": image_set.image_set_id,
+        "versionId": version_id,
+        **({} if page.following is None else {"nextToken": next_token(version_id, page.following)}),
+    }
+    # The lines are JSON as they are: to read and write them again is most of the time that a page takes.
+    frames = b",".join(page.frames).decode()
+    body = f'{json.dumps(document)[:-1]}, "imageFrames": [{frames}]}}'
+    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **_headers(index_tag(image_set, version_id))}, body)
+
+
+def index_not_modified_response(tag: str) -> HttpResponse:
+    """``304`` for a client that holds the page of that version."""
+    return HttpResponse(HTTPStatus.NOT_MODIFIED, _headers(tag))
+
+
+def _headers(tag: str) -> dict[str, str]:
+    # To be asked again each time: there may be a new version, and of a deleted image set there is nothing.
+    return {"ETag": tag, "Cache-Control": "private, no-cache"}

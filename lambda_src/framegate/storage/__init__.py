@@ -1,0 +1,1 @@
+"""The bucket: objects, uploads, and the frames that are stored there."""
