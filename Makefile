@@ -22,7 +22,7 @@ set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --re
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test tests bench lint synth openapi lock licences clean tools
+.PHONY: help setup demo serve test tests smoke bench lint synth openapi lock licences clean tools
 
 help: ## Show what there is.
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ demo: setup ## Run the whole system locally on real DICOM files, and show what i
 
 serve: setup ## The same local system, kept running, with curl lines to try.
 	@$(RUN)/python -m local.serve
+
+smoke: $(VENV)/.ready ## Check a real deployment: every route and export once, for stack=… and image_set=….
+	@$(RUN)/python -m smoke --stack $(or $(stack),Framegate) $(if $(image_set),--image-set $(image_set))
 
 # Both at the same time: much of the tests' is waiting.
 test: setup ## Lint, type-check and run every test.
@@ -48,7 +51,7 @@ bench: setup ## Measure, in some three minutes: a table, bench/results.json and 
 lint: $(VENV)/.ready ## Only the linter and the type checker.
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
-	@$(RUN)/mypy lambda_src infra local bench app.py
+	@$(RUN)/mypy lambda_src infra local bench smoke app.py
 
 synth: setup ## Write the CloudFormation template to cdk.out/, for datastore_ids=… or an example.
 	@node_modules/.bin/cdk synth --quiet -c datastore_ids=$(or $(datastore_ids),$(shell printf '0%.0s' $$(seq 32)))

@@ -135,4 +135,8 @@ class FramegateStack(Stack):
         )
         CfnOutput(self, "AlarmTopicArn", value=alarm_topic.topic.topic_arn, description="Topic that tells of alarms")
         CfnOutput(self, "DashboardName", value=dashboard.name, description="Dashboard in CloudWatch")
+        CfnOutput(
+            self, "DatastoreIds", value=",".join(config.datastore_ids), description="Data stores that the API serves"
+        )
+        CfnOutput(self, "Auth", value=config.auth, description="Who may call: iam, cognito or jwt")
         Tags.of(self).add("Application", "Framegate")

@@ -14,10 +14,20 @@ if TYPE_CHECKING:
 
 
 class SigV4(AuthBase):
-    """SigV4 for the service ``execute-api``: ``requests.get(url, auth=SigV4(key, secret, region))``."""
+    """SigV4 for the service ``execute-api``: ``requests.get(url, auth=SigV4(key, secret, region))``.
 
-    def __init__(self, access_key: str, secret_key: str, region: str) -> None:
-        self._credentials = Credentials(access_key, secret_key)
+    Parameters
+    ----------
+    access_key, secret_key : str
+        The credentials.
+    region : str
+        The Region of the API.
+    session_token : str, optional
+        The token of temporary credentials.
+    """
+
+    def __init__(self, access_key: str, secret_key: str, region: str, session_token: str | None = None) -> None:
+        self._credentials = Credentials(access_key, secret_key, session_token)
         self._region = region
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:

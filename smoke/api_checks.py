@@ -1,0 +1,264 @@
+"""Every route of the REST API, called once in each form that clients use."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from smoke.report import CheckFailedError, CheckSkippedError, expect
+
+if TYPE_CHECKING:
+    from smoke.deployment import Deployment, Frame
+
+TIMEOUT_SECONDS = 60
+
+MAX_IMAGE_SETS = 20
+"""Image sets of a data store that are looked at, to find a small one."""
+
+UNKNOWN_ID = "0" * 32
+
+BASE = "/datastore/{datastoreId}/imageSet/{imageSetId}"
+ROUTES = {
+    ("GET", BASE + "/imageFrame/{imageFrameId}"),
+    ("GET", BASE + "/getImageFrame"),
+    ("POST", BASE + "/getImageFrame"),
+    ("GET", BASE + "/imageFrames"),
+}
+"""The methods and routes that these checks call; a test compares them with the API's."""
+
+
+class ApiChecks:
+    """Checks of the REST API; the first one finds the image set and the frame that the others ask for.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The deployment under test.
+    image_set : str or None
+        ``datastoreId/imageSetId`` of the image set to use; without it, a small one is found.
+
+    Attributes
+    ----------
+    frame : Frame
+        The frame that was asked for, once `find` has run.
+    request_id : str
+        API Gateway's id of a request that was answered.
+    """
+
+    frame: Frame
+    frames: list[dict[str, Any]]
+
+    def __init__(self, deployment: Deployment, image_set: str | None = None) -> None:
+        self._deployment = deployment
+        self._image_set = image_set
+        self.request_id = ""
+
+    def find(self) -> str:
+        """Find a small image set through the frame index, and get one frame of it from HealthImaging itself."""
+        candidates = list(self._candidates())
+        if not candidates:
+            raise CheckFailedError("no image set has a frame: import a DICOM file, or name one with image_set=…")
+        datastore_id, image_set_id, self.frames = min(candidates, key=lambda each: sum(map(_size, each[2])))
+        smallest = min(self.frames, key=_size)
+        self.frame = self._deployment.reference(datastore_id, image_set_id, smallest["imageFrameId"])
+        return (
+            f"image set {image_set_id} of data store {datastore_id}, {len(self.frames)} frames; "
+            f"one of {len(self.frame.content):,} bytes"
+        )
+
+    def index(self) -> str:
+        """``GET …/imageFrames`` pages through the index and answers 304 to a current ETag."""
+        first = self._get(f"{self._set_url()}/imageFrames?maxResults=1")
+        expect("status", first.status_code, 200)
+        expect("entries of a page of one", len(first.json()["imageFrames"]), 1)
+        again = self._get(
+            f"{self._set_url()}/imageFrames?maxResults=1", headers={"If-None-Match": first.headers["ETag"]}
+        )
+        expect("status with If-None-Match", again.status_code, 304)
+        return f"version {first.json()['versionId']}; 304 with its ETag"
+
+    def frame_bytes(self) -> str:
+        """``GET …/imageFrame/{id}`` returns what ``GetImageFrame`` returns."""
+        first = self._get(self._frame_url())
+        self.request_id = first.headers.get("x-amzn-RequestId", "")
+        answer = self._follow(first)
+        expect("status", answer.status_code, 200)
+        self._expect_whole(answer.content)
+        return f"{len(answer.content):,} bytes of {answer.headers.get('Content-Type')}, identical to GetImageFrame"
+
+    def frame_head(self) -> str:
+        """``HEAD …/imageFrame/{id}`` answers as GET, without a body."""
+        answer = self._http().head(self._frame_url(), timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        if answer.status_code not in {200, 303}:
+            raise CheckFailedError(_described(answer))
+        expect("bytes of the body", len(answer.content), 0)
+        return f"{answer.status_code} without a body"
+
+    def frame_json(self) -> str:
+        """``Accept: application/json`` returns the frame in base64, or its URL."""
+        answer = self._get(self._frame_url(), headers={"Accept": "application/json"})
+        expect("status", answer.status_code, 200)
+        document = answer.json()
+        expect("contentLength", document["contentLength"], len(self.frame.content))
+        if "imageFrameBlob" not in document:
+            return "JSON with a pre-signed URL"
+        self._expect_whole(base64.b64decode(document["imageFrameBlob"]))
+        return "JSON with the frame in base64"
+
+    def frame_not_modified(self) -> str:
+        """A current ``ETag`` is answered with 304."""
+        first = self._get(self._frame_url())
+        if "ETag" not in first.headers:
+            raise CheckSkippedError("the frame is delivered by URL, which has no ETag")
+        answer = self._get(self._frame_url(), headers={"If-None-Match": first.headers["ETag"]})
+        expect("status", answer.status_code, 304)
+        return "304"
+
+    def frame_range(self) -> str:
+        """``Range`` returns a part of the bytes."""
+        answer = self._get(self._frame_url(), headers={"Range": "bytes=2-9", "Accept": "*/*"})
+        if answer.status_code == 303:
+            raise CheckSkippedError("the frame is delivered by URL, where S3 answers ranges")
+        expect("status", answer.status_code, 206)
+        expect("bytes", answer.content, self.frame.content[2:10])
+        return "206, bytes 2 to 9"
+
+    def frame_resolution(self) -> str:
+        """``?resolution=0`` returns the smallest stored resolution, or the whole frame where there is one."""
+        answer = self._follow(self._get(f"{self._frame_url()}?resolution=0"))
+        expect("status", answer.status_code, 200)
+        if len(answer.content) > len(self.frame.content):
+            raise CheckFailedError(f"{len(answer.content):,} bytes, more than the whole frame")
+        resolutions = answer.headers.get("Framegate-Resolutions", "one")
+        return f"{len(answer.content):,} of {len(self.frame.content):,} bytes; {resolutions} resolutions"
+
+    def frame_by_query(self) -> str:
+        """``GET …/getImageFrame?imageFrameId=`` returns the same frame."""
+        url = f"{self._set_url()}/getImageFrame?imageFrameId={self.frame.image_frame_id}"
+        self._expect_whole(self._follow(self._get(url)).content)
+        return "identical"
+
+    def frame_by_post(self) -> str:
+        """``POST …/getImageFrame`` takes HealthImaging's own request body."""
+        answer = self._http().post(
+            f"{self._set_url()}/getImageFrame",
+            data=json.dumps({"imageFrameId": self.frame.image_frame_id}),
+            headers={"Content-Type": "application/json", "Accept": "*/*"},
+            timeout=TIMEOUT_SECONDS,
+            allow_redirects=False,
+        )
+        self._expect_whole(self._follow(answer).content)
+        return "identical"
+
+    def frame_by_url(self) -> str:
+        """``?delivery=url`` stores a copy in the bucket and redirects to a pre-signed URL of it."""
+        answer = self._get(f"{self._frame_url()}?delivery=url")
+        expect("status", answer.status_code, 303)
+        stored = requests.get(answer.headers["Location"], timeout=TIMEOUT_SECONDS)
+        self._expect_whole(stored.content)
+        part = requests.get(answer.headers["Location"], headers={"Range": "bytes=0-1"}, timeout=TIMEOUT_SECONDS)
+        expect("status of a range from S3", part.status_code, 206)
+        return "303 to S3; the copy is identical, and S3 answers ranges"
+
+    def unknown_frame(self) -> str:
+        """An unknown frame is a 404 problem document."""
+        return self._expect_problem(f"{self._set_url()}/imageFrame/{UNKNOWN_ID}", 404, "frame-not-found")
+
+    def malformed_id(self) -> str:
+        """A malformed identifier is a 400 problem document."""
+        return self._expect_problem(f"{self._set_url()}/imageFrame/not-an-id", 400, "invalid-identifier")
+
+    def other_datastore(self) -> str:
+        """A data store that is not served is refused."""
+        url = f"{self._deployment.api_url}/datastore/{UNKNOWN_ID}/imageSet/{UNKNOWN_ID}/imageFrame/{UNKNOWN_ID}"
+        answer = self._get(url)
+        expect("status", answer.status_code, 403)
+        return "403"
+
+    def no_credentials(self) -> str:
+        """A request without credentials is refused with a problem document."""
+        answer = requests.get(self._frame_url(), timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        if answer.status_code not in {401, 403}:
+            raise CheckFailedError(_described(answer))
+        expect("Content-Type", answer.headers.get("Content-Type"), "application/problem+json")
+        return f"{answer.status_code}"
+
+    def preflight(self) -> str:
+        """A CORS preflight needs no credentials."""
+        origin = "https://viewer.example"
+        headers = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+        answer = requests.options(self._frame_url(), headers=headers, timeout=TIMEOUT_SECONDS)
+        if answer.status_code not in {200, 204}:
+            raise CheckFailedError(_described(answer))
+        return f"{answer.status_code}, allows {answer.headers.get('Access-Control-Allow-Origin', 'no origin')}"
+
+    def _candidates(self) -> Any:
+        if self._image_set:
+            datastore_id, _, image_set_id = self._image_set.partition("/")
+            yield datastore_id, image_set_id, self._entries(datastore_id, image_set_id)
+            return
+        client = self._deployment.client("medical-imaging")
+        for datastore_id in self._deployment.datastore_ids:
+            found = client.search_image_sets(datastoreId=datastore_id, maxResults=MAX_IMAGE_SETS)
+            for summary in found["imageSetsMetadataSummaries"]:
+                if entries := self._entries(datastore_id, summary["imageSetId"]):
+                    yield datastore_id, summary["imageSetId"], entries
+
+    def _entries(self, datastore_id: str, image_set_id: str) -> list[dict[str, Any]]:
+        """All entries of an image set's index."""
+        url = f"{self._deployment.api_url}/datastore/{datastore_id}/imageSet/{image_set_id}/imageFrames?maxResults=1000"
+        entries: list[dict[str, Any]] = []
+        token: str | None = ""
+        while token is not None:
+            answer = self._get(f"{url}&nextToken={token}" if token else url)
+            if answer.status_code != 200:
+                raise CheckFailedError(_described(answer))
+            document = answer.json()
+            entries += document["imageFrames"]
+            token = document.get("nextToken")
+        return entries
+
+    def _set_url(self) -> str:
+        frame = self.frame
+        return f"{self._deployment.api_url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}"
+
+    def _frame_url(self) -> str:
+        return f"{self._set_url()}/imageFrame/{self.frame.image_frame_id}"
+
+    def _http(self) -> requests.Session:
+        return self._deployment.http()
+
+    def _get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
+        return self._http().get(url, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+
+    def _follow(self, answer: requests.Response) -> requests.Response:
+        """The answer itself, or what its pre-signed URL leads to; that takes no second signature."""
+        if answer.status_code == 303:
+            return requests.get(answer.headers["Location"], timeout=TIMEOUT_SECONDS)
+        if answer.status_code != 200:
+            raise CheckFailedError(_described(answer))
+        return answer
+
+    def _expect_whole(self, content: bytes) -> None:
+        if content != self.frame.content:
+            raise CheckFailedError(
+                f"{len(content):,} bytes that differ from the {len(self.frame.content):,} of GetImageFrame"
+            )
+
+    def _expect_problem(self, url: str, status: int, slug: str) -> str:
+        answer = self._get(url)
+        expect("status", answer.status_code, status)
+        expect("type", answer.json()["type"], f"urn:framegate:problem:{slug}")
+        return f"{status}, {slug}"
+
+
+def _size(entry: dict[str, Any]) -> int:
+    """The bytes of a frame, as an entry of the index has them; 0 where HealthImaging does not say."""
+    return int(entry.get("contentLength") or 0)
+
+
+def _described(answer: requests.Response) -> str:
+    return f"status {answer.status_code}: {answer.text[:300]}"
