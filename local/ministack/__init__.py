@@ -1,5 +1,5 @@
-"""MiniStack with what it lacks of AWS: ``python -m local.ministack``, in the environment that MiniStack has to itself.
+"""MiniStack with what it lacks of AWS: ``python -m local.ministack``, in the virtual environment of MiniStack.
 
-Nothing else of this project can be imported there. Each module has an ``extend()`` that puts functions of its own in
-the place of MiniStack's; they know its internals, so they hold for the version that is pinned.
+That environment holds MiniStack and nothing else of this project's requirements. Each module here adds one behaviour of
+AWS, by functions that `patching` puts in the place of MiniStack's.
 """

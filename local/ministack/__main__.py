@@ -1,4 +1,4 @@
-"""Extends MiniStack, and runs it."""
+"""Adds to MiniStack what it lacks of AWS, and runs it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from local.ministack import (
     result_writer,
     task_errors,
 )
+from local.ministack.patching import MiniStackChangedError
 
-EXTENSIONS = (
+ADAPTATIONS = (
     condition_keys,
     full_object_checksums,
     layers,
@@ -29,6 +30,9 @@ EXTENSIONS = (
 )
 
 if __name__ == "__main__":
-    for extension in EXTENSIONS:
-        extension.extend()
+    try:
+        for adaptation in ADAPTATIONS:
+            adaptation.patches.apply()
+    except MiniStackChangedError as error:
+        sys.exit(str(error))
     sys.exit(main())

@@ -1,29 +1,34 @@
-"""``events:source``, a condition key of ``events:PutEvents`` that MiniStack's policies do not know.
-
-Where policies are enforced, a statement with a key that is not known allows nothing.
-"""
+"""Adds ``events:source``, the condition key of ``events:PutEvents``, to the policies that MiniStack evaluates."""
 
 from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ministack.core import iam_actions  # type: ignore[import-not-found]
 
-_request_tag_context = iam_actions.request_tag_context
+from local.ministack.patching import Patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+patches = Patches()
 
 
-def extend() -> None:
-    """Let policies have conditions on the source of the events that are sent."""
-    iam_actions.request_tag_context = request_tag_context
-
-
-def request_tag_context(service: str, action: str, body: bytes, parameters: Any) -> dict[str, Any]:
+@patches.replaces(
+    iam_actions,
+    "request_tag_context",
+    digest="d46adb816e02",
+    why="MiniStack does not know events:source, and a statement with an unknown condition key allows nothing",
+)
+def request_tag_context(
+    original: Callable[..., dict[str, Any]], service: str, action: str, body: bytes, parameters: Any
+) -> dict[str, Any]:
     """The condition keys that are read from a request."""
-    context: dict[str, Any] = _request_tag_context(service, action, body, parameters)
+    context = original(service, action, body, parameters)
     if action == "events:PutEvents":
-        # A request of another form is refused by the service itself.
+        # The service itself refuses a request of another form.
         with suppress(ValueError, KeyError, TypeError):
             sources = {str(entry["Source"]) for entry in json.loads(body)["Entries"]}
             context["events:source"] = sources.pop() if len(sources) == 1 else sorted(sources)

@@ -1,35 +1,33 @@
-"""Multipart uploads with ``ChecksumType: FULL_OBJECT``, whose checksum is that of the whole object.
+"""Adds multipart uploads with ``ChecksumType: FULL_OBJECT``, whose checksum covers the whole object.
 
-MiniStack has the other type only, a checksum of the parts' checksums (``COMPOSITE``).
+MiniStack has the type ``COMPOSITE`` only, a checksum of the checksums of the parts.
 """
 
 from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ministack.services import s3  # type: ignore[import-not-found]
 
-FULL_OBJECT = "FULL_OBJECT"
+from local.ministack.patching import Patches
 
-_create_multipart_upload = s3._create_multipart_upload
-_complete_multipart_upload = s3._complete_multipart_upload
-_composite_checksum = s3._composite_checksum
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FULL_OBJECT = "FULL_OBJECT"
+WHY = "MiniStack has checksums of type COMPOSITE only"
 
 _whole: ContextVar[bytes | None] = ContextVar("whole", default=None)
 
-
-def extend() -> None:
-    """Let multipart uploads have a checksum of the whole object."""
-    s3._create_multipart_upload = create_multipart_upload
-    s3._complete_multipart_upload = complete_multipart_upload
-    s3._composite_checksum = composite_checksum
+patches = Patches()
 
 
-def create_multipart_upload(bucket: str, key: str, headers: dict[str, str]) -> Any:
-    """Begin an upload, and note the type of its checksum."""
-    status, answer_headers, body = _create_multipart_upload(bucket, key, headers)
+@patches.replaces(s3, "_create_multipart_upload", digest="3e8ca288f480", why=WHY)
+def create_multipart_upload(original: Callable[..., Any], bucket: str, key: str, headers: dict[str, str]) -> Any:
+    """Create an upload, and remember the type of its checksum."""
+    status, answer_headers, body = original(bucket, key, headers)
     if headers.get("x-amz-checksum-type") == FULL_OBJECT and "x-amz-checksum-type" in answer_headers:
         answer_headers["x-amz-checksum-type"] = FULL_OBJECT
         (upload_id,) = re.findall("<UploadId>(.*)</UploadId>", body.decode())
@@ -37,17 +35,23 @@ def create_multipart_upload(bucket: str, key: str, headers: dict[str, str]) -> A
     return status, answer_headers, body
 
 
+@patches.replaces(s3, "_complete_multipart_upload", digest="9e2d6452dfe1", why=WHY)
 def complete_multipart_upload(
-    bucket: str, key: str, body: bytes, query: dict[str, Any], headers: dict[str, str] | None = None
+    original: Callable[..., Any],
+    bucket: str,
+    key: str,
+    body: bytes,
+    query: dict[str, Any],
+    headers: dict[str, str] | None = None,
 ) -> Any:
-    """End an upload, with a checksum of the type that was asked for when it began."""
+    """Complete an upload with a checksum of the type that it was created with."""
     upload_id = s3._qp(query, "uploadId")
     upload = s3._multipart_uploads.get(upload_id)
     if upload is None or upload.get("checksum_type") != FULL_OBJECT:
-        return _complete_multipart_upload(bucket, key, body, query, headers)
+        return original(bucket, key, body, query, headers)
     token = _whole.set(b"".join(upload["parts"][number]["body"] for number in sorted(upload["parts"])))
     try:
-        status, answer_headers, answer = _complete_multipart_upload(bucket, key, body, query, headers)
+        status, answer_headers, answer = original(bucket, key, body, query, headers)
     finally:
         _whole.reset(token)
     if upload_id not in s3._multipart_uploads:
@@ -56,9 +60,10 @@ def complete_multipart_upload(
     return status, answer_headers, answer
 
 
-def composite_checksum(algorithm: str, part_checksums: list[str | None]) -> Any:
-    """The checksum of an upload that is being completed."""
+@patches.replaces(s3, "_composite_checksum", digest="f20a4d1c31a9", why=WHY)
+def composite_checksum(original: Callable[..., Any], algorithm: str, part_checksums: list[str | None]) -> Any:
+    """The checksum of the upload that is being completed."""
     whole = _whole.get()
     if whole is None:
-        return _composite_checksum(algorithm, part_checksums)
+        return original(algorithm, part_checksums)
     return s3._compute_s3_checksum(algorithm, whole)

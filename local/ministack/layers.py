@@ -1,27 +1,33 @@
-"""Functions run without their layers.
+"""Runs functions without their layers.
 
-MiniStack puts a layer first on the import path of the Python that runs MiniStack, while the compiled packages in ours
-are for Lambda's own machines and its own Python. MiniStack's environment has the same packages for this machine.
+MiniStack puts a layer first on the import path of the Python that runs MiniStack. The compiled packages in our layers
+are for Lambda's machines and Lambda's Python; MiniStack's environment has the same packages for this machine.
 
-Taking the layers off the deployed functions instead would come too late: publishing a SnapStart version runs its
+Removing the layers from the deployed functions would come too late: publishing a SnapStart version runs its
 initialisation during the deployment, and a published version cannot be changed.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ministack.core import lambda_runtime  # type: ignore[import-not-found]
 
-_spawn = lambda_runtime.Worker._spawn
+from local.ministack.patching import Patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+patches = Patches()
 
 
-def extend() -> None:
-    """Let workers ignore layers."""
-    lambda_runtime.Worker._spawn = spawn
-
-
-def spawn(worker: Any) -> None:
+@patches.replaces(
+    lambda_runtime.Worker,
+    "_spawn",
+    digest="c55febf95656",
+    why="MiniStack imports layers that are built for Lambda's machines",
+)
+def spawn(original: Callable[..., None], worker: Any) -> None:
     """Start a worker's process."""
     worker.config = {**worker.config, "Layers": []}
-    _spawn(worker)
+    original(worker)

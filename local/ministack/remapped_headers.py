@@ -1,30 +1,36 @@
-"""``WWW-Authenticate`` of a function's answer, which API Gateway passes on under another name.
+"""Renames ``WWW-Authenticate`` in a function's answer, as API Gateway does.
 
 API Gateway developer guide, "Amazon API Gateway important notes for REST APIs". The header of a gateway response keeps
-its own.
+its name.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ministack.services import apigateway_v1  # type: ignore[import-not-found]
 
+from local.ministack.patching import Patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 REMAPPED = {"www-authenticate": "x-amzn-Remapped-WWW-Authenticate"}
 
-_invoke_lambda_proxy = apigateway_v1._invoke_lambda_proxy_v1
+patches = Patches()
 
 
-def extend() -> None:
-    """Let REST APIs rename the header."""
-    apigateway_v1._invoke_lambda_proxy_v1 = invoke_lambda_proxy
-
-
-async def invoke_lambda_proxy(*arguments: Any, **options: Any) -> Any:
-    """Call the function of a proxy integration, and rename headers of its answer."""
-    answer = await _invoke_lambda_proxy(*arguments, **options)
+@patches.replaces(
+    apigateway_v1,
+    "_invoke_lambda_proxy_v1",
+    digest="5651a96fa7ba",
+    why="MiniStack passes WWW-Authenticate on under its own name",
+)
+async def invoke_lambda_proxy(original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call the function of a proxy integration, and rename the headers of its answer."""
+    answer = await original(*arguments, **options)
     if not isinstance(answer, tuple):
-        # An error of API Gateway's own, of which a gateway response is made.
+        # An error of API Gateway's own, which becomes a gateway response.
         return answer
     status, headers, body = answer
     return status, {REMAPPED.get(name.lower(), name): value for name, value in headers.items()}, body

@@ -1,36 +1,43 @@
-"""``ReservedConcurrentExecutions`` of a function in a template, which MiniStack's CloudFormation leaves out."""
+"""Adds ``ReservedConcurrentExecutions`` to the functions of a stack."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ministack.services import lambda_svc  # type: ignore[import-not-found]
 from ministack.services.cloudformation import provisioners  # type: ignore[import-not-found]
 
+from local.ministack.patching import Patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WHY = "MiniStack's CloudFormation leaves ReservedConcurrentExecutions out"
+
 _FUNCTION = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
 
-_create_function = _FUNCTION["create"]
-_update_function = _FUNCTION["update"]
+patches = Patches()
 
 
-def extend() -> None:
-    """Let stacks reserve concurrency for their functions."""
-    _FUNCTION["create"] = create_function
-    _FUNCTION["update"] = update_function
-
-
-def create_function(logical_id: str, properties: dict[str, Any], stack_name: str) -> Any:
+@patches.replaces(_FUNCTION, "create", digest="8b2cf80e961d", why=WHY)
+def create_function(original: Callable[..., Any], logical_id: str, properties: dict[str, Any], stack_name: str) -> Any:
     """Create a function of a stack."""
-    created = _create_function(logical_id, properties, stack_name)
+    created = original(logical_id, properties, stack_name)
     _reserve(created[0], properties)
     return created
 
 
+@patches.replaces(_FUNCTION, "update", digest="4855410e37d7", why=WHY)
 def update_function(
-    physical_id: str, old: dict[str, Any], properties: dict[str, Any], *others: Any, **more: Any
+    original: Callable[..., Any],
+    physical_id: str,
+    old: dict[str, Any],
+    properties: dict[str, Any],
+    *others: Any,
+    **more: Any,
 ) -> Any:
     """Update a function of a stack."""
-    updated = _update_function(physical_id, old, properties, *others, **more)
+    updated = original(physical_id, old, properties, *others, **more)
     _reserve(updated[0], properties)
     return updated
 

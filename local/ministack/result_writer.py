@@ -1,26 +1,33 @@
-"""The ResultWriter of a Distributed Map, as the Step Functions developer guide documents it ("ResultWriter (Map)")."""
+"""Adds the ResultWriter of a Distributed Map (AWS Step Functions developer guide, "ResultWriter (Map)")."""
 
 from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ministack.services import s3, stepfunctions  # type: ignore[import-not-found]
+
+from local.ministack.patching import Patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PUT_OBJECT = "arn:aws:states:::s3:putObject"
 TRANSFORMATIONS = ("NONE", "COMPACT", "FLATTEN")
 OUTPUT_TYPES = ("JSON", "JSONL")
 
-_run_distributed_map = stepfunctions._run_distributed_map
+patches = Patches()
 
 
-def extend() -> None:
-    """Let MiniStack's Distributed Map have a ResultWriter."""
-    stepfunctions._run_distributed_map = run_distributed_map
-
-
+@patches.replaces(
+    stepfunctions,
+    "_run_distributed_map",
+    digest="2b77d3ec0e04",
+    why="MiniStack's Distributed Map has no ResultWriter",
+)
 def run_distributed_map(
+    original: Callable[..., tuple[Any, str | None]],
     state: dict[str, Any],
     raw_input: Any,
     effective: Any,
@@ -30,19 +37,19 @@ def run_distributed_map(
 ) -> tuple[Any, str | None]:
     """Run the Map as MiniStack does, then write the results if the state has a ResultWriter.
 
-    They are written after a failed Map Run too: from them a user recovers what failed.
+    A failed Map Run writes its results too: they tell a user what to repeat.
     """
     writer = state.get("ResultWriter")
     if writer is None:
-        return _run_distributed_map(state, raw_input, effective, iterator, execution, context)  # type: ignore[no-any-return]
+        return original(state, raw_input, effective, iterator, execution, context)
     place, transformation, output_type = _configuration(writer, effective, context)
-    # With a label of its own the Map Run can be told from others of the same execution.
+    # The label tells this Map Run from others of the same execution.
     state = {"Label": stepfunctions.new_uuid(), **state}
     bare = {name: value for name, value in state.items() if name not in ("ResultSelector", "ResultPath", "OutputPath")}
     earlier = set(stepfunctions._map_runs)
     failure = None
     try:
-        _run_distributed_map(bare, raw_input, effective, iterator, execution, context)
+        original(bare, raw_input, effective, iterator, execution, context)
     except stepfunctions._ExecutionError as error:
         failure = error
     runs = [
@@ -50,7 +57,7 @@ def run_distributed_map(
         for arn, run in stepfunctions._map_runs.items()
         if arn not in earlier and run["executionArn"] == execution["executionArn"] and f"/{state['Label']}:" in arn
     ]
-    # Without a run, the items could not even be read.
+    # There is no run where the items could not be read.
     results = [_write_results(run, place, transformation, output_type) for run in runs]
     if failure is not None:
         raise failure
@@ -60,7 +67,7 @@ def run_distributed_map(
 
 
 def _configuration(writer: dict[str, Any], effective: Any, context: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
-    """The place, transformation and output type that a ResultWriter asks for; what is not emulated is an error."""
+    """The place, transformation and output type of a ResultWriter; what is not emulated is an error."""
     config = writer.get("WriterConfig") or {}
     transformation, output_type = config.get("Transformation", "NONE"), config.get("OutputType", "JSON")
     if writer.get("Resource") != PUT_OBJECT:
@@ -78,7 +85,7 @@ def _configuration(writer: dict[str, Any], effective: Any, context: dict[str, An
 
 
 def _write_results(run: dict[str, Any], place: dict[str, Any], transformation: str, output_type: str) -> dict[str, Any]:
-    """Write the result files and their manifest; return what the state gets to know of them."""
+    """Write the result files and their manifest; return the result of the state."""
     map_run_arn = run["mapRunArn"]
     folder = "/".join(filter(None, [str(place.get("Prefix", "")).rstrip("/"), map_run_arn.rpartition(":")[2]]))
     children = [each for each in stepfunctions._executions.values() if each.get("mapRunArn") == map_run_arn]
@@ -86,10 +93,9 @@ def _write_results(run: dict[str, Any], place: dict[str, Any], transformation: s
     for status in ("FAILED", "SUCCEEDED"):
         of_status = [each for each in children if each["status"] == status]
         if of_status:
-            # What failed is written unchanged, whatever the transformation.
+            # Failed executions are written without transformation.
             lines = _transformed(of_status, transformation if status == "SUCCEEDED" else "NONE")
-            # The guide gives the name *_n.json whatever the output type; code that reads results takes it from
-            # the manifest.
+            # The guide names the file *_n.json whatever the output type; readers take the name from the manifest.
             key = f"{folder}/{status}_0.json"
             files[status].append({"Key": key, "Size": _put(place["Bucket"], key, _serialised(lines, output_type))})
     manifest = {"DestinationBucket": place["Bucket"], "MapRunArn": map_run_arn, "ResultFiles": files}

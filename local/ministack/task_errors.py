@@ -1,64 +1,76 @@
-"""What becomes of a handler that raises: the name that its error goes by, and the function's next invocation.
+"""Names the error of a handler that raises as AWS does, and keeps its execution environment.
 
-MiniStack calls whatever a handler raises ``Runtime.HandlerError``, and a throttled call ``Lambda.Unknown``. On AWS the
-one goes by the name of the exception's class, the other is ``Lambda.TooManyRequestsException``: ``Retry`` and ``Catch``
-of a state machine look for these. And MiniStack starts a function anew after an error, where AWS goes on with the same
-execution environment, and with what it holds in memory.
+MiniStack calls whatever a handler raises ``Runtime.HandlerError``, and a throttled call ``Lambda.Unknown``. AWS uses
+the name of the exception's class and ``Lambda.TooManyRequestsException``, which ``Retry`` and ``Catch`` of a state
+machine look for. After an error MiniStack starts a new execution environment; AWS keeps the old one and its memory.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ministack.core import lambda_runtime  # type: ignore[import-not-found]
 from ministack.services import lambda_svc, stepfunctions  # type: ignore[import-not-found]
 
-_invoke_worker = lambda_runtime.Worker.invoke
-_execute_function_warm = lambda_svc._execute_function_warm
-_call_lambda = stepfunctions._call_lambda
+from local.ministack.patching import MiniStackChangedError, Patches
 
-# What the worker answers when a handler raises: its message, not its class. To another status than this, no end of the
-# worker follows.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WHY = "MiniStack does not tell which exception a handler raised"
+
+# The worker's answer when a handler raises: the message of the error, not its class. MiniStack ends the worker after
+# this status only.
 _ANSWER = '"status": "error", "error": str(e), "trace"'
 _ANSWER_WITH_TYPE = '"status": "ok", "raised": type(e).__name__, "error": str(e), "trace"'
 
 _error_type: ContextVar[str | None] = ContextVar("error_type", default=None)
 
 
-def extend() -> None:
-    """Let failed tasks go by the names that AWS gives them."""
-    if _ANSWER not in lambda_runtime._PYTHON_WORKER_SCRIPT:
-        raise RuntimeError("This MiniStack's worker is not the one that local.ministack was written for")
-    lambda_runtime._PYTHON_WORKER_SCRIPT = lambda_runtime._PYTHON_WORKER_SCRIPT.replace(_ANSWER, _ANSWER_WITH_TYPE)
-    lambda_runtime.Worker.invoke = invoke_worker
-    lambda_svc._execute_function_warm = execute_function_warm
-    stepfunctions._call_lambda = call_lambda
+class WorkerPatches(Patches):
+    """The replacements of this module, and the change of the script that runs a function."""
+
+    def apply(self) -> None:
+        """Put all of them in place."""
+        script = lambda_runtime._PYTHON_WORKER_SCRIPT
+        if _ANSWER not in script:
+            raise MiniStackChangedError(f"MiniStack's worker script has changed. Review {__name__}, because {WHY}")
+        lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(_ANSWER, _ANSWER_WITH_TYPE)
+        super().apply()
 
 
-def invoke_worker(worker: Any, *arguments: Any, **options: Any) -> Any:
-    """Invoke a function's worker, and keep the name of what its handler raised."""
-    answer = _invoke_worker(worker, *arguments, **options)
+patches = WorkerPatches()
+
+
+@patches.replaces(lambda_runtime.Worker, "invoke", digest="96751a754710", why=WHY)
+def invoke_worker(original: Callable[..., Any], worker: Any, *arguments: Any, **options: Any) -> Any:
+    """Invoke a function's worker, and keep the name of the exception that its handler raised."""
+    answer = original(worker, *arguments, **options)
     if "raised" in answer:
         answer["status"] = "error"
     _error_type.set("Runtime.ExitError" if answer.get("error") == "Worker process died" else answer.get("raised"))
     return answer
 
 
-def execute_function_warm(function: Any, event: Any, request_id: str) -> Any:
-    """Run a function; its error goes by the name that was kept."""
+@patches.replaces(lambda_svc, "_execute_function_warm", digest="62b9218bef5b", why=WHY)
+def execute_function_warm(original: Callable[..., Any], function: Any, event: Any, request_id: str) -> Any:
+    """Run a function; the kept name becomes the type of its error."""
     _error_type.set(None)
-    result = _execute_function_warm(function, event, request_id)
+    result = original(function, event, request_id)
     name = _error_type.get()
     if result.get("error") and name is not None:
         result["body"]["errorType"] = name
     return result
 
 
-def call_lambda(function: str, event: Any) -> Any:
+@patches.replaces(
+    stepfunctions, "_call_lambda", digest="25830369b126", why="MiniStack calls a throttled task Lambda.Unknown"
+)
+def call_lambda(original: Callable[..., Any], function: str, event: Any) -> Any:
     """Invoke a function for a state."""
     try:
-        return _call_lambda(function, event)
+        return original(function, event)
     except stepfunctions._ExecutionError as error:
         if error.error == "Lambda.Unknown" and "TooManyRequestsException" in error.cause:
             raise stepfunctions._ExecutionError("Lambda.TooManyRequestsException", error.cause) from None
