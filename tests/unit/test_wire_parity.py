@@ -295,5 +295,18 @@ def test_codes_of_throttling_and_of_passing_errors_are_the_sdks():
     from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 
     sdks = set(ThrottledRetryableChecker._THROTTLED_ERROR_CODES)
-    assert sdks == THROTTLING_CODES - {"KMS.ThrottlingException"}
+    # S3 and SQS pass on what KMS says.
+    assert THROTTLING_CODES - sdks == {"KMS.ThrottlingException", "KmsThrottled"}
+    assert sdks < THROTTLING_CODES
     assert set(TransientRetryableChecker._TRANSIENT_ERROR_CODES) == TRANSIENT_CODES
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [("sqs", "SendMessage"), ("sqs", "ChangeMessageVisibility"), ("events", "PutEvents"), ("s3", "PutObject")],
+)
+def test_throttling_that_a_model_names_counts_as_throttling(service, operation):
+    shapes = new_session().get_service_model(service).operation_model(operation).error_shapes
+    throttling = {shape.error_code for shape in shapes if "Throttl" in shape.name}
+    assert throttling <= THROTTLING_CODES
+    assert throttling or service != "sqs"

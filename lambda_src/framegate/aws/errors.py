@@ -30,8 +30,9 @@ THROTTLING_CODES = frozenset(
         "ThrottlingException",
         "TooManyRequestsException",
         "TransactionInProgressException",
-        # S3 passes on what KMS says.
+        # S3 and SQS pass on what KMS says.
         "KMS.ThrottlingException",
+        "KmsThrottled",
     }
 )
 
@@ -74,13 +75,13 @@ def botocore_problems(service: str) -> Iterator[None]:
 
 def refusal(service: str, operation: str, status: int, code: str) -> Problem:
     """The problem that an error answer of a service stands for."""
-    problem = Throttled(service) if is_throttling(status, code) else UpstreamFailed(service, "rejected the call")
+    problem = Throttled(service) if is_throttling(code, status) else UpstreamFailed(service, "rejected the call")
     problem.evidence = {"upstream_status": status, "upstream_error": code, "upstream_operation": operation}
     return problem
 
 
-def is_throttling(status: int, code: str) -> bool:
-    """Whether an error answer means that the caller is to slow down."""
+def is_throttling(code: str, status: int = 0) -> bool:
+    """Whether an error answer asks the caller to slow down."""
     return status == HTTPStatus.TOO_MANY_REQUESTS or code in THROTTLING_CODES
 
 
@@ -92,7 +93,7 @@ def is_final(status: int, code: str) -> bool:
     """
     is_client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     passes = status == HTTPStatus.REQUEST_TIMEOUT or code in TRANSIENT_CODES | CREDENTIAL_CODES
-    return is_client_error and not passes and not is_throttling(status, code)
+    return is_client_error and not passes and not is_throttling(code, status)
 
 
 def is_credential_error(problem: Problem) -> bool:

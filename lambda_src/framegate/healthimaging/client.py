@@ -449,7 +449,7 @@ def _problem_by_code(code: str) -> Problem | None:
 
 def _problem_by_status(status: int, code: str) -> Problem:
     """For answers that are not the service's own, such as a load balancer's or an authentication error's."""
-    if is_throttling(status, code):
+    if is_throttling(code, status):
         return Throttled(SERVICE)
     if is_final(status, code):
         return UpstreamRefused(SERVICE)
