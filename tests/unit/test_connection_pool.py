@@ -33,6 +33,8 @@ SOON = 0.5
 def answer(request):
     if "amz-target" in " ".join(request.headers):
         return Reply(headers={"Content-Type": "application/x-amz-json-1.1"}, body=b'{"FailedEntryCount": 0}')
+    if request.method == "DELETE":
+        return Reply(204)
     return Reply(headers={"Content-Type": "image/jph", "ETag": '"e"'}, body=b"" if request.method == "PUT" else b"x")
 
 
@@ -119,6 +121,7 @@ def test_connections_are_reused_after_a_short_pause(server, freeze, monkeypatch,
 
 def test_connection_that_was_opened_ahead_and_died_while_frozen_costs_no_time(server, freeze):
     source = HealthImaging(botocore.session.Session())
+    assert source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(20)) == b"x"
     server.reply = lambda _: Reply(body=bytes(1_000_000))
     assert source.fetch(FRAME, lambda stream: stream.read(10), TimeBudget(20), in_part=True) == bytes(10)
     deadline = time.monotonic() + 5
