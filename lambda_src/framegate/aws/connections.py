@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from queue import Empty
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from queue import LifoQueue
 
-    from urllib3._base_connection import BaseHTTPConnection
+    from urllib3._base_connection import BaseHTTPConnection, BaseHTTPSConnection
     from urllib3.response import BaseHTTPResponse
 
 CONNECT_TIMEOUT = 2.0
@@ -170,7 +170,7 @@ class _HttpsConnection(_IdleTime, HTTPSConnection):
 class _Pool(urllib3.HTTPConnectionPool):
     """A pool that can have a connection before there is a request for it, and keeps none for too long."""
 
-    ConnectionCls: ClassVar[type[BaseHTTPConnection]] = _Connection
+    ConnectionCls: type[BaseHTTPConnection] | type[BaseHTTPSConnection] = _Connection
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
