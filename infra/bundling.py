@@ -24,8 +24,8 @@ AUTHORIZER_REQUIREMENTS = LAMBDA_SRC / "authorizer-requirements.txt"
 PYTHON_VERSION = "3.13"
 
 # botocore ships the models of every AWS service, 25 MB. These are the ones that clients are built from; aws_xray_sdk
-# builds its own as it is imported. HealthImaging's calls need no client.
-SERVICE_MODELS = frozenset({"events", "s3", "sqs", "xray"})
+# builds its own as it is imported. HealthImaging's calls need no client, only the rules for its endpoint.
+SERVICE_MODELS = frozenset({"events", "medical-imaging", "s3", "sqs", "xray"})
 
 # Wheels for these run on Lambda's Amazon Linux 2023. pip takes only the tags it is told, not the older ones they imply.
 _GLIBC_TAGS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")

@@ -47,6 +47,7 @@ _ANY_REQUEST = (
     problems.Throttled,
     problems.InternalError,
     problems.UpstreamFailed,
+    problems.UpstreamRefused,
     problems.UpstreamTimeout,
 )
 _FRAME = (

@@ -124,6 +124,17 @@ class NotAcceptable(Problem):
         )
 
 
+class FrameNotAvailable(NotAcceptable):
+    """HealthImaging has no form of the frame that it gives out, whatever the client accepts."""
+
+    def __init__(self) -> None:
+        Problem.__init__(
+            self,
+            "HealthImaging does not give out this frame in any form that Framegate can ask for. Trying again does not "
+            "help.",
+        )
+
+
 class FrameTooLarge(Problem):
     """The frame does not fit an inline answer, and inline was asked for."""
 
@@ -167,7 +178,9 @@ class UpstreamRejected(Problem):
     title = "HealthImaging rejected the request"
 
     def __init__(self) -> None:
-        super().__init__("HealthImaging finds the identifiers invalid. Check data store, image set and image frame id.")
+        super().__init__(
+            "HealthImaging finds the request invalid, and will again. Check data store, image set and image frame id."
+        )
 
 
 class AccessDenied(Problem):
@@ -254,6 +267,20 @@ class UpstreamFailed(ServiceProblem):
 
     def __init__(self, service: str, what: str) -> None:
         super().__init__(service, f"{what}. Nothing was delivered or stored in part; try again.")
+
+
+class UpstreamRefused(ServiceProblem):
+    """The service refuses the call, and would refuse it again."""
+
+    slug = "upstream-refused"
+    title = "A service refused the call"
+
+    def __init__(self, service: str) -> None:
+        super().__init__(
+            service,
+            "refused the call, and trying again does not help. The operator finds the cause in the log, by the "
+            "request id.",
+        )
 
 
 class UpstreamTimeout(ServiceProblem):

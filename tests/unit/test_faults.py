@@ -54,12 +54,13 @@ def stored(s3, frame):
         ("ValidationException", 400, "upstream-rejected", 1),
         ("ResourceNotFoundException", 404, "frame-not-found", 1),
         ("InternalServerException", 502, "upstream-failed", MAX_ATTEMPTS),
-        ("ServiceQuotaExceededException", 502, "upstream-failed", MAX_ATTEMPTS),
-        # Credentials that have expired or were withdrawn, and a clock that is wrong.
-        ("ExpiredTokenException", 502, "upstream-failed", MAX_ATTEMPTS),
-        ("UnrecognizedClientException", 502, "upstream-failed", MAX_ATTEMPTS),
-        ("InvalidSignatureException", 502, "upstream-failed", MAX_ATTEMPTS),
-        ("RequestExpired", 502, "upstream-failed", MAX_ATTEMPTS),
+        ("ServiceQuotaExceededException", 502, "upstream-refused", 1),
+        # Credentials that have expired or were withdrawn, where there are no others.
+        ("ExpiredTokenException", 502, "upstream-failed", 1),
+        ("UnrecognizedClientException", 502, "upstream-failed", 1),
+        ("RequestExpired", 502, "upstream-failed", 1),
+        # A clock that is wrong.
+        ("InvalidSignatureException", 502, "upstream-refused", 1),
         ("InternalFailure", 502, "upstream-failed", MAX_ATTEMPTS),
         ("ServiceUnavailable", 502, "upstream-failed", MAX_ATTEMPTS),
     ],

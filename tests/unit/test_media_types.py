@@ -1,8 +1,23 @@
-"""Media types pass through."""
+"""Media types pass through, and agree with those that AWS documents."""
 
+import gzip
+import json
+import re
+
+import botocore.session
 import pytest
 
-from framegate.healthimaging.media_types import pass_through
+from framegate.delivery.delivery import FrameDelivery
+from framegate.healthimaging import media_types
+from framegate.healthimaging.client import HealthImaging
+from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.healthimaging.media_types import STORED, UNKNOWN, WITHOUT_SYNTAX, of_stored, pass_through, stored_syntax
+from framegate.index.frame_index import FrameIndex
+from framegate.rest.frame_api import FrameApi
+from framegate.rest.http import INLINE_LIMIT
+from tests.unit.conftest import SERVED, Client
+from tests.unit.scripted_server import Reply, ScriptedServer
+from tests.unit.test_index import ask
 
 
 @pytest.mark.parametrize("content_type", ["image/jph", "video/H256", "image/jxl", "x", "a/b;c=d", "a" * 255])
@@ -13,3 +28,123 @@ def test_media_type_passes_through_unchanged(content_type):
 @pytest.mark.parametrize("content_type", [None, "", "a" * 256])
 def test_missing_or_endless_media_type_is_octet_stream(content_type):
     assert pass_through(content_type) == "application/octet-stream"
+
+
+def model():
+    return botocore.session.Session().get_service_model("medical-imaging")
+
+
+def documented():
+    """The sentences of botocore's documentation of ``contentType``: transfer syntaxes, and the media type of each."""
+    shape = model().operation_model("GetImageFrame").output_shape.members["contentType"]
+    sentences = re.findall(r"<p>(If the stored transfer syntax .*?)</p>", shape.documentation)
+    table = {}
+    for sentence in sentences:
+        *syntaxes, content_type = re.findall(r"<code>(.*?)</code>", sentence.replace("<code>contentType</code>", ""))
+        for syntax in syntaxes:
+            table[syntax] = content_type
+        if "<i>missing</i>" in sentence:
+            table[None] = content_type
+    default = re.search(r"Default is <code>(.*?)</code>", shape.documentation)[1]
+    return table, default, len(sentences)
+
+
+def test_media_types_are_those_that_aws_documents():
+    table, default, sentences = documented()
+    # As many as there are entries in the documentation's list: none was read over.
+    shape = model().operation_model("GetImageFrame").output_shape.members["contentType"]
+    assert sentences == shape.documentation.count("<li>")
+    assert table.pop(None) == WITHOUT_SYNTAX
+    assert (table, default) == (STORED, UNKNOWN)
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.80", "1.2.3", ""])
+def test_undocumented_transfer_syntax_has_the_documented_default(syntax):
+    assert of_stored(syntax) == "application/octet-stream"
+
+
+def test_data_stores_have_two_formats_of_their_own():
+    assert model().shape_for("LosslessStorageFormat").enum == ["HTJ2K", "JPEG_2000_LOSSLESS"]
+    assert set(media_types._OWN_SYNTAXES.values()) == {"1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.90"}
+
+
+@pytest.mark.parametrize(
+    ("uid", "content_type", "syntax"),
+    [
+        ("1.2.840.10008.1.2.4.50", "image/jph", "1.2.840.10008.1.2.4.50"),
+        (None, "image/jph", "1.2.840.10008.1.2.4.202"),
+        (None, "IMAGE/JPH; x=y", "1.2.840.10008.1.2.4.202"),
+        (None, "image/j2c", "1.2.840.10008.1.2.4.90"),
+        (None, "image/jp2", "1.2.840.10008.1.2.4.90"),
+        (None, "application/octet-stream", None),
+        (None, "", None),
+        ("", "image/jph", "1.2.840.10008.1.2.4.202"),
+    ],
+)
+def test_frame_itself_tells_the_syntax_that_the_metadata_leaves_out(uid, content_type, syntax):
+    assert stored_syntax(uid, content_type) == syntax
+
+
+IMAGE_SET = ImageSetRef(SERVED, "5" * 32)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with ScriptedServer() as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", running.url)
+        yield running
+
+
+@pytest.fixture
+def index_client(server, objects, store, handover, settings):
+    source = HealthImaging(botocore.session.Session())
+    delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, 300)
+    return Client(FrameApi(settings, delivery, FrameIndex(source, objects)))
+
+
+def metadata(instances):
+    instances = {
+        uid: {
+            "ImageFrames": [{"ID": frame} for frame in frames],
+            **({"StoredTransferSyntaxUID": syntax} if syntax else {}),
+        }
+        for uid, (syntax, frames) in instances.items()
+    }
+    document = {"Study": {"Series": {"1.2": {"Instances": instances}}}}
+    return Reply(body=gzip.compress(json.dumps(document).encode()))
+
+
+def answering(server, instances, frame):
+    def reply(request):
+        if request.path.endswith("/getImageSet"):
+            return Reply(body=json.dumps({"versionId": "1", "imageSetState": "ACTIVE"}).encode())
+        return metadata(instances) if request.path.endswith("/getImageSetMetadata") else frame
+
+    server.reply = reply
+    return lambda: [each for each in server.requests if each.path.endswith("/getImageFrame")]
+
+
+@pytest.mark.parametrize("content_type", ["image/jph", "image/j2c", "application/octet-stream"])
+def test_index_has_the_media_type_of_the_data_stores_own_format(index_client, server, content_type):
+    instances = {
+        "1.2.1": (None, ["a" * 32, "b" * 32]),
+        "1.2.2": ("1.2.840.10008.1.2.4.50", ["c" * 32]),
+        "1.2.3": (None, ["e" * 32]),
+    }
+    frames = answering(server, instances, Reply(headers={"Content-Type": content_type}, body=b"frame"))
+    listed = ask(index_client, IMAGE_SET).json()["imageFrames"]
+    assert [each["contentType"] for each in listed] == [content_type, content_type, "image/jpeg", content_type]
+    # One of them tells for all.
+    assert [json.loads(each.body)["imageFrameId"] for each in frames()] == ["a" * 32]
+
+
+def test_index_asks_for_no_frame_where_the_metadata_tells(index_client, server):
+    frames = answering(server, {"1.2.1": ("1.2.840.10008.1.2.4.112", ["a" * 32])}, Reply(500))
+    assert [each["contentType"] for each in ask(index_client, IMAGE_SET).json()["imageFrames"]] == ["image/jxl"]
+    assert frames() == []
+
+
+@pytest.mark.parametrize("error", ["ResourceNotFoundException", "NotAcceptableException", "BadRequestException"])
+def test_index_has_the_documented_media_type_where_the_frame_is_not_given(index_client, server, error):
+    answering(server, {"1.2.1": (None, ["a" * 32])}, Reply(400, {"x-amzn-ErrorType": error}))
+    assert [each["contentType"] for each in ask(index_client, IMAGE_SET).json()["imageFrames"]] == ["image/jph"]

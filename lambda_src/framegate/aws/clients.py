@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
+
+from framegate.aws.connections import has_idled_too_long
 
 if TYPE_CHECKING:
     import boto3
@@ -67,5 +71,24 @@ def _client(service: str, **options: Any) -> Any:
     from botocore.config import Config
 
     retries = {"mode": "standard", "total_max_attempts": 2}
-    config = Config(connect_timeout=2, read_timeout=5, retries=retries, **options)  # type: ignore[arg-type]
-    return _boto3_session().client(service, config=config)  # type: ignore[call-overload]
+    config = Config(connect_timeout=2, read_timeout=5, tcp_keepalive=True, retries=retries, **options)  # type: ignore[arg-type]
+    client = _boto3_session().client(service, config=config)  # type: ignore[call-overload]
+    client.meta.events.register("before-send", _IdleConnections(client).before_send)
+    return client
+
+
+class _IdleConnections:
+    """Closes a client's connections before a call, if none was made for so long that they may be dead."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._called_at = time.time()
+        self._lock = threading.Lock()
+
+    def before_send(self, **_: Any) -> None:
+        """Take botocore's event ``before-send``, which comes before each attempt at a call."""
+        with self._lock:
+            if has_idled_too_long(self._called_at):
+                # The client connects anew with the next call; connections in use go on.
+                self._client.close()
+            self._called_at = time.time()

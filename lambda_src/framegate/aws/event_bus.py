@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from framegate.aws.errors import botocore_problems
-from framegate.problems import UpstreamFailed
+from framegate.aws.errors import botocore_problems, is_throttling
+from framegate.problems import Throttled, UpstreamFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ class EventBus:
 
         Raises
         ------
-        UpstreamFailed
+        Throttled, UpstreamFailed
             If EventBridge does not take it.
         """
         entry: PutEventsRequestEntryTypeDef = {
@@ -51,6 +51,7 @@ class EventBus:
         with botocore_problems(SERVICE):
             answer = self._client().put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
-            problem = UpstreamFailed(SERVICE, "did not take an event")
-            problem.evidence = {"upstream_error": answer["Entries"][0].get("ErrorCode", "")}
+            code = answer["Entries"][0].get("ErrorCode", "")
+            problem = Throttled(SERVICE) if is_throttling(code) else UpstreamFailed(SERVICE, "did not take an event")
+            problem.evidence = {"upstream_error": code}
             raise problem

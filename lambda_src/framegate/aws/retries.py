@@ -1,9 +1,21 @@
-"""When a call is made again: after a pause, and not at all while most calls fail."""
+"""Makes failed calls again: after a pause, within the time there is, and not at all while most calls fail."""
 
 from __future__ import annotations
 
 import random
 import threading
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from framegate.aws.errors import is_credential_error
+from framegate.problems import ServiceProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from framegate.time_budget import TimeBudget
+
+Result = TypeVar("Result")
 
 # The operating system's: Python's own generator would go on alike in every copy of a SnapStart snapshot.
 _random = random.SystemRandom()
@@ -55,3 +67,56 @@ class RetryQuota:
         """A call has succeeded."""
         with self._lock:
             self._left = min(self._capacity, self._left + 1)
+
+
+def retry(
+    call: Callable[[], Result],
+    budget: TimeBudget,
+    *,
+    attempts: int,
+    is_transient: Callable[[ServiceProblem], bool],
+    refresh_credentials: Callable[[], bool],
+    quota: RetryQuota | None = None,
+) -> Result:
+    """Make a call, and make it again while that can help.
+
+    Parameters
+    ----------
+    call : callable
+        Makes one attempt. It leaves nothing behind when it raises.
+    budget : TimeBudget
+        The time for all attempts; there is none that would begin after its end.
+    attempts : int
+        How many there may be.
+    is_transient : callable
+        Whether another attempt may end better.
+    refresh_credentials : callable
+        Loads credentials anew and says whether they are others than before. If so, a call that failed because of the
+        old ones is made once more, even after its last attempt: the service did nothing.
+    quota : RetryQuota, optional
+        Limits attempts while most calls fail.
+
+    Raises
+    ------
+    Problem
+        That of the last attempt.
+    """
+    attempt = 1
+    may_refresh = True
+    while True:
+        try:
+            result = call()
+        except ServiceProblem as problem:
+            if may_refresh and is_credential_error(problem) and not budget.exhausted and refresh_credentials():
+                may_refresh = False
+                continue
+            pause = pause_after(attempt)
+            is_last = attempt == attempts or budget.remaining() <= pause
+            if is_last or not is_transient(problem) or not (quota is None or quota.take()):
+                raise
+        else:
+            if quota:
+                quota.give_back()
+            return result
+        time.sleep(pause)
+        attempt += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from framegate.problems import FrameNotFound, Problem, UpstreamRejected
+from framegate.problems import FrameNotAvailable, FrameNotFound, Problem, UpstreamRefused, UpstreamRejected
 
 if TYPE_CHECKING:
     from framegate.aws.export_queue import ExportQueue
@@ -110,8 +110,8 @@ class HandedOverFrames:
 
         Raises
         ------
-        FrameNotFound, UpstreamRejected
-            There is no such frame, and its marker is gone.
+        FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused
+            HealthImaging does not give such a frame, and its marker is gone.
         Problem
             It could not be stored this time; its marker is still there.
         """
@@ -122,7 +122,7 @@ class HandedOverFrames:
                     lambda stream: self._store.store(frame, stream.content_type, stream, budget, stream.content_length),
                     budget,
                 )
-            except (FrameNotFound, UpstreamRejected):
+            except (FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused):
                 self._handover.finish(frame, budget)
                 raise
         self._handover.finish(frame, budget)

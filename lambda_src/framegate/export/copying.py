@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from framegate.export.manifest import Outcome
 from framegate.healthimaging.identifiers import FrameRef
+from framegate.healthimaging.media_types import stored_syntax
 from framegate.jpeg2000.pixels import UndecodableError, is_verifiable, pixel_checksum
 from framegate.problems import PixelMismatch, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 
@@ -27,10 +28,6 @@ LARGEST_VERIFIED = 256 * 1024 * 1024
 """Bytes of the largest frame that is decoded to verify it: its pixels have to fit the function's memory."""
 
 DECODED_AT_ONCE = 2
-
-HTJ2K_RPCL = "1.2.840.10008.1.2.4.202"
-_SYNTAX_BY_CONTENT_TYPE = {"image/jph": HTJ2K_RPCL}
-"""Where HealthImaging leaves the stored transfer syntax out, the frame is its own HTJ2K."""
 
 
 class FrameCopier:
@@ -126,7 +123,7 @@ class FrameCopier:
 
     def _verify(self, frame: ExportedFrame, ref: FrameRef, budget: TimeBudget) -> None:
         """Compare what is in the store, as it is there, with what HealthImaging took in."""
-        syntax = frame.entry.transfer_syntax_uid or _SYNTAX_BY_CONTENT_TYPE.get(frame.content_type or "")
+        syntax = stored_syntax(frame.entry.transfer_syntax_uid, frame.content_type or "")
         expected = frame.entry.checksum
         if expected is None or syntax is None or not is_verifiable(syntax) or (frame.size or 0) > LARGEST_VERIFIED:
             return

@@ -13,9 +13,12 @@ from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
 from framegate.problems import (
     ExportIncomplete,
+    FrameNotAvailable,
     FrameNotFound,
     Problem,
     UpstreamFailed,
+    UpstreamRefused,
+    UpstreamRejected,
     UpstreamTimeout,
     VersionNotFound,
 )
@@ -183,7 +186,7 @@ class Exporter:
             # What was stored after the event of its deletion had been worked off would stay for good.
             self._remover.remove(order.image_set, budget)
             return self.give_up(order, FrameNotFound())
-        except VersionNotFound as problem:
+        except (VersionNotFound, UpstreamRejected, UpstreamRefused) as problem:
             return self.give_up(order, problem)
         if isinstance(result, ExportResult):
             self._announce(result)
@@ -280,7 +283,7 @@ class Exporter:
             ref = FrameRef(image_set.datastore_id, image_set.image_set_id, smallest.entry.image_frame_id)
             try:
                 self._source.fetch(ref, lambda _: None, budget)
-            except FrameNotFound:
+            except (FrameNotFound, FrameNotAvailable, UpstreamRejected, UpstreamRefused):
                 pass
             else:
                 return

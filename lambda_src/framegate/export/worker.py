@@ -19,7 +19,15 @@ from framegate.export.exporter import ExportOrder
 from framegate.export.report import identifiers, report_export, report_failure
 from framegate.healthimaging.identifiers import FrameRef
 from framegate.observability import logger
-from framegate.problems import DatastoreNotServed, FrameNotFound, InvalidIdentifier, Problem, UpstreamRejected
+from framegate.problems import (
+    DatastoreNotServed,
+    FrameNotAvailable,
+    FrameNotFound,
+    InvalidIdentifier,
+    Problem,
+    UpstreamRefused,
+    UpstreamRejected,
+)
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
@@ -169,7 +177,7 @@ class ExportWorker:
             if frame.datastore_id not in self._settings.datastore_ids:
                 raise DatastoreNotServed
             self._frames.store(frame, budget)
-        except (DatastoreNotServed, FrameNotFound, UpstreamRejected) as problem:
+        except (DatastoreNotServed, FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused) as problem:
             logger.error("frame not stored", extra={**record, "problem": problem.slug, **problem.evidence})
         else:
             logger.info("frame stored", extra=record)

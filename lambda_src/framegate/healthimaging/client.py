@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,17 +11,22 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from botocore.auth import SigV4Auth
 
-from framegate.aws.retries import RetryQuota, pause_after
+from framegate.aws.endpoints import endpoint_url
+from framegate.aws.errors import is_final, is_throttling, is_transient
+from framegate.aws.retries import RetryQuota, retry
 from framegate.aws.signed_http import SILENCE_TIMEOUT, SignedHttp, transport_problems
 from framegate.healthimaging.media_types import pass_through
-from framegate.observability import subsegment
+from framegate.observability import logger, subsegment
 from framegate.problems import (
     AccessDenied,
     FrameConflict,
+    FrameNotAvailable,
     FrameNotFound,
     Problem,
+    ServiceProblem,
     Throttled,
     UpstreamFailed,
+    UpstreamRefused,
     UpstreamRejected,
     UpstreamTimeout,
 )
@@ -39,6 +42,15 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 SERVICE = "HealthImaging"
+
+API, API_VERSION = "medical-imaging", "2023-07-19"
+"""The service and its model, as botocore names them."""
+
+HOST_PREFIX = "runtime-"
+"""Frames, metadata and image set properties have a host of their own: the ``endpoint`` trait of these operations."""
+
+REGIONS = frozenset({"us-east-1", "us-west-2", "eu-west-1", "eu-west-2", "ap-southeast-2"})
+"""The Regions that have HealthImaging: AWS General Reference, "AWS HealthImaging endpoints and quotas"."""
 
 MAX_ATTEMPTS = 3
 """Attempts at one frame; more would add to the load of a service that is in trouble."""
@@ -163,11 +175,12 @@ class HealthImaging:
 
     def __init__(self, session: Session, max_connections: int = 1) -> None:
         region = session.get_config_variable("region")
-        self._url = _endpoint_url(region)
+        self._url = endpoint_url(session, API, API_VERSION, HOST_PREFIX)
+        if region not in REGIONS and f".{region}." in self._url:
+            # No error: AWS may have added the Region.
+            logger.warning("HealthImaging is not known to exist in this Region", extra={"region": region})
         self._retries = RetryQuota(MOST_RETRIES)
-        self._http = SignedHttp(
-            session, SERVICE, lambda each: SigV4Auth(each, "medical-imaging", region), max_connections
-        )
+        self._http = SignedHttp(session, SERVICE, lambda each: SigV4Auth(each, API, region), max_connections)
 
     def fetch(
         self,
@@ -202,7 +215,7 @@ class HealthImaging:
 
         Raises
         ------
-        FrameNotFound, FrameConflict, AccessDenied, UpstreamRejected
+        FrameNotFound, FrameConflict, AccessDenied, UpstreamRejected, FrameNotAvailable, UpstreamRefused
             HealthImaging's answer, at once.
         Throttled, UpstreamFailed, UpstreamTimeout
             After the last attempt.
@@ -266,29 +279,25 @@ class HealthImaging:
     def _fetch(
         self, request: _Request, use: Callable[[FrameStream], Result], budget: TimeBudget, attempts: int
     ) -> Result:
-        attempt = 1
-        while True:
-            try:
-                with self._open(request, budget) as stream:
-                    result = use(stream)
-            except (Throttled, UpstreamFailed, UpstreamTimeout) as problem:
-                pause = pause_after(attempt)
-                # What `use` met elsewhere is not mended by reading the frame again.
-                in_vain = problem.service != SERVICE or attempt == attempts or budget.remaining() <= pause
-                if in_vain or not self._retries.take():
-                    raise
-            else:
-                self._retries.give_back()
-                return result
-            time.sleep(pause)
-            attempt += 1
+        def attempt() -> Result:
+            with self._open(request, budget) as stream:
+                return use(stream)
+
+        return retry(
+            attempt,
+            budget,
+            attempts=attempts,
+            is_transient=_is_transient,
+            refresh_credentials=self._http.refresh_credentials,
+            quota=self._retries,
+        )
 
     @contextmanager
     def _open(self, request: _Request, budget: TimeBudget) -> Iterator[FrameStream]:
         with subsegment(SERVICE, **request.annotations):
             url = self._url + request.target
             with budget.waiting():
-                response = self._http.send("POST", url, {"Content-Type": "application/json"}, request.body, budget)
+                response = self._http.send("POST", url, request.headers, request.body, budget)
             stream = FrameStream(response, budget)
             try:
                 if response.status != HTTPStatus.OK:
@@ -306,6 +315,14 @@ class _Request:
     target: str
     body: bytes
     annotations: dict[str, str]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those that the SDK sends: a strict server answers 415 to a media type without a body.
+
+        Smithy 2.0, AWS restJson1 protocol, "Content-Type".
+        """
+        return {"Content-Type": "application/json"} if self.body else {}
 
     @classmethod
     def of_frame(cls, frame: FrameRef) -> _Request:
@@ -333,11 +350,9 @@ class _Request:
         )
 
 
-def _endpoint_url(region: str) -> str:
-    """Where frames and metadata are served."""
-    override = os.environ.get("AWS_ENDPOINT_URL_MEDICAL_IMAGING") or os.environ.get("AWS_ENDPOINT_URL")
-    # These three operations have a host of their own: AWS General Reference, "AWS HealthImaging endpoints".
-    return (override or f"https://runtime-medical-imaging.{region}.amazonaws.com").rstrip("/")
+def _is_transient(problem: ServiceProblem) -> bool:
+    # What `use` met elsewhere is not mended by reading the frame again.
+    return problem.service == SERVICE and is_transient(problem)
 
 
 def _version_of(stream: FrameStream) -> str:
@@ -391,7 +406,7 @@ def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:
     Smithy, AWS restJson1 protocol, "Operation error serialization".
     """
     code = _error_code(response, body)
-    problem = _problem_by_code(code) or _problem_by_status(response.status)
+    problem = _problem_by_code(code) or _problem_by_status(response.status, code)
     problem.evidence = {
         "upstream_status": response.status,
         "upstream_error": code,
@@ -421,8 +436,10 @@ def _problem_by_code(code: str) -> Problem | None:
             return FrameConflict()
         case "AccessDeniedException":
             return AccessDenied()
-        case "ValidationException":
+        case "ValidationException" | "BadRequestException":
             return UpstreamRejected()
+        case "NotAcceptableException":
+            return FrameNotAvailable()
         case "ResourceNotFoundException":
             return FrameNotFound()
         case "InternalServerException":
@@ -430,8 +447,10 @@ def _problem_by_code(code: str) -> Problem | None:
     return None
 
 
-def _problem_by_status(status: int) -> Problem:
+def _problem_by_status(status: int, code: str) -> Problem:
     """For answers that are not the service's own, such as a load balancer's or an authentication error's."""
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
+    if is_throttling(code, status):
         return Throttled(SERVICE)
+    if is_final(status, code):
+        return UpstreamRefused(SERVICE)
     return UpstreamFailed(SERVICE, f"answered with status {status}")

@@ -27,6 +27,7 @@ STORED = {
     f"{_PREFIX}106.1": "video/mp4",
     f"{_PREFIX}107": "video/H256",  # spelt so
     f"{_PREFIX}108": "video/H256",
+    f"{_PREFIX}112": "image/jxl",
     f"{_PREFIX}202": "image/jph",
     f"{_PREFIX}203": "image/jphc",
 }
@@ -36,6 +37,16 @@ References
 ----------
 AWS HealthImaging API reference, ``GetImageFrame``, ``contentType``.
 """
+
+WITHOUT_SYNTAX = "image/jph"
+"""The media type that the same reference gives for frames whose metadata names no transfer syntax."""
+
+_OWN_SYNTAXES = {
+    "image/jph": f"{_PREFIX}202",  # losslessStorageFormat HTJ2K
+    "image/j2c": f"{_PREFIX}90",  # losslessStorageFormat JPEG_2000_LOSSLESS
+    "image/jp2": f"{_PREFIX}90",
+}
+"""The two formats to which data stores transcode, by the media type of the frame."""
 
 # RFC 6838 allows 127 characters on each side of the slash. A longer value is no media type, and the
 # answer's headers have to stay within what the inline limit leaves for them.
@@ -55,18 +66,40 @@ def pass_through(content_type: str | None) -> str:
     return content_type
 
 
-def of_stored(transfer_syntax_uid: str | None) -> str:
-    """The media type that HealthImaging gives a frame stored in that transfer syntax.
+def of_stored(transfer_syntax_uid: str) -> str:
+    """The media type that HealthImaging gives a frame stored in that transfer syntax, as far as AWS documents it.
 
-    Where its metadata names none, the frame is in HealthImaging's own HTJ2K; for what is not in `STORED` it falls back
-    to the type of unknown bytes.
+    A frame of any other transfer syntax has HealthImaging's default.
 
     Examples
     --------
-    >>> of_stored("1.2.840.10008.1.2.4.50"), of_stored(None), of_stored("1.2.840.10008.1.2.4.112")
-    ('image/jpeg', 'image/jph', 'application/octet-stream')
+    >>> of_stored("1.2.840.10008.1.2.4.50"), of_stored("1.2.840.10008.1.2.4.112"), of_stored("1.2.840.10008.1.2.4.90")
+    ('image/jpeg', 'image/jxl', 'application/octet-stream')
     """
-    return "image/jph" if transfer_syntax_uid is None else STORED.get(transfer_syntax_uid, UNKNOWN)
+    return STORED.get(transfer_syntax_uid, UNKNOWN)
+
+
+def stored_syntax(transfer_syntax_uid: str | None, content_type: str) -> str | None:
+    """The transfer syntax of a stored frame, or None if nothing tells it.
+
+    Parameters
+    ----------
+    transfer_syntax_uid : str or None
+        ``StoredTransferSyntaxUID`` of the metadata. Where HealthImaging leaves it out, the frame is in the data store's
+        own format: HTJ2K or JPEG 2000, both lossless.
+    content_type : str
+        The media type that HealthImaging gave the frame; it tells the two formats apart.
+
+    References
+    ----------
+    AWS HealthImaging developer guide, "Supported transfer syntaxes".
+
+    Examples
+    --------
+    >>> stored_syntax(None, "image/jph"), stored_syntax(None, "image/j2c"), stored_syntax(None, "a/b")
+    ('1.2.840.10008.1.2.4.202', '1.2.840.10008.1.2.4.90', None)
+    """
+    return transfer_syntax_uid or _OWN_SYNTAXES.get(essence(content_type))
 
 
 def essence(content_type: str) -> str:

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 from framegate.export.manifest import JSON_LINES
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import MAX_ATTEMPTS
+from framegate.healthimaging.identifiers import FrameRef
 from framegate.observability import logger
 from framegate.problems import (
+    FrameNotAvailable,
     FrameNotFound,
     ImageSetNotFound,
+    InvalidIdentifier,
     InvalidRequest,
     Throttled,
     UpstreamFailed,
+    UpstreamRefused,
+    UpstreamRejected,
     UpstreamTimeout,
     VersionNotFound,
 )
@@ -246,7 +251,9 @@ class FrameIndex:
 
         def store(document: Iterator[bytes]) -> None:
             try:
-                self._objects.put(key, JSON_LINES, map(_line_of, frames_of(document)), budget)
+                content_types = _ContentTypes(self._source, image_set, budget)
+                lines = (_line_of(frame, content_types.of(frame)) for frame in frames_of(document))
+                self._objects.put(key, JSON_LINES, lines, budget)
             except MetadataError:
                 raise UpstreamFailed("HealthImaging", "sent metadata that cannot be read") from None
 
@@ -293,14 +300,40 @@ def _latest_key(image_set: ImageSetRef) -> str:
     return f"{index_prefix(image_set)}latest.json"
 
 
-def _line_of(frame: FrameEntry) -> bytes:
+class _ContentTypes:
+    """The media types with which HealthImaging delivers the frames of an image set."""
+
+    def __init__(self, source: HealthImaging, image_set: ImageSetRef, budget: TimeBudget) -> None:
+        self._source = source
+        self._image_set = image_set
+        self._budget = budget
+        self._of_own_format: str | None = None
+
+    def of(self, frame: FrameEntry) -> str:
+        """The media type of a frame; HealthImaging is asked at most once, where the metadata does not tell."""
+        if frame.transfer_syntax_uid is not None:
+            return media_types.of_stored(frame.transfer_syntax_uid)
+        if self._of_own_format is None:
+            # In the data store's own format, as are all others without a transfer syntax.
+            self._of_own_format = self._ask(frame.image_frame_id)
+        return self._of_own_format
+
+    def _ask(self, image_frame_id: str) -> str:
+        try:
+            ref = FrameRef(self._image_set.datastore_id, self._image_set.image_set_id, image_frame_id)
+            return self._source.fetch(ref, lambda stream: stream.content_type, self._budget)
+        except (FrameNotFound, FrameNotAvailable, UpstreamRejected, UpstreamRefused, InvalidIdentifier):
+            return media_types.WITHOUT_SYNTAX
+
+
+def _line_of(frame: FrameEntry, content_type: str) -> bytes:
     """A frame as the index has it: nothing of patient, study or series."""
     document = {
         "sopInstanceUID": frame.sop_instance_uid,
         "frameNumber": frame.frame_number,
         "imageFrameId": frame.image_frame_id,
         "storedTransferSyntaxUID": frame.transfer_syntax_uid,
-        "contentType": media_types.of_stored(frame.transfer_syntax_uid),
+        "contentType": content_type,
         "contentLength": frame.size,
         "rows": frame.rows,
         "columns": frame.columns,

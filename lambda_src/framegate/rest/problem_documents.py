@@ -24,6 +24,7 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.VersionNotFound: HTTPStatus.NOT_FOUND,
     problems.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     problems.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    problems.FrameNotAvailable: HTTPStatus.NOT_ACCEPTABLE,
     problems.FrameConflict: HTTPStatus.CONFLICT,
     problems.FrameTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     problems.PortionTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -31,6 +32,7 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.Throttled: HTTPStatus.TOO_MANY_REQUESTS,
     problems.InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
     problems.UpstreamFailed: HTTPStatus.BAD_GATEWAY,
+    problems.UpstreamRefused: HTTPStatus.BAD_GATEWAY,
     problems.UpstreamTimeout: HTTPStatus.GATEWAY_TIMEOUT,
 }
 

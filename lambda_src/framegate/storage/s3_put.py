@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -13,10 +12,9 @@ from zlib import crc32
 from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
 
 from framegate.aws.checksums import base64_of
-from framegate.aws.errors import refusal
-from framegate.aws.retries import pause_after
+from framegate.aws.errors import is_transient, refusal
+from framegate.aws.retries import retry
 from framegate.aws.signed_http import SignedHttp, transport_problems
-from framegate.problems import Problem, Throttled, UpstreamFailed, UpstreamTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,9 +34,6 @@ SEND_TIMEOUT = 60.0
 ATTEMPTS = 2
 
 MAX_ERROR_BODY = 16 * 1024
-
-TRANSIENT = "RequestTimeout"
-"""The one error of S3's that is passing, though its status is 400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,7 @@ class S3Put:
         budget : TimeBudget
             The time for it.
         attempts : int
-            How many there may be: one, where the object is stored under a condition that it meets no more when it is.
+            How many there may be: one for a conditional PUT, whose own success makes a second attempt fail.
 
         Raises
         ------
@@ -140,15 +135,13 @@ class S3Put:
         attempts: int = ATTEMPTS,
     ) -> BaseHTTPResponse:
         headers = {**headers, "x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": base64_of(checksum)}
-        for attempt in range(1, attempts):
-            try:
-                return self._put_once(operation, url, content, headers, budget)
-            except (Throttled, UpstreamFailed, UpstreamTimeout) as problem:
-                pause = pause_after(attempt)
-                if not _is_passing(problem) or budget.remaining() <= pause:
-                    raise
-                time.sleep(pause)
-        return self._put_once(operation, url, content, headers, budget)
+        return retry(
+            lambda: self._put_once(operation, url, content, headers, budget),
+            budget,
+            attempts=attempts,
+            is_transient=is_transient,
+            refresh_credentials=self._http.refresh_credentials,
+        )
 
     def _put_once(
         self, operation: str, url: str, content: bytes | bytearray, headers: Mapping[str, str], budget: TimeBudget
@@ -182,13 +175,6 @@ class _Signer(S3SigV4Auth):
 
     def payload(self, request: AWSRequest) -> str:
         return UNSIGNED_PAYLOAD
-
-
-def _is_passing(problem: Problem) -> bool:
-    """Whether the next attempt may find it gone: throttling, silence, a connection, or an error of S3's own."""
-    status, code = problem.evidence.get("upstream_status"), problem.evidence.get("upstream_error")
-    is_refused = isinstance(status, int) and status < HTTPStatus.INTERNAL_SERVER_ERROR
-    return isinstance(problem, Throttled) or not is_refused or code == TRANSIENT
 
 
 def _code_of(document: bytes) -> str:

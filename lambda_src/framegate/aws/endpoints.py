@@ -1,0 +1,63 @@
+"""Resolves a service's endpoint from botocore's own rules, without the service's client."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from botocore.utils import ensure_boolean
+
+if TYPE_CHECKING:
+    from botocore.session import Session
+
+
+def endpoint_url(session: Session, service: str, api_version: str, host_prefix: str = "") -> str:
+    """Return the URL at which a service is called, without a slash at its end.
+
+    Parameters
+    ----------
+    session : botocore.session.Session
+        For the Region, and for ``AWS_USE_FIPS_ENDPOINT``, ``AWS_USE_DUALSTACK_ENDPOINT`` and
+        ``AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`` or their settings in the configuration file.
+    service : str
+        The service as botocore names it, such as ``medical-imaging``.
+    api_version : str
+        The version of its model; botocore's loader searches all services for it otherwise.
+    host_prefix : str
+        What an operation puts in front of the host name. An endpoint that the environment sets stays as it is.
+
+    Raises
+    ------
+    botocore.exceptions.BotoCoreError
+        If the rules allow no such endpoint, as the SDK does: FIPS together with an endpoint of one's own, for example.
+
+    References
+    ----------
+    AWS SDKs and Tools reference guide, "Service-specific endpoints" and "Dual-stack and FIPS endpoints".
+    Smithy, "Endpoint rules engine".
+    """
+    # The import takes part in a cold start, and not every function calls such a service.
+    from botocore.endpoint_provider import EndpointProvider
+
+    loader = session.get_component("data_loader")
+    rules = loader.load_data(f"{service}/{api_version}/endpoint-rule-set-1")
+    configured = None if _is_set(session, "ignore_configured_endpoint_urls") else _configured_url(service)
+    endpoint = EndpointProvider(rules, loader.load_data("partitions")).resolve_endpoint(
+        Region=session.get_config_variable("region"),
+        UseFIPS=_is_set(session, "use_fips_endpoint"),
+        UseDualStack=_is_set(session, "use_dualstack_endpoint"),
+        Endpoint=configured,
+    )
+    url = urlsplit(endpoint.url)
+    host = url.netloc if configured else host_prefix + url.netloc
+    return url._replace(netloc=host).geturl().rstrip("/")
+
+
+def _configured_url(service: str) -> str | None:
+    name = service.upper().replace("-", "_")
+    return os.environ.get(f"AWS_ENDPOINT_URL_{name}") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def _is_set(session: Session, variable: str) -> bool:
+    return ensure_boolean(session.get_config_variable(variable) or False)
