@@ -117,7 +117,11 @@ def cut(prefix: StreamPrefix, selection: Selection) -> Cut:
     """
     try:
         codestream = read_codestream(prefix)
-    except (NotDivisibleError, TooLargeError):
+    except TooLargeError:
+        if selection.is_image:
+            return Cut(None, Portion(True))
+        raise
+    except NotDivisibleError:
         is_from_the_start = selection.levels(())[0] == 0
         return Cut(None if is_from_the_start else b"", Portion(is_from_the_start))
     levels = _Levels.of(codestream, selection)
@@ -161,7 +165,8 @@ def _bytes_of_levels(codestream: Codestream, levels: _Levels, prefix: StreamPref
         return _part(bytes(prefix.at_least(end)[start:end]), codestream, levels.last)
     if start == 0:
         return _whole(codestream)
-    return _part(bytes(prefix.to_the_end()[start:]), codestream, levels.top)
+    rest = bytes(prefix.to_the_end()[start:])
+    return _part(rest, codestream, levels.top if rest else None)
 
 
 def _end_of_level(codestream: Codestream, number: int, top: int, prefix: StreamPrefix) -> int | None:
