@@ -247,8 +247,8 @@ class FrameIndex:
         def store(document: Iterator[bytes]) -> None:
             try:
                 self._objects.put(key, JSON_LINES, map(_line_of, frames_of(document)), budget)
-            except MetadataError:
-                raise UpstreamFailed("HealthImaging", "sent metadata that cannot be read") from None
+            except MetadataError as error:
+                raise UpstreamFailed("HealthImaging", f"sent metadata that {error}") from None
 
         try:
             self._source.fetch_metadata(image_set, version_id, store, budget)
