@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from framegate.delivery.portions import ByLevels, ByResolution, Portion
-from framegate.delivery.resolutions import LEAST_READ, StreamPrefix, cut
+from framegate.delivery.resolutions import MIN_READ_BYTES, StreamPrefix, cut
 from framegate.time_budget import TimeBudget
 from local.health_imaging.frames import CONTENT_TYPES, encode_frames
 from tests.unit.conftest import SERVED
@@ -131,7 +131,7 @@ def test_of_each_frame_no_more_is_read_than_its_resolution_takes_and_one_piece(s
     for sample in samples:
         if sample.content_type == HTJ2K:
             for fetched in fetch(sample, map(ByResolution, range(len(sample.checksums) - 1))):
-                assert fetched.bytes_read <= len(fetched.content) + LEAST_READ, sample
+                assert fetched.bytes_read <= len(fetched.content) + MIN_READ_BYTES, sample
 
 
 def test_levels_of_each_frame_joined_are_the_frame(samples, fetch):

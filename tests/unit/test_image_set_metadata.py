@@ -6,9 +6,10 @@ import gzip
 import json
 import tracemalloc
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
@@ -106,9 +107,122 @@ def test_metadata_that_breaks_off_is_an_error(cut):
         list(frames_of([content[:-cut]]))
 
 
-def test_frame_without_an_identifier_is_an_error():
+@pytest.mark.parametrize("frame", [{}, {"ID": 1}, {"ID": None}], ids=str)
+def test_frame_without_an_identifier_is_an_error(frame):
     with pytest.raises(MetadataError, match="no ID"):
-        list(frames_of(pieces(image_set(("1.2", {"ImageFrames": [{}]})))))
+        list(frames_of(pieces(image_set(("1.2", {"ImageFrames": [frame]})))))
+
+
+@pytest.mark.parametrize("value", [0, 2**31, 2**53 + 1, 2**63 - 1])
+def test_whole_number_is_read_exactly(value):
+    resolution = {"Width": value, "Height": value, "Checksum": value}
+    frame = {"ID": "f1", "FrameSizeInBytes": value, "PixelDataChecksumFromBaseToFullResolution": [resolution]}
+    (found,) = frames_of(pieces(image_set(("1.2", {"ImageFrames": [frame]}))))
+
+    assert (found.size, found.checksum) == (value, value)
+    # A frame of no pixels has those of its instance, which has none here.
+    assert (found.rows, found.columns) == (value or None, value or None)
+
+
+@pytest.mark.parametrize("value", [-1, 2**63, 10**600, 1.5, 1e5, "12", True, None])
+def test_size_that_cannot_be_one_is_not_known(value):
+    (found,) = frames_of(pieces(image_set(("1.2", {"ImageFrames": [{"ID": "f1", "FrameSizeInBytes": value}]}))))
+
+    assert found.size is None
+
+
+@pytest.mark.parametrize("value", [-(2**63), 2**53 + 1, 2**63, 2**64 - 1, 10**600, 1.5e-300])
+def test_number_that_is_not_read_here_does_no_harm(value):
+    frame = {"ID": "f1", "MinPixelValue": value, "MaxPixelValue": value, "FrameSizeInBytes": 7}
+    (found,) = frames_of(pieces(image_set(("1.2", {"DICOM": {"Rows": 5, "Other": value}, "ImageFrames": [frame]}))))
+
+    assert (found.size, found.rows) == (7, 5)
+
+
+# JSON leaves open what a member means that comes twice; frames counted twice would have wrong numbers.
+
+
+def doubled(member, other=None):
+    """Metadata in which a member comes twice, the second time with another value if there is one."""
+    frame = '{"ID": "f1", "FrameSizeInBytes": 7, "PixelDataChecksumFromBaseToFullResolution": [{"Width": 1}]}'
+    instance = f'{{"DICOM": {{"Rows": 5}}, "StoredTransferSyntaxUID": "1.2", "ImageFrames": [{frame}]}}'
+    document = f'{{"Patient": {{}}, "Study": {{"Series": {{"1.2": {{"Instances": {{"1.2.3": {instance}}}}}}}}}}}'
+    assert document.count(member) == 1
+    return document.replace(member, f"{member}, {other or member}").encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        doubled('"ID": "f1"', '"ID": "f2"'),
+        doubled('"FrameSizeInBytes": 7'),
+        doubled('"Width": 1', '"Width": 2'),
+        doubled('"StoredTransferSyntaxUID": "1.2"'),
+        doubled('"DICOM": {"Rows": 5}'),
+        doubled('"Patient": {}', '"Patient": {}'),
+        doubled('"Patient": {}', '"Study": {"Series": {}}'),
+        doubled('"StoredTransferSyntaxUID": "1.2"', '"ImageFrames": []'),
+        doubled('"Patient": {}').replace(b'"1.2.3": {', b'"1.2.3": {}, "1.2.3": {').replace(b'"Patient": {}, ', b""),
+    ],
+    ids=["ID", "size", "width", "syntax", "DICOM", "patient", "study", "frames", "instance"],
+)
+def test_member_that_comes_twice_on_the_way_to_the_frames_is_an_error(content):
+    with pytest.raises(MetadataError, match="same member twice"):
+        list(frames_of([content]))
+
+
+def test_attribute_that_comes_twice_is_no_reason_to_refuse_an_image_set():
+    (frame,) = frames_of([doubled('"Rows": 5', '"Rows": 6')])
+
+    assert frame.rows == 6
+
+
+# Chunks
+
+
+def outcome(chunks):
+    try:
+        return list(frames_of(chunks))
+    except MetadataError as error:
+        return str(error)
+
+
+VALUES = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=20),
+    st.integers(600, 700).map(lambda digits: 10**digits),
+    st.integers(600, 1400).map(lambda digits: "7" * digits),
+    st.sampled_from([None, True, [], {}, "\\", '"', "\ud800", "é", "\U0001f469"]),
+)
+
+
+@st.composite
+def documents(draw):
+    """Metadata with odd values everywhere, with damage or none, about as long as the blocks that the parser gets."""
+    frame = st.fixed_dictionaries(
+        {"ID": st.sampled_from(["f1", "f2"])}, optional={"FrameSizeInBytes": VALUES, "x": VALUES}
+    )
+    instance = {
+        "DICOM": draw(st.dictionaries(st.text(max_size=5), VALUES, max_size=4)),
+        "ImageFrames": draw(st.lists(frame)),
+    }
+    document = json.dumps(image_set(("1.2", instance)), ensure_ascii=draw(st.booleans()))
+    content = bytearray(document.encode(errors="surrogatepass"))
+    for position, new in draw(st.lists(st.tuples(st.integers(0, 3000), st.binary(max_size=3)), max_size=2)):
+        content[position % len(content) : position % len(content)] = new
+    return b" " * draw(st.sampled_from([0, 64 * 1024 - len(content) // 2, 64 * 1024 - 650])) + bytes(content)
+
+
+@settings(max_examples=200)
+@given(documents(), st.lists(st.integers(0, 70_000), max_size=6), st.sampled_from([1, 7, 641, 65_536, 1_000_000]))
+def test_chunks_change_nothing(content, cuts, size):
+    cuts = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
+    expected = outcome([content])
+
+    assert outcome(content[start:end] for start, end in pairwise(cuts)) == expected
+    assert outcome(content[start : start + size] for start in range(0, len(content), size)) == expected
+    assert outcome([b"", content, b""]) == expected
 
 
 def test_large_metadata_takes_little_memory():

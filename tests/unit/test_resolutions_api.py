@@ -8,6 +8,8 @@ from base64 import b64decode
 import imagecodecs
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from framegate.healthimaging import client as health_imaging_module
 from framegate.healthimaging.client import READ_ON
@@ -15,8 +17,10 @@ from framegate.rest.frame_api import GET_IMAGE_FRAME_ROUTE
 from framegate.rest.http import INLINE_LIMIT
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
+from tests.unit.codestreams import CHANGE, PLAIN, REAL, SOT, TLM, changed, find, replaced, tile_parts, with_segment
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.test_byte_ranges import ref
+from tests.unit.test_levels import BROKEN
 
 DECOMPOSITIONS = 5
 ROWS, COLUMNS = 700, 1000
@@ -192,6 +196,86 @@ def test_levels_that_do_not_fit_an_answer_are_413(client, large):
     assert answer.status == 413
     assert answer.json()["type"] == "urn:framegate:problem:frame-too-large"
     assert "delivery=url" in answer.json()["detail"]
+
+
+# Levels of broken frames
+
+
+def assert_levels_join(client, frame, content, levels):
+    """The answers for successive ranges of levels, joined, are the frame, and their headers agree."""
+    each = [client.get(frame, f"startLevel={n}&endLevel={n}") for n in range(levels)]
+    assert b"".join(answer.body for answer in each) == content
+    for split in range(levels - 1):
+        front, rest = client.get(frame, f"endLevel={split}"), client.get(frame, f"startLevel={split + 1}")
+        assert front.body + rest.body == content
+        assert front.body == b"".join(answer.body for answer in each[: split + 1])
+        each += [front, rest]
+    assert {answer.status for answer in each} == {200}
+    assert len({answer.headers.get("Framegate-Resolutions") for answer in each}) == 1
+    for answer in each:
+        if answer.headers["Framegate-Whole-Frame"] == "true":
+            assert answer.body == content
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_levels_of_a_broken_frame_join(client, health_imaging, content):
+    frame = health_imaging.add_frame(SERVED, content, "image/jph")
+
+    assert_levels_join(client, frame, content, levels=4)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(REAL), st.lists(CHANGE, min_size=1, max_size=5))
+def test_levels_join_whatever_was_changed(client, health_imaging, content, changes):
+    broken = changed(content, changes)
+    frame = health_imaging.add_frame(SERVED, broken, "image/jph")
+
+    assert_levels_join(client, frame, broken, levels=6)
+
+
+def with_part_number(content, part, number):
+    """The codestream with another number on one of its tile-parts."""
+    position = find(content, SOT) + sum(map(len, tile_parts(content)[:part]))
+    return replaced(content, position + 10, bytes([number]))
+
+
+def test_levels_of_a_large_broken_frame_end_before_the_damage(client, health_imaging, large_content):
+    content = with_part_number(large_content, 3, 160)
+    frame = health_imaging.add_frame(SERVED, content, "image/jph")
+    each = [client.get(frame, f"startLevel={n}&endLevel={n}") for n in range(6)]
+
+    # Level 3 is all the rest, which is too large; nothing is left for the levels above.
+    assert [answer.status for answer in each] == [200, 200, 200, 413, 200, 200]
+    sound = b"".join(answer.body for answer in each[:3])
+    assert sound == content[: len(sound)]
+    assert len(sound) == find(content, SOT) + sum(map(len, tile_parts(large_content)[:3]))
+    assert [answer.body for answer in each[4:]] == [b"", b""]
+    assert client.get(frame, "endLevel=2").body == sound
+    assert client.get(frame, "startLevel=2").status == 413
+    # From the start on, the rest is the whole frame, which is there by URL.
+    assert [client.get(frame, f"endLevel={n}").status for n in (3, 4, 5)] == [303, 303, 303]
+
+
+def test_length_beyond_the_inline_limit_in_a_small_frame_loses_no_level(client, health_imaging):
+    lengths = [len(part) for part in tile_parts(PLAIN)]
+    tlm = b"\0\x40" + b"".join(each.to_bytes(4, "big") for each in (lengths[0], INLINE_LIMIT * 2, lengths[2]))
+    content = with_segment(PLAIN, TLM, tlm)
+    frame = health_imaging.add_frame(SERVED, content, "image/jph")
+
+    assert_levels_join(client, frame, content, levels=4)
+    assert client.get(frame, "endLevel=0").body == content[: find(content, SOT) + lengths[0]]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_frame_about_as_large_as_an_answer_has_its_last_level_or_413(client, health_imaging, large_content, more):
+    content = large_content[: INLINE_LIMIT + more]
+    frame = health_imaging.add_frame(SERVED, content, "image/jph")
+    last = client.get(frame, "startLevel=5")
+
+    if more:
+        assert last.status == 413
+    else:
+        assert client.get(frame, "endLevel=4").body + last.body == content
 
 
 # What has no resolutions

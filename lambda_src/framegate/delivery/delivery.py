@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from framegate.delivery.portions import Portion
-from framegate.delivery.resolutions import StreamPrefix, TooMuchError, cut, uncut
+from framegate.delivery.resolutions import StreamPrefix, TooLargeError, cut
 from framegate.observability import logger
 from framegate.problems import FrameTooLarge, PortionTooLarge, Problem, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
@@ -208,11 +208,7 @@ class FrameDelivery:
         prefix = StreamPrefix(stream, self._inline_limit)
         try:
             return prefix, cut(prefix, selection)
-        except TooMuchError:
-            fits = stream.content_length is not None and stream.content_length <= self._inline_limit
-            if selection.is_image or fits:
-                # Almost the whole frame; or lengths in it that are not true.
-                return prefix, uncut(selection)
+        except TooLargeError:
             raise PortionTooLarge(self._inline_limit) from None
 
     def _near(self, byte_range: ByteRange, total: int | None) -> Span | None:

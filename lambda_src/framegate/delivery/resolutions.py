@@ -1,4 +1,4 @@
-"""Cuts stored resolutions out of a frame, and reads no more of it than they take."""
+"""Cuts stored resolutions out of a frame and reads only as much of the frame as they need."""
 
 from __future__ import annotations
 
@@ -16,68 +16,70 @@ if TYPE_CHECKING:
     from framegate.healthimaging.client import FrameStream
     from framegate.jpeg2000.codestream import Codestream
 
-LEAST_READ = 16 * 1024
-"""Bytes that are asked for at least: a header is a few hundred, and comes with the first of them."""
+MIN_READ_BYTES = 16 * 1024
+"""The smallest read. A header has a few hundred bytes and comes with the first read."""
 
 
-class TooMuchError(Exception):
-    """What is wanted has more bytes than an answer holds."""
+class TooLargeError(Exception):
+    """The requested bytes do not fit into an answer."""
 
 
 class StreamPrefix:
-    """The bytes of a frame as they arrive, and not sooner than they are needed.
+    """The beginning of a frame, read from its stream only as far as needed.
 
     Parameters
     ----------
     stream : FrameStream
-        Where they come from.
-    limit : int
-        How many it may keep.
+        The frame.
+    max_bytes : int
+        How many bytes may be kept in memory.
     """
 
-    def __init__(self, stream: FrameStream, limit: int) -> None:
+    def __init__(self, stream: FrameStream, max_bytes: int) -> None:
         self._stream = stream
-        self._limit = limit
+        self.max_bytes = max_bytes
         self._ended = False
         self._content = bytearray()
 
     def at_least(self, size: int) -> bytearray:
-        """All bytes that were read, at least `size` of them unless the frame has less.
+        """Return all bytes that were read: at least `size`, unless the frame is shorter.
 
         Raises
         ------
-        TooMuchError
-            If `size` is above the limit.
+        TooLargeError
+            If `size` is above the maximum and the frame does not end before it. A length in a broken frame can point
+            far behind the frame's end.
         """
-        if size > self._limit:
-            raise TooMuchError
-        while len(self._content) < size and not self._ended:
-            piece = self._stream.read(max(LEAST_READ, size - len(self._content)))
+        if size > self.max_bytes and (self._stream.content_length or 0) > self.max_bytes:
+            raise TooLargeError
+        wanted = min(size, self.max_bytes + 1)
+        while len(self._content) < wanted and not self._ended:
+            piece = self._stream.read(max(MIN_READ_BYTES, wanted - len(self._content)))
             self._ended = not piece
             self._content += piece
+        if size > self.max_bytes and len(self._content) > self.max_bytes:
+            raise TooLargeError
         return self._content
 
     def to_the_end(self) -> bytearray:
-        """The whole frame.
+        """Return the whole frame.
 
         Raises
         ------
-        TooMuchError
-            If it is above the limit.
+        TooLargeError
+            If the frame is above the maximum.
         """
-        while not self._ended:
-            self.at_least(len(self._content) + 1)
-        return self._content
+        return self.at_least(self.max_bytes + 1)
 
     def all(self) -> Iterator[bytes]:
-        """The whole frame, in pieces: what was read, and then what there is to read."""
+        """The whole frame, in pieces: what was read, then the rest of the stream."""
         rest: Iterator[bytes] = iter(()) if self._ended else iter(self._stream)
         return chain([bytes(self._content)], rest)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a selection comes to: some bytes of the frame, or the whole of it where `content` is None."""
+    """The bytes that a selection takes from a frame; `content` is None for the whole frame."""
 
     content: bytes | None
     portion: Portion
@@ -86,20 +88,25 @@ class Cut:
 def cut(prefix: StreamPrefix, selection: Selection) -> Cut:
     """Cut a selection out of a frame.
 
-    A resolution is a codestream that decodes on its own: everything up to the end of its level, and the marker that
-    ends a codestream. Of a frame that is not stored by resolutions, there is one level: the whole frame.
+    An image is a codestream that decodes on its own: everything up to the end of its level, and the marker that ends a
+    codestream. A selection that cannot be proved to be one is answered with the whole frame.
+
+    Levels split the frame, so that the answers to successive requests join to it, also if the frame is broken. A level
+    ends with its tile-part if all tile-parts up to there are proved. The first level that cannot be proved is the whole
+    rest of the frame, and so is the last level; the levels above it are empty. Each boundary depends on nothing but the
+    frame's bytes up to it, so all requests for a frame find the same boundaries.
 
     Parameters
     ----------
     prefix : StreamPrefix
-        The frame, which is read as far as the last level that is wanted.
+        The frame. It is read up to the last level that is requested.
     selection : Selection
-        What is wanted.
+        What is requested.
 
     Raises
     ------
-    TooMuchError
-        If that is more than `prefix` may keep.
+    TooLargeError
+        If the bytes of levels do not fit into `prefix`.
     Problem
         As `FrameStream` raises it.
 
@@ -110,23 +117,20 @@ def cut(prefix: StreamPrefix, selection: Selection) -> Cut:
     """
     try:
         codestream = read_codestream(prefix)
-        levels = _Levels.of(codestream, selection)
-        if levels.are_all:
-            return Cut(None, Portion(True, codestream.resolutions[-1], len(codestream.resolutions)))
-        return Cut(_content(codestream, levels, selection, prefix), _portion(codestream, levels))
+    except TooLargeError:
+        if selection.is_image:
+            return Cut(None, Portion(True))
+        raise
     except NotDivisibleError:
-        return uncut(selection)
-
-
-def uncut(selection: Selection) -> Cut:
-    """What a selection comes to of a frame that is not stored by resolutions: the whole frame is its one level."""
-    first, _ = selection.levels(())
-    return Cut(None, Portion(True)) if first == 0 else Cut(b"", Portion(False))
+        is_from_the_start = selection.levels(())[0] == 0
+        return Cut(None if is_from_the_start else b"", Portion(is_from_the_start))
+    levels = _Levels.of(codestream, selection)
+    return _image(codestream, levels, prefix) if selection.is_image else _bytes_of_levels(codestream, levels, prefix)
 
 
 @dataclass(frozen=True, slots=True)
 class _Levels:
-    """Levels of a frame: `first` to `last`, both included, of `top` + 1."""
+    """Levels `first` to `last` of a frame, both included; `top` is the frame's highest level."""
 
     first: int
     last: int
@@ -138,24 +142,50 @@ class _Levels:
         first, last = selection.levels(codestream.resolutions)
         return cls(first, top if last is None else min(last, top), top)
 
-    @property
-    def are_all(self) -> bool:
-        return self.first == 0 and self.last == self.top
 
-
-def _content(codestream: Codestream, levels: _Levels, selection: Selection, prefix: StreamPrefix) -> bytes:
-    if levels.first > levels.last:
-        return b""
-    if selection.is_image:
-        end = codestream.end_of(levels.last, prefix)
-        return bytes(prefix.at_least(end)[codestream.start : end]) + EOC
-    start = codestream.end_of(levels.first - 1, prefix) if levels.first else 0
+def _image(codestream: Codestream, levels: _Levels, prefix: StreamPrefix) -> Cut:
+    """The image of level `last`, or the whole frame if that image is unproved or too large."""
     if levels.last == levels.top:
-        return bytes(prefix.to_the_end()[start:])
-    end = codestream.end_of(levels.last, prefix)
-    return bytes(prefix.at_least(end)[start:end])
+        return _whole(codestream)
+    try:
+        end = codestream.end_of(levels.last, prefix)
+    except (NotDivisibleError, TooLargeError):
+        return _whole(codestream)
+    content = bytes(prefix.at_least(end)[codestream.start : end]) + EOC
+    return _part(content, codestream, levels.last) if len(content) <= prefix.max_bytes else _whole(codestream)
 
 
-def _portion(codestream: Codestream, levels: _Levels) -> Portion:
-    resolution = codestream.resolutions[levels.last] if levels.first <= levels.last else None
-    return Portion(False, resolution, len(codestream.resolutions))
+def _bytes_of_levels(codestream: Codestream, levels: _Levels, prefix: StreamPrefix) -> Cut:
+    """The bytes of levels `first` to `last`."""
+    start = _end_of_level(codestream, levels.first - 1, levels.top, prefix)
+    if start is None:
+        return _part(b"", codestream, None)
+    end = _end_of_level(codestream, levels.last, levels.top, prefix)
+    if end is not None:
+        return _part(bytes(prefix.at_least(end)[start:end]), codestream, levels.last)
+    if start == 0:
+        return _whole(codestream)
+    rest = bytes(prefix.to_the_end()[start:])
+    return _part(rest, codestream, levels.top if rest else None)
+
+
+def _end_of_level(codestream: Codestream, number: int, top: int, prefix: StreamPrefix) -> int | None:
+    """Where a level ends, in bytes from the frame's beginning; None is the frame's end."""
+    if number < 0:
+        return 0
+    if number >= top:
+        return None
+    try:
+        return codestream.end_of(number, prefix)
+    except NotDivisibleError:
+        return None
+
+
+def _whole(codestream: Codestream) -> Cut:
+    return Cut(None, Portion(True, codestream.resolutions[-1], len(codestream.resolutions)))
+
+
+def _part(content: bytes, codestream: Codestream, level: int | None) -> Cut:
+    """A part of a frame, which completes a level or is empty."""
+    resolution = None if level is None else codestream.resolutions[level]
+    return Cut(content, Portion(False, resolution, len(codestream.resolutions)))

@@ -330,8 +330,8 @@ class _Run:
 def _entries_of(document: Iterator[bytes]) -> list[FrameEntry]:
     try:
         return list(frames_of(document))
-    except MetadataError:
-        raise UpstreamFailed("HealthImaging", "sent metadata that cannot be read") from None
+    except MetadataError as error:
+        raise UpstreamFailed("HealthImaging", f"sent metadata that {error}") from None
 
 
 def _to_do(image_set: ImageSetRef, entry: FrameEntry) -> ExportedFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,6 +14,7 @@ from framegate.aws.endpoints import endpoint_url
 from framegate.aws.errors import is_final, is_throttling, is_transient
 from framegate.aws.retries import RetryQuota, retry
 from framegate.aws.signed_http import SILENCE_TIMEOUT, SignedHttp, transport_problems
+from framegate.healthimaging.gzip_stream import GzipError, decompressed
 from framegate.healthimaging.media_types import pass_through
 from framegate.observability import logger, subsegment
 from framegate.problems import (
@@ -70,8 +70,8 @@ READ_ON = 128 * 1024
 KEEP_TIME = 0.02
 """Seconds that this may take at most; a new connection takes less."""
 
-DOCUMENT_PIECE_SIZE = 1024 * 1024
-"""Bytes of decompressed metadata at a time: gzip makes up to a thousand bytes of one."""
+MAX_METADATA_BYTES = 512 * 1024 * 1024
+"""Size of an image set's metadata, decompressed. HealthImaging documents a maximum of 50 MB."""
 
 MAX_SHORT_BODY = 64 * 1024
 """Bytes that are read of an error, or of an image set's properties; the service's own are a few hundred."""
@@ -142,6 +142,11 @@ class FrameStream:
             # The read timeout is that of the moment when the request was sent.
             connection.sock.settimeout(max(left, 0.001))
         return self._response.read1(most)
+
+    def check_time(self) -> None:
+        """Raise UpstreamTimeout if the time has run out."""
+        if self._budget.exhausted:
+            raise UpstreamTimeout(SERVICE)
 
     def keep_connection(self) -> None:
         """Read a short rest of the body, where that is cheaper than the next request's new connection."""
@@ -383,18 +388,13 @@ def _at_most(stream: FrameStream, size: int) -> bytes:
 
 def _gunzipped(stream: FrameStream) -> Iterator[bytes]:
     """The document in a gzipped answer, never more than a little of it at a time."""
-    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        for piece in stream:
-            while piece:
-                # A few bytes can come to nothing yet, and no bytes are the end of the document to whoever reads it.
-                if content := decompressor.decompress(piece, DOCUMENT_PIECE_SIZE):
-                    yield content
-                piece = decompressor.unconsumed_tail
-    except zlib.error:
-        raise UpstreamFailed(SERVICE, "sent metadata that is not gzip") from None
-    if not decompressor.eof:
-        raise UpstreamFailed(SERVICE, "sent metadata that ends too early")
+        for piece in decompressed(stream, MAX_METADATA_BYTES):
+            # A little gzip can come to much JSON, and reading that takes time without a byte from the network.
+            stream.check_time()
+            yield piece
+    except GzipError as error:
+        raise UpstreamFailed(SERVICE, f"sent metadata that {error}") from None
 
 
 def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:

@@ -1,7 +1,8 @@
-"""The frames that an image set's metadata lists, read as the document streams by: it can be hundreds of megabytes."""
+"""Reads the frames that an image set's metadata lists, within bounds, while the document streams by."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,34 @@ import ijson
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+MAX_FRAMES = 1_000_000
+"""Frames of an image set, and members of an object on the way to them. 50 MB of metadata list some 125,000 frames."""
+
+MAX_TOKEN_BYTES = 16 * 1024 * 1024
+"""Size of a string or a number, which the parser keeps in memory; HealthImaging keeps values over 1 MB elsewhere."""
+
+MAX_NUMBER_DIGITS = 640
+"""Digits in a row of a number. Python converts so many to an int whatever its limit is set to
+(`sys.int_info.str_digits_check_threshold`). Above the limit, ijson's C parser (3.6) puts a null pointer in its list of
+events, and the process ends."""
+
+MAX_NAME_CHARS = 256
+"""Length of an identifier or of a member's name on the way to the frames; a UID has 64 (DICOM PS3.5, section 9.1)."""
+
+MAX_DEPTH = 1000
+"""Objects and arrays within one another."""
+
 INSTANCE, IMAGE_FRAMES = 5, 6
 """Names on the path Study, Series, {SeriesInstanceUID}, Instances, {SOPInstanceUID}, ImageFrames: down to where."""
 
 _CHECKSUMS = "PixelDataChecksumFromBaseToFullResolution"
+
+_BLOCK_BYTES = 64 * 1024
+
+# Long runs of digits are found by looking at every 64th byte only, which is 40 times as fast.
+_STEP = 64
+_RUN_OF_DIGITS = re.compile(rb"[0-9]{%d}" % (MAX_NUMBER_DIGITS // _STEP))
+_LONG_RUN_OF_DIGITS = re.compile(rb"[0-9]{%d}(?=[0-9])" % MAX_NUMBER_DIGITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +77,14 @@ class FrameEntry:
 
 
 class MetadataError(ValueError):
-    """The document is not the metadata of an image set."""
+    """The document is not the metadata of an image set, or exceeds a bound; the text completes "The metadata …"."""
 
 
 def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     """The frames of an image set, in the order of its metadata.
+
+    The result does not depend on how the document is divided into pieces. Memory is bounded, however long the document
+    and its strings are.
 
     Parameters
     ----------
@@ -66,11 +94,13 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     Raises
     ------
     MetadataError
-        If it is not JSON, breaks off, or has a frame without an identifier.
+        If the document is not JSON or breaks off, has a frame without an identifier, has the same member twice in an
+        object on the way to the frames, or exceeds a bound of this module.
 
     References
     ----------
     AWS HealthImaging developer guide, "Getting image set metadata" and "Pixel data verification".
+    RFC 8259, section 4: readers differ in what they make of an object with the same name twice.
 
     Examples
     --------
@@ -80,24 +110,120 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     [('f1', 1), ('f2', 2)]
     """
     instance = _Instance()
+    # The path is kept here: ijson joins the names of its own with dots, which UIDs are full of.
     path: list[Any] = []
-    try:
-        # Events, and the path followed by hand: ijson's own prefixes are joined by dots, which UIDs are full of.
-        for event, value in ijson.basic_parse(ijson.from_iter(iter(document))):
+    # The names that each object on the path has had; None for an object that holds no frames.
+    names: list[set[str] | None] = []
+    arrays = 0
+    for events in _events_of(document):
+        for event, value in events:
             if event == "map_key":
                 path[-1] = value
+                if (known := names[-1]) is not None:
+                    _add_name(known, value)
             elif event == "start_map":
+                names.append(set() if _holds_frames(path) else None)
                 path.append(None)
+                _check_depth(len(path) + arrays)
             elif event == "end_map":
                 path.pop()
+                names.pop()
                 if len(path) == INSTANCE and _is_instance(path):
                     yield from instance.end(path[4])
                 elif len(path) >= IMAGE_FRAMES and _is_instance(path):
                     instance.end_of(path[5:])
+            elif event == "start_array":
+                arrays += 1
+                _check_depth(len(path) + arrays)
+            elif event == "end_array":
+                arrays -= 1
             elif len(path) >= IMAGE_FRAMES and _is_instance(path):
                 instance.take(path[5:], value)
-    except ijson.JSONError:
-        raise MetadataError("The metadata is not whole JSON.") from None
+
+
+def _events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
+    """The events of the JSON parser, some at a time; each list is valid until the next is asked for.
+
+    Blocks of the document have sizes that depend on the document alone. They grow while the parser is within one token:
+    it starts a token again with each block.
+    """
+    reader = _Reader(document)
+    events = ijson.sendable_list()
+    try:
+        parser = ijson.basic_parse_coro(events)
+        silent_bytes = 0
+        while block := reader.read(max(_BLOCK_BYTES, silent_bytes)):
+            parser.send(block)
+            if events:
+                silent_bytes = 0
+                yield events
+                events.clear()
+            else:
+                silent_bytes += len(block)
+                if silent_bytes > MAX_TOKEN_BYTES:
+                    raise MetadataError(f"has a value of more than {MAX_TOKEN_BYTES:,} bytes")
+        parser.close()
+    except (ijson.JSONError, UnicodeError, ArithmeticError):
+        # Text with half a surrogate pair, and numbers with an exponent that is out of range, are JSON by its grammar.
+        reason = f"has a number of more than {MAX_NUMBER_DIGITS} digits, or " if reader.has_long_number else ""
+        raise MetadataError(f"{reason}is not whole JSON") from None
+    if events:
+        yield events
+
+
+class _Reader:
+    """Reads a document in blocks of exact sizes, with no number in them that is too long.
+
+    Only the parser knows whether digits are in a number or in a string. So a letter is put into each run of digits that
+    is too long: a number is an error then, and a string so long holds nothing that is read here.
+
+    Attributes
+    ----------
+    has_long_number : bool
+        Whether there was such a run.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._content = bytearray()
+        self._digits = b""
+        self.has_long_number = False
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of the document, about `size` of them; none at its end."""
+        while len(self._content) < size and (piece := next(self._pieces, None)) is not None:
+            self._content += piece
+        is_last = len(self._content) < size
+        block = self._digits + self._content[:size]
+        del self._content[:size]
+        if _RUN_OF_DIGITS.search(block[::_STEP]):
+            block, count = _LONG_RUN_OF_DIGITS.subn(rb"\g<0>x", block)
+            self.has_long_number |= count > 0
+        # Digits at the end may go on in the next block.
+        end = len(block) if is_last else len(block.rstrip(b"0123456789"))
+        self._digits = block[end:]
+        return block[:end]
+
+
+def _add_name(known: set[str], name: str) -> None:
+    if name in known:
+        raise MetadataError("has the same member twice")
+    if len(name) > MAX_NAME_CHARS:
+        raise MetadataError(f"has a name of more than {MAX_NAME_CHARS} characters")
+    if len(known) == MAX_FRAMES:
+        raise MetadataError(f"has an object with more than {MAX_FRAMES:,} members")
+    known.add(name)
+
+
+def _check_depth(depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise MetadataError(f"has more than {MAX_DEPTH:,} objects and arrays within one another")
+
+
+def _holds_frames(path: list[Any]) -> bool:
+    """Whether an object is on the way to the frames, or a frame, or in its list of resolutions."""
+    fixed = ("Study", "Series", None, "Instances", None, "ImageFrames", _CHECKSUMS)
+    return len(path) <= len(fixed) and all(wanted in (None, name) for wanted, name in zip(fixed, path, strict=False))
 
 
 def _is_instance(path: list[Any]) -> bool:
@@ -108,7 +234,7 @@ def _is_instance(path: list[Any]) -> bool:
 class _Frame:
     """What was read of a frame; there can be tens of thousands in an instance."""
 
-    id: Any = None
+    id: str | None = None
     size: int | None = None
     checksum: int | None = None
     rows: int | None = None
@@ -120,6 +246,7 @@ class _Instance:
     """One instance being read; its transfer syntax and size may come after its frames."""
 
     def __init__(self) -> None:
+        self._count = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -132,11 +259,11 @@ class _Instance:
     def take(self, names: list[Any], value: Any) -> None:
         match names:
             case ["StoredTransferSyntaxUID"]:
-                self._syntax = value if isinstance(value, str) else None
+                self._syntax = _short(value) if isinstance(value, str) else None
             case ["DICOM", "Rows" | "Columns" as name]:
                 self._size[name] = _whole_number(value)
             case ["ImageFrames", "ID"]:
-                self._frame.id = value
+                self._frame.id = _short(value) if isinstance(value, str) else None
             case ["ImageFrames", "FrameSizeInBytes"]:
                 self._frame.size = _whole_number(value)
             case ["ImageFrames", str(checksums), "Width" | "Height" | "Checksum" as name] if checksums == _CHECKSUMS:
@@ -146,6 +273,9 @@ class _Instance:
         """An object has ended that was below the instance."""
         match names:
             case ["ImageFrames"]:
+                self._count += 1
+                if self._count > MAX_FRAMES:
+                    raise MetadataError(f"lists more than {MAX_FRAMES:,} frames")
                 self._frames.append(self._frame)
                 self._frame = _Frame()
             case ["ImageFrames", str(checksums)] if checksums == _CHECKSUMS:
@@ -158,8 +288,8 @@ class _Instance:
 
     def end(self, sop_instance_uid: str) -> Iterator[FrameEntry]:
         for number, frame in enumerate(self._frames, start=1):
-            if not isinstance(frame.id, str):
-                raise MetadataError("A frame in the metadata has no ID.")
+            if frame.id is None:
+                raise MetadataError("lists a frame with no ID")
             yield FrameEntry(
                 frame.id,
                 sop_instance_uid,
@@ -174,5 +304,13 @@ class _Instance:
         self._begin()
 
 
+def _short(text: str) -> str:
+    if len(text) > MAX_NAME_CHARS:
+        raise MetadataError(f"has an identifier of more than {MAX_NAME_CHARS} characters")
+    return text
+
+
 def _whole_number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """A size or a checksum; None is a value that cannot be one."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    return value if is_count else None

@@ -254,8 +254,8 @@ class FrameIndex:
                 content_types = _ContentTypes(self._source, image_set, budget)
                 lines = (_line_of(frame, content_types.of(frame)) for frame in frames_of(document))
                 self._objects.put(key, JSON_LINES, lines, budget)
-            except MetadataError:
-                raise UpstreamFailed("HealthImaging", "sent metadata that cannot be read") from None
+            except MetadataError as error:
+                raise UpstreamFailed("HealthImaging", f"sent metadata that {error}") from None
 
         try:
             self._source.fetch_metadata(image_set, version_id, store, budget)

@@ -190,7 +190,8 @@ def _end_of_packet(
     content: bytes | bytearray, position: int, end: int, precinct: list[_Blocks], style: CodingStyle, *, is_ht: bool
 ) -> int:
     """Read a packet's header, and return where its body ends (ITU-T T.800, B.10)."""
-    if style.may_have_sop and content[position : position + 4] == _SOP:
+    # Bytes behind the tile-part must not count: whether they have arrived depends on the request.
+    if style.may_have_sop and content[position : min(position + 4, end)] == _SOP:
         position += 6
     bits = _Bits(content, position, end)
     body = 0

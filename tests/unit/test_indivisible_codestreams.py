@@ -1,0 +1,278 @@
+"""Codestreams that are not divided, because a header or a tile-part leaves doubt."""
+
+from __future__ import annotations
+
+import pytest
+
+from framegate.jpeg2000.codestream import NotDivisibleError, read_codestream
+from tests.unit.codestreams import (
+    COC,
+    COD,
+    COD_BODY,
+    COLOURS,
+    COM,
+    CONTENT,
+    PIXELS,
+    PLAIN,
+    POC,
+    PPM,
+    PPT,
+    QCD,
+    SIZ,
+    SIZ_BODY,
+    SOC,
+    SOT,
+    TLM,
+    Prefix,
+    body_of,
+    data_of,
+    encoded,
+    exchanged,
+    find,
+    image,
+    joined,
+    replaced,
+    resolution_ends,
+    segment,
+    tile_part,
+    tile_parts,
+    with_segment,
+    within,
+    without,
+)
+
+# Headers that make it unclear what is where
+
+
+def tlm_of(*lengths):
+    return b"\0\x40" + b"".join(length.to_bytes(4, "big") for length in lengths)
+
+
+LENGTHS = [len(part) for part in tile_parts(PLAIN)]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"", "not a JPEG 2000 codestream|break off", id="nothing"),
+        pytest.param(SOC, "break off", id="a beginning"),
+        pytest.param(b"\xff\xd8\xff\xe0" + bytes(100), "not a JPEG 2000 codestream", id="JPEG"),
+        pytest.param(CONTENT[:60], "break off", id="broken off in a segment"),
+        pytest.param(CONTENT[: find(CONTENT, SOT)], "break off", id="broken off at the header's end"),
+        pytest.param(without(CONTENT, COD), "no SIZ or no COD", id="no COD"),
+        pytest.param(SOC + segment(SIZ, SIZ_BODY) + SOT + bytes(10), "no SIZ or no COD", id="only SIZ"),
+        pytest.param(within(CONTENT, QCD, 2, b"\0\0"), "no length", id="segment of 0 bytes"),
+        pytest.param(within(CONTENT, QCD, 2, b"\0\1"), "no length", id="segment of 1 byte"),
+        pytest.param(within(CONTENT, QCD, 2, b"\xff\xff"), "break off", id="segment of 65,535 bytes"),
+        pytest.param(with_segment(CONTENT, POC, bytes(7)), "decides what is where", id="POC"),
+        pytest.param(with_segment(CONTENT, PPM, bytes(7)), "decides what is where", id="PPM"),
+        pytest.param(with_segment(CONTENT, COC, bytes(7)), "decides what is where", id="COC"),
+        pytest.param(with_segment(CONTENT, b"\xff\x74", bytes(7)), "decides what is where", id="Part 2's transform"),
+        pytest.param(with_segment(CONTENT, SIZ, SIZ_BODY), "decides what is where", id="two SIZ"),
+        pytest.param(with_segment(CONTENT, COD, COD_BODY), "decides what is where", id="two COD"),
+        pytest.param(replaced(CONTENT, find(CONTENT, QCD), b"\0\0"), "decides what is where", id="no marker"),
+        pytest.param(
+            CONTENT[: find(CONTENT, SOT)] + 3 * segment(COM, bytes(65_000)) + CONTENT[find(CONTENT, SOT) :],
+            "too long",
+            id="header above the limit",
+        ),
+        # SIZ
+        pytest.param(exchanged(CONTENT, SIZ, SIZ_BODY + b"\0"), "SIZ has a wrong length", id="long SIZ"),
+        pytest.param(exchanged(CONTENT, SIZ, SIZ_BODY[:-1]), "SIZ has a wrong length", id="short SIZ"),
+        pytest.param(exchanged(CONTENT, SIZ, b""), "SIZ has a wrong length", id="empty SIZ"),
+        pytest.param(
+            exchanged(CONTENT, SIZ, SIZ_BODY[:34] + b"\0\0"), "SIZ has a wrong length", id="image of no components"
+        ),
+        pytest.param(within(CONTENT, SIZ, 6, bytes(4)), "not one tile", id="image of no columns"),
+        pytest.param(within(CONTENT, SIZ, 10, bytes(4)), "not one tile", id="image of no rows"),
+        pytest.param(within(CONTENT, SIZ, 14, (60).to_bytes(4, "big")), "not one tile", id="offset beyond the image"),
+        pytest.param(within(CONTENT, SIZ, 22, (59).to_bytes(4, "big")), "not one tile", id="tile less wide"),
+        pytest.param(within(CONTENT, SIZ, 26, (39).to_bytes(4, "big")), "not one tile", id="tile less high"),
+        pytest.param(within(CONTENT, SIZ, 22, bytes(8)), "not one tile", id="tile of no size"),
+        pytest.param(within(CONTENT, SIZ, 30, (1).to_bytes(4, "big")), "not one tile", id="tile beside the image"),
+        pytest.param(encoded(image(80, 80), tile=(32, 32)), "not one tile", id="several tiles"),
+        pytest.param(within(COLOURS, SIZ, 44, b"\2"), "subsampled", id="component subsampled across"),
+        pytest.param(within(COLOURS, SIZ, 45, b"\2"), "subsampled", id="component subsampled down"),
+        pytest.param(within(COLOURS, SIZ, 41, b"\2\2"), "subsampled", id="first component subsampled"),
+        # COD
+        pytest.param(exchanged(CONTENT, COD, COD_BODY[:9]), "COD has a wrong length", id="short COD"),
+        pytest.param(exchanged(CONTENT, COD, COD_BODY + b"\0"), "COD has a wrong length", id="long COD"),
+        pytest.param(within(CONTENT, COD, 4, b"\1"), "COD has a wrong length", id="precincts that are not there"),
+        pytest.param(within(CONTENT, COD, 9, b"\x21"), "COD has a wrong length", id="33 decompositions"),
+        pytest.param(within(CONTENT, COD, 5, b"\0"), "not by resolution", id="LRCP"),
+        pytest.param(within(CONTENT, COD, 5, b"\3"), "not by resolution", id="PCRL"),
+        pytest.param(within(CONTENT, COD, 5, b"\4"), "not by resolution", id="CPRL"),
+        pytest.param(within(CONTENT, COD, 5, b"\xff"), "not by resolution", id="no progression"),
+        pytest.param(within(CONTENT, COD, 6, b"\0\2"), "several layers", id="two layers"),
+        pytest.param(within(CONTENT, COD, 6, b"\0\0"), "several layers", id="no layer"),
+        pytest.param(within(CONTENT, COD, 9, b"\1"), "not as many tile-parts", id="fewer decompositions"),
+        pytest.param(within(PLAIN, COD, 9, b"\1"), "not as many tile-parts", id="fewer decompositions without TLM"),
+        pytest.param(within(PLAIN, COD, 9, b"\3"), "not as many tile-parts", id="more decompositions"),
+        pytest.param(within(CONTENT, COD, 12, b"\xc0"), "lengths are not read", id="HT and other code-blocks"),
+        pytest.param(within(CONTENT, COD, 12, b"\x41"), "lengths are not read", id="HT with a bypass"),
+        pytest.param(within(CONTENT, COD, 12, b"\x44"), "lengths are not read", id="HT with terminations"),
+        pytest.param(within(CONTENT, COD, 12, b"\1"), "lengths are not read", id="bypass"),
+        pytest.param(within(CONTENT, COD, 12, b"\4"), "lengths are not read", id="terminations"),
+        pytest.param(within(CONTENT, COD, 10, b"\x09"), "lengths are not read", id="code-blocks of 2048 columns"),
+        pytest.param(within(CONTENT, COD, 11, b"\xff"), "lengths are not read", id="code-blocks of 2**257 rows"),
+        # TLM
+        pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS[:2])), "not as many tile-parts", id="short TLM"),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS, 20)), "not as many tile-parts", id="long TLM"),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of()), "not as many tile-parts", id="empty TLM"),
+        pytest.param(exchanged(CONTENT, TLM, b"\0"), "TLM has a wrong length", id="TLM without its parameters"),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS) + b"\0"), "TLM has a wrong length", id="odd TLM"),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of(*[14] * 34)), "too many tile-parts", id="TLM of 34"),
+        pytest.param(exchanged(CONTENT, TLM, b"\0\0" + b"\0\x0e" * 30_000), "too many", id="TLM of 30,000"),
+        pytest.param(within(CONTENT, TLM, 5, b"\x70"), "TLM has a wrong length", id="TLM of another kind"),
+        pytest.param(
+            with_segment(CONTENT, TLM, body_of(CONTENT, TLM)), "comes twice", id="two TLM with the same number"
+        ),
+        pytest.param(within(CONTENT, TLM, 4, b"\1"), "TLM marker segment is missing", id="second TLM without a first"),
+        pytest.param(
+            exchanged(CONTENT, TLM, b"\0\x50" + b"".join(b"\1" + n.to_bytes(4, "big") for n in LENGTHS)),
+            "not one tile",
+            id="TLM of another tile",
+        ),
+        pytest.param(
+            exchanged(CONTENT, TLM, tlm_of(LENGTHS[0] + 1, *LENGTHS[1:])), "not where it should be", id="TLM that lies"
+        ),
+        pytest.param(
+            exchanged(CONTENT, TLM, tlm_of(LENGTHS[0], LENGTHS[2], LENGTHS[1])),
+            "not where it should be",
+            id="TLM in another order",
+        ),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of(0, 0, 0)), "not where it should be", id="TLM of nothing"),
+        pytest.param(
+            exchanged(CONTENT, TLM, tlm_of(*[2**32 - 1] * 3)), "not where it should be", id="TLM of 12 gigabytes"
+        ),
+    ],
+)
+def test_unclear_header_makes_a_frame_indivisible(content, reason):
+    with pytest.raises(NotDivisibleError, match=reason):
+        resolution_ends(content)
+
+
+# Tile-parts that are not the resolutions
+
+
+PARTS = tile_parts(PLAIN)
+BASE, MIDDLE, FULL = map(data_of, PARTS)
+EMPTY = tile_part(1, 3, b"")
+
+
+def with_parts(*data):
+    """The codestream with its packets in other tile-parts."""
+    return joined(PLAIN, [tile_part(part, len(data), each) for part, each in enumerate(data)])
+
+
+def sot(part, offset, new):
+    """The codestream with some bytes of a tile-part's SOT replaced; offsets count from the marker."""
+    return joined(PLAIN, [replaced(each, offset, new) if n == part else each for n, each in enumerate(PARTS)])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(sot(0, 6, bytes(4)), "has no length", id="length of 0, which is: to the end"),
+        pytest.param(sot(2, 6, bytes(4)), "has no length", id="last length of 0"),
+        pytest.param(sot(1, 6, (13).to_bytes(4, "big")), "has no length", id="length without SOD"),
+        pytest.param(sot(1, 6, (14).to_bytes(4, "big")), "more packets than bytes", id="length without packets"),
+        pytest.param(sot(2, 6, (len(PARTS[2]) + 3).to_bytes(4, "big")), "ends within a tile-part", id="beyond the end"),
+        pytest.param(sot(2, 6, b"\xff\xff\xff\xff"), "ends within a tile-part", id="length of 4 gigabytes"),
+        pytest.param(sot(1, 4, b"\0\1"), "not where it should be", id="another tile"),
+        pytest.param(sot(1, 10, b"\2"), "not where it should be", id="another tile-part"),
+        pytest.param(sot(1, 0, COM), "not where it should be", id="another marker"),
+        pytest.param(sot(1, 2, b"\0\x0b"), "not where it should be", id="longer SOT"),
+        pytest.param(sot(0, 11, b"\xff"), "not as many tile-parts", id="255 tile-parts"),
+        pytest.param(sot(2, 11, b"\2"), "not as many tile-parts", id="2 tile-parts"),
+        pytest.param(PLAIN[: find(PLAIN, SOT) + 11], "before a tile-part", id="broken off in SOT"),
+        pytest.param(joined(PLAIN, PARTS[:2]), "before a tile-part", id="last tile-part missing"),
+        pytest.param(
+            joined(PLAIN, PARTS[:2])[:-2] + bytes(30), "not where it should be", id="nothing behind the second"
+        ),
+        pytest.param(joined(PLAIN, [PARTS[1], PARTS[0], PARTS[2]]), "not where it should be", id="another order"),
+        pytest.param(encoded(PIXELS, tilepart=None), "not as many tile-parts", id="one tile-part"),
+        pytest.param(encoded(PIXELS, tilepart=None, tlm=False), "not as many tile-parts", id="one, and no TLM"),
+        pytest.param(with_parts(BASE + MIDDLE, FULL), "not as many tile-parts", id="two resolutions in one"),
+        pytest.param(with_parts(BASE + MIDDLE, b"", FULL), "more than one resolution", id="and one empty behind"),
+        pytest.param(with_parts(b"", BASE + MIDDLE, FULL), "more packets than bytes", id="and one empty before"),
+        pytest.param(with_parts(BASE, b"\xff", FULL), "header breaks off", id="header and nothing behind it"),
+        pytest.param(with_parts(BASE, MIDDLE + FULL, b""), "more than one resolution", id="last two in one"),
+        pytest.param(with_parts(BASE, MIDDLE, FULL + b"\0"), "more than one resolution", id="one packet more"),
+        pytest.param(with_parts(BASE[:-1], BASE[-1:] + MIDDLE, FULL), "longer than its tile-part", id="a byte later"),
+        pytest.param(with_parts(BASE + MIDDLE[:1], MIDDLE[1:], FULL), "more than one resolution", id="a byte earlier"),
+        pytest.param(with_parts(BASE, MIDDLE, FULL[:-1]), "longer than its tile-part", id="last byte missing"),
+        pytest.param(
+            joined(PLAIN, [tile_part(0, 3, BASE, segment(PPT, b"\0\0")), *PARTS[1:]]), "coding of its own", id="PPT"
+        ),
+        pytest.param(
+            joined(PLAIN, [tile_part(0, 3, BASE, segment(POC, bytes(7))), *PARTS[1:]]), "coding of its own", id="POC"
+        ),
+        pytest.param(
+            joined(PLAIN, [tile_part(0, 3, BASE, segment(COD, COD_BODY)), *PARTS[1:]]), "coding of its own", id="COD"
+        ),
+        pytest.param(
+            joined(PLAIN, [tile_part(0, 3, BASE, segment(b"\xff\x5e", b"\0\0\7")), *PARTS[1:]]),
+            "coding of its own",
+            id="RGN",
+        ),
+        pytest.param(
+            joined(PLAIN, [replaced(PARTS[0], 12, COM + (len(PARTS[0]) - 14).to_bytes(2, "big")), *PARTS[1:]]),
+            "has no data",
+            id="comment up to the end",
+        ),
+        pytest.param(
+            joined(PLAIN, [replaced(PARTS[0], 12, COM + b"\xff\xff"), *PARTS[1:]]),
+            "has no data",
+            id="comment beyond the end",
+        ),
+        pytest.param(
+            joined(PLAIN, [segment(SOT, b"\0\0\0\0\0\x0f\0\3") + COM + b"\0", *PARTS[1:]]),
+            "coding of its own",
+            id="piece of a comment",
+        ),
+        pytest.param(
+            joined(PLAIN, [segment(SOT, b"\0\0\0\0\0\x0e\0\3") + b"\0\0", *PARTS[1:]]), "coding of its own", id="no SOD"
+        ),
+        pytest.param(
+            joined(PLAIN, [replaced(PARTS[0], 14, b"\xc0" + bytes(20)), *PARTS[1:]]),
+            "lacks more bit-planes",
+            id="code-block of no bit-planes",
+        ),
+        pytest.param(
+            exchanged(PLAIN, COD, b"\1" + COD_BODY[1:] + b"\xff\x0f\xff"),
+            "have no subbands",
+            id="precincts of one row",
+        ),
+        pytest.param(
+            exchanged(PLAIN, COD, b"\1" + COD_BODY[1:] + b"\xff\xf0\xff"),
+            "have no subbands",
+            id="precincts of one column",
+        ),
+        pytest.param(
+            exchanged(with_parts(BASE[:40], MIDDLE, FULL), COD, b"\1" + COD_BODY[1:] + b"\x00\xff\xff"),
+            "more packets than bytes",
+            id="precincts of one sample",
+        ),
+        pytest.param(
+            within(
+                within(PLAIN, SIZ, 6, (4000).to_bytes(4, "big") * 2), SIZ, 22, (4000).to_bytes(4, "big") * 2
+            ).replace(segment(COD, COD_BODY), segment(COD, COD_BODY[:6] + b"\0\0" + COD_BODY[8:])),
+            "more code-blocks than are looked at",
+            id="a quarter of a million code-blocks",
+        ),
+    ],
+)
+def test_tile_part_that_is_no_resolution_makes_a_frame_indivisible(content, reason):
+    with pytest.raises(NotDivisibleError, match=reason):
+        resolution_ends(content)
+
+
+def test_resolutions_below_a_broken_tile_part_are_there():
+    prefix = Prefix(with_parts(BASE, MIDDLE, FULL[:-1]))
+    codestream = read_codestream(prefix)
+    end = codestream.end_of(1, prefix)
+
+    assert prefix.content[:end] == PLAIN[:end]
+    with pytest.raises(NotDivisibleError):
+        codestream.end_of(2, prefix)
