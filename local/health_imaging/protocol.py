@@ -283,7 +283,7 @@ class _Check:
     def query(self, values: list[str], shape: Shape, path: str) -> Any:
         if isinstance(shape, ListShape):
             self._bounds(len(values), values, shape, path, "length")
-            return [self.text(value, shape.member, path) for value in values]
+            return [self.text(value, shape.member, f"{path}.{number}") for number, value in enumerate(values, 1)]
         return self.text(values[-1], shape, path)
 
     def text(self, value: str, shape: Shape, path: str) -> Any:
