@@ -97,18 +97,22 @@ def violations(shape, path=""):
     if shape.type_name == "structure":
         for name in () if shape.is_tagged_union else shape.required_members:
             if shape.members[name].serialization.get("location") != "uri":
-                yield (lambda name: lambda members: members.pop(name))(name), f"{path}{name}"
+                yield without(name), f"{path}{name}"
         for name in list(shape.members)[:1] if shape.is_tagged_union else shape.members:
             for change, where in violations(shape.members[name], f"{path}{name}."):
-                yield within(name, change, shape.members[name]), where
+                yield within(name, change), where
     elif shape.type_name == "list":
         for change, where in violations(shape.member, f"{path}1."):
-            yield within(0, change, shape.member), where
+            yield within(0, change), where
     wrong = list(wrong_values(shape))
     yield from ((value, path.rstrip(".")) for value in wrong)
 
 
-def within(key, change, shape):
+def without(name):
+    return lambda members: members.pop(name)
+
+
+def within(key, change):
     def changed(members):
         if callable(change):
             change(members[key])
