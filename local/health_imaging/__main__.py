@@ -34,7 +34,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--throttles",
         choices=["documented"],
-        help="answer ThrottlingException above these quotas: documented, those of the developer guide (default: none)",
+        help="enforce quotas with ThrottlingException: documented, those of the developer guide (default: none)",
     )
     arguments = parser.parse_args()
     if arguments.dicom is not None and not arguments.dicom.is_dir():

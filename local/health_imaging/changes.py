@@ -1,16 +1,16 @@
 """Changes to image sets: metadata updates, reverts and copies, each of which makes a version and is announced.
 
-The service works in the background, and an image set is locked meanwhile. Here a change is done before it is answered;
-the answer still says that it has begun, so that clients that wait for it see what they see of the service.
+The service changes image sets in the background and locks them meanwhile. The emulator changes them before it answers.
+Its answers and events still report the start of a change, so that clients can wait for the end as they do in AWS.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from local.health_imaging import strict_json
 from local.health_imaging.datastores import ImageSet, VersionProperties, search_attributes
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.identifiers import new_identifier
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy was made from, and the image set that it went to."""
+    """Both image sets of a copy, as the copy left them."""
 
     source: ImageSet
     destination: ImageSet
@@ -39,7 +39,7 @@ class ImageSetChanges:
     stores : DataStores
         Where the image sets are.
     events : Events
-        Told of every change.
+        Sends the events of each change.
     """
 
     def __init__(self, stores: DataStores, events: Events) -> None:
@@ -70,7 +70,7 @@ class ImageSetChanges:
         update : MetadataUpdate
             What to change.
         force : bool
-            Whether the request says ``force``; told in the version's properties.
+            Whether the request says ``force``; the version's properties report it.
         whole_study : bool
             Whether the other primary image sets of the study get the patient and study attributes, too: all or none.
 
@@ -218,7 +218,7 @@ class ImageSetChanges:
             _commit(target, metadata, "COPIED", forced=force)
 
     def _announce(self, image_set: ImageSet, begun: str, begun_event: str, source: ImageSet | None = None) -> None:
-        """Tell that a change began, and how it ended."""
+        """Send the events for the start and the end of a change."""
         self._events.image_set(begun_event, replace(image_set, state="LOCKED", workflow_status=begun), source=source)
         ended = image_set.workflow_status.replace("_", " ").title()
         self._events.image_set(f"Image Set {ended}", image_set)
@@ -252,9 +252,9 @@ def instances_to_copy(copiable_attributes: str) -> list[str]:
         ValidationException if the text is not of that form or names no instance.
     """
     try:
-        all_series = json.loads(copiable_attributes)["Study"]["Series"]
-        uids = [uid for series in all_series.values() for uid in series["Instances"].keys()]  # noqa: SIM118 - a dict only
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        all_series = strict_json.loads(copiable_attributes)["Study"]["Series"]
+        uids = [uid for series in all_series.values() for uid, _ in series["Instances"].items()]
+    except (AttributeError, KeyError, TypeError, ValueError):
         uids = []
     if not uids:
         form = '{"SchemaVersion": "1.1", "Study": {"Series": {uid: {"Instances": {uid: {}}}}}}'
@@ -289,7 +289,7 @@ def _series_uid(metadata: Mapping[str, Any]) -> str:
 def _difference(
     one: Mapping[str, Any], other: Mapping[str, Any], levels: Collection[str] = ("Patient", "Study", "Series")
 ) -> str | None:
-    """What two image sets do not agree on, in the service's words; None if they do."""
+    """The first level whose attributes differ, in the service's words; None if all are the same."""
     (series,), (other_series,) = one["Study"]["Series"].values(), other["Study"]["Series"].values()
     pairs = {
         "Patient": (one["Patient"]["DICOM"], other["Patient"]["DICOM"]),

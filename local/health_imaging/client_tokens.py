@@ -1,4 +1,4 @@
-"""Client tokens: a request that is sent again is answered again, and nothing happens twice."""
+"""Client tokens, which make requests idempotent: a repeated request gets the first answer and changes nothing."""
 
 from __future__ import annotations
 

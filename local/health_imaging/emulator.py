@@ -42,9 +42,9 @@ class HealthImagingEmulator:
     account_id, region : str
         What ARNs are made of.
     throttles : {"documented"}, optional
-        Which quotas answer ThrottlingException to calls above them: those that AWS documents; none if not given.
+        With ``"documented"``, calls above the quotas that AWS documents are answered with ThrottlingException.
     clock : callable
-        Tells the time that quotas go by, in seconds; it must never go back.
+        Returns the time in seconds for these quotas; it must never go back.
 
     Attributes
     ----------

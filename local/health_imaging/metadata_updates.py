@@ -1,12 +1,11 @@
-"""What UpdateImageSetMetadata makes of a metadata document: attributes set or removed, instances removed.
+"""DICOM updates of image set metadata: set attributes, remove attributes, remove instances.
 
-The rules are those of the developer guide, "DICOM metadata constraints" and "Updating image set metadata".
+The rules are in the developer guide, "DICOM metadata constraints" and "Updating image set metadata".
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +14,7 @@ from pydicom import config
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.valuerep import validate_value
 
+from local.health_imaging import strict_json
 from local.health_imaging.datastores import level_of
 from local.health_imaging.errors import ServiceError
 
@@ -35,7 +35,7 @@ _GENERATED = {
     "MaxPixelValue",
     "FrameSizeInBytes",
 }
-"""Attributes that HealthImaging makes itself; nobody can change them."""
+"""Attributes that HealthImaging generates; no request can change them."""
 
 _UIDS = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"}
 _NEEDS_FORCE = {*_UIDS, "StudyID"}
@@ -44,12 +44,12 @@ _INTEGER_BITS = {"US": (0, 16), "SS": (1, 16), "UL": (0, 32), "SL": (1, 32), "UV
 
 
 class UpdateRejectedError(Exception):
-    """An update does not fit the image set; the service says so in the new version's ``message``."""
+    """An update does not fit the image set; the new version's ``message`` says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """Attributes of one level: of the instance, of the series, or of the study or patient."""
+    """A change to the attributes of one element: patient, study, series or instance."""
 
     level: Level
     series_uid: str | None
@@ -59,19 +59,23 @@ class _Change:
     is_whole_element: bool = False
 
     def target(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """The element of the metadata that the change is about."""
-        if self.level in ("Patient", "Study"):
-            element: dict[str, Any] = metadata[self.level]
-            return element
-        series = metadata["Study"]["Series"].get(self.series_uid)
-        if series is None:
-            raise UpdateRejectedError("INVALID_REQUEST: The image set has no such series")
-        if self.level == "Series":
-            return dict(series) if self.is_whole_element else series
-        instance = series["Instances"].get(self.instance_uid)
-        if instance is None:
+        """The element of the metadata to change.
+
+        Raises
+        ------
+        UpdateRejectedError
+            If the metadata has no such series or instance.
+        """
+        element: dict[str, Any] | None = metadata["Patient" if self.level == "Patient" else "Study"]
+        if element is not None and self.series_uid is not None:
+            element = element["Series"].get(self.series_uid)
+            if element is None:
+                raise UpdateRejectedError("INVALID_REQUEST: The image set has no such series")
+            if self.instance_uid is not None:
+                element = element["Instances"].get(self.instance_uid)
+        if element is None:
             raise UpdateRejectedError("INVALID_REQUEST: The image set has no such SOP instance")
-        return instance  # type: ignore[no-any-return]
+        return element
 
 
 class MetadataUpdate:
@@ -102,6 +106,8 @@ class MetadataUpdate:
             if change.is_whole_element:
                 raise ServiceError("ValidationException", "updatableAttributes must name attributes")
             for keyword, value in change.attributes.items():
+                if keyword in _UIDS and not (value and _fits_vr(value, "UI")):
+                    raise ServiceError("ValidationException", f"{keyword} must be a UID")
                 if not force:
                     _check_value(keyword, value)
         if any(_UIDS & change.attributes.keys() for change in self._removals):
@@ -144,12 +150,13 @@ def _changes(content: bytes | None, name: str) -> Iterator[_Change]:
     if content is None:
         return
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        document = strict_json.loads(content)
+    except ValueError:
         document = None
     document = _object(document, name)
     _check_members(document, {"SchemaVersion", "Patient", "Study"}, name)
-    for level in ("Patient", "Study"):
+    levels: tuple[Level, ...] = ("Patient", "Study")
+    for level in levels:
         if level in document:
             element = _object(document[level], f"{name}.{level}")
             _check_members(element, {"DICOM", "DICOMVRs", *(["Series"] if level == "Study" else [])}, level)
@@ -166,7 +173,9 @@ def _changes(content: bytes | None, name: str) -> Iterator[_Change]:
             yield from _attributes(instance, "Instance", series_uid, instance_uid)
 
 
-def _attributes(element: dict[str, Any], level: Any, series_uid: str | None, instance_uid: str | None) -> Any:
+def _attributes(
+    element: dict[str, Any], level: Level, series_uid: str | None, instance_uid: str | None
+) -> Iterator[_Change]:
     attributes, vrs = _object(element.get("DICOM", {}), "DICOM"), _object(element.get("DICOMVRs", {}), "DICOMVRs")
     if attributes:
         yield _Change(level, series_uid, instance_uid, attributes, vrs)
@@ -220,11 +229,13 @@ def _fits_vr(value: Any, vr: str) -> bool:
         return isinstance(value, int | float)
     if vr in ("DS", "IS") and isinstance(value, int | float):
         return vr == "DS" or isinstance(value, int)
+    if not isinstance(value, str):
+        return False
     try:
         validate_value(vr, value, config.RAISE)
     except ValueError:
         return False
-    return isinstance(value, str)
+    return True
 
 
 def _remove(metadata: dict[str, Any], change: _Change) -> None:
@@ -239,7 +250,7 @@ def _remove(metadata: dict[str, Any], change: _Change) -> None:
 
 
 def _follow_uids(metadata: dict[str, Any]) -> None:
-    """Series and instances are filed under their UIDs: move those whose UID changed."""
+    """File series and instances under their current UIDs."""
     all_series = metadata["Study"]["Series"]
     for series in all_series.values():
         series["Instances"] = _refiled(series["Instances"], "SOPInstanceUID")

@@ -1,7 +1,7 @@
 """The operations of HealthImaging: one method each, named as boto3 names it.
 
 A method takes the members of the operation's input shape by name, checked against the model, and returns those of the
-output shape. Routes, parsing and answers are the matter of `protocol`.
+output shape. `protocol` does the rest: routes, parsing, checks and answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from local.health_imaging.client_tokens import ClientTokens
 from local.health_imaging.datastores import FrameAddress
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.metadata_updates import MetadataUpdate
-from local.health_imaging.protocol import structure_members
+from local.health_imaging.protocol import TIMESTAMP_DECIMALS, structure_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,16 +31,16 @@ MAX_TAGS = 50
 """Tags of a resource (AWS General Reference, "Tag naming limits and requirements")."""
 
 JOB_SUMMARY_MEMBERS = structure_members("DICOMImportJobSummary")
-"""What a list of import jobs tells of each; GetDICOMImportJob tells more."""
+"""Members of an import job in a list; GetDICOMImportJob returns more of them."""
 
 
 class Operations:
-    """What can be called.
+    """The operations that the emulator has.
 
     Parameters
     ----------
     emulator : HealthImagingEmulator
-        What the operations work on.
+        The emulator whose data stores, import jobs and image sets they work on.
     """
 
     def __init__(self, emulator: HealthImagingEmulator) -> None:
@@ -197,7 +197,7 @@ class Operations:
         image_set = self._image_set(members)
         versions = [self._version(image_set, version) for version in range(image_set.version, 0, -1)]
         for properties in versions:
-            # So the model spells it in ImageSetProperties, and only there.
+            # The model spells it this way in ImageSetProperties, and only there.
             properties["ImageSetWorkflowStatus"] = properties.pop("imageSetWorkflowStatus")
         return _page("imageSetPropertiesList", versions, members)
 
@@ -300,9 +300,8 @@ class Operations:
 
 
 _SORT_FIELDS: dict[str, Callable[[ImageSet], Any]] = {
-    # Clients know these times in the milliseconds of the answers.
-    "createdAt": lambda image_set: round(image_set.created_at, 3),
-    "updatedAt": lambda image_set: round(image_set.updated_at, 3),
+    "createdAt": lambda image_set: image_set.created_at,
+    "updatedAt": lambda image_set: image_set.updated_at,
     "DICOMStudyDateAndTime": lambda image_set: _study_date_and_time(image_set.attributes),
 }
 _EQUAL = (
@@ -328,9 +327,13 @@ def _fits(image_set: ImageSet, one: Members) -> bool:
         return any(known.get(name) == value for name, value in pairs)
     if one["operator"] == "BETWEEN" and len(pairs) == 2 and len(names) == 1 and names <= _SORT_FIELDS.keys():
         (name, low), (_, high) = pairs
+        value = _SORT_FIELDS[name](image_set)
         if name == "DICOMStudyDateAndTime":
             low, high = _study_date_and_time(low), _study_date_and_time(high)
-        return bool(low <= _SORT_FIELDS[name](image_set) <= high)
+        else:
+            # Clients know the times as answers have them.
+            value = round(value, TIMESTAMP_DECIMALS)
+        return bool(low <= value <= high)
     raise ServiceError(
         "ValidationException", f"A filter is EQUAL on one of {', '.join(_EQUAL)}, or BETWEEN on one of the times"
     )

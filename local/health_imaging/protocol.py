@@ -19,6 +19,7 @@ from botocore import xform_name
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, ServiceModel, StructureShape
 
+from local.health_imaging import strict_json
 from local.health_imaging.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 SERVICE = ServiceModel(Loader().load_service_model("medical-imaging", "service-2"), "medical-imaging")
 """The model of the service, as botocore ships it."""
+
+TIMESTAMP_DECIMALS = 3
+"""Answers have timestamps in seconds since the epoch, with milliseconds."""
 
 _JSON = "application/json"
 _LABEL = re.compile(r"\{(\w+)\}")
@@ -212,7 +216,7 @@ class Router:
         Raises
         ------
         ServiceError
-            UnknownOperationException if there is none; AWS's services answer so whatever the path names.
+            UnknownOperationException if there is none, whatever resource the path names (AWS, "Common errors").
         """
         for operation in self.operations:
             if operation.method == method and (match := operation.path.fullmatch(path)):
@@ -223,7 +227,7 @@ class Router:
 def accepts(accept: str | None, media_type: str) -> bool:
     """Whether an Accept header allows a media type (RFC 9110, section 12.5.1).
 
-    Of the ranges that fit, the most specific one decides. Parameters other than ``q`` are not looked at.
+    The most specific range that fits decides. Parameters other than ``q`` are ignored.
     """
     if not (accept or "").strip():
         return True
@@ -244,22 +248,18 @@ def _is_zero(weights: list[str]) -> bool:
 
 def _document(content: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(content, parse_constant=_refuse_constant) if content else {}
-    except (ValueError, RecursionError):
+        document = strict_json.loads(content) if content else {}
+    except ValueError:
         document = None
     if not isinstance(document, dict):
         raise ServiceError("SerializationException", "The body is not a JSON object")
     return document
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 class _Check:
     """Reads values as the model types them, and collects what the model does not allow.
 
-    A value that violates the model is returned as None; `raise_violations` makes sure that no one uses it.
+    A value of another type is returned as None; call `raise_violations` before using any value.
     """
 
     def __init__(self) -> None:
@@ -374,7 +374,7 @@ class _Check:
             self._violation(value, shape, path, f"Member must have {what} less than or equal to {most}")
 
     def _violation(self, value: Any, shape: Shape, path: str, constraint: str) -> None:
-        # The model marks what may identify a patient; like the service, an error does not repeat it.
+        # The model marks values that may identify a patient as sensitive; errors leave them out.
         shown = isinstance(value, str | int | float) and not shape.metadata.get("sensitive")
         quoted = f" '{str(value)[:64]}'" if shown else ""
         self._violations.append(f"Value{quoted} at '{path}' failed to satisfy constraint: {constraint}")
@@ -384,7 +384,7 @@ _patterns: dict[str, re.Pattern[str]] = {}
 
 
 def _pattern(pattern: str) -> re.Pattern[str]:
-    """A pattern of the model, which is Java's, as Python's."""
+    """A pattern of the model as Python's `re` has it; the model uses Java's syntax."""
     if pattern not in _patterns:
         _patterns[pattern] = re.compile(pattern.replace(r"\p{ASCII}", r"[\x00-\x7F]"), re.ASCII | re.DOTALL)
     return _patterns[pattern]
@@ -398,8 +398,7 @@ def _serialized(value: Any, shape: Shape, path: str) -> Any:
     if isinstance(shape, MapShape):
         return {key: _serialized(each, shape.value, f"{path}.{key}") for key, each in value.items()}
     if shape.type_name == "timestamp":
-        # The service's answers have milliseconds.
-        return round(float(value), 3)
+        return round(float(value), TIMESTAMP_DECIMALS)
     types: dict[str, type] = {"string": str, "boolean": bool, "integer": int}
     if type(value) is not types[shape.type_name]:
         raise ValueError(f"{path} must be of type {shape.type_name}, not {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""The documented quotas of HealthImaging's operations, enforced with token buckets."""
+"""Quotas of HealthImaging's operations, enforced with token buckets."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ DOCUMENTED_QUOTAS = {
 
 
 class Throttles:
-    """Counts calls against quotas, with a token bucket for each operation.
+    """Holds calls to quotas, with a token bucket for each operation.
 
     Parameters
     ----------
     quotas : mapping
         The quota of each operation; others are not throttled.
     clock : callable
-        Tells the time in seconds; it must never go back.
+        Returns the time in seconds; it must never go back.
     """
 
     def __init__(self, quotas: Mapping[str, Quota], clock: Callable[[], float] = time.monotonic) -> None:

@@ -221,6 +221,8 @@ def test_update_of_another_version_than_the_latest_is_a_conflict(boto, datastore
         document(instance={"DICOM": {"Rows": 65_536}}),
         document(instance={"DICOM": {"InstanceNumber": "x"}}),
         document(study={"StudyDate": "yesterday"}),
+        document(study={"StudyDescription": 5}),
+        document(study={"StudyDescription": True}),
         document(instance={"DICOM": {"ImageType": ["ORIGINAL", "PRIMARY"]}}),
         document(instance={"DICOM": {"ReferencedImageSequence": []}}),
         document(instance={}),
@@ -247,6 +249,22 @@ def test_force_lifts_the_constraints_of_instances(boto, datastore_id, image_set_
     assert instance.get("DICOMVRs", {}).items() <= changed["DICOMVRs"].items()
     (latest, _) = versions_of(boto, datastore_id, image_set_id)
     assert latest["overrides"] == {"forced": True}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"NaN", b"-Infinity", b"1e999", b"[" * 150 + b"]" * 150, b"9" * 5_000, b"'x'"],
+    ids=lambda value: value[:9],
+)
+def test_metadata_stays_strict_json_even_with_force(boto, datastore_id, image_set_id, value):
+    updates = document(instance={"DICOM": {"NoSuchAttribute": "VALUE"}}).replace(b'"VALUE"', value)
+    assert refusal(update, boto, datastore_id, image_set_id, updates=updates, force=True) == "ValidationException"
+
+
+@pytest.mark.parametrize("uid", [None, "", 1, ["1.2.3"], "x", {"a": 1}, "1." * 40])
+def test_uid_is_replaced_by_another_uid_only(boto, datastore_id, not_primary_id, uid):
+    updates = document(instance={"DICOM": {"SOPInstanceUID": uid}}, uid="1.2.3")
+    assert refusal(update, boto, datastore_id, not_primary_id, updates=updates, force=True) == "ValidationException"
 
 
 @pytest.mark.parametrize("keyword", ["Checksum", "Width", "DatastoreID", "FrameSizeInBytes"])

@@ -211,7 +211,20 @@ def test_query_parameter_of_another_type_is_a_validation_exception(query):
 
 @pytest.mark.parametrize(
     "content",
-    [b"{[", b"[]", b"null", b"10", b'{"filters": NaN}', b"\xff\xfe", b"{}x", b"[" * 100_000, b"9" * 5_000, b"{'a': 1}"],
+    [
+        b"{[",
+        b"[]",
+        b"null",
+        b"10",
+        b'{"filters": NaN}',
+        b'{"filters": 1e999}',
+        b'{"filters": ' + b"[" * 101 + b"]" * 101 + b"}",
+        b"\xff\xfe",
+        b"{}x",
+        b"[" * 100_000,
+        b"9" * 5_000,
+        b"{'a': 1}",
+    ],
 )
 def test_body_that_is_not_a_json_object_is_a_serialization_exception(content):
     with pytest.raises(ServiceError) as raised:
