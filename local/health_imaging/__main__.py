@@ -31,6 +31,11 @@ def _arguments() -> argparse.Namespace:
         metavar="SOURCE",
         help="source of these events; clouds refuse aws.* from anyone else (default: aws.medical-imaging)",
     )
+    parser.add_argument(
+        "--throttles",
+        choices=["documented"],
+        help="enforce quotas with ThrottlingException: documented, those of the developer guide (default: none)",
+    )
     arguments = parser.parse_args()
     if arguments.dicom is not None and not arguments.dicom.is_dir():
         parser.error(f"--dicom: there is no folder {arguments.dicom}")
@@ -49,6 +54,7 @@ def main() -> int:
             if arguments.events_endpoint
             else None,
             event_source=arguments.event_source,
+            throttles=arguments.throttles,
         )
     except (OSError, OverflowError) as error:
         print(f"Port {arguments.port} cannot be used ({error}); choose another with --port.", file=sys.stderr)

@@ -5,27 +5,24 @@ from __future__ import annotations
 import copy
 import gzip
 import json
-import os
-import re
-import string
 import threading
 import time
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
+from local.health_imaging.errors import ServiceError
 from local.health_imaging.frames import CONTENT_TYPES, SYNTAXES, FrameContent, encode_frames
+from local.health_imaging.identifiers import check_identifier, new_identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from pydicom import Dataset
     from pydicom.dataelem import DataElement
-
-_ALPHABET = string.digits + string.ascii_lowercase
-_IDENTIFIER = re.compile(r"[0-9a-z]{32}")
 
 _PATIENT = {"PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight", "PatientSize"}
 _STUDY = {
@@ -57,15 +54,6 @@ _STUDY_UID, _SERIES_UID = "DICOMStudyInstanceUID", "DICOMSeriesInstanceUID"
 _BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 
 
-class ServiceError(Exception):
-    """One of the service's exceptions, to be answered to the client."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
 @dataclass(slots=True)
 class Frame:
     """An image frame: its bytes, media type, and whether its length is announced."""
@@ -84,9 +72,31 @@ class FrameAddress:
     image_frame_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class VersionProperties:
+    """What ListImageSetVersions tells of a version beside its number.
+
+    Parameters
+    ----------
+    workflow_status : str
+        How the change that made the version ended, such as ``UPDATED``.
+    updated_at : float
+        When, in seconds since the epoch; now if not given.
+    message : str, optional
+        Why the change failed; a failed change makes a version, too.
+    forced : bool, optional
+        Whether the change was made with ``force``.
+    """
+
+    workflow_status: str
+    updated_at: float = field(default_factory=time.time)
+    message: str | None = None
+    forced: bool | None = None
+
+
 @dataclass(slots=True)
 class ImageSet:
-    """An image set; ``versions`` holds the metadata of each version, the first one at 1."""
+    """An image set; ``versions`` holds each version's metadata, the first one at 1, and ``history`` its properties."""
 
     id: str
     datastore_id: str
@@ -97,7 +107,21 @@ class ImageSet:
     workflow_status: str = "CREATED"
     is_primary: bool = True
     versions: list[dict[str, Any]] = field(default_factory=list)
+    history: dict[int, VersionProperties] = field(default_factory=dict)
     frames: dict[str, Frame] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def add_version(self, metadata: dict[str, Any], properties: VersionProperties) -> None:
+        """Add a version and its properties."""
+        self.updated_at, self.workflow_status = properties.updated_at, properties.workflow_status
+        # Readers do not lock: a version that they can count must have its properties.
+        self.history[self.version + 1] = properties
+        self.versions.append(metadata)
+
+    def properties(self, version: int) -> VersionProperties:
+        """The properties of a version; one that was added without them counts as imported."""
+        imported = VersionProperties("CREATED" if version == 1 else "UPDATED", self.updated_at)
+        return self.history.get(version, imported)
 
     @property
     def version(self) -> int:
@@ -132,6 +156,10 @@ class DataStore:
 
     id: str
     name: str
+    lossless_storage_format: str = "HTJ2K"
+    kms_key_arn: str | None = None
+    lambda_authorizer_arn: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
     created_at: float = field(default_factory=time.time)
     image_sets: dict[str, ImageSet] = field(default_factory=dict)
 
@@ -143,9 +171,16 @@ class DataStores:
         self._stores: dict[str, DataStore] = {}
         self._lock = threading.RLock()
 
-    def create(self, name: str, datastore_id: str | None = None) -> DataStore:
+    @property
+    def lock(self) -> AbstractContextManager[bool]:
+        """Held while image sets change; a thread can take it again."""
+        return self._lock
+
+    def create(
+        self, name: str, datastore_id: str | None = None, *, lossless_storage_format: str = "HTJ2K"
+    ) -> DataStore:
         """Create a data store, active at once."""
-        store = DataStore(datastore_id or new_identifier(), name)
+        store = DataStore(datastore_id or new_identifier(), name, lossless_storage_format)
         with self._lock:
             self._stores[store.id] = store
         return store
@@ -164,7 +199,7 @@ class DataStores:
 
     def get(self, datastore_id: str) -> DataStore:
         """The data store of that id, or the service's refusal."""
-        _check("datastoreId", datastore_id)
+        check_identifier("datastoreId", datastore_id)
         with self._lock:
             if datastore_id not in self._stores:
                 raise ServiceError("ResourceNotFoundException", "There is no such data store")
@@ -173,7 +208,7 @@ class DataStores:
     def image_set(self, datastore_id: str, image_set_id: str) -> ImageSet:
         """The image set of that id, or the service's refusal."""
         store = self.get(datastore_id)
-        _check("imageSetId", image_set_id)
+        check_identifier("imageSetId", image_set_id)
         image_set = store.image_sets.get(image_set_id)
         if image_set is None or image_set.state == "DELETED":
             raise ServiceError("ResourceNotFoundException", "There is no such image set")
@@ -182,7 +217,7 @@ class DataStores:
     def frame(self, address: FrameAddress) -> Frame:
         """The frame at that address, or the service's refusal."""
         image_set = self.image_set(address.datastore_id, address.image_set_id)
-        _check("imageFrameId", address.image_frame_id)
+        check_identifier("imageFrameId", address.image_frame_id)
         if address.image_frame_id not in image_set.frames:
             raise ServiceError("ResourceNotFoundException", "There is no such image frame")
         return image_set.frames[address.image_frame_id]
@@ -200,7 +235,7 @@ class DataStores:
         store = self.get(datastore_id)
         encoded = [(dataset, *encode_frames(dataset)) for dataset in datasets]
         with self._lock:
-            attributes = _search_attributes(datasets[0])
+            attributes = search_attributes(datasets[0])
             of_series = [
                 each
                 for each in store.image_sets.values()
@@ -219,9 +254,7 @@ class DataStores:
             for dataset, syntax, frames in encoded:
                 instance = self._instance(image_set, dataset, syntax, frames)
                 series["Instances"][str(dataset.SOPInstanceUID)] = instance
-            image_set.versions.append(metadata)
-            image_set.updated_at = time.time()
-            image_set.workflow_status = "CREATED" if created else "UPDATED"
+            image_set.add_version(metadata, VersionProperties("CREATED" if created else "UPDATED"))
         return image_set, created
 
     def add_frames(
@@ -233,7 +266,7 @@ class DataStores:
         with self._lock:
             if image_set_id is None:
                 image_set = ImageSet(new_identifier(), datastore_id, {})
-                image_set.versions.append(_study_without_a_file())
+                image_set.add_version(_study_without_a_file(), VersionProperties("CREATED"))
                 store.image_sets[image_set.id] = image_set
             else:
                 image_set = self.image_set(datastore_id, image_set_id)
@@ -294,18 +327,16 @@ class DataStores:
         }
 
 
-def new_identifier() -> str:
-    """A new identifier: 32 characters of 0-9 and a-z."""
-    # Every answer has one: unlike a choice out of the alphabet for each character, this does not slow them down.
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(32))
+def level_of(keyword: str) -> Literal["Patient", "Study", "Series", "Instance"]:
+    """The level of the metadata that holds an attribute."""
+    if keyword in _PATIENT:
+        return "Patient"
+    if keyword in _STUDY:
+        return "Study"
+    return "Series" if keyword in _SERIES else "Instance"
 
 
-def _check(name: str, value: str) -> None:
-    if not _IDENTIFIER.fullmatch(value):
-        raise ServiceError("ValidationException", f"{name} must match [0-9a-z]{{32}}")
-
-
-def _search_attributes(dataset: Dataset) -> dict[str, str]:
+def search_attributes(attributes: Dataset | Mapping[str, Any]) -> dict[str, str]:
     """What SearchImageSets tells of an image set, by its names for it."""
     keywords = {
         "DICOMPatientId": "PatientID",
@@ -321,7 +352,7 @@ def _search_attributes(dataset: Dataset) -> dict[str, str]:
         _SERIES_UID: "SeriesInstanceUID",
         "DICOMSeriesModality": "Modality",
     }
-    return {name: str(dataset.get(keyword)) for name, keyword in keywords.items() if dataset.get(keyword)}
+    return {name: str(attributes.get(keyword)) for name, keyword in keywords.items() if attributes.get(keyword)}
 
 
 def _study(dataset: Dataset) -> dict[str, Any]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from local.health_imaging.changes import ImageSetChanges
 from local.health_imaging.datastores import DataStores, Frame, FrameAddress, ImageSet
 from local.health_imaging.events import Events
 from local.health_imaging.faults import Calls, Faults
 from local.health_imaging.frames import FrameContent, GeneratedBody
 from local.health_imaging.jobs import Importer
 from local.health_imaging.server import Server, serve
+from local.health_imaging.throttling import DOCUMENTED_QUOTAS, Throttles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 
@@ -39,6 +41,10 @@ class HealthImagingEmulator:
         The source of these events.
     account_id, region : str
         What ARNs are made of.
+    throttles : {"documented"}, optional
+        With ``"documented"``, calls above the quotas that AWS documents are answered with ThrottlingException.
+    clock : callable
+        Returns the time in seconds for these quotas; it must never go back.
 
     Attributes
     ----------
@@ -66,6 +72,8 @@ class HealthImagingEmulator:
         event_source: str = "aws.medical-imaging",
         account_id: str = "000000000000",
         region: str = "us-east-1",
+        throttles: Literal["documented"] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.arn_prefix = f"arn:aws:medical-imaging:{region}:{account_id}:"
         self.stores = DataStores()
@@ -73,7 +81,8 @@ class HealthImagingEmulator:
         self.calls = Calls()
         self._events = Events(events, event_source, self.arn_prefix)
         self.importer = Importer(self.stores, self._events, s3)
-        self._server = Server(port, self)
+        self.changes = ImageSetChanges(self.stores, self._events)
+        self._server = Server(port, self, Throttles(DOCUMENTED_QUOTAS if throttles else {}, clock))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -89,9 +98,11 @@ class HealthImagingEmulator:
         self._thread.join()
         self.importer.close()
 
-    def create_datastore(self, name: str, datastore_id: str | None = None) -> str:
+    def create_datastore(
+        self, name: str, datastore_id: str | None = None, *, lossless_storage_format: str = "HTJ2K"
+    ) -> str:
         """Create a data store, of that id if one is given; return its id."""
-        store = self.stores.create(name, datastore_id)
+        store = self.stores.create(name, datastore_id, lossless_storage_format=lossless_storage_format)
         self._events.data_store("Data Store Creating", store, "CREATING")
         self._events.data_store("Data Store Created", store, "ACTIVE")
         return store.id

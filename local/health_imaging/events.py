@@ -33,11 +33,16 @@ class Events:
         self._source = source
         self._arn_prefix = arn_prefix
 
-    def image_set(self, detail_type: str, image_set: ImageSet, version: int | None = None) -> None:
+    def image_set(
+        self, detail_type: str, image_set: ImageSet, version: int | None = None, source: ImageSet | None = None
+    ) -> None:
         """Tell what happened to an image set: ``Image Set Created``, ``Image Set Deleted``, …
 
-        The version is the latest one if none is given.
+        The version is the latest one if none is given. ``source`` is the image set that this one is being copied from.
         """
+        copied = (
+            {} if source is None else {"sourceImageSetArn": self._arn(f"{source.datastore_id}/imageset/{source.id}")}
+        )
         self._send(
             detail_type,
             f"{image_set.datastore_id}/imageset/{image_set.id}",
@@ -48,6 +53,7 @@ class Events:
                 "imageSetState": image_set.state,
                 "imageSetWorkflowStatus": image_set.workflow_status,
                 "isPrimary": image_set.is_primary,
+                **copied,
             },
         )
 
@@ -68,13 +74,16 @@ class Events:
         detail = {"datastoreId": store.id, "datastoreName": store.name, "datastoreStatus": status}
         self._send(detail_type, store.id, detail)
 
+    def _arn(self, resource: str) -> str:
+        return f"{self._arn_prefix}datastore/{resource}"
+
     def _send(self, detail_type: str, resource: str, detail: dict[str, Any]) -> None:
         if self._client is None:
             return
         entry = {
             "Source": self._source,
             "DetailType": detail_type,
-            "Resources": [f"{self._arn_prefix}datastore/{resource}"],
+            "Resources": [self._arn(resource)],
             "Detail": json.dumps({"imagingVersion": "1.0", **detail}),
         }
         try:

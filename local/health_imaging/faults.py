@@ -8,18 +8,14 @@ import time
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from local.health_imaging.protocol import SERVICE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STATUSES = {
-    "ThrottlingException": 429,
-    "ConflictException": 409,
-    "AccessDeniedException": 403,
-    "ValidationException": 400,
-    "InternalServerException": 500,
-    "ResourceNotFoundException": 404,
-    "ServiceQuotaExceededException": 402,
-    # Not the service's own: AWS HealthImaging API reference, "Common Errors".
+STATUSES: dict[str, int] = {
+    **{shape.name: shape.metadata["error"]["httpStatusCode"] for shape in SERVICE.error_shapes},
+    # Not in the service's model: AWS HealthImaging API reference, "Common Errors".
     "ExpiredTokenException": 403,
     "IncompleteSignature": 403,
     "InvalidSignatureException": 403,
@@ -27,8 +23,12 @@ STATUSES = {
     "UnrecognizedClientException": 403,
     "InternalFailure": 500,
     "ServiceUnavailable": 503,
+    # Those of the protocol itself (Smithy, protocol tests of restJson1 for malformed requests).
+    "SerializationException": 400,
+    "UnknownOperationException": 404,
+    "UnsupportedMediaTypeException": 415,
 }
-
+"""HTTP status by exception, of all that the service can answer."""
 
 _NUMBERS = {"latency": 0, "after": 0, "bytes_per_second": 1, "times": 0, "probability": 0, "stall_seconds": 0}
 """The parameters of a fault that are numbers, and the least that each may be."""

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import pydicom
 
-from local.health_imaging.datastores import ServiceError, new_identifier
+from local.health_imaging.errors import ServiceError
+from local.health_imaging.identifiers import new_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -233,7 +233,7 @@ def test_unknown_version_is_not_found(boto, datastore_id, ct_and_mr, version):
         (lambda boto, here: boto.get_dicom_import_job(datastoreId=here, jobId="NO"), "ValidationException"),
         (lambda boto, here: boto.get_dicom_import_job(datastoreId=here, jobId="0"), "ResourceNotFoundException"),
         (lambda boto, _: boto.create_datastore(datastoreName="no spaces"), "ValidationException"),
-        (lambda boto, _: boto.create_datastore(losslessStorageFormat="JPEG_2000_LOSSLESS"), "ValidationException"),
+        (lambda boto, _: boto.create_datastore(losslessStorageFormat="JPEG"), "ValidationException"),
         (lambda boto, here: start_import(boto, here, dataAccessRoleArn=ROLE[:-7]), "ValidationException"),
         (lambda boto, here: start_import(boto, here, inputS3Uri="s3://No_Bucket/"), "ValidationException"),
     ],

@@ -1,0 +1,35 @@
+"""The emulator's own paths, below ``/_emulator/``: faults and calls over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from local.health_imaging.answers import json_answer
+from local.health_imaging.faults import Fault
+
+if TYPE_CHECKING:
+    from local.health_imaging.answers import Answer
+    from local.health_imaging.emulator import HealthImagingEmulator
+
+
+def administer(emulator: HealthImagingEmulator, method: str, path: str, content: bytes) -> Answer:
+    """Answer a request to the emulator itself."""
+    match method, path:
+        case "GET", "/_emulator/faults":
+            return json_answer({"faults": emulator.faults.to_json()})
+        case "POST", "/_emulator/faults":
+            try:
+                emulator.faults.arm(Fault.from_json(json.loads(content)))
+            except (ValueError, TypeError) as error:
+                return json_answer({"message": str(error)}, 400)
+            return json_answer({"faults": emulator.faults.to_json()})
+        case "DELETE", "/_emulator/faults":
+            emulator.faults.clear()
+            return json_answer({})
+        case "GET", "/_emulator/calls":
+            return json_answer({"calls": [call.to_json() for call in emulator.calls]})
+        case "DELETE", "/_emulator/calls":
+            emulator.calls.clear()
+            return json_answer({})
+    return json_answer({"message": "there is /_emulator/faults and /_emulator/calls"}, 404)

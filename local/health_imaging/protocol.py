@@ -1,0 +1,423 @@
+"""The service's wire protocol, restJson1, driven by botocore's model of HealthImaging.
+
+Routes, parameters, constraints and answers come from the model, so that an operation is one method that takes and
+returns members by name. Where the model leaves a choice, Smithy's protocol tests for malformed requests decide
+(smithy-lang/smithy, ``smithy-aws-protocol-tests/model/restJson1``).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote
+
+from botocore import xform_name
+from botocore.loaders import Loader
+from botocore.model import ListShape, MapShape, ServiceModel, StructureShape
+
+from local.health_imaging import strict_json
+from local.health_imaging.errors import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from botocore.model import OperationModel, Shape
+
+SERVICE = ServiceModel(Loader().load_service_model("medical-imaging", "service-2"), "medical-imaging")
+"""The model of the service, as botocore ships it."""
+
+TIMESTAMP_DECIMALS = 3
+"""Answers have timestamps in seconds since the epoch, with milliseconds."""
+
+_JSON = "application/json"
+_LABEL = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the model, with what the protocol needs of it.
+
+    Parameters
+    ----------
+    name : str
+        The operation's name in the model, such as ``GetImageSet``.
+    """
+
+    name: str
+
+    @cached_property
+    def model(self) -> OperationModel:
+        """The operation in botocore's model."""
+        return SERVICE.operation_model(self.name)
+
+    @property
+    def python_name(self) -> str:
+        """The operation's name as boto3 spells it, such as ``get_image_set``."""
+        return xform_name(self.name)
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return str(self.model.http["method"])
+
+    @cached_property
+    def path(self) -> re.Pattern[str]:
+        """The path, still percent-encoded, with a group for each label."""
+        return re.compile(_LABEL.sub(r"(?P<\1>[^/]+)", self.model.http["requestUri"]))
+
+    @cached_property
+    def _input(self) -> StructureShape:
+        return _structure(self.model.input_shape)
+
+    @cached_property
+    def _output(self) -> StructureShape:
+        return _structure(self.model.output_shape)
+
+    @cached_property
+    def _body_members(self) -> dict[str, Shape]:
+        """Members that travel in the body; with a payload, only that one."""
+        shape = self._input
+        payload = shape.serialization.get("payload")
+        if payload is not None:
+            return {payload: shape.members[payload]}
+        return {name: member for name, member in shape.members.items() if "location" not in member.serialization}
+
+    def check_body_type(self, content_type: str | None, content: bytes) -> None:
+        """Refuse a Content-Type that does not fit the request.
+
+        Parameters
+        ----------
+        content_type : str or None
+            The request's Content-Type.
+        content : bytes
+            The request's body.
+
+        Raises
+        ------
+        ServiceError
+            UnsupportedMediaTypeException where a body is not ``application/json``, where the operation takes no body,
+            or where a Content-Type comes without a body (Smithy, ``malformed-content-type.smithy``).
+        """
+        if content_type is None and not content:
+            return
+        media_type = (content_type or "").partition(";")[0].strip().lower()
+        if media_type != _JSON or not content or not self._body_members:
+            expected = f"a body of type {_JSON}" if self._body_members else "neither a body nor a Content-Type"
+            raise ServiceError("UnsupportedMediaTypeException", f"{self.name} takes {expected}")
+
+    def parse(self, labels: Mapping[str, str], query: str, content: bytes) -> dict[str, Any]:
+        """Read the members of a request and check them against the model.
+
+        Timestamps become seconds since the epoch, blobs bytes; members that are absent or null are left out.
+
+        Parameters
+        ----------
+        labels : mapping
+            The groups of `path`.
+        query : str
+            The query string.
+        content : bytes
+            The body.
+
+        Raises
+        ------
+        ServiceError
+            SerializationException for a body that is not a JSON object, ValidationException for members that the model
+            does not allow.
+        """
+        check = _Check()
+        fields = parse_qs(query, keep_blank_values=True)
+        members: dict[str, Any] = {}
+        shape = self._input
+        for name, member in shape.members.items():
+            location = member.serialization.get("location")
+            wire_name = member.serialization.get("name", name)
+            if location == "uri":
+                members[name] = check.text(unquote(labels[wire_name]), member, name)
+            elif location == "querystring" and wire_name in fields:
+                members[name] = check.query(fields[wire_name], member, name)
+        document = _document(content)
+        if payload := shape.serialization.get("payload"):
+            if content:
+                members[payload] = check.value(document, shape.members[payload], payload)
+        else:
+            for name, member in self._body_members.items():
+                if document.get(name) is not None:
+                    members[name] = check.value(document[name], member, name)
+        check.required(shape, members, "")
+        check.raise_violations()
+        return members
+
+    def serialize(self, result: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+        """Write what an operation returned as the model has its answer.
+
+        Parameters
+        ----------
+        result : mapping
+            The members of the output shape; None counts as absent.
+
+        Returns
+        -------
+        body, headers
+            The payload as it was returned if the output has one, else JSON as bytes; and headers by name.
+
+        Raises
+        ------
+        ValueError
+            If a member is not in the model, a required one is absent, or a value has another type.
+        """
+        shape = self._output
+        headers = {
+            member.serialization["name"]: str(result[name])
+            for name, member in shape.members.items()
+            if member.serialization.get("location") == "header" and result.get(name) is not None
+        }
+        if payload := shape.serialization.get("payload"):
+            return result[payload], headers
+        return json.dumps(_serialized(result, shape, self.name), allow_nan=False).encode(), {
+            "Content-Type": _JSON,
+            **headers,
+        }
+
+
+def _structure(shape: StructureShape | None) -> StructureShape:
+    """The shape; botocore's model allows operations without input or output, and this service has none."""
+    if shape is None:
+        raise ValueError("The model has an operation without an input or output shape")
+    return shape
+
+
+def structure_members(name: str) -> set[str]:
+    """The names of the members of a structure of the model."""
+    shape = SERVICE.shape_for(name)
+    return set(shape.members) if isinstance(shape, StructureShape) else set()
+
+
+class Router:
+    """Finds the operation of a request.
+
+    Parameters
+    ----------
+    implementation : object
+        Has a method for each operation that can be called, named as boto3 names it.
+    """
+
+    def __init__(self, implementation: object) -> None:
+        operations = [Operation(name) for name in SERVICE.operation_names]
+        self.operations = [each for each in operations if hasattr(implementation, each.python_name)]
+
+    def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:
+        """The operation at a percent-encoded path, with the path's labels.
+
+        Raises
+        ------
+        ServiceError
+            UnknownOperationException if there is none, whatever resource the path names (AWS, "Common errors").
+        """
+        for operation in self.operations:
+            if operation.method == method and (match := operation.path.fullmatch(path)):
+                return operation, match.groupdict()
+        raise ServiceError("UnknownOperationException", "The service has no operation at this path with this method")
+
+
+def accepts(accept: str | None, media_type: str) -> bool:
+    """Whether an Accept header allows a media type (RFC 9110, section 12.5.1).
+
+    The most specific range that fits decides. Parameters other than ``q`` are ignored.
+    """
+    if not (accept or "").strip():
+        return True
+    kind = media_type.partition(";")[0].strip().lower()
+    specificities = {kind: 2, f"{kind.partition('/')[0]}/*": 1, "*/*": 0}
+    fitting = []
+    for each in (accept or "").split(","):
+        media_range, *parameters = (part.strip().lower() for part in each.split(";"))
+        if media_range in specificities:
+            weights = [part.partition("=")[2].strip() for part in parameters if part.partition("=")[0].strip() == "q"]
+            fitting.append((specificities[media_range], not _is_zero(weights)))
+    return max(fitting, default=(0, False))[1]
+
+
+def _is_zero(weights: list[str]) -> bool:
+    return bool(weights) and re.fullmatch(r"0(\.0{0,3})?", weights[0]) is not None
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    try:
+        document = strict_json.loads(content) if content else {}
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise ServiceError("SerializationException", "The body is not a JSON object")
+    return document
+
+
+class _Check:
+    """Reads values as the model types them, and collects what the model does not allow.
+
+    A value of another type is returned as None; call `raise_violations` before using any value.
+    """
+
+    def __init__(self) -> None:
+        self._violations: list[str] = []
+
+    def raise_violations(self) -> None:
+        if self._violations:
+            count = len(self._violations)
+            problem = "; ".join(self._violations)
+            raise ServiceError(
+                "ValidationException", f"{count} validation error{'s' if count > 1 else ''} detected: {problem}"
+            )
+
+    def required(self, shape: StructureShape, members: Mapping[str, Any], path: str) -> None:
+        for name in shape.required_members:
+            if name not in members:
+                self._violations.append(
+                    f"Value at '{path}{name}' failed to satisfy constraint: Member must not be null"
+                )
+
+    def query(self, values: list[str], shape: Shape, path: str) -> Any:
+        if isinstance(shape, ListShape):
+            self._bounds(len(values), values, shape, path, "length")
+            return [self.text(value, shape.member, f"{path}.{number}") for number, value in enumerate(values, 1)]
+        return self.text(values[-1], shape, path)
+
+    def text(self, value: str, shape: Shape, path: str) -> Any:
+        """A value out of the URL."""
+        if shape.type_name == "boolean":
+            if value not in ("true", "false"):
+                return self._violation(value, shape, path, "Member must be true or false")
+            return value == "true"
+        if shape.type_name == "integer":
+            if not re.fullmatch(r"-?[0-9]{1,10}", value):
+                return self._violation(value, shape, path, "Member must be an integer")
+            return self.value(int(value), shape, path)
+        return self.value(value, shape, path)
+
+    def value(self, value: Any, shape: Shape, path: str) -> Any:
+        """A value out of a JSON document."""
+        read = getattr(self, f"_{shape.type_name}")
+        return read(value, shape, path)
+
+    def _structure(self, value: Any, shape: StructureShape, path: str) -> Any:
+        if not isinstance(value, dict):
+            return self._violation(value, shape, path, "Member must be an object")
+        members = {
+            name: self.value(value[name], member, f"{path}.{name}")
+            for name, member in shape.members.items()
+            if value.get(name) is not None
+        }
+        if shape.is_tagged_union and len(members) != 1:
+            self._violation(value, shape, path, f"Exactly one of {', '.join(shape.members)} must be given")
+        self.required(shape, members, f"{path}.")
+        return members
+
+    def _list(self, value: Any, shape: ListShape, path: str) -> Any:
+        if not isinstance(value, list):
+            return self._violation(value, shape, path, "Member must be an array")
+        self._bounds(len(value), value, shape, path, "length")
+        return [self.value(each, shape.member, f"{path}.{number}") for number, each in enumerate(value, 1)]
+
+    def _map(self, value: Any, shape: MapShape, path: str) -> Any:
+        if not isinstance(value, dict):
+            return self._violation(value, shape, path, "Member must be an object")
+        self._bounds(len(value), value, shape, path, "size")
+        return {
+            self.value(key, shape.key, f"{path} (key)"): self.value(each, shape.value, f"{path}.{key}")
+            for key, each in value.items()
+            if each is not None
+        }
+
+    def _string(self, value: Any, shape: Shape, path: str) -> Any:
+        if not isinstance(value, str):
+            return self._violation(value, shape, path, "Member must be a string")
+        self._bounds(len(value), value, shape, path, "length")
+        enum = shape.metadata.get("enum")
+        if enum and value not in enum:
+            self._violation(value, shape, path, f"Member must satisfy enum value set: {', '.join(enum)}")
+        pattern = shape.metadata.get("pattern")
+        if pattern is not None and not _pattern(pattern).fullmatch(value):
+            self._violation(value, shape, path, f"Member must satisfy regular expression pattern: {pattern}")
+        return value
+
+    def _boolean(self, value: Any, shape: Shape, path: str) -> Any:
+        return value if isinstance(value, bool) else self._violation(value, shape, path, "Member must be a boolean")
+
+    def _integer(self, value: Any, shape: Shape, path: str) -> Any:
+        if type(value) is not int:
+            return self._violation(value, shape, path, "Member must be an integer")
+        self._bounds(value, value, shape, path, "value")
+        return value
+
+    def _timestamp(self, value: Any, shape: Shape, path: str) -> Any:
+        if type(value) not in (int, float):
+            return self._violation(value, shape, path, "Member must be a number of seconds since the epoch")
+        return float(value)
+
+    def _blob(self, value: Any, shape: Shape, path: str) -> Any:
+        try:
+            content = base64.b64decode(value, validate=True)
+        except (TypeError, ValueError):
+            return self._violation(value, shape, path, "Member must be encoded in base64")
+        self._bounds(len(content), value, shape, path, "length")
+        return content
+
+    def _bounds(self, size: int, value: Any, shape: Shape, path: str, what: str) -> None:
+        least, most = shape.metadata.get("min"), shape.metadata.get("max")
+        if least is not None and size < least:
+            self._violation(value, shape, path, f"Member must have {what} greater than or equal to {least}")
+        if most is not None and size > most:
+            self._violation(value, shape, path, f"Member must have {what} less than or equal to {most}")
+
+    def _violation(self, value: Any, shape: Shape, path: str, constraint: str) -> None:
+        # The model marks values that may identify a patient as sensitive; errors leave them out.
+        shown = isinstance(value, str | int | float) and not shape.metadata.get("sensitive")
+        quoted = f" '{str(value)[:64]}'" if shown else ""
+        self._violations.append(f"Value{quoted} at '{path}' failed to satisfy constraint: {constraint}")
+
+
+_patterns: dict[str, re.Pattern[str]] = {}
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """A pattern of the model as Python's `re` has it; the model uses Java's syntax."""
+    if pattern not in _patterns:
+        _patterns[pattern] = re.compile(pattern.replace(r"\p{ASCII}", r"[\x00-\x7F]"), re.ASCII | re.DOTALL)
+    return _patterns[pattern]
+
+
+def _serialized(value: Any, shape: Shape, path: str) -> Any:
+    if isinstance(shape, StructureShape):
+        return _serialized_structure(value, shape, path)
+    if isinstance(shape, ListShape):
+        return [_serialized(each, shape.member, path) for each in value]
+    if isinstance(shape, MapShape):
+        return {key: _serialized(each, shape.value, f"{path}.{key}") for key, each in value.items()}
+    if shape.type_name == "timestamp":
+        return round(float(value), TIMESTAMP_DECIMALS)
+    types: dict[str, type] = {"string": str, "boolean": bool, "integer": int}
+    if type(value) is not types[shape.type_name]:
+        raise ValueError(f"{path} must be of type {shape.type_name}, not {type(value).__name__}")
+    enum = shape.metadata.get("enum")
+    if enum and value not in enum:
+        raise ValueError(f"{path} must be one of {', '.join(enum)}")
+    return value
+
+
+def _serialized_structure(value: Mapping[str, Any], shape: StructureShape, path: str) -> dict[str, Any]:
+    present = {name: each for name, each in value.items() if each is not None}
+    _check_names(path, "unknown to the model", set(present) - set(shape.members))
+    _check_names(path, "required by the model", set(shape.required_members) - set(present))
+    return {
+        shape.members[name].serialization.get("name", name): _serialized(each, shape.members[name], f"{path}.{name}")
+        for name, each in present.items()
+    }
+
+
+def _check_names(path: str, problem: str, names: Iterable[str]) -> None:
+    if names := sorted(names):
+        raise ValueError(f"{path} has members that are {problem}: {', '.join(names)}")
