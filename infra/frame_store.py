@@ -130,8 +130,8 @@ class FrameStore(Construct):
         self._deny_reading("EndUrlsOfMismatchedFrames", FRAME_PREFIX, **presigned, **IS_MISMATCHED)
 
     def _deny_reading(self, sid: str, prefix: str, **equal: str) -> None:
-        # A condition instead of a principal: S3 turns a role in a principal into an id, which a new role of the same name
-        # does not have.
+        # A condition instead of a principal: S3 turns a role in a principal into an id, which a new role of the same
+        # name does not have.
         self.bucket.add_to_resource_policy(
             iam.PolicyStatement(
                 sid=sid,
@@ -183,7 +183,7 @@ def _presigned_access() -> s3.CorsRule:
 def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
     rules = [
         _abort_incomplete_uploads(),
-        # Nothing expires under MISMATCHED_PREFIX: an object there marks its frame as wrong until a right copy replaces it.
+        # Nothing expires under MISMATCHED_PREFIX: an object marks its frame as wrong until a right copy replaces it.
         # The export function removes a marker when the frame is stored; one that is older is forgotten anyway.
         s3.LifecycleRule(id="ExpireMarkers", prefix=QUEUED_PREFIX, expiration=Duration.days(1)),
     ]
