@@ -523,7 +523,7 @@ def found_wrong(s3, exporter, scan):
     return ref, frame, damaged
 
 
-def test_wrong_frame_is_moved_out_of_reach_and_not_announced_as_good(s3, found_wrong, events):
+def test_wrong_frame_is_moved_out_of_reach_and_not_announced_as_good(s3, events, found_wrong):
     ref, frame, damaged = found_wrong
     good, apart = keys_of(frame)
     assert [key for key in keys(s3) if not key.startswith("exports/")] == [apart]
@@ -634,7 +634,7 @@ def test_tags_of_others_change_nothing(s3, exporter, scan, client, health_imagin
     )
     health_imaging.calls.clear()
     assert client.get(frame, "delivery=url").status == 303
-    assert health_imaging.calls == []
+    assert list(health_imaging.calls) == []
     assert export(exporter, ref).frames["present"] == 1
 
 
