@@ -75,6 +75,7 @@ class ApiFunction(LambdaFunction):
                     ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
                     *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, INDEX_PREFIX)),
                 ),
+                allow("SeeMismatches", ["s3:GetObjectTagging"], bucket.arn_for_objects(f"{FRAME_PREFIX}*")),
                 allow(
                     "MarkQueuedFrames",
                     ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
@@ -86,6 +87,7 @@ class ApiFunction(LambdaFunction):
                 use_key(frame_store, "s3", "sqs"),
             ],
         )
+        frame_store.keep_mismatched_frames_from(self.role)
         acknowledge_image_sets(self.role, config)
         acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
         acknowledge(

@@ -27,6 +27,10 @@ PYTHON_VERSION = "3.13"
 # builds its own as it is imported. HealthImaging's calls need no client, only the rules for its endpoint.
 SERVICE_MODELS = frozenset({"events", "medical-imaging", "s3", "sqs", "xray"})
 
+# imagecodecs has sixty codecs, 90 MB. These are the ones that the decoder process loads, with what they are linked to.
+CODECS = frozenset({"_htj2k", "_jpeg2k", "_shared", "_shared_cython"})
+CODEC_LIBRARIES = ("libopenjph", "libopenjp2", "liblcms2")
+
 # Wheels for these run on Lambda's Amazon Linux 2023. pip takes only the tags it is told, not the older ones they imply.
 _GLIBC_TAGS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
@@ -216,6 +220,8 @@ def _prune(output: Path) -> None:
     unused = [path for pattern in _UNUSED for path in output.glob(pattern)]
     models = [path for path in output.glob("botocore/data/*") if path.is_dir()]
     unused += [path for path in models if path.name not in SERVICE_MODELS]
+    unused += [path for path in output.glob("imagecodecs/_*.so") if path.name.partition(".")[0] not in CODECS]
+    unused += [path for path in output.glob("imagecodecs.libs/*") if not path.name.startswith(CODEC_LIBRARIES)]
     unused += [path for path in output.glob("*.dist-info/*") if not path.name.startswith(_KEPT_METADATA)]
     for path in unused:
         if path.is_dir():

@@ -8,7 +8,14 @@ from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as event_sources
 
-from infra.frame_store import EXPORT_PREFIX, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX
+from infra.frame_store import (
+    EXPORT_PREFIX,
+    FRAME_PREFIX,
+    INDEX_PREFIX,
+    MISMATCHED_PREFIX,
+    QUEUED_PREFIX,
+    REQUEST_PREFIX,
+)
 from infra.lambda_function import LambdaFunction
 from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
 
@@ -95,7 +102,9 @@ class ExportFunction(LambdaFunction):
             ],
         )
         acknowledge_image_sets(self.role, config)
-        acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX)
+        acknowledge_prefixes(
+            self.role, frame_store, FRAME_PREFIX, MISMATCHED_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX
+        )
         self.function.add_event_source(
             event_sources.SqsEventSource(
                 queue,
@@ -155,7 +164,14 @@ class RequestFunction(LambdaFunction):
         )
         acknowledge_image_sets(self.role, config)
         acknowledge_prefixes(
-            self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX, REQUEST_PREFIX
+            self.role,
+            frame_store,
+            FRAME_PREFIX,
+            MISMATCHED_PREFIX,
+            INDEX_PREFIX,
+            EXPORT_PREFIX,
+            QUEUED_PREFIX,
+            REQUEST_PREFIX,
         )
 
 
@@ -177,7 +193,11 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
             ["medical-imaging:GetImageFrame", "medical-imaging:GetImageSetMetadata"],
             *image_sets(stack, config),
         ),
-        allow("StoreFrames", [*_KEEP, "s3:PutObjectTagging"], bucket.arn_for_objects(f"{FRAME_PREFIX}*")),
+        allow(
+            "StoreFrames",
+            [*_KEEP, "s3:GetObjectTagging", "s3:PutObjectTagging"],
+            *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, MISMATCHED_PREFIX)),
+        ),
         allow("KeepRecords", _KEEP, *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX))),
         allow("ForgetIndexes", ["s3:DeleteObject"], bucket.arn_for_objects(f"{INDEX_PREFIX}*")),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),

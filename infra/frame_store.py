@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from aws_cdk import Duration
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
@@ -24,7 +25,12 @@ INDEX_PREFIX = "indexes/"
 EXPORT_PREFIX = "exports/"
 REQUEST_PREFIX = "export-requests/"
 QUEUED_PREFIX = "queued/"
-"""What the bucket holds: frames and indexes of them, what exports leave, requests for exports, and markers."""
+MISMATCHED_PREFIX = "mismatched/"
+"""What the bucket holds: frames and indexes of them, what exports leave, requests for exports, markers, and frames that
+were found wrong."""
+
+IS_MISMATCHED = {"s3:ExistingObjectTag/framegate-pixels": "mismatch"}
+"""The condition of a frame that was found wrong and not moved yet; a test compares it with the tag of the functions."""
 
 # What a page may read of the answer to a pre-signed GET. S3 takes no wildcard here.
 _EXPOSED_HEADERS = [
@@ -110,7 +116,32 @@ class FrameStore(Construct):
         ).notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
             event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
         )
+        self._keep_mismatched_frames_from_urls()
         self._acknowledge_findings(access_logs)
+
+    def keep_mismatched_frames_from(self, role: iam.Role) -> None:
+        """Deny a role the frames that were found wrong, whatever its own policy allows."""
+        self._deny_reading("KeepMismatchedFramesFromApi", MISMATCHED_PREFIX, aws__PrincipalArn=role.role_arn)
+
+    def _keep_mismatched_frames_from_urls(self) -> None:
+        """Deny pre-signed URLs to wrong frames, those included that were signed before the frame was found wrong."""
+        presigned = {"s3__authType": "REST-QUERY-STRING"}
+        self._deny_reading("SignNoUrlsForMismatchedFrames", MISMATCHED_PREFIX, **presigned)
+        self._deny_reading("EndUrlsOfMismatchedFrames", FRAME_PREFIX, **presigned, **IS_MISMATCHED)
+
+    def _deny_reading(self, sid: str, prefix: str, **equal: str) -> None:
+        # A condition instead of a principal: S3 turns a role in a principal into an id, which a new role of the same
+        # name does not have.
+        self.bucket.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid=sid,
+                effect=iam.Effect.DENY,
+                principals=[iam.AnyPrincipal()],
+                actions=["s3:GetObject"],
+                resources=[self.bucket.arn_for_objects(f"{prefix}*")],
+                conditions={"StringEquals": {name.replace("__", ":"): each for name, each in equal.items()}},
+            )
+        )
 
     def _acknowledge_findings(self, access_logs: s3.Bucket) -> None:
         acknowledge(
@@ -152,6 +183,7 @@ def _presigned_access() -> s3.CorsRule:
 def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
     rules = [
         _abort_incomplete_uploads(),
+        # Nothing expires under MISMATCHED_PREFIX: an object marks its frame as wrong until a right copy replaces it.
         # The export function removes a marker when the frame is stored; one that is older is forgotten anyway.
         s3.LifecycleRule(id="ExpireMarkers", prefix=QUEUED_PREFIX, expiration=Duration.days(1)),
     ]

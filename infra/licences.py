@@ -22,8 +22,9 @@ _INTRODUCTION = """\
 # Licences
 
 Every distribution that runs in Lambda, as it says itself in its metadata. The versions are locked with hashes in
-`lambda_src/*requirements.txt`; the text of each licence is in what is deployed, beside the code. Framegate itself is
-under the Apache License 2.0. `make licences` writes this page.
+`lambda_src/*requirements.txt`; the text of each licence is in what is deployed, beside the code. The wheel of
+imagecodecs contains OpenJPH and OpenJPEG (BSD-2-Clause) and Little CMS (MIT), whose licences are in its folder
+`licenses`. Framegate itself is under the Apache License 2.0. `make licences` writes this page.
 """
 
 

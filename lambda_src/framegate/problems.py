@@ -301,13 +301,13 @@ class ExportProblem(Problem):
 
 
 class PixelMismatch(ExportProblem):
-    """The pixels of a stored frame are not those that HealthImaging took in."""
+    """The pixels of a stored frame are not those that HealthImaging imported."""
 
     slug = "pixel-mismatch"
     title = "The pixels differ"
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what}. The object is tagged and should not be used.")
+        super().__init__(f"{what} The object is under mismatched/, out of reach of the API.")
 
 
 class ExportIncomplete(ExportProblem):

@@ -59,4 +59,4 @@ def test_dependency_that_cannot_be_installed_ends_in_pips_reason_and_does_no_har
     assert (failed.returncode, later.returncode) == (1, 0)
     assert "pip could not install lambda_src/requirements.txt: ERROR:" in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert {"boto3/__init__.py", "python/openjpeg/__init__.py"} <= bundled
+    assert {"boto3/__init__.py", "python/imagecodecs/__init__.py"} <= bundled

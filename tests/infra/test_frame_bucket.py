@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.storage.frame_store import MISMATCH_TAG, frame_prefix, mismatched_prefix
+from infra.frame_store import FRAME_PREFIX, IS_MISMATCHED, MISMATCHED_PREFIX
+from tests.infra import cloudformation
 from tests.infra.cloudformation import frame_bucket, text
 
 
@@ -32,6 +36,41 @@ def test_page_of_any_origin_may_use_a_presigned_url(bucket):
     assert {"ETag", "Content-Length", "Content-Range", "Accept-Ranges"} <= set(rule["ExposedHeaders"])
     assert "x-amz-checksum-crc64nvme" in rule["ExposedHeaders"]
     assert not [header for header in rule["ExposedHeaders"] if "*" in header]
+
+
+@pytest.fixture(scope="module")
+def denied(template, resources):
+    """What the bucket's policy denies beyond connections without TLS, by the statements' names."""
+    name, _ = frame_bucket(template)
+    (policy,) = (each for each in resources("AWS::S3::BucketPolicy").values() if text(each["Bucket"]) == f"${{{name}}}")
+    return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"] if "Sid" in each}
+
+
+def test_policy_keeps_wrong_frames_from_pre_signed_urls_and_from_the_api(template, denied):
+    name, _ = frame_bucket(template)
+    api_role = text(cloudformation.function(template, "api")["Role"])
+
+    assert {
+        sid: (text(each["Resource"]), {key: text(value) for key, value in each["Condition"]["StringEquals"].items()})
+        for sid, each in denied.items()
+    } == {
+        "SignNoUrlsForMismatchedFrames": (f"${{{name}.Arn}}/mismatched/*", {"s3:authType": "REST-QUERY-STRING"}),
+        "EndUrlsOfMismatchedFrames": (
+            f"${{{name}.Arn}}/frames/*",
+            {"s3:authType": "REST-QUERY-STRING", "s3:ExistingObjectTag/framegate-pixels": "mismatch"},
+        ),
+        "KeepMismatchedFramesFromApi": (f"${{{name}.Arn}}/mismatched/*", {"aws:PrincipalArn": api_role}),
+    }
+    for each in denied.values():
+        assert (each["Effect"], each["Action"], each["Principal"]) == ("Deny", "s3:GetObject", {"AWS": "*"})
+
+
+def test_policy_knows_wrong_frames_by_the_tag_and_the_prefix_that_the_functions_use():
+    image_set = ImageSetRef("d" * 32, "a" * 32)
+
+    assert {f"s3:ExistingObjectTag/{name}": value for name, value in MISMATCH_TAG.items()} == IS_MISMATCHED
+    assert mismatched_prefix(image_set).startswith(MISMATCHED_PREFIX)
+    assert frame_prefix(image_set).startswith(FRAME_PREFIX)
 
 
 ABORT_UPLOADS = {

@@ -66,7 +66,10 @@ def exporting(arns):
     keep = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
     return {
         "ReadFrames": (["medical-imaging:GetImageFrame", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
-        "StoreFrames": ([*keep, "s3:PutObjectTagging"], [f"{arns['bucket']}/frames/*"]),
+        "StoreFrames": (
+            sorted([*keep, "s3:GetObjectTagging", "s3:PutObjectTagging"]),
+            [f"{arns['bucket']}/frames/*", f"{arns['bucket']}/mismatched/*"],
+        ),
         "KeepRecords": (keep, [f"{arns['bucket']}/exports/*", f"{arns['bucket']}/queued/*"]),
         "ForgetIndexes": (["s3:DeleteObject"], [f"{arns['bucket']}/indexes/*"]),
         "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
@@ -83,6 +86,7 @@ def test_function_behind_the_api_may_do_this_and_no_more(template, role_of, arns
             ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
             [f"{arns['bucket']}/frames/*", f"{arns['bucket']}/indexes/*"],
         ),
+        "SeeMismatches": (["s3:GetObjectTagging"], [f"{arns['bucket']}/frames/*"]),
         "MarkQueuedFrames": (["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/queued/*"]),
         "TellMissingFromForbidden": (["s3:ListBucket"], [arns["bucket"]]),
         "HandOverFrames": (["sqs:SendMessage"], [arns["queue"]]),

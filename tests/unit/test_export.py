@@ -10,9 +10,13 @@ import uuid
 import zlib
 from base64 import b64encode
 from dataclasses import replace
+from pathlib import Path
 
 import boto3
+import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 from framegate.aws.event_bus import EventBus
 from framegate.export.copying import ATTEMPTS, FrameCopier
@@ -20,8 +24,9 @@ from framegate.export.exporter import Exporter, ExportOrder, ExportResult
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
 from framegate.export.removal import ImageSetRemover
+from framegate.export.verifying import PixelVerifier
 from framegate.healthimaging.client import HealthImaging
-from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
 from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
@@ -482,39 +487,267 @@ def test_pixels_of_real_frames_are_verified(s3, exporter, imported):
             assert line.get("pixelsVerified", False) == (line["contentType"] == "image/jph")
 
 
-def test_frame_with_other_pixels_fails_is_tagged_and_not_announced_as_good(s3, exporter, imported, events):
-    image_set = lossless(imported)
+@pytest.fixture
+def scan(emulator, health_imaging):
+    """An imported image set of one lossless frame: its address, and that of the frame."""
+    (image_set,) = emulator.import_files(SERVED, [Path(get_testdata_file("CT_small.dcm"))])
+    (frame_id,) = image_set.frames
     ref = ImageSetRef(SERVED, image_set.id)
-    (instance,) = list(image_set.instances().values())[:1]
-    checksums = instance["ImageFrames"][0]["PixelDataChecksumFromBaseToFullResolution"]
-    right = checksums[-1]["Checksum"]
-    checksums[-1]["Checksum"] = right ^ 1
-    try:
-        result, _ = finish(exporter, order_for(ref, verify=True))
-    finally:
-        checksums[-1]["Checksum"] = right
-    assert result.frames["failed"] == 1
-    line = manifest_lines(s3, ref)[0]
-    assert line["outcome"] == "pixel-mismatch"
+    return ref, FrameRef(SERVED, image_set.id, frame_id)
+
+
+def keys_of(frame):
+    path = f"{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
+    return f"frames/{path}", f"mismatched/{path}"
+
+
+def damage(s3, key):
+    """Replace a stored frame by one that decodes to other pixels, or not at all; return its bytes."""
+    damaged = bytearray(content(s3, key))
+    damaged[len(damaged) // 2] ^= 0x55
+    s3.put_object(Bucket=BUCKET, Key=key, Body=bytes(damaged), ContentType="image/jph")
+    return bytes(damaged)
+
+
+def export(exporter, ref, **members):
+    return finish(exporter, order_for(ref, **members))[0]
+
+
+@pytest.fixture
+def found_wrong(s3, exporter, scan):
+    """A frame that was damaged in the bucket, and found wrong by a verifying export; gives the damaged bytes too."""
+    ref, frame = scan
+    export(exporter, ref)
+    damaged = damage(s3, keys_of(frame)[0])
+    assert export(exporter, ref, verify=True).frames == {"copied": 0, "present": 0, "failed": 1}
+    return ref, frame, damaged
+
+
+def test_wrong_frame_is_moved_out_of_reach_and_not_announced_as_good(s3, events, found_wrong):
+    ref, frame, damaged = found_wrong
+    good, apart = keys_of(frame)
+    assert [key for key in keys(s3) if not key.startswith("exports/")] == [apart]
+    assert content(s3, apart) == damaged
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=apart)["TagSet"] == [
+        {"Key": "framegate-pixels", "Value": "mismatch"}
+    ]
+    (line,) = manifest_lines(s3, ref)
+    assert (line["outcome"], line["key"]) == ("pixel-mismatch", good)
+    assert (line["contentType"], line["contentLength"], line["checksumCRC32"]) == (None, None, None)
+    assert "mismatched/" in line["detail"]
     assert "pixelsVerified" not in line
-    tags = s3.get_object_tagging(Bucket=BUCKET, Key=line["key"])["TagSet"]
-    assert tags == [{"Key": "framegate-pixels", "Value": "mismatch"}]
-    assert [each for each, _ in events()] == ["Frame Export Failed"]
+    assert [each for each, _ in events()] == ["Frame Export Completed", "Frame Export Failed"]
 
 
-def test_frame_that_was_damaged_in_the_bucket_is_found(s3, exporter, imported):
-    image_set = lossless(imported)
+def test_wrong_frame_is_on_record_in_the_log(log_lines, found_wrong):
+    _, frame, _ = found_wrong
+    (line,) = [line for line in log_lines() if line["message"] == "frame found wrong"]
+    assert (line["level"], line["image_frame_id"]) == ("ERROR", frame.image_frame_id)
+
+
+def test_export_that_does_not_verify_never_calls_a_wrong_frame_good(s3, exporter, found_wrong, events, health_imaging):
+    ref, *_ = found_wrong
+    events()
+    health_imaging.calls.clear()
+    for _ in range(2):
+        result = export(exporter, ref)
+        assert (result.completed, result.frames["failed"]) == (False, 1)
+        assert outcomes(manifest_lines(s3, ref)) == ["pixel-mismatch"]
+    assert {each for each, _ in events()} == {"Frame Export Failed"}
+    assert "GetImageFrame" not in [call.operation for call in health_imaging.calls]
+
+
+def test_requests_get_a_frame_that_was_found_wrong_from_health_imaging(s3, exporter, found_wrong, client, emulator):
+    ref, frame, _ = found_wrong
+    right = emulator.content(frame)
+    assert client.get(frame).body == right
+    location = client.get(frame, "delivery=url").headers["Location"]
+    assert f"/{keys_of(frame)[0]}?" in location
+    assert content(s3, keys_of(frame)[0]) == right
+    # Nobody has verified that copy.
+    assert export(exporter, ref).frames["failed"] == 1
+    assert export(exporter, ref, verify=True).completed
+
+
+@pytest.mark.parametrize("stored_by_a_request", [False, True])
+def test_verifying_export_replaces_a_wrong_frame_by_a_right_one(
+    s3, exporter, found_wrong, client, emulator, stored_by_a_request
+):
+    ref, frame, _ = found_wrong
+    if stored_by_a_request:
+        client.get(frame, "delivery=url")
+    result = export(exporter, ref, verify=True)
+    assert result.frames == {"copied": 1, "present": 0, "failed": 0}
+    (line,) = manifest_lines(s3, ref)
+    assert line["pixelsVerified"]
+    good, apart = keys_of(frame)
+    stored = s3.get_object(Bucket=BUCKET, Key=good, ChecksumMode="ENABLED")
+    assert stored["Body"].read() == emulator.content(frame)
+    assert (stored["ContentType"], stored["CacheControl"]) == ("image/jph", "private, max-age=31536000, immutable")
+    assert line["checksumCRC32"] == b64encode(zlib.crc32(emulator.content(frame)).to_bytes(4, "big")).decode()
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=good)["TagSet"] == []
+    assert apart not in keys(s3)
+    assert export(exporter, ref).frames == {"copied": 0, "present": 1, "failed": 0}
+
+
+def test_wrong_pixels_of_health_imagings_own_stay_out_of_the_store(s3, exporter, scan, client, emulator):
+    ref, frame = scan
+    emulator.spoil_checksum(frame)
+    for _ in range(2):
+        assert export(exporter, ref, verify=True).frames["failed"] == 1
+        assert [key for key in keys(s3) if not key.startswith("exports/")] == [keys_of(frame)[1]]
+        # A request gets what HealthImaging sends; the next verifying export takes its copy away again.
+        assert client.get(frame, "delivery=url").status == 303
+    assert export(exporter, ref).frames["failed"] == 1
+
+
+def test_frame_that_an_older_version_tagged_is_out_of_reach_too(s3, exporter, scan, client, emulator):
+    ref, frame = scan
+    export(exporter, ref)
+    good, apart = keys_of(frame)
+    damage(s3, good)
+    tag_set = [{"Key": "scanned", "Value": "yes"}, {"Key": "framegate-pixels", "Value": "mismatch"}]
+    s3.put_object_tagging(Bucket=BUCKET, Key=good, Tagging={"TagSet": tag_set})
+    assert export(exporter, ref).frames["failed"] == 1
+    assert outcomes(manifest_lines(s3, ref)) == ["pixel-mismatch"]
+    assert export(exporter, ref, verify=True).frames == {"copied": 1, "present": 0, "failed": 0}
+    assert (content(s3, good), apart in keys(s3)) == (emulator.content(frame), False)
+
+
+def test_request_replaces_a_tagged_frame(s3, exporter, scan, client, emulator):
+    ref, frame = scan
+    export(exporter, ref)
+    good, _ = keys_of(frame)
+    damage(s3, good)
+    s3.put_object_tagging(
+        Bucket=BUCKET, Key=good, Tagging={"TagSet": [{"Key": "framegate-pixels", "Value": "mismatch"}]}
+    )
+    assert client.get(frame, "delivery=url").status == 303
+    assert content(s3, good) == emulator.content(frame)
+
+
+def test_tags_of_others_change_nothing(s3, exporter, scan, client, health_imaging):
+    ref, frame = scan
+    export(exporter, ref)
+    s3.put_object_tagging(
+        Bucket=BUCKET, Key=keys_of(frame)[0], Tagging={"TagSet": [{"Key": "scanned", "Value": "yes"}]}
+    )
+    health_imaging.calls.clear()
+    assert client.get(frame, "delivery=url").status == 303
+    assert list(health_imaging.calls) == []
+    assert export(exporter, ref).frames["present"] == 1
+
+
+@pytest.mark.parametrize("step", ["copy", "remove_if_unchanged"])
+def test_frame_is_out_of_reach_from_the_first_step_on(s3, exporter, scan, client, emulator, objects, monkeypatch, step):
+    ref, frame = scan
+    export(exporter, ref)
+    damage(s3, keys_of(frame)[0])
+
+    def die(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(objects), step, die)
+        with pytest.raises(SystemExit):
+            export(exporter, ref, verify=True)
+    assert export(exporter, ref).frames["failed"] == 1
+    # The message comes again.
+    assert export(exporter, ref, verify=True).frames == {"copied": 1, "present": 0, "failed": 0}
+    assert content(s3, keys_of(frame)[0]) == emulator.content(frame)
+    assert client.get(frame, "delivery=url").status == 303
+
+
+def test_frame_that_a_request_replaced_meanwhile_is_verified_again(s3, exporter, scan, emulator, store, monkeypatch):
+    ref, frame = scan
+    export(exporter, ref)
+    good, apart = keys_of(frame)
+    damage(s3, good)
+    condemn = type(store).condemn
+
+    def replaced_first(self, *arguments):
+        monkeypatch.setattr(type(store), "condemn", condemn)
+        s3.put_object(Bucket=BUCKET, Key=good, Body=emulator.content(frame), ContentType="image/jph")
+        condemn(self, *arguments)
+
+    monkeypatch.setattr(type(store), "condemn", replaced_first)
+    assert export(exporter, ref, verify=True).completed
+    assert content(s3, good) == emulator.content(frame)
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=good)["TagSet"] == []
+    assert apart not in keys(s3)
+
+
+def test_frame_that_is_replaced_while_it_is_read_is_verified_again(s3, exporter, scan, emulator, store, monkeypatch):
+    ref, frame = scan
+    export(exporter, ref)
+    good, _ = keys_of(frame)
+    find = type(store).find
+
+    def then_replaced(self, *arguments):
+        monkeypatch.setattr(type(store), "find", find)
+        found = find(self, *arguments)
+        damage(s3, good)
+        return found
+
+    monkeypatch.setattr(type(store), "find", then_replaced)
+    assert export(exporter, ref, verify=True).frames["failed"] == 1
+    assert outcomes(manifest_lines(s3, ref)) == ["pixel-mismatch"]
+
+
+def test_removal_takes_wrong_frames_too(s3, found_wrong, objects):
+    ref, *_ = found_wrong
+    ImageSetRemover(objects).remove(ref, TimeBudget(60))
+    assert keys(s3) == []
+
+
+def test_image_set_that_is_deleted_while_a_wrong_frame_is_moved_does_not_stay(
+    s3, exporter, found_wrong, emulator, monkeypatch
+):
+    ref, *_ = found_wrong
+    original = ExportRecords.write_manifest
+
+    def then_delete(self, *arguments):
+        key = original(self, *arguments)
+        emulator.delete_image_set(SERVED, ref.image_set_id)
+        return key
+
+    emulator.spoil_checksum(found_wrong[1])
+    monkeypatch.setattr(ExportRecords, "write_manifest", then_delete)
+    export(exporter, ref, verify=True)
+    assert keys(s3) == []
+
+
+def test_frame_of_which_nothing_can_be_said_is_exported_with_the_reason(s3, health_imaging, exporter):
+    image_set, _ = add_image_set(health_imaging, 2)
+    assert export(exporter, image_set, verify=True).completed
+    for line in manifest_lines(s3, image_set):
+        assert (line["outcome"], line["pixelsNotVerified"]) == ("copied", "no-checksum")
+        assert "pixelsVerified" not in line
+
+
+def test_32_bit_frame_is_verified(s3, exporter, emulator, health_imaging, tmp_path):
+    dataset = dcmread(get_testdata_file("CT_small.dcm"))
+    dose = (np.arange(128 * 128, dtype="u4") * 250_001).reshape(128, 128)
+    dataset.BitsAllocated = dataset.BitsStored = 32
+    dataset.HighBit, dataset.PixelRepresentation, dataset.PixelData = 31, 0, dose.tobytes()
+    dataset.save_as(tmp_path / "dose.dcm")
+    (image_set,) = emulator.import_files(SERVED, [tmp_path / "dose.dcm"])
     ref = ImageSetRef(SERVED, image_set.id)
-    finish(exporter, order_for(ref))
-    key = manifest_lines(s3, ref)[0]["key"]
-    s3.put_object(Bucket=BUCKET, Key=key, Body=content(s3, key)[:-50], ContentType="image/jph")
-    result, _ = finish(exporter, order_for(ref, verify=True))
-    assert result.frames["failed"] == 1
-    assert manifest_lines(s3, ref)[0]["outcome"] == "pixel-mismatch"
+    assert export(exporter, ref, verify=True).completed
+    (line,) = manifest_lines(s3, ref)
+    assert (line["contentType"], line["pixelsVerified"]) == ("image/jph", True)
+
+
+def test_unverified_frame_is_left_to_do_when_the_time_ends(s3, exporter, scan, monkeypatch):
+    ref, _ = scan
+    monkeypatch.setattr("framegate.export.verifying.MIN_DECODE_SECONDS", 1000)
+    with pytest.raises(UpstreamTimeout):
+        exporter.export(order_for(ref, verify=True), TimeBudget(WHOLE))
+    monkeypatch.undo()
 
 
 def test_pixels_are_not_looked_at_unless_asked_for(s3, exporter, imported, monkeypatch):
-    monkeypatch.setattr("framegate.export.copying.pixel_checksum", None)
+    monkeypatch.setattr(PixelVerifier, "verify", None)
     ref = ImageSetRef(SERVED, lossless(imported).id)
     result, _ = finish(exporter, order_for(ref))
     assert result.completed

@@ -251,7 +251,8 @@ class Exporter:
         if not to_do:
             return 0
         known = set(self._store.names(order.image_set, budget))
-        run = _Run(to_do, lambda frame: self._copy(order, frame, known, budget), budget)
+        mismatched = set(self._store.mismatched_names(order.image_set, budget))
+        run = _Run(to_do, lambda frame: self._copy(order, frame, known, mismatched, budget), budget)
         count = min(self._workers, len(to_do))
         with ThreadPoolExecutor(count, thread_name_prefix="export") as threads:
             workers = [threads.submit(run.work) for _ in range(count)]
@@ -262,9 +263,18 @@ class Exporter:
             raise run.problem or UpstreamTimeout("HealthImaging")
         return left
 
-    def _copy(self, order: ExportOrder, frame: ExportedFrame, known: set[str], budget: TimeBudget) -> Problem | None:
-        is_known = frame.entry.image_frame_id in known
-        problem = self._copier.copy(frame, order.image_set, budget, known=is_known, verify=order.verify)
+    def _copy(
+        self, order: ExportOrder, frame: ExportedFrame, known: set[str], mismatched: set[str], budget: TimeBudget
+    ) -> Problem | None:
+        frame_id = frame.entry.image_frame_id
+        problem = self._copier.copy(
+            frame,
+            order.image_set,
+            budget,
+            known=frame_id in known,
+            mismatched=frame_id in mismatched,
+            verify=order.verify,
+        )
         if isinstance(problem, FrameNotFound) and not self._source.has_image_set(order.image_set, budget):
             raise _ImageSetDeletedError
         return problem

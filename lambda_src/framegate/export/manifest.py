@@ -52,6 +52,8 @@ class ExportedFrame:
         The problem's detail.
     verified : bool
         Whether its pixels were decoded and found to be those that HealthImaging took in.
+    not_verified : str or None
+        Why a verifying export could not verify it: a `NotVerified`.
     """
 
     entry: FrameEntry
@@ -62,6 +64,7 @@ class ExportedFrame:
     outcome: str | None = None
     detail: str | None = None
     verified: bool = False
+    not_verified: str | None = None
 
     @property
     def stored(self) -> bool:
@@ -93,6 +96,8 @@ class ExportedFrame:
             line["detail"] = self.detail
         if self.verified:
             line["pixelsVerified"] = True
+        if self.not_verified:
+            line["pixelsNotVerified"] = self.not_verified
         return line
 
 

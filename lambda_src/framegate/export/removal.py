@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from framegate.delivery.deferred_store import queued_prefix
 from framegate.export.manifest import export_prefix
 from framegate.index.frame_index import index_prefix
-from framegate.storage.frame_store import frame_prefix
+from framegate.storage.frame_store import frame_prefix, mismatched_prefix
 
 if TYPE_CHECKING:
     from framegate.healthimaging.identifiers import ImageSetRef
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
 
-PREFIXES = (frame_prefix, index_prefix, export_prefix, queued_prefix)
+PREFIXES = (frame_prefix, mismatched_prefix, index_prefix, export_prefix, queued_prefix)
 
 
 class ImageSetRemover:

@@ -1,64 +1,196 @@
-"""The pixels of lossless frames: decoded, to be compared with the checksum that HealthImaging took at import."""
+"""Reads what the headers of a stored frame declare about its pixels, to decide whether and how to decode it."""
 
 from __future__ import annotations
 
-import sys
-import zlib
+from dataclasses import dataclass
+from enum import StrEnum
 
 UNCOMPRESSED = "1.2.840.10008.1.2.1"
 
-JPEG_2000_LOSSLESS = frozenset(
+LOSSLESS = frozenset(
     {
         "1.2.840.10008.1.2.4.90",  # JPEG 2000
         "1.2.840.10008.1.2.4.201",  # HTJ2K
-        "1.2.840.10008.1.2.4.202",  # HTJ2K RPCL, what HealthImaging transcodes to
+        "1.2.840.10008.1.2.4.202",  # HTJ2K RPCL, the default format of a data store
     }
 )
+"""JPEG 2000 transfer syntaxes that are lossless by definition (DICOM PS3.5, sections A.4.4 and A.4.9)."""
+
+LOSSLESS_OR_LOSSY = frozenset(
+    {
+        "1.2.840.10008.1.2.4.91",  # JPEG 2000
+        "1.2.840.10008.1.2.4.203",  # HTJ2K
+    }
+)
+"""JPEG 2000 transfer syntaxes whose frames can be either (same sections). Decoders may differ on a lossy frame."""
+
+MAX_HEADER_BYTES = 128 * 1024
+"""Bytes at the beginning of a frame that hold its boxes and main header; HealthImaging's frames use a few hundred."""
+
+MAX_OPENJPEG_BITS = 16
+"""Bits a sample up to which a different result of OpenJPEG proves different pixels. It loses the lowest bits of samples
+of more than 23 bits, and refuses HTJ2K samples of 32."""
+
+MAX_OPENJPH_BITS = 32
+"""Bits a sample up to which OpenJPH returns lossless samples unchanged."""
+
+_SOC, _CAP, _SIZ, _COD, _SOT = 0xFF4F, 0xFF50, 0xFF51, 0xFF52, 0xFF90
+_SIGNATURE_BOX = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+_CODESTREAM_BOX = b"jp2c"
+_REVERSIBLE = 1  # ITU-T T.800, table A.20: the 5-3 wavelet
+_PART_15 = 0x4000  # ITU-T T.814, A.3: Rsiz of an HTJ2K codestream
+_MAX_BITS = 38  # ITU-T T.800, table A.11
 
 
-class UndecodableError(ValueError):
-    """The bytes are not an image of that transfer syntax."""
+class DamagedHeaderError(ValueError):
+    """The headers are not those of a JPEG 2000 codestream."""
 
 
-def is_verifiable(transfer_syntax_uid: str) -> bool:
-    """Whether a frame of that transfer syntax decodes to the very pixels that were encoded.
+class Decoder(StrEnum):
+    """The decoders of the decoder process."""
 
-    References
+    OPENJPH = "OpenJPH"
+    OPENJPEG = "OpenJPEG"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What the main header of a codestream declares.
+
+    Attributes
     ----------
-    DICOM PS3.5, section 8.2 and annex A.4: these syntaxes are lossless by definition. Others, such as HTJ2K
-    (1.2.840.10008.1.2.4.203), can be either.
+    columns, rows : int
+        Size of the image in pixels.
+    components : int
+        Components of a pixel: 1 for grey, 3 for colour.
+    bits : int
+        Bits of a sample; the largest number where components differ.
+    is_uniform : bool
+        Whether all components have the same size, depth and sign.
+    is_high_throughput : bool
+        Whether the codestream may have HT code-blocks (ITU-T T.814).
+    is_reversible : bool
+        Whether the wavelet transformation is reversible (ITU-T T.800, table A.20).
     """
-    return transfer_syntax_uid == UNCOMPRESSED or transfer_syntax_uid in JPEG_2000_LOSSLESS
+
+    columns: int
+    rows: int
+    components: int
+    bits: int
+    is_uniform: bool
+    is_high_throughput: bool
+    is_reversible: bool
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes in which decoders return a sample."""
+        return next((size for size in (1, 2, 4) if self.bits <= 8 * size), 8)
+
+    @property
+    def decoders(self) -> tuple[Decoder, ...]:
+        """The decoders to ask, in this order, until one of them returns the expected pixels."""
+        return (Decoder.OPENJPH, Decoder.OPENJPEG) if self.is_high_throughput else (Decoder.OPENJPEG,)
+
+    def condemns(self, decoder: Decoder) -> bool:
+        """Whether other pixels from this decoder, or none, prove that the frame is wrong."""
+        bits = MAX_OPENJPH_BITS if decoder is Decoder.OPENJPH else MAX_OPENJPEG_BITS
+        return self.is_uniform and self.bits <= bits
+
+    def memory_bytes(self, decoder: Decoder, content_size: int) -> int:
+        """Bytes that decoding takes, from measurements: the frame, its samples, and OpenJPEG's 32-bit samples."""
+        per_sample = self.sample_bytes + (4 if decoder is Decoder.OPENJPEG else 0)
+        return content_size + self.columns * self.rows * self.components * per_sample
 
 
-def pixel_checksum(content: bytes, transfer_syntax_uid: str) -> int:
-    """CRC32 of the pixels of a lossless frame, samples in little-endian order, colours by pixel.
+def is_codestream(head: bytes) -> bool:
+    """Whether a frame begins as a JPEG 2000 codestream or file does."""
+    return head[:4] == b"\xff\x4f\xff\x51" or head.startswith(_SIGNATURE_BOX)
+
+
+def read_header(head: bytes) -> ImageHeader:
+    """Read the main header of a frame.
 
     Parameters
     ----------
-    content : bytes
-        The stored frame.
-    transfer_syntax_uid : str
-        One for which `is_verifiable` holds.
+    head : bytes
+        The beginning of the frame: ``MAX_HEADER_BYTES``, or all of it if it is shorter.
 
     Raises
     ------
-    UndecodableError
-        If the frame does not decode.
+    DamagedHeaderError
+        If there is no main header, or it is damaged.
 
     References
     ----------
-    AWS HealthImaging developer guide, "Pixel data verification".
+    ITU-T T.800, annex A for marker segments and annex I for the boxes of a file; ITU-T T.814, annex A for HTJ2K.
     """
-    if transfer_syntax_uid == UNCOMPRESSED:
-        return zlib.crc32(content)
-    # In a Lambda layer, which the functions that export have and the REST API's does not.
-    import openjpeg
+    position = _start_of_codestream(head)
+    if _number(head, position, 2) != _SOC or _number(head, position + 2, 2) != _SIZ:
+        raise DamagedHeaderError("The frame is not a JPEG 2000 codestream.")
+    siz, has_capabilities, transformation = b"", False, None
+    position += 2
+    while (marker := _number(head, position, 2)) != _SOT:
+        length = _number(head, position + 2, 2)
+        if marker < 0xFF00 or length < 2:
+            raise DamagedHeaderError("The main header has no marker segment where one should begin.")
+        segment = head[position + 2 : position + 2 + length]
+        if marker == _SIZ:
+            siz = siz or segment
+        elif marker == _CAP:
+            has_capabilities = True
+        elif marker == _COD and transformation is None:
+            transformation = _number(segment, 11, 1)
+        position += 2 + length
+    if transformation is None:
+        raise DamagedHeaderError("The main header has no COD marker segment.")
+    return _image_of(siz, has_capabilities, transformation)
 
-    try:
-        pixels = openjpeg.decode(content)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UndecodableError("The frame does not decode.") from error
-    if sys.byteorder == "big":
-        pixels = pixels.byteswap()
-    return zlib.crc32(pixels.tobytes())
+
+def _image_of(siz: bytes, has_capabilities: bool, transformation: int) -> ImageHeader:
+    """Read SIZ (ITU-T T.800, A.5.1)."""
+    count = _number(siz, 36, 2)
+    if not count or len(siz) != 38 + 3 * count:
+        raise DamagedHeaderError("SIZ has a wrong length.")
+    right, bottom, left, top = (_number(siz, 4 + 4 * n, 4) for n in range(4))
+    components = {bytes(siz[at : at + 3]) for at in range(38, len(siz), 3)}
+    _, column_step, row_step = min(components, key=lambda each: (each[1], each[2]))
+    if not column_step or not row_step:
+        raise DamagedHeaderError("SIZ has a component without a sampling step.")
+    columns = -(-right // column_step) - -(-left // column_step)
+    rows = -(-bottom // row_step) - -(-top // row_step)
+    bits = max((each[0] & 0x7F) + 1 for each in components)
+    if columns <= 0 or rows <= 0 or bits > _MAX_BITS:
+        raise DamagedHeaderError("SIZ declares an impossible image.")
+    return ImageHeader(
+        columns=columns,
+        rows=rows,
+        components=count,
+        bits=bits,
+        is_uniform=len(components) == 1 and (column_step, row_step) == (1, 1),
+        is_high_throughput=has_capabilities or bool(_number(siz, 2, 2) & _PART_15),
+        is_reversible=transformation == _REVERSIBLE,
+    )
+
+
+def _start_of_codestream(head: bytes) -> int:
+    """Where the codestream begins: at once, or in a box of a file (ITU-T T.800, I.4 and I.5.4)."""
+    if not head.startswith(_SIGNATURE_BOX):
+        return 0
+    position = len(_SIGNATURE_BOX)
+    while True:
+        length, kind, content = _number(head, position, 4), head[position + 4 : position + 8], position + 8
+        if length == 1:
+            length, content = _number(head, content, 8), content + 8
+        if kind == _CODESTREAM_BOX:
+            return content
+        if length < content - position:
+            raise DamagedHeaderError("The file has no codestream.")
+        position += length
+
+
+def _number(content: bytes, position: int, size: int) -> int:
+    """An unsigned number, most significant byte first."""
+    found = content[position : position + size]
+    if len(found) < size:
+        raise DamagedHeaderError("The headers break off, or are too long.")
+    return int.from_bytes(found, "big")

@@ -7,17 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from framegate.problems import UpstreamFailed
+from framegate.storage.object_store import ObjectChangedError
 from framegate.storage.s3_put import SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
     from framegate.storage.object_store import ObjectStore, StoredObject, Written
     from framegate.time_budget import TimeBudget
 
 MISMATCH_TAG = {"framegate-pixels": "mismatch"}
-"""On a frame whose pixels are not those that HealthImaging took in."""
+"""The tag of an object whose pixels are not those that HealthImaging imported."""
 
 CACHE_CONTROL = "private, max-age=31536000, immutable"
 """A frame never changes: its identifier names its content."""
@@ -41,27 +42,54 @@ def frame_prefix(image_set: ImageSetRef) -> str:
     return f"frames/{image_set.datastore_id}/{image_set.image_set_id}/"
 
 
+def mismatched_prefix(image_set: ImageSetRef) -> str:
+    """The prefix of an image set's frames that were found wrong."""
+    return f"mismatched/{image_set.datastore_id}/{image_set.image_set_id}/"
+
+
+def _mismatched_key(frame: FrameRef) -> str:
+    return f"{mismatched_prefix(frame)}{frame.image_frame_id}"
+
+
 class FrameStore:
-    """The stored frames.
+    """The stored frames, and apart from them those whose pixels were found wrong.
+
+    A wrong frame is under ``mismatched/``. No URL is signed for that prefix, and only a verifying export takes a frame
+    out of it again. Each step of the way there is safe to be the last one: the tag alone hides the frame.
 
     Parameters
     ----------
     objects : ObjectStore
-        Where they are.
+        The bucket.
     """
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
 
     def find(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
-        """The stored frame, or None if it is not there.
+        """The stored frame, or None if it is not there or was found wrong.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
             If S3 does not say, or not in time.
         """
-        return self._objects.head(frame_key(frame), budget)
+        stored, is_wrong = self.look_up(frame, budget)
+        return None if is_wrong else stored
+
+    def look_up(self, frame: FrameRef, budget: TimeBudget) -> tuple[StoredObject | None, bool]:
+        """The object under the frame's key, if there is one, and whether it is tagged as wrong.
+
+        Raises
+        ------
+        Throttled, UpstreamFailed, UpstreamTimeout
+            As `find` does.
+        """
+        key = frame_key(frame)
+        stored = self._objects.head(key, budget)
+        # Others, such as malware scanners, tag objects too.
+        is_wrong = stored is not None and stored.tag_count > 0 and _is_wrong(self._objects.tags(key, budget))
+        return stored, is_wrong
 
     def presigned_url(self, frame: FrameRef, lifetime: int) -> PresignedUrl:
         """A URL to GET the frame from S3 for `lifetime` seconds, signed with SigV4; it takes byte ranges too."""
@@ -117,6 +145,72 @@ class FrameStore:
         except KeyError:
             raise UpstreamFailed(SERVICE, "does not have the frame any more") from None
 
-    def mark_mismatch(self, frame: FrameRef, budget: TimeBudget) -> None:
-        """Tag a frame as one whose pixels are not right."""
-        self._objects.tag(frame_key(frame), MISMATCH_TAG, budget)
+    def read_unchanged(
+        self, frame: FrameRef, etag: str, budget: TimeBudget, *, is_mismatched: bool = False
+    ) -> Iterator[bytes]:
+        """The bytes of the stored frame with this entity tag, or of the one that was set apart.
+
+        Raises
+        ------
+        ObjectChangedError
+            If it is not there any more.
+        """
+        key = _mismatched_key(frame) if is_mismatched else frame_key(frame)
+        try:
+            yield from self._objects.read(key, budget, etag=etag)
+        except KeyError:
+            raise ObjectChangedError from None
+
+    def mismatched_names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
+        """The identifiers of an image set's frames that were found wrong."""
+        return self._objects.names(mismatched_prefix(image_set), budget)
+
+    def condemn(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
+        """Put the frame with this entity tag, whose pixels are wrong, out of reach.
+
+        The tag comes first: it hides the object at once. If the time runs out after it, or the function ends, requests
+        and exports still find no good frame, and the next verifying export starts again.
+
+        Raises
+        ------
+        ObjectChangedError
+            If the frame was replaced meanwhile. The new one may have the tag, and has to be verified.
+        """
+        key = frame_key(frame)
+        self._objects.tag(key, MISMATCH_TAG, budget)
+        self._objects.copy(key, _mismatched_key(frame), etag, MISMATCH_TAG, budget)
+        self._objects.remove_if_unchanged(key, etag, budget)
+
+    def store_apart(
+        self,
+        frame: FrameRef,
+        content_type: str,
+        content: Iterable[bytes],
+        budget: TimeBudget,
+        expected_size: int | None = None,
+    ) -> Written:
+        """Store a new copy of a frame that was found wrong in the place of the wrong one, out of reach; see `store`."""
+        return self._objects.put(_mismatched_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
+
+    def find_apart(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
+        """The copy of a frame that is out of reach, or None if there is none."""
+        return self._objects.head(_mismatched_key(frame), budget)
+
+    def release(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
+        """Put the copy with this entity tag, which was verified, in the frame's place.
+
+        Raises
+        ------
+        ObjectChangedError
+            If that copy is not there any more.
+        """
+        self._objects.copy(_mismatched_key(frame), frame_key(frame), etag, {}, budget)
+        self._objects.remove_if_unchanged(_mismatched_key(frame), etag, budget)
+
+    def withdraw(self, frame: FrameRef, budget: TimeBudget) -> None:
+        """Remove a frame: HealthImaging, which it came from, sends wrong pixels."""
+        self._objects.remove(frame_key(frame), budget)
+
+
+def _is_wrong(tags: Mapping[str, str]) -> bool:
+    return MISMATCH_TAG.items() <= tags.items()

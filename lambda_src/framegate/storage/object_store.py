@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from botocore.exceptions import ClientError
 
@@ -49,6 +50,8 @@ class StoredObject:
         Changes when the object is replaced.
     modified_at : datetime
         When it was stored.
+    tag_count : int
+        How many tags it has; 0 also where the caller may not read them.
     """
 
     content_type: str
@@ -56,6 +59,11 @@ class StoredObject:
     checksum: str | None
     etag: str
     modified_at: datetime
+    tag_count: int = 0
+
+
+class ObjectChangedError(Exception):
+    """The object with the given entity tag is not there: it was removed, or replaced by another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +119,23 @@ class ObjectStore:
         checksum = head.get("ChecksumCRC32")
         # «…-3»: of the checksums of three parts, which no reader of the whole can check.
         whole = checksum if checksum and "-" not in checksum else None
-        return StoredObject(head["ContentType"], head["ContentLength"], whole, head["ETag"], head["LastModified"])
+        return StoredObject(
+            head["ContentType"],
+            head["ContentLength"],
+            whole,
+            head["ETag"],
+            head["LastModified"],
+            int(head.get("TagCount", 0)),
+        )
 
-    def read(self, key: str, budget: TimeBudget, first: int | None = None, last: int | None = None) -> Generator[bytes]:
+    def read(
+        self,
+        key: str,
+        budget: TimeBudget,
+        first: int | None = None,
+        last: int | None = None,
+        etag: str | None = None,
+    ) -> Generator[bytes]:
         """The bytes of an object, or a range of them, in pieces of at most 256 KiB.
 
         Parameters
@@ -125,15 +147,19 @@ class ObjectStore:
         first, last : int, optional
             The first and the last byte of a range, both included, counted from 0 (RFC 9110, section 14.1.2); without
             `last` it goes to the end, and a `last` beyond the end is the end.
+        etag : str, optional
+            The entity tag that the object must have.
 
         Raises
         ------
+        ObjectChangedError
+            If it has another entity tag.
         KeyError
             If the object is not there.
         IndexError
             If the object ends before `first`.
         """
-        byte_range = {}
+        byte_range = {} if etag is None else {"IfMatch": etag}
         if first is not None or last is not None:
             byte_range["Range"] = f"bytes={first or 0}-{'' if last is None else last}"
         with botocore_problems(SERVICE):
@@ -144,6 +170,8 @@ class ObjectStore:
                     raise KeyError(key) from None
                 if status_of(error) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                     raise IndexError(first) from None
+                if status_of(error) == HTTPStatus.PRECONDITION_FAILED:
+                    raise ObjectChangedError from None
                 raise
             try:
                 while piece := result_of(self._bucket.threads.submit(body.read, READ_SIZE), budget):
@@ -256,6 +284,46 @@ class ObjectStore:
         with botocore_problems(SERVICE):
             self._bucket.call(self._bucket.client().delete_object, budget, Key=key)
 
+    def remove_if_unchanged(self, key: str, etag: str, budget: TimeBudget) -> None:
+        """Remove the object that has this entity tag.
+
+        Raises
+        ------
+        ObjectChangedError
+            If there is another one, or none.
+
+        References
+        ----------
+        Amazon S3 API reference, ``DeleteObject``, ``If-Match``.
+        """
+        with botocore_problems(SERVICE), _conditional():
+            self._bucket.call(self._bucket.client().delete_object, budget, Key=key, IfMatch=etag)
+
+    def copy(self, source: str, target: str, etag: str, tags: dict[str, str], budget: TimeBudget) -> None:
+        """Copy an object of at most 5 GB, in S3 itself, with its headers and under other tags.
+
+        Raises
+        ------
+        ObjectChangedError
+            If the source has another entity tag than this, or is not there.
+
+        References
+        ----------
+        Amazon S3 API reference, ``CopyObject``.
+        """
+        with subsegment(SERVICE), botocore_problems(SERVICE), _conditional():
+            self._bucket.call(
+                self._bucket.client().copy_object,
+                budget,
+                Key=target,
+                CopySource={"Bucket": self.bucket, "Key": source},
+                CopySourceIfMatch=etag,
+                MetadataDirective="COPY",
+                TaggingDirective="REPLACE",
+                Tagging=urlencode(tags),
+                ChecksumAlgorithm="CRC32",
+            )
+
     def remove_all(self, prefix: str, budget: TimeBudget) -> int:
         """Remove every object whose key begins with `prefix`; return how many there were."""
         removed = 0
@@ -286,8 +354,30 @@ class ObjectStore:
         with botocore_problems(SERVICE):
             self._bucket.call(self._bucket.client().put_object_tagging, budget, Key=key, Tagging={"TagSet": tag_set})
 
+    def tags(self, key: str, budget: TimeBudget) -> dict[str, str]:
+        """The tags of an object; none if it is not there."""
+        with botocore_problems(SERVICE):
+            try:
+                found = self._bucket.call(self._bucket.client().get_object_tagging, budget, Key=key)
+            except ClientError as error:
+                if status_of(error) == HTTPStatus.NOT_FOUND:
+                    return {}
+                raise
+        return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
+
     def presigned_url(self, key: str, lifetime: int) -> str:
         """A URL to GET an object for so many seconds, signed with SigV4; it takes byte ranges too."""
         return self._bucket.client().generate_presigned_url(
             "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=lifetime
         )
+
+
+@contextmanager
+def _conditional() -> Iterator[None]:
+    """Turn the answers to a condition that is not met into `ObjectChangedError`."""
+    try:
+        yield
+    except ClientError as error:
+        if status_of(error) in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+            raise ObjectChangedError from None
+        raise
