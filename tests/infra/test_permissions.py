@@ -68,7 +68,7 @@ def exporting(arns):
         "ReadFrames": (["medical-imaging:GetImageFrame", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
         "StoreFrames": ([*keep, "s3:PutObjectTagging"], [f"{arns['bucket']}/frames/*"]),
         "KeepRecords": (keep, [f"{arns['bucket']}/exports/*", f"{arns['bucket']}/queued/*"]),
-        "ForgetIndexes": (["s3:DeleteObject"], [f"{arns['bucket']}/indexes/*"]),
+        "NoteVersions": (["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/indexes/*"]),
         "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
         "AnnounceResults": (["events:PutEvents"], [f"arn:${{AWS::Partition}}:events:{LOCAL}:event-bus/default"]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
