@@ -41,7 +41,7 @@ MAX_LINES = 1_000_000
 MAX_MANIFEST_BYTES = 2 * 1024**3
 """Bytes of a manifest.
 
-Measured: the check of ``MAX_LINES`` short lines takes 25 s of processor time, that of this many bytes in long lines 80 s.
+Measured: the check of ``MAX_LINES`` short lines takes 25 s of processor time, this many bytes in long lines 80 s.
 Reading them from S3 and writing them back adds 60 s at 75 MB/s. An invocation has 300 s by default.
 """
 

@@ -7,9 +7,10 @@ import time
 from collections import OrderedDict
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
+from framegate.aws.retries import pause_after
 from framegate.export.manifest import JSON_LINES
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import MAX_ATTEMPTS
@@ -38,9 +39,6 @@ FORMAT = 1
 
 LATEST_TTL_SECONDS = 300
 """How long a version counts as the latest without a check. A newer version's event ends that; events can be lost."""
-
-MAX_NOTE_ATTEMPTS = 5
-"""Attempts to note a version while others note theirs."""
 
 KEPT_SIZE, KEPT_INDEXES = 256 * 1024, 64
 """Bytes of the largest index that is kept in memory, some 1,000 frames, and how many are."""
@@ -188,15 +186,18 @@ class FrameIndex:
             As `ObjectStore` raises it.
         """
         key = _latest_key(image_set)
-        if version_id is not None:
-            noted = _Latest(version_id, time.time() if confirmed else 0.0)
-            for _ in range(MAX_NOTE_ATTEMPTS):
-                known, etag = self._latest_with_etag(key, budget)
-                if known and known.rank >= noted.rank:
-                    return
-                if self._objects.put_if_unchanged(key, noted.to_json(), etag, budget):
-                    return
-        self._objects.remove(key, budget)
+        if version_id is None:
+            self._objects.remove(key, budget)
+            return
+        noted = _Latest(version_id, time.time() if confirmed else 0.0)
+        for attempt in count(1):
+            known, etag = self._latest_with_etag(key, budget)
+            if known and known.rank >= noted.rank:
+                return
+            if self._objects.put_if_unchanged(key, noted.to_json(), etag, budget):
+                return
+            # Another function has just noted a version: compare with that one. Each round, somebody gets further.
+            time.sleep(min(pause_after(attempt), budget.remaining()))
 
     def _latest(self, image_set: ImageSetRef, budget: TimeBudget) -> str:
         key = _latest_key(image_set)
