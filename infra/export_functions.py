@@ -199,7 +199,11 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
             *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, MISMATCHED_PREFIX)),
         ),
         allow("KeepRecords", _KEEP, *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX))),
-        allow("ForgetIndexes", ["s3:DeleteObject"], bucket.arn_for_objects(f"{INDEX_PREFIX}*")),
+        allow(
+            "NoteVersions",
+            ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+            bucket.arn_for_objects(f"{INDEX_PREFIX}*"),
+        ),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
         allow(
             "AnnounceResults",

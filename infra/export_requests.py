@@ -258,7 +258,13 @@ class ExportRequests(Construct):
                 detail_type=["Object Created"],
                 detail={
                     "bucket": {"name": [frame_store.bucket.bucket_name]},
-                    "object": {"key": [{"prefix": REQUEST_PREFIX}]},
+                    # The S3 console makes a "folder" as an empty object whose key ends in a slash. A pattern cannot
+                    # ask for one beginning of a key and exclude an end, so it leaves out what is empty.
+                    "$or": [
+                        {"object": {"key": [{"prefix": REQUEST_PREFIX}], "size": [{"numeric": [">", 0]}]}},
+                        # An empty manifest gets its answer too.
+                        {"object": {"key": [{"wildcard": f"{REQUEST_PREFIX}*.jsonl"}]}},
+                    ],
                 },
             ),
             targets=[

@@ -327,6 +327,16 @@ class InvalidRequestManifest(ExportProblem):  # Step Functions know it by this n
     title = "The request manifest is not valid"
 
 
+class DuplicateRequest(ExportProblem):
+    """A line of a request manifest asks for the same as an earlier one."""
+
+    slug = "duplicate-request"
+    title = "The request is in the manifest already"
+
+    def __init__(self, line: int) -> None:
+        super().__init__(f"Line {line:,} of this manifest asks for the same export.")
+
+
 class InternalError(Problem):
     """A fault of Framegate's own."""
 

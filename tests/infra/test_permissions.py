@@ -71,7 +71,7 @@ def exporting(arns):
             [f"{arns['bucket']}/frames/*", f"{arns['bucket']}/mismatched/*"],
         ),
         "KeepRecords": (keep, [f"{arns['bucket']}/exports/*", f"{arns['bucket']}/queued/*"]),
-        "ForgetIndexes": (["s3:DeleteObject"], [f"{arns['bucket']}/indexes/*"]),
+        "NoteVersions": (["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/indexes/*"]),
         "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
         "AnnounceResults": (["events:PutEvents"], [f"arn:${{AWS::Partition}}:events:{LOCAL}:event-bus/default"]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),

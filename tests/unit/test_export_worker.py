@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -10,14 +11,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from framegate.aws import clients
+from framegate.aws.event_bus import EventBus
+from framegate.aws.export_queue import ExportQueue
 from framegate.entrypoints import export, export_parts
+from framegate.export.copying import FrameCopier
 from framegate.export.export_messages import UnknownMessageError, parse
+from framegate.export.report import UnforeseenError
+from framegate.export.worker import KILLED_RETRY_SECONDS
+from framegate.healthimaging.client import HealthImaging
 from framegate.healthimaging.identifiers import FrameRef
 from framegate.problems import InvalidIdentifier
+from framegate.settings import ExportSettings
+from framegate.storage.object_store import ObjectStore
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, forget_clients
-from tests.unit.exporting import add_image_set, is_exported, keys, manifest_lines, outcomes
+from tests.unit.exporting import add_image_set, content, is_exported, keys, manifest_lines, outcomes
 
 RECHECK = 33
 
@@ -124,33 +133,84 @@ def test_each_version_has_its_manifest(s3, health_imaging, invoke):
     assert is_exported(s3, health_imaging, image_set, [*frames, added], "version-2")
 
 
-@pytest.mark.parametrize("version", [None, "", "../../frames", "1/2", "²"])
+@pytest.mark.parametrize("version", [None, "", "../../frames", "1/2", "²", "1" * 11, True, 1.0, ["1"], {"1": 1}])
 def test_event_without_a_version_exports_the_latest(s3, health_imaging, invoke, version):
     image_set, frames = add_image_set(health_imaging, 1)
     assert invoke(event("Image Set Created", image_set, imageSetVersion=version)) == []
     assert is_exported(s3, health_imaging, image_set, frames, "version-latest")
 
 
+def latest(s3, image_set):
+    """What the index has noted of the latest version: which, and whether that needs no check."""
+    key = f"indexes/{image_set.datastore_id}/{image_set.image_set_id}/latest.json"
+    if key not in keys(s3):
+        return None
+    noted = json.loads(content(s3, key))
+    return noted["versionId"], time.time() - noted["checkedAt"] < 60
+
+
 @pytest.mark.parametrize("kind", ["Updated", "Copied"])
-def test_index_hears_of_changes_that_are_not_exported(s3, health_imaging, invoke, monkeypatch, log_lines, kind):
+@pytest.mark.parametrize("known", [None, "1"])
+def test_version_of_an_event_that_is_not_exported_has_to_be_checked(
+    s3, health_imaging, invoke, monkeypatch, log_lines, frame_index, kind, known
+):
     monkeypatch.setenv("FRAMEGATE_EXPORT_EVENTS", "Created")
     image_set, _ = add_image_set(health_imaging, 3)
-    latest = f"indexes/{SERVED}/{image_set.image_set_id}/latest.json"
-    s3.put_object(Bucket=BUCKET, Key=latest, Body=b"{}")
+    if known:
+        frame_index.note_version(image_set, known, TimeBudget(60), confirmed=True)
 
-    assert invoke(event(f"Image Set {kind}", image_set)) == []
-    assert keys(s3) == []
+    assert invoke(event(f"Image Set {kind}", image_set, imageSetVersion="2")) == []
+    assert latest(s3, image_set) == ("2", False)
     assert list(health_imaging.calls) == []
     assert [line["message"] for line in log_lines()] == ["image set changed"]
 
 
-def test_index_hears_of_changes_that_are_exported(s3, health_imaging, invoke):
-    image_set, frames = add_image_set(health_imaging, 3)
-    s3.put_object(Bucket=BUCKET, Key=f"indexes/{SERVED}/{image_set.image_set_id}/latest.json", Body=b"{}")
+@pytest.mark.parametrize("kind", ["Created", "Updated", "Copied"])
+def test_index_needs_no_look_at_an_image_set_whose_version_was_exported(s3, health_imaging, invoke, frame_index, kind):
+    image_set, _ = add_image_set(health_imaging, 3)
+    assert invoke(event(f"Image Set {kind}", image_set)) == []
+    assert latest(s3, image_set) == ("1", True)
 
-    assert invoke(event("Image Set Updated", image_set)) == []
-    assert keys(s3, "indexes/") == []
-    assert is_exported(s3, health_imaging, image_set, frames)
+    assert frame_index.version(image_set, None, TimeBudget(60)) == "1"
+    assert "GetImageSet" not in {call.operation for call in health_imaging.calls}
+
+
+def add_versions(health_imaging, image_set, count):
+    """Further versions of an image set, with the same frames."""
+    versions = health_imaging.stores.image_set(SERVED, image_set.image_set_id).versions
+    versions.extend(json.loads(json.dumps(versions[-1])) for _ in range(count))
+
+
+def test_versions_that_are_exported_out_of_order_leave_the_newest_noted(s3, health_imaging, invoke):
+    image_set, _ = add_image_set(health_imaging, 1)
+    add_versions(health_imaging, image_set, 10)
+    for version in ("9", "11", "10", "1"):
+        assert invoke(event("Image Set Updated", image_set, imageSetVersion=version)) == []
+    assert latest(s3, image_set) == ("11", True)
+
+
+def test_export_that_is_late_does_not_hide_a_newer_version_that_is_not_exported(
+    s3, health_imaging, invoke, monkeypatch, frame_index
+):
+    monkeypatch.setenv("FRAMEGATE_EXPORT_EVENTS", "Created")
+    image_set, _ = add_image_set(health_imaging, 1)
+    add_versions(health_imaging, image_set, 1)
+    invoke(event("Image Set Updated", image_set, imageSetVersion="2"), event("Image Set Created", image_set))
+    assert frame_index.version(image_set, None, TimeBudget(60)) == "2"
+
+
+def test_version_that_healthimaging_does_not_have_is_not_confirmed(s3, health_imaging, invoke, frame_index):
+    image_set, _ = add_image_set(health_imaging, 1)
+    assert invoke(event("Image Set Updated", image_set, imageSetVersion="7")) == []
+    assert latest(s3, image_set) == ("7", False)
+    assert frame_index.version(image_set, None, TimeBudget(60)) == "1"
+
+
+def test_event_without_a_version_leaves_nothing_noted(s3, health_imaging, invoke, frame_index):
+    image_set, _ = add_image_set(health_imaging, 1)
+    frame_index.note_version(image_set, "1", TimeBudget(60), confirmed=True)
+    assert invoke(event("Image Set Updated", image_set, imageSetVersion=None)) == []
+    assert latest(s3, image_set) is None
 
 
 def test_deleted_image_set_is_removed_now_and_once_more_later(s3, health_imaging, invoke, queue, log_lines):
@@ -169,13 +229,14 @@ def test_deleted_image_set_is_removed_now_and_once_more_later(s3, health_imaging
     sent.clear()
     assert invoke(body) == []
     assert (keys(s3), sent) == ([], [])
-    assert [line["objects"] for line in log_lines() if line["message"] == "image set removed"] == [4, 1]
+    assert [line["objects"] for line in log_lines() if line["message"] == "image set removed"] == [5, 1]
 
 
-def test_deleted_before_created_is_done_leaves_nothing(s3, health_imaging, invoke):
+@pytest.mark.parametrize("kind", ["Created", "Updated"])
+def test_deleted_before_a_change_is_done_leaves_nothing(s3, health_imaging, invoke, kind):
     image_set, _ = add_image_set(health_imaging, 3)
     health_imaging.delete_image_set(SERVED, image_set.image_set_id)
-    assert invoke(event("Image Set Deleted", image_set), event("Image Set Created", image_set)) == []
+    assert invoke(event("Image Set Deleted", image_set), event(f"Image Set {kind}", image_set)) == []
     assert keys(s3) == []
 
 
@@ -201,6 +262,14 @@ def test_large_image_set_goes_on_by_messages(s3, health_imaging, invoke, queue):
     assert invocations > 1
     health_imaging.faults.clear()
     assert is_exported(s3, health_imaging, image_set, frames)
+
+
+@pytest.mark.parametrize("remaining_ms", [4_000, 60_000])
+@pytest.mark.parametrize("body", ["not JSON", "[]", "[" * 100_000, '"text"', "null", "", "NaN", "1" * 5000])
+def test_message_without_a_json_object_is_not_understood(invoke, log_lines, capsys, body, remaining_ms):
+    assert invoke(body, remaining_ms=remaining_ms) == ["message-0"]
+    assert [line["message"] for line in log_lines()] == ["message not understood"]
+    assert '"ExportRetries":[1.0]' in capsys.readouterr().out
 
 
 def test_message_for_which_no_time_is_left_goes_back_as_it_is(s3, health_imaging, invoke, queue):
@@ -248,6 +317,115 @@ def test_message_that_failed_comes_again_later_each_time(health_imaging, invoke,
     )
     invoke(event("Image Set Created", image_set), receives=receives)
     assert [each["VisibilityTimeout"] for each in put_off] == [seconds]
+
+
+# What nobody foresaw
+
+
+def visibility_changes(operation="ChangeMessageVisibility"):
+    """The calls that change how long a message is hidden, from now on."""
+    found = []
+    clients.sqs().meta.events.register(
+        f"provide-client-params.sqs.{operation}", lambda params, **_: found.append(params)
+    )
+    return found
+
+
+FAULTS = {
+    "reading metadata": (HealthImaging, "fetch_metadata"),
+    "copying a frame": (FrameCopier, "copy"),
+    "listing frames": (ObjectStore, "names"),
+    "noting the version": (ObjectStore, "put_if_unchanged"),
+    "writing a manifest": (ObjectStore, "put"),
+    "announcing the result": (EventBus, "announce"),
+    "setting up the function": (ExportSettings, "from_environment"),
+    "looking for the deletion": (HealthImaging, "fetch"),
+}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Mueller^Hans"), MemoryError("Mueller^Hans")], ids=type)
+@pytest.mark.parametrize(("owner", "name"), FAULTS.values(), ids=FAULTS)
+def test_unforeseen_error_is_logged_counted_and_put_off(
+    health_imaging, invoke, monkeypatch, log_lines, capsys, owner, name, error
+):
+    image_set, _ = add_image_set(health_imaging, 2)
+    put_off = visibility_changes()
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(owner, name, fail)
+    assert invoke(event("Image Set Created", image_set), receives=2) == ["message-0"]
+
+    line = log_lines()[-1]
+    assert (line["level"], line["problem"], line["error"]) == ("ERROR", "internal-error", type(error).__name__)
+    assert line["stack"].startswith("test_export_worker.py:")
+    assert (line["correlation_id"], line["receives"]) == ("message-0", 2)
+    assert [each["VisibilityTimeout"] for each in put_off] == [40]
+    output = capsys.readouterr().out
+    assert '"ExportRetries":[1.0]' in output
+    assert "Mueller" not in output + json.dumps(log_lines())
+
+
+@pytest.mark.parametrize(
+    ("detail_type", "owner", "name"),
+    [("Image Set Deleted", ObjectStore, "remove_all"), ("Image Set Deleted", ExportQueue, "send")],
+)
+def test_unforeseen_error_of_a_removal_is_logged_too(
+    health_imaging, invoke, monkeypatch, log_lines, detail_type, owner, name
+):
+    image_set, _ = add_image_set(health_imaging, 1)
+    monkeypatch.setattr(owner, name, lambda *_, **__: 1 / 0)
+    assert invoke(event(detail_type, image_set)) == ["message-0"]
+    assert log_lines()[-1]["error"] == "ZeroDivisionError"
+
+
+def test_unforeseen_error_of_one_message_leaves_the_others_alone(s3, health_imaging, invoke, monkeypatch):
+    (good, frames), (bad, _) = (add_image_set(health_imaging, 2) for _ in range(2))
+    fetch = HealthImaging.fetch_metadata
+
+    def fail(self, image_set, *arguments):
+        return 1 / 0 if image_set == bad else fetch(self, image_set, *arguments)
+
+    monkeypatch.setattr(HealthImaging, "fetch_metadata", fail)
+    assert invoke(event("Image Set Created", bad), event("Image Set Created", good)) == ["message-0"]
+    assert is_exported(s3, health_imaging, good, frames)
+
+
+@pytest.mark.parametrize("name", ["put_off", "hide"])
+def test_error_in_putting_off_hides_neither_the_message_nor_the_cause(
+    health_imaging, invoke, monkeypatch, log_lines, name
+):
+    image_set, _ = add_image_set(health_imaging, 1)
+    monkeypatch.setattr(ExportQueue, name, lambda *_: 1 / 0)
+    monkeypatch.setattr(HealthImaging, "fetch_metadata", lambda *_: [][0])
+    assert invoke(event("Image Set Created", image_set)) == ["message-0"]
+    errors = {line["message"]: line["error"] for line in log_lines()}
+    assert errors == {"to be tried again": "IndexError", "visibility timeout not changed": "ZeroDivisionError"}
+
+
+def test_messages_of_a_function_that_is_killed_come_again_soon_after_its_time(health_imaging, invoke):
+    image_set, _ = add_image_set(health_imaging, 1)
+    hidden = visibility_changes("ChangeMessageVisibilityBatch")
+    assert invoke(*[event("Image Set Created", image_set)] * 3, remaining_ms=60_999) == []
+    ((entries),) = (each["Entries"] for each in hidden)
+    assert [each["VisibilityTimeout"] for each in entries] == [60 + KILLED_RETRY_SECONDS] * 3
+
+
+@pytest.mark.parametrize("received", [{}, [], None, "text", {"Records": []}, {"Records": [{"eventSource": "aws:s3"}]}])
+def test_event_that_is_no_batch_gets_one_clear_line(invoke, log_lines, received):
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000)
+    with pytest.raises(UnknownMessageError):
+        export.lambda_handler(received, context)
+    (line,) = log_lines()
+    assert (line["message"], line["reason"]) == ("event not understood", "The event is not a batch of SQS messages.")
+
+
+def test_function_without_a_queue_says_so(invoke, monkeypatch, log_lines):
+    monkeypatch.delenv("FRAMEGATE_EXPORT_QUEUE_URL")
+    with pytest.raises(UnforeseenError, match="KeyError"):
+        invoke({})
+    assert log_lines()[-1]["error"] == "KeyError"
 
 
 UNKNOWN = [

@@ -6,6 +6,8 @@ import gzip
 import json
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from pathlib import Path
 
 import botocore.session
@@ -227,7 +229,7 @@ def test_pages_go_on_in_the_version_that_they_began_with(client, series, frame_i
     image_set = series()
     first = ask(client, image_set, "maxResults=1").json()
     series()
-    frame_index.forget_latest(image_set, TimeBudget(60))
+    frame_index.note_version(image_set, None, TimeBudget(60))
     second = ask(client, image_set, f"nextToken={first['nextToken']}").json()
 
     assert (second["versionId"], len(second["imageFrames"])) == ("2", 1)
@@ -289,13 +291,102 @@ def test_change_makes_the_next_request_look_for_the_version(client, another_clie
     image_set = series()
     assert {ask(each, image_set).json()["versionId"] for each in (client, another_client)} == {"2"}
     series()
-    frame_index.forget_latest(image_set, TimeBudget(60))
+    frame_index.note_version(image_set, None, TimeBudget(60))
     assert {ask(each, image_set).json()["versionId"] for each in (client, another_client)} == {"3"}
+
+
+# Versions that events name
+
+
+def latest_key(image_set):
+    return f"indexes/{SERVED}/{image_set.image_set_id}/latest.json"
+
+
+def noted(s3, image_set):
+    return json.loads(s3.get_object(Bucket=BUCKET, Key=latest_key(image_set))["Body"].read())["versionId"]
+
+
+def test_confirmed_version_needs_no_look_at_the_image_set(client, image_set, frame_index, health_imaging):
+    frame_index.note_version(image_set, "1", TimeBudget(60), confirmed=True)
+
+    assert ask(client, image_set).json()["versionId"] == "1"
+    assert called(health_imaging) == {"GetImageSetMetadata": 1}
+
+
+def test_version_that_is_not_confirmed_is_checked(client, series, frame_index, health_imaging):
+    series()
+    image_set = series()
+    frame_index.note_version(image_set, "1", TimeBudget(60))
+
+    assert ask(client, image_set).json()["versionId"] == "2"
+    assert called(health_imaging)["GetImageSet"] == 1
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+@pytest.mark.parametrize("order", list(permutations(["2", "9", "10"])))
+def test_newest_version_stays_noted_in_whatever_order_events_come(s3, image_set, frame_index, order, confirmed):
+    for version in order:
+        frame_index.note_version(image_set, version, TimeBudget(60), confirmed=confirmed)
+
+    assert noted(s3, image_set) == "10"
+
+
+def test_event_that_comes_again_does_not_end_what_is_known(client, image_set, frame_index, health_imaging):
+    ask(client, image_set)
+    frame_index.note_version(image_set, "1", TimeBudget(60))
+    health_imaging.calls.clear()
+
+    assert ask(client, image_set).status == 200
+    assert called(health_imaging) == {}
+
+
+@pytest.mark.parametrize("known", [b"{}", None])
+def test_version_is_noted_whatever_was_there(s3, image_set, frame_index, known):
+    if known is not None:
+        s3.put_object(Bucket=BUCKET, Key=latest_key(image_set), Body=known)
+    frame_index.note_version(image_set, "3", TimeBudget(60), confirmed=True)
+
+    assert noted(s3, image_set) == "3"
+
+
+def test_threads_that_note_versions_at_once_leave_the_newest(s3, image_set, frame_index):
+    with ThreadPoolExecutor(4) as threads:
+        list(
+            threads.map(
+                lambda version: frame_index.note_version(image_set, str(version), TimeBudget(60), confirmed=True),
+                range(1, 25),
+            )
+        )
+
+    assert noted(s3, image_set) == "24"
+
+
+def test_answer_older_than_an_event_does_not_replace_it(client, series, frame_index, health_imaging, monkeypatch):
+    series()
+    image_set = series()
+    answer = type(frame_index._source).image_set_version
+
+    def overtaken(*arguments):
+        version = answer(*arguments)
+        series()
+        frame_index.note_version(image_set, "3", TimeBudget(60), confirmed=True)
+        return version
+
+    monkeypatch.setattr(type(frame_index._source), "image_set_version", overtaken)
+    assert ask(client, image_set).json()["versionId"] == "3"
+    assert ask(client, image_set).json()["versionId"] == "3"
+
+
+def test_wrong_version_of_an_event_is_corrected_by_the_next_request(client, s3, image_set, frame_index):
+    frame_index.note_version(image_set, "4000000000", TimeBudget(60))
+
+    assert ask(client, image_set).json()["versionId"] == "1"
+    assert noted(s3, image_set) == "1"
 
 
 def test_old_answer_is_better_than_none_while_healthimaging_throttles(client, image_set, health_imaging, monkeypatch):
     body = ask(client, image_set).body
-    monkeypatch.setattr(index_module, "LATEST_FOR", 0)
+    monkeypatch.setattr(index_module, "LATEST_TTL_SECONDS", 0)
     health_imaging.calls.clear()
     health_imaging.faults.arm(Fault(error="ThrottlingException"))
 

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from framegate.export import request_manifest
 from framegate.export.request_manifest import (
-    LONGEST_LINE,
-    MOST_FRAME_IDS,
+    MAX_FRAME_IDS,
+    MAX_KEY_BYTES,
+    MAX_LINE_BYTES,
+    MAX_LINES,
+    MAX_MANIFEST_BYTES,
     RequestManifests,
     numbered_lines,
     parse_line,
 )
 from framegate.problems import InvalidIdentifier, InvalidRequest, InvalidRequestManifest, Problem
+from framegate.storage.object_store import StoredObject
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.exporting import keys
 
 IMAGE_SET = "5" * 32
 GOOD = {"datastoreId": SERVED, "imageSetId": IMAGE_SET}
@@ -71,20 +79,20 @@ REJECTED = {
     "no list of frames": ({**GOOD, "imageFrameIds": "f" * 32}, "must be a list"),
     "empty list of frames": ({**GOOD, "imageFrameIds": []}, "leave it out to export all"),
     "malformed frame id": ({**GOOD, "imageFrameIds": ["x"]}, "imageFrameId must be 32 characters"),
-    "too many frames": ({**GOOD, "imageFrameIds": ["f" * 32] * (MOST_FRAME_IDS + 1)}, "use several lines"),
+    "too many frames": ({**GOOD, "imageFrameIds": ["f" * 32] * (MAX_FRAME_IDS + 1)}, "use several lines"),
     "no number of a version": ({**GOOD, "versionId": "latest"}, "versionId must be the number"),
     "version zero": ({**GOOD, "versionId": 0}, "versionId must be the number"),
     "version true": ({**GOOD, "versionId": True}, "versionId must be the number"),
     "verify as text": ({**GOOD, "verify": "yes"}, "verify must be true or false"),
-    "a line without end": ("x" * (LONGEST_LINE + 1), "longer than"),
+    "a line without end": ("x" * (MAX_LINE_BYTES + 1), "longer than"),
 }
 
 
 @pytest.mark.parametrize(("line", "reason"), REJECTED.values(), ids=REJECTED)
 def test_bad_line_is_rejected_with_a_reason_and_the_rest_goes_on(s3, manifests, line, reason):
     bad = line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
-    good = json.dumps(GOOD).encode()
-    checked, accepted, rejected = check(s3, manifests, b"\n".join([good, bad, good]))
+    good, other = (json.dumps(each).encode() for each in (GOOD, {**GOOD, "imageSetId": "6" * 32}))
+    checked, accepted, rejected = check(s3, manifests, b"\n".join([good, bad, other]))
     assert [each["line"] for each in accepted] == [1, 3]
     ((number, text),) = ((each["line"], each["reason"]) for each in rejected)
     assert number == 2
@@ -94,9 +102,9 @@ def test_bad_line_is_rejected_with_a_reason_and_the_rest_goes_on(s3, manifests, 
 
 
 def test_longest_list_of_frames_fits_a_line_and_the_data_of_a_state():
-    frame_ids = [f"{number:032d}" for number in range(MOST_FRAME_IDS)]
+    frame_ids = [f"{number:032d}" for number in range(MAX_FRAME_IDS)]
     line = json.dumps({**GOOD, "imageFrameIds": frame_ids}).encode()
-    assert len(line) < LONGEST_LINE
+    assert len(line) < MAX_LINE_BYTES
     assert parse_line(line)["imageFrameIds"] == frame_ids
     # Step Functions developer guide, "Quotas": 256 KiB.
     assert len(line) < 256 * 1024 - 10_000
@@ -152,7 +160,8 @@ def test_endless_line_is_read_in_little_memory(s3, manifests):
 
 def test_many_lines_are_checked(s3, manifests):
     count = 100_000
-    checked, accepted, _ = check(s3, manifests, (json.dumps(GOOD) + "\n").encode() * count)
+    requests = ({**GOOD, "imageSetId": f"{number:032d}"} for number in range(count))
+    checked, accepted, _ = check(s3, manifests, "".join(json.dumps(each) + "\n" for each in requests).encode())
     assert checked.accepted == len(accepted) == count
 
 
@@ -171,3 +180,168 @@ def test_s3_that_fails_in_the_middle_leaves_no_half_of_a_list(s3, manifests):
     with pytest.raises(Problem):
         manifests.check("export-requests/monday.jsonl", "execution-1", TimeBudget(0))
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
+
+
+# Blank lines, and those that only look so
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t", b"\r", b"\x00"])
+@pytest.mark.parametrize("count", [MAX_LINE_BYTES, MAX_LINE_BYTES + 1, 3_000_000])
+def test_request_behind_any_number_of_blanks_is_accepted_or_rejected(s3, manifests, blank, count):
+    checked, _, rejected = check(s3, manifests, blank * count + json.dumps(GOOD).encode())
+    assert (checked.accepted, checked.rejected) == (0, 1)
+    assert rejected[0]["line"] == 1
+    assert "longer than 200,000 bytes" in rejected[0]["reason"]
+
+
+def test_request_behind_blanks_that_fit_a_line_is_accepted(s3, manifests):
+    line = json.dumps(GOOD).encode()
+    checked, accepted, _ = check(s3, manifests, b" " * (MAX_LINE_BYTES - len(line)) + line)
+    assert (checked.accepted, checked.rejected) == (1, 0)
+    assert accepted == [{"line": 1, **GOOD}]
+
+
+def test_blank_line_that_is_too_long_to_know_is_rejected(s3, manifests):
+    checked, _, _ = check(s3, manifests, b" " * (MAX_LINE_BYTES + 1) + b"\n" + b" " * MAX_LINE_BYTES)
+    assert (checked.accepted, checked.rejected) == (0, 1)
+
+
+def test_byte_order_mark_before_a_blank_line_is_blank(s3, manifests):
+    checked, accepted, _ = check(s3, manifests, b"\xef\xbb\xbf\r\n" + json.dumps(GOOD).encode())
+    assert ([each["line"] for each in accepted], checked.rejected) == ([2], 0)
+
+
+_PART = st.one_of(
+    st.just(json.dumps(GOOD).encode()),
+    st.just(b"x"),
+    st.integers(0, 2 * MAX_LINE_BYTES).map(lambda size: b" " * size),
+    st.just(b"\xef\xbb\xbf"),
+)
+
+
+@given(st.lists(st.lists(_PART, max_size=3).map(b"".join), max_size=4), st.integers(1, 300_000))
+def test_no_line_with_anything_in_it_is_left_out(parts, size):
+    content = b"\n".join(parts)
+    pieces = [content[start : start + size] for start in range(0, len(content), size)]
+    numbers = {number for number, _ in numbered_lines(pieces)}
+    assert {number for number, line in enumerate(parts, 1) if line.strip(b" \xef\xbb\xbf")} <= numbers
+
+
+# Repeated lines
+
+
+FULL = {**GOOD, "imageFrameIds": ["a" * 32, "b" * 32], "versionId": "7", "verify": True}
+
+SAME = {
+    "the same text": (GOOD, GOOD),
+    "members in another order": (GOOD, dict(reversed(GOOD.items()))),
+    "frames in another order": (FULL, {**FULL, "imageFrameIds": ["b" * 32, "a" * 32]}),
+    "a frame twice": (FULL, {**FULL, "imageFrameIds": ["a" * 32, "b" * 32, "a" * 32]}),
+    "version as a number": (FULL, {**FULL, "versionId": 7}),
+    "version with zeros before it": (FULL, {**FULL, "versionId": "007"}),
+    "verify left out": ({**GOOD, "verify": False}, GOOD),
+    "null for what is left out": (GOOD, {**GOOD, "versionId": None, "imageFrameIds": None, "verify": None}),
+}
+
+DIFFERENT = {
+    "another image set": (GOOD, {**GOOD, "imageSetId": "6" * 32}),
+    "another version": (FULL, {**FULL, "versionId": "8"}),
+    "the latest version": (FULL, {name: FULL[name] for name in FULL if name != "versionId"}),
+    "fewer frames": (FULL, {**FULL, "imageFrameIds": ["a" * 32]}),
+    "all frames": (FULL, {name: FULL[name] for name in FULL if name != "imageFrameIds"}),
+    "verified": (GOOD, {**GOOD, "verify": True}),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), SAME.values(), ids=SAME)
+def test_line_that_repeats_an_earlier_one_is_rejected_and_names_it(s3, manifests, first, second):
+    content = "\n".join(["", json.dumps(first), "x", json.dumps(second)])
+    checked, accepted, rejected = check(s3, manifests, content.encode())
+    assert [each["line"] for each in accepted] == [2]
+    assert rejected[1] == {
+        "line": 4,
+        "problem": "duplicate-request",
+        "reason": "Line 2 of this manifest asks for the same export.",
+    }
+    assert (checked.accepted, checked.rejected) == (1, 2)
+
+
+@pytest.mark.parametrize(("first", "second"), DIFFERENT.values(), ids=DIFFERENT)
+def test_line_that_differs_in_what_it_asks_for_is_accepted(s3, manifests, first, second):
+    checked, _, _ = check(s3, manifests, f"{json.dumps(first)}\n{json.dumps(second)}".encode())
+    assert (checked.accepted, checked.rejected) == (2, 0)
+
+
+# Bounds
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n"])
+def test_manifest_with_as_many_lines_as_there_may_be_is_read(ending):
+    assert list(numbered_lines([b"\n" * (MAX_LINES - 1) + b"x" + ending])) == [(MAX_LINES, b"x")]
+
+
+@pytest.mark.parametrize("content", [b"\n" * MAX_LINES + b"x", b"\n" * MAX_LINES + b"\n"])
+def test_manifest_with_more_lines_than_there_may_be_is_refused(content):
+    with pytest.raises(InvalidRequestManifest, match="more than 1,000,000 lines"):
+        list(numbered_lines([content]))
+
+
+def test_manifest_with_too_many_bytes_is_refused_before_it_is_read(s3, manifests, objects, monkeypatch):
+    size = MAX_MANIFEST_BYTES + 1
+    monkeypatch.setattr(type(objects), "head", lambda *_: replace(HEAD, size=size))
+    with pytest.raises(InvalidRequestManifest, match=r"2,147,483,649 bytes\. The maximum is 2,147,483,648"):
+        manifests.check("export-requests/monday.jsonl", "execution-1", TimeBudget(60))
+
+
+HEAD = StoredObject("application/jsonl", 0, None, '"etag"', datetime.now(UTC))
+
+
+def test_refused_manifest_leaves_no_list_of_lines(s3, manifests, monkeypatch):
+    monkeypatch.setattr(request_manifest, "MAX_LINES", 2)
+    with pytest.raises(InvalidRequestManifest, match="more than 2 lines"):
+        check(s3, manifests, b"1\n2\n3\n")
+    assert keys(s3) == ["export-requests/monday.jsonl"]
+
+
+def test_rejected_lines_are_all_counted_and_listed_up_to_a_bound(s3, manifests, monkeypatch):
+    monkeypatch.setattr(request_manifest, "MAX_LISTED_REJECTIONS", 3)
+    checked, accepted, rejected = check(s3, manifests, b"x\n" * 5 + json.dumps(GOOD).encode())
+    assert (checked.accepted, checked.rejected, checked.listed) == (1, 5, 3)
+    assert [each["line"] for each in rejected] == [1, 2, 3]
+    assert [each["line"] for each in accepted] == [6]
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["export-requests/", "export-requests/monday/", "export-requests/a/b/", "exports/requests/x", "monday.jsonl", ""],
+)
+def test_folders_and_keys_elsewhere_are_no_manifests(s3, manifests, key):
+    with pytest.raises(InvalidRequestManifest):
+        manifests.check(key, "execution-1", TimeBudget(60))
+    assert keys(s3) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "study 7/monday.jsonl",
+        "a//b",
+        "..",
+        "über/日本.jsonl",
+        "a+b%20c&d=e?.jsonl",
+        ".DS_Store",
+        "x" * (MAX_KEY_BYTES - 16),
+    ],
+)
+def test_manifest_can_have_any_name_in_any_folder(s3, manifests, name):
+    checked, accepted, _ = check(s3, manifests, json.dumps(GOOD).encode(), f"export-requests/{name}")
+    assert len(accepted) == 1
+    assert checked.prefix == f"exports/requests/{name}/execution-1"
+
+
+def test_empty_manifest_has_no_lines(s3, manifests):
+    checked, accepted, rejected = check(s3, manifests, b"")
+    assert (checked.accepted, checked.rejected, accepted, rejected) == (0, 0, [], [])

@@ -7,8 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from framegate.aws.event_bus import EventBus
 from framegate.entrypoints import export_parts, export_requests
+from framegate.export import request_manifest
+from framegate.export.copying import FrameCopier
+from framegate.export.report import UnforeseenError
+from framegate.export.request_tasks import UnknownTaskError
+from framegate.healthimaging.client import HealthImaging
 from framegate.problems import ExportIncomplete, InvalidRequestManifest, UpstreamFailed
+from framegate.settings import ExportSettings
+from framegate.storage.object_store import ObjectStore
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, forget_clients
 from tests.unit.exporting import add_image_set, content, is_exported, keys, manifest_lines, outcomes
@@ -56,10 +64,11 @@ def document(s3, name):
 def test_validation_says_where_the_lines_are_and_how_many(do, s3, health_imaging):
     image_set, _ = add_image_set(health_imaging, 1)
     good = {"datastoreId": SERVED, "imageSetId": image_set.image_set_id}
-    assert validate(do, s3, good, {"no": "request"}, good) == {
+    other = {**good, "verify": True}
+    assert validate(do, s3, good, {"no": "request"}, other) == {
         "prefix": PREFIX,
         "accepted": {"bucket": BUCKET, "key": f"{PREFIX}/accepted.jsonl", "count": 2},
-        "rejected": {"bucket": BUCKET, "key": f"{PREFIX}/rejected.jsonl", "count": 1},
+        "rejected": {"bucket": BUCKET, "key": f"{PREFIX}/rejected.jsonl", "count": 1, "listed": 1},
         "request": {"bucket": BUCKET, "key": KEY},
     }
 
@@ -68,6 +77,31 @@ def test_manifest_that_cannot_be_worked_off_is_an_error_that_step_functions_know
     with pytest.raises(InvalidRequestManifest):
         do({"task": "validate", "bucket": BUCKET, "key": KEY, "execution": "execution-1"})
     assert InvalidRequestManifest.__name__ == "InvalidRequestManifest"
+
+
+def test_refused_manifest_has_an_answer_that_says_why(do, s3, monkeypatch, log_lines):
+    monkeypatch.setattr(request_manifest, "MAX_LINES", 2)
+    with pytest.raises(InvalidRequestManifest):
+        validate(do, s3, {}, {}, {})
+    assert document(s3, "summary.json") == {
+        "request": {"bucket": BUCKET, "key": KEY},
+        "problem": "invalid-request-manifest",
+        "detail": "The request manifest has more than 2 lines, the maximum: split it into several files.",
+    }
+    assert [line["message"] for line in log_lines()] == ["manifest refused"]
+
+
+def test_folder_is_refused_without_an_answer(do, s3):
+    with pytest.raises(InvalidRequestManifest):
+        do({"task": "validate", "bucket": BUCKET, "key": "export-requests/monday/", "execution": "execution-1"})
+    assert keys(s3) == []
+
+
+def test_summary_of_an_execution_that_an_earlier_release_began(do, s3):
+    validated = validate(do, s3, {"no": "request"})
+    del validated["rejected"]["listed"]
+    do({"task": "summarize", "input": validated})
+    assert document(s3, "summary.json")["lines"] == {"accepted": 0, "rejected": 1, "rejectedListed": 1}
 
 
 def test_line_is_exported_with_its_result(do, s3, health_imaging):
@@ -168,7 +202,7 @@ def test_summary_counts_lines_exports_frames_and_bytes(do, s3):
     do({"task": "summarize", "input": {**validated, "results": results}})
     summary = document(s3, "summary.json")
     assert summary["request"] == {"bucket": BUCKET, "key": KEY}
-    assert summary["lines"] == {"accepted": 0, "rejected": 1}
+    assert summary["lines"] == {"accepted": 0, "rejected": 1, "rejectedListed": 1}
     assert summary["exports"] == {"completed": 1, "failed": 2}
     assert summary["frames"] == {"copied": 7, "present": 2, "failed": 1}
     assert summary["bytes"] == 130
@@ -194,6 +228,65 @@ def test_manifest_without_a_good_line_is_summarized_too(do, s3):
     assert answer["summary"] == {"bucket": BUCKET, "key": f"{PREFIX}/summary.json"}
 
 
-def test_task_of_another_name_is_an_error(do):
-    with pytest.raises(ValueError, match="do not belong together"):
-        do({"task": "dance"})
+# What nobody foresaw
+
+
+def retries(capsys):
+    """How often work was counted that will be tried again."""
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return sum(line["ExportRetries"][0] for line in written if "ExportRetries" in line)
+
+
+@pytest.mark.parametrize("task", [{"task": "dance"}, {}, {"task": None}, [], "validate", None], ids=str)
+def test_event_that_is_no_task_is_an_error(do, log_lines, capsys, task):
+    with pytest.raises(UnknownTaskError, match="do not belong together"):
+        do(task)
+    assert [line["message"] for line in log_lines()] == ["task not understood"]
+    assert retries(capsys) == 1
+
+
+FAULTS = {
+    "reading the manifest": ("validate", ObjectStore, "read"),
+    "looking for the manifest": ("validate", ObjectStore, "head"),
+    "writing lists of lines": ("validate", ObjectStore, "writer"),
+    "reading metadata": ("export", HealthImaging, "fetch_metadata"),
+    "copying a frame": ("export", FrameCopier, "copy"),
+    "listing frames": ("export", ObjectStore, "names"),
+    "writing a manifest": ("export", ObjectStore, "put"),
+    "announcing the result": ("export", EventBus, "announce"),
+    "writing the summary": ("summarize", ObjectStore, "put"),
+    "setting up the function": ("export", ExportSettings, "from_environment"),
+}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Mueller^Hans"), MemoryError("Mueller^Hans")], ids=type)
+@pytest.mark.parametrize(("task", "owner", "name"), FAULTS.values(), ids=FAULTS)
+def test_unforeseen_error_is_logged_counted_and_raised_without_its_message(
+    do, s3, health_imaging, monkeypatch, log_lines, capsys, task, owner, name, error
+):
+    image_set, _ = add_image_set(health_imaging, 2)
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"{}")
+    tasks = {
+        "validate": {"task": "validate", "bucket": BUCKET, "key": KEY, "execution": "execution-1"},
+        "export": export_task(image_set),
+        "summarize": {"task": "summarize", "input": validate(do, s3)},
+    }
+    capsys.readouterr()
+    export_requests._tasks.cache_clear()
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(UnforeseenError, match=f"^{type(error).__name__}$") as raised:
+        do(tasks[task])
+
+    # Lambda logs the chain of an exception too.
+    assert raised.value.__suppress_context__
+    line = log_lines()[-1]
+    assert (line["level"], line["problem"], line["error"]) == ("ERROR", "internal-error", type(error).__name__)
+    assert line["stack"].startswith("test_request_tasks.py:")
+    assert line.get("correlation_id") == tasks[task].get("execution")
+    output = capsys.readouterr().out
+    assert "Mueller" not in output + json.dumps(log_lines())
+    assert '"ExportRetries":[1.0]' in output

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from framegate.aws.errors import botocore_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mypy_boto3_sqs import SQSClient
 
@@ -38,6 +38,20 @@ class ExportQueue:
         """Send a message that is to be worked off in so many seconds, 900 at most."""
         with botocore_problems(SERVICE):
             self._client().send_message(QueueUrl=self._url, MessageBody=json.dumps(message), DelaySeconds=delay)
+
+    def hide(self, receipt_handles: Sequence[str], seconds: int) -> None:
+        """Hide up to 10 received messages for so many seconds from now, in the place of their visibility timeout.
+
+        A message that cannot be hidden keeps its visibility timeout.
+        """
+        with botocore_problems(SERVICE):
+            self._client().change_message_visibility_batch(
+                QueueUrl=self._url,
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": each, "VisibilityTimeout": seconds}
+                    for number, each in enumerate(receipt_handles)
+                ],
+            )
 
     def put_off(self, receipt_handle: str, seconds: int) -> None:
         """Let a received message come again in so many seconds, and not when its visibility timeout ends."""

@@ -12,7 +12,9 @@ from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.delivery.deferred_store import FrameHandover, HandedOverFrames
 from framegate.entrypoints.export_parts import ExportParts
-from framegate.export.worker import ExportWorker, Message
+from framegate.export.export_messages import UnknownMessageError
+from framegate.export.report import report_not_understood, report_unforeseen
+from framegate.export.worker import ExportWorker, Message, hide_while_working, retried
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import count_cold_start
 
@@ -27,7 +29,7 @@ _processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_fail
 @cache
 def _worker() -> ExportWorker:
     parts = ExportParts.from_environment()
-    queue = ExportQueue(clients.sqs, os.environ["FRAMEGATE_EXPORT_QUEUE_URL"])
+    queue = _queue()
     handover = FrameHandover(parts.objects, queue)
     return ExportWorker(
         parts.settings,
@@ -40,13 +42,52 @@ def _worker() -> ExportWorker:
     )
 
 
+def _queue() -> ExportQueue:
+    return ExportQueue(clients.sqs, os.environ["FRAMEGATE_EXPORT_QUEUE_URL"])
+
+
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
-    """Work a batch of SQS messages off; the answer names those that have to come again."""
+    """Process a batch of SQS messages; the answer names those that have to come again.
+
+    Raises
+    ------
+    UnknownMessageError
+        If the event is not a batch of SQS messages.
+    UnforeseenError
+        If the function cannot find its queue.
+    """
     count_cold_start("export")
+    try:
+        queue = _queue()
+        messages = _receipt_handles(event)
+    except UnknownMessageError as error:
+        report_not_understood("event", str(error))
+        raise
+    except Exception as error:
+        raise report_unforeseen(error) from None
+    hide_while_working(queue, messages, context.get_remaining_time_in_millis())
 
     def work(record: SQSRecord) -> None:
         receives = int(record.attributes.approximate_receive_count)
         message = Message(record.message_id, record.body, record.receipt_handle, receives)
-        _worker().work(message, context.get_remaining_time_in_millis())
+        # The worker is built in here: the message is put off even if that fails.
+        with retried(queue, message):
+            _worker().work(message, context.get_remaining_time_in_millis())
 
     return process_partial_response(event=event, record_handler=work, processor=_processor, context=context)
+
+
+def _receipt_handles(event: Any) -> list[str]:
+    """The receipt handles of a batch.
+
+    References
+    ----------
+    AWS Lambda developer guide, "Using Lambda with Amazon SQS": example of a standard queue message event.
+    """
+    try:
+        handles = [record["receiptHandle"] for record in event["Records"] if record["eventSource"] == "aws:sqs"]
+    except (KeyError, TypeError):
+        handles = []
+    if not handles:
+        raise UnknownMessageError("The event is not a batch of SQS messages.")
+    return handles

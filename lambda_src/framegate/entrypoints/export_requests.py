@@ -6,8 +6,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from framegate.entrypoints.export_parts import ExportParts
-from framegate.export.request_tasks import RequestTasks
-from framegate.observability import count_cold_start
+from framegate.export.report import report_not_understood, report_unforeseen
+from framegate.export.request_tasks import RequestTasks, UnknownTaskError
+from framegate.observability import count_cold_start, logger
+from framegate.problems import Problem
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -20,6 +22,26 @@ def _tasks() -> RequestTasks:
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Do one task: ``validate`` a manifest, ``export`` one line of it, or ``summarize``."""
+    """Run one task: ``validate`` a manifest, ``export`` one line of it, or ``summarize``.
+
+    Raises
+    ------
+    Problem
+        The work failed, and the log says why. Step Functions tries most problems again, by the name of their class.
+    UnknownTaskError
+        The event is not a task.
+    UnforeseenError
+        Anything else went wrong: the function could not be set up, or it has a fault.
+    """
     count_cold_start("export_requests")
-    return _tasks().do(event, context.get_remaining_time_in_millis())
+    task = event if isinstance(event, dict) else {}
+    logger.set_correlation_id(task.get("execution"))
+    try:
+        return _tasks().do(task, context.get_remaining_time_in_millis())
+    except Problem:
+        raise
+    except UnknownTaskError as error:
+        report_not_understood("task", str(error))
+        raise
+    except Exception as error:
+        raise report_unforeseen(error, task=task.get("task")) from None

@@ -12,6 +12,11 @@ from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
 EXPORT, REMOVE = "export", "remove"
 """What a message of our own asks for; `STORE_FRAME` is the third."""
 
+CREATED, UPDATED, COPIED = "Created", "Updated", "Copied"
+"""What can happen to an image set, as HealthImaging's events name it after ``Image Set``."""
+
+MAX_VERSION_DIGITS = 10
+
 
 class UnknownMessageError(ValueError):
     """A message that is none of these; it goes to the dead-letter queue, for a person to look at."""
@@ -19,7 +24,7 @@ class UnknownMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ImageSetChange:
-    """HealthImaging has ``Created``, ``Updated`` or ``Copied`` an image set; this would export it."""
+    """HealthImaging has ``Created``, ``Updated`` or ``Copied`` an image set; `order` would export it."""
 
     kind: str
     order: ExportOrder
@@ -65,7 +70,7 @@ def parse(message: dict[str, Any], *, verify: bool) -> ImageSetChange | ExportOr
                 return FrameRef(message["datastoreId"], message["imageSetId"], message["imageFrameId"])
             case None, "Image Set Deleted":
                 return Removal(_image_set(message["detail"]))
-            case None, "Image Set Created" | "Image Set Updated" | "Image Set Copied" as happened:
+            case None, str(happened) if happened.removeprefix("Image Set ") in (CREATED, UPDATED, COPIED):
                 return ImageSetChange(happened.removeprefix("Image Set "), _order_of_event(message["detail"], verify))
     except (KeyError, TypeError, AttributeError):
         pass
@@ -73,10 +78,19 @@ def parse(message: dict[str, Any], *, verify: bool) -> ImageSetChange | ExportOr
 
 
 def _order_of_event(detail: dict[str, Any], verify: bool) -> ExportOrder:
-    version = str(detail.get("imageSetVersion") or "")
-    # A number by its documentation; anything else would come into a URL and a key.
-    version_id = version if version.isdecimal() and version.isascii() else None
+    version_id = _version_id(detail.get("imageSetVersion"))
     return ExportOrder(_image_set(detail), f"version-{version_id or 'latest'}", version_id, verify=verify)
+
+
+def _version_id(value: object) -> str | None:
+    """The version that an event names, None if it names none.
+
+    The documentation has a decimal number in a string. Anything else would end up in a URL and a key.
+    """
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or len(text) > MAX_VERSION_DIGITS or not (text.isascii() and text.isdecimal()):
+        return None
+    return str(int(text))
 
 
 def _image_set(holder: dict[str, Any]) -> ImageSetRef:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.metrics import MetricUnit
 
 from framegate.export.exporter import ExportOrder, ExportResult
-from framegate.observability import Metric, logger, metrics
+from framegate.observability import Metric, logger, metrics, stack_of
+from framegate.problems import InternalError
 
 if TYPE_CHECKING:
     from framegate.healthimaging.identifiers import ImageSetRef
@@ -37,8 +38,37 @@ def report_export(outcome: ExportResult | ExportOrder) -> None:
     metrics.flush_metrics()
 
 
+class UnforeseenError(Exception):
+    """An error that nobody foresaw, by the name of its class alone.
+
+    Lambda logs every exception that leaves a handler, and Step Functions keeps it. The message of an unforeseen error
+    may quote what came with the work, so it stays inside.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(type(error).__name__)
+
+
 def report_failure(problem: Problem, **record: Any) -> None:
-    """Tell of a piece of work that has to be done again, and why."""
+    """Log and count work that will be tried again, and why."""
     logger.error("to be tried again", extra={**record, "problem": problem.slug, **problem.evidence})
+    _count_retry()
+
+
+def report_unforeseen(error: Exception, **record: Any) -> UnforeseenError:
+    """Log and count an error that nobody foresaw; return what to raise in its place."""
+    place = {"error": type(error).__name__, "stack": stack_of(error)}
+    logger.error("to be tried again", extra={**record, "problem": InternalError.slug, **place})
+    _count_retry()
+    return UnforeseenError(error)
+
+
+def report_not_understood(what: str, reason: str, **record: Any) -> None:
+    """Log and count a message or a task that this release does not know."""
+    logger.error(f"{what} not understood", extra={**record, "reason": reason})
+    _count_retry()
+
+
+def _count_retry() -> None:
     metrics.add_metric(Metric.EXPORT_RETRIES, MetricUnit.Count, 1)
     metrics.flush_metrics()

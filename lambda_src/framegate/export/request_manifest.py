@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from framegate.export.manifest import JSON_LINES, encode_lines
-from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
-from framegate.problems import DatastoreNotServed, InvalidRequest, InvalidRequestManifest, Problem
+from framegate.healthimaging.identifiers import ImageSetRef, is_identifier
+from framegate.problems import (
+    DatastoreNotServed,
+    DuplicateRequest,
+    InvalidIdentifier,
+    InvalidRequest,
+    InvalidRequestManifest,
+    Problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,14 +29,29 @@ REQUESTS, RESULTS = "export-requests/", "exports/requests/"
 
 MEMBERS = ("datastoreId", "imageSetId", "imageFrameIds", "versionId", "verify")
 
-MOST_FRAME_IDS = 4000
+MAX_FRAME_IDS = 4000
 """Frames that one line can name: some 140 kB, of the 256 KiB that a state's data can have in Step Functions."""
 
-LONGEST_LINE = 200_000
-"""Bytes of a line that are read; none that is valid is longer."""
+MAX_LINE_BYTES = 200_000
+"""Bytes of a line that are read; no valid line is longer."""
 
-LONGEST_KEY = 800
-"""Bytes of a manifest's key, of the 1024 that S3 allows: those of its results are longer."""
+MAX_LINES = 1_000_000
+"""Lines of a manifest, blank ones included."""
+
+MAX_MANIFEST_BYTES = 2 * 1024**3
+"""Bytes of a manifest.
+
+Measured: the check of ``MAX_LINES`` short lines takes 25 s of processor time, this many bytes in long lines 80 s.
+Reading them from S3 and writing them back adds 60 s at 75 MB/s. An invocation has 300 s by default.
+"""
+
+MAX_LISTED_REJECTIONS = 100_000
+"""Rejected lines that ``rejected.jsonl`` lists, the first ones; all of them are counted."""
+
+MAX_KEY_BYTES = 800
+"""Bytes of a manifest's key, of the 1024 that S3 allows: the keys of its results are longer."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +61,56 @@ class CheckedManifest:
     Attributes
     ----------
     prefix : str
-        What the keys of all that becomes of it begin with.
+        What the keys of all its results begin with.
     accepted, rejected : int
-        How many lines.
+        Number of lines. Every line that is not blank is one or the other.
+    listed : int
+        Number of rejected lines that ``rejected.jsonl`` lists.
     """
 
     prefix: str
     accepted: int
     rejected: int
+    listed: int
 
     @property
     def accepted_key(self) -> str:
         """Where the accepted lines are."""
-        return f"{self.prefix}/accepted.jsonl"
+        return accepted_key(self.prefix)
 
     @property
     def rejected_key(self) -> str:
-        """Where it is told which lines were rejected, and why."""
-        return f"{self.prefix}/rejected.jsonl"
+        """Where the rejected lines are listed, each with a reason."""
+        return rejected_key(self.prefix)
+
+
+def accepted_key(prefix: str) -> str:
+    """The key of the accepted lines of a manifest."""
+    return f"{prefix}/accepted.jsonl"
+
+
+def rejected_key(prefix: str) -> str:
+    """The key of the list of rejected lines of a manifest."""
+    return f"{prefix}/rejected.jsonl"
+
+
+def results_prefix(key: str, execution: str) -> str:
+    """What the keys of all results of one execution for a manifest begin with.
+
+    Raises
+    ------
+    InvalidRequestManifest
+        If no object with this key can be a request manifest.
+    """
+    if not key.startswith(REQUESTS) or len(key.encode()) > MAX_KEY_BYTES:
+        raise InvalidRequestManifest(
+            f"The key of a request manifest begins with {REQUESTS} and has at most {MAX_KEY_BYTES} bytes."
+        )
+    if key.endswith("/"):
+        raise InvalidRequestManifest(
+            "A key that ends in a slash is a folder in the S3 console, not a request manifest."
+        )
+    return f"{RESULTS}{key.removeprefix(REQUESTS)}/{execution}"
 
 
 class RequestManifests:
@@ -74,7 +129,9 @@ class RequestManifests:
         self._datastore_ids = datastore_ids
 
     def check(self, key: str, execution: str, budget: TimeBudget) -> CheckedManifest:
-        """Check a manifest, and write its lines down as accepted or rejected.
+        """Check a manifest, and write each line down as accepted or rejected.
+
+        A line that asks for the same as an earlier one is rejected, so that no request is carried out twice.
 
         Parameters
         ----------
@@ -88,32 +145,44 @@ class RequestManifests:
         Raises
         ------
         InvalidRequestManifest
-            If it is not there, or its key cannot be worked with.
+            If it is not there, if its key is not that of a manifest, or if it has more than ``MAX_MANIFEST_BYTES``
+            bytes or more than ``MAX_LINES`` lines. Nothing is accepted then.
         Problem
             If S3 fails.
         """
-        if not key.startswith(REQUESTS) or len(key.encode()) > LONGEST_KEY:
-            raise InvalidRequestManifest(
-                f"The key of a request manifest begins with {REQUESTS} and has at most {LONGEST_KEY} bytes."
-            )
-        prefix = f"{RESULTS}{key.removeprefix(REQUESTS)}/{execution}"
-        manifest = CheckedManifest(prefix, 0, 0)
+        prefix = results_prefix(key, execution)
+        self._require_size(key, budget)
+        earlier = _EarlierRequests()
         accepted = rejected = 0
         with (
-            self._objects.writer(manifest.accepted_key, JSON_LINES, budget) as good,
-            self._objects.writer(manifest.rejected_key, JSON_LINES, budget) as bad,
+            self._objects.writer(accepted_key(prefix), JSON_LINES, budget) as good,
+            self._objects.writer(rejected_key(prefix), JSON_LINES, budget) as bad,
         ):
             try:
                 for number, line in numbered_lines(self._objects.read(key, budget)):
                     try:
-                        good.write(_encoded({"line": number, **self._request(line)}))
-                        accepted += 1
+                        request = self._request(line)
+                        earlier.add(request, number)
                     except Problem as problem:
-                        bad.write(_encoded({"line": number, "problem": problem.slug, "reason": problem.detail}))
                         rejected += 1
+                        if rejected <= MAX_LISTED_REJECTIONS:
+                            bad.write(_encoded({"line": number, "problem": problem.slug, "reason": problem.detail}))
+                    else:
+                        accepted += 1
+                        good.write(_encoded({"line": number, **request}))
             except KeyError:
-                raise InvalidRequestManifest("The request manifest is not there any more.") from None
-        return CheckedManifest(prefix, accepted, rejected)
+                raise _gone() from None
+        return CheckedManifest(prefix, accepted, rejected, min(rejected, MAX_LISTED_REJECTIONS))
+
+    def _require_size(self, key: str, budget: TimeBudget) -> None:
+        stored = self._objects.head(key, budget)
+        if stored is None:
+            raise _gone()
+        if stored.size > MAX_MANIFEST_BYTES:
+            raise InvalidRequestManifest(
+                f"The request manifest has {stored.size:,} bytes. The maximum is {MAX_MANIFEST_BYTES:,}: "
+                "split it into several files."
+            )
 
     def _request(self, line: bytes | None) -> dict[str, Any]:
         request = parse_line(line)
@@ -122,34 +191,96 @@ class RequestManifests:
         return request
 
 
+class _EarlierRequests:
+    """The accepted requests of a manifest, to find the lines that repeat one.
+
+    Notes
+    -----
+    Requests are equal if they name the same data store, image set, version and frames, in any order, and agree on
+    ``verify``. Only a digest of 128 bits is kept of each, 140 MB for a million lines, as measured.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[bytes, int] = {}
+
+    def add(self, request: dict[str, Any], number: int) -> None:
+        """Add the request of a line.
+
+        Raises
+        ------
+        DuplicateRequest
+            If an earlier line asks for the same.
+        """
+        identity = (
+            request["datastoreId"],
+            request["imageSetId"],
+            request.get("versionId", ""),
+            "verify" if request.get("verify") else "",
+            *sorted(request.get("imageFrameIds", ())),
+        )
+        earlier = self._lines.setdefault(blake2b(" ".join(identity).encode(), digest_size=16).digest(), number)
+        if earlier != number:
+            raise DuplicateRequest(earlier)
+
+
+def _gone() -> InvalidRequestManifest:
+    return InvalidRequestManifest("The request manifest is not there any more.")
+
+
 def _encoded(document: dict[str, Any]) -> bytes:
     return b"".join(encode_lines([document]))
 
 
 def numbered_lines(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """The lines that are not blank, with their numbers from 1; None for one that is longer than `LONGEST_LINE`."""
+    """The lines that are not blank, with their numbers from 1.
+
+    A blank line has at most ``MAX_LINE_BYTES`` bytes, all of them white space. A longer line is never blank: it may
+    hold a request behind the bytes that are read. None stands for such a line.
+
+    Raises
+    ------
+    InvalidRequestManifest
+        If there are more than ``MAX_LINES`` lines.
+    """
     number = 0
     line = b""
     for piece in pieces:
         *ended, rest = piece.split(b"\n")
         for part in ended:
             number += 1
+            if number > MAX_LINES:
+                raise _too_many_lines()
             line = _appended(line, part)
-            if line.strip():
+            if not _is_blank(line, number):
                 yield number, _unless_too_long(line)
             line = b""
         line = _appended(line, rest)
-    if line.strip():
+    if line and number == MAX_LINES:
+        raise _too_many_lines()
+    if not _is_blank(line, number + 1):
         yield number + 1, _unless_too_long(line)
+
+
+def _too_many_lines() -> InvalidRequestManifest:
+    return InvalidRequestManifest(
+        f"The request manifest has more than {MAX_LINES:,} lines, the maximum: split it into several files."
+    )
 
 
 def _appended(line: bytes, part: bytes) -> bytes:
     """A line and more of it, cut off where it is too long anyway: it may have no end."""
-    return (line + part)[: LONGEST_LINE + 1]
+    return (line + part)[: MAX_LINE_BYTES + 1]
+
+
+def _is_blank(line: bytes, number: int) -> bool:
+    if len(line) > MAX_LINE_BYTES:
+        return False
+    # Editors put a byte order mark before the first line.
+    return not (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
 
 
 def _unless_too_long(line: bytes) -> bytes | None:
-    return line if len(line) <= LONGEST_LINE else None
+    return line if len(line) <= MAX_LINE_BYTES else None
 
 
 def parse_line(line: bytes | None) -> dict[str, Any]:
@@ -161,7 +292,7 @@ def parse_line(line: bytes | None) -> dict[str, Any]:
         If it is not a request. The message repeats nothing of the line, which may hold anything.
     """
     if line is None:
-        raise InvalidRequest(f"The line is longer than {LONGEST_LINE:,} bytes.")
+        raise InvalidRequest(f"The line is longer than {MAX_LINE_BYTES:,} bytes.")
     try:
         # utf-8-sig: editors put a byte order mark before the first line.
         request = json.loads(line.decode("utf-8-sig"))
@@ -174,7 +305,7 @@ def parse_line(line: bytes | None) -> dict[str, Any]:
     image_set = ImageSetRef(request.get("datastoreId"), request.get("imageSetId"))  # type: ignore[arg-type]
     parsed: dict[str, Any] = {"datastoreId": image_set.datastore_id, "imageSetId": image_set.image_set_id}
     if request.get("imageFrameIds") is not None:
-        parsed["imageFrameIds"] = _frame_ids(image_set, request["imageFrameIds"])
+        parsed["imageFrameIds"] = _frame_ids(request["imageFrameIds"])
     if request.get("versionId") is not None:
         parsed["versionId"] = _version_id(request["versionId"])
     if request.get("verify") is not None:
@@ -182,25 +313,26 @@ def parse_line(line: bytes | None) -> dict[str, Any]:
     return parsed
 
 
-def _frame_ids(image_set: ImageSetRef, value: object) -> list[str]:
+def _frame_ids(value: object) -> list[str]:
     if not isinstance(value, list) or not value:
         raise InvalidRequest("imageFrameIds must be a list of image frame ids; leave it out to export all frames.")
-    if len(value) > MOST_FRAME_IDS:
+    if len(value) > MAX_FRAME_IDS:
         raise InvalidRequest(
-            f"imageFrameIds lists {len(value):,} frames. A line can name {MOST_FRAME_IDS:,}: use several lines, "
+            f"imageFrameIds lists {len(value):,} frames. A line can name {MAX_FRAME_IDS:,}: use several lines, "
             "or leave it out to export all frames."
         )
+    if not all(map(is_identifier, value)):
+        raise InvalidIdentifier("imageFrameId")
     # In order, and each once.
-    return list(
-        dict.fromkeys(FrameRef(image_set.datastore_id, image_set.image_set_id, each).image_frame_id for each in value)
-    )
+    return list(dict.fromkeys(value))
 
 
 def _version_id(value: object) -> str:
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not (text.isascii() and text.isdecimal()) or len(text) > 10 or int(text) < 1:
         raise InvalidRequest("versionId must be the number of a version, from 1.")
-    return text
+    # «007» is version 7: as text, it would be another request, and another key.
+    return str(int(text))
 
 
 def _true_or_false(value: object) -> bool:

@@ -11,6 +11,7 @@ from framegate.export.manifest import JSON_LINES, decode_lines, encode_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from framegate.problems import Problem
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
 
@@ -55,7 +56,12 @@ class RequestSummaries:
         self._objects.put(failed_key, JSON_LINES, failed, budget)
         summary = {
             "request": validated["request"],
-            "lines": {"accepted": validated["accepted"]["count"], "rejected": validated["rejected"]["count"]},
+            "lines": {
+                "accepted": validated["accepted"]["count"],
+                "rejected": validated["rejected"]["count"],
+                # An execution that an earlier release began does not say; that release listed all of them.
+                "rejectedListed": validated["rejected"].get("listed", validated["rejected"]["count"]),
+            },
             "exports": {name: counts[name] for name in ("completed", "failed")},
             "frames": {name: counts[f"frames-{name}"] for name in ("copied", "present", "failed")},
             "bytes": counts["bytes"],
@@ -63,10 +69,28 @@ class RequestSummaries:
             "failed": self._place(failed_key, counts["failed"]),
             "results": self._place(results_manifest, 1) if results_manifest else None,
         }
-        self._objects.put(
-            f"{prefix}/summary.json", "application/json", [json.dumps(summary, indent=2).encode()], budget
-        )
+        self._put(prefix, summary, budget)
         return summary
+
+    def write_refusal(self, prefix: str, request: dict[str, str], problem: Problem, budget: TimeBudget) -> None:
+        """Write the ``summary.json`` of a request manifest that is refused as a whole: why, and nothing else.
+
+        Parameters
+        ----------
+        prefix : str
+            What the keys of the manifest's results begin with.
+        request : dict
+            The manifest's bucket and key.
+        problem : Problem
+            Why it is refused.
+        budget : TimeBudget
+            The time for it.
+        """
+        self._put(prefix, {"request": request, "problem": problem.slug, "detail": problem.detail}, budget)
+
+    def _put(self, prefix: str, summary: dict[str, Any], budget: TimeBudget) -> None:
+        content = json.dumps(summary, indent=2).encode()
+        self._objects.put(f"{prefix}/summary.json", "application/json", [content], budget)
 
     def _place(self, key: str, count: int) -> dict[str, str] | None:
         return {"bucket": self._objects.bucket, "key": key} if count else None

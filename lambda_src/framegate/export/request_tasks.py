@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from framegate.entrypoints.export_parts import RETURN_TIME
 from framegate.export.exporter import ExportOrder
 from framegate.export.report import report_export, report_failure
-from framegate.export.request_manifest import RequestManifests
+from framegate.export.request_manifest import RequestManifests, results_prefix
 from framegate.export.request_summary import RequestSummaries
 from framegate.healthimaging.identifiers import ImageSetRef
 from framegate.observability import logger
-from framegate.problems import Problem
+from framegate.problems import InvalidRequestManifest, Problem
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from framegate.storage.object_store import ObjectStore
 
 
+class UnknownTaskError(ValueError):
+    """The task is none that this release knows."""
+
+
 class RequestTasks:
-    """Does tasks.
+    """Runs the tasks of request manifests.
 
     Parameters
     ----------
@@ -55,30 +59,46 @@ class RequestTasks:
             Its name in ``task``, and what it needs.
         remaining_ms : int
             Milliseconds until Lambda ends the invocation.
+
+        Raises
+        ------
+        Problem
+            The work failed, and the log says why.
+        UnknownTaskError
+            It is not one of these tasks.
         """
-        logger.set_correlation_id(task.get("execution"))
+        name = task.get("task")
         budget = TimeBudget(remaining_ms / 1000 - RETURN_TIME)
         try:
-            match task["task"]:
+            match name:
                 case "validate":
                     return self._validate(task, budget)
                 case "export":
                     return self._export(task, budget)
                 case "summarize":
                     return self._summarize(task, budget)
-        except Problem as problem:
-            report_failure(problem, task=task["task"])
+        except InvalidRequestManifest as problem:
+            logger.error("manifest refused", extra={"problem": problem.slug, "reason": problem.detail})
             raise
-        raise ValueError("The state machine and this function do not belong together.")
+        except Problem as problem:
+            report_failure(problem, task=name)
+            raise
+        raise UnknownTaskError("The state machine and this function do not belong together.")
 
     def _validate(self, task: Mapping[str, Any], budget: TimeBudget) -> dict[str, Any]:
-        checked = self._manifests.check(task["key"], task["execution"], budget)
+        prefix = results_prefix(task["key"], task["execution"])
+        request = {"bucket": self._bucket, "key": task["key"]}
+        try:
+            checked = self._manifests.check(task["key"], task["execution"], budget)
+        except InvalidRequestManifest as problem:
+            self._summaries.write_refusal(prefix, request, problem, budget)
+            raise
         logger.info("manifest checked", extra={"accepted": checked.accepted, "rejected": checked.rejected})
         return {
             "prefix": checked.prefix,
             "accepted": self._lines(checked.accepted_key, checked.accepted),
-            "rejected": self._lines(checked.rejected_key, checked.rejected),
-            "request": {"bucket": self._bucket, "key": task["key"]},
+            "rejected": {**self._lines(checked.rejected_key, checked.rejected), "listed": checked.listed},
+            "request": request,
         }
 
     def _lines(self, key: str, count: int) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from framegate.entrypoints.export_parts import RETURN_TIME
 from framegate.export.export_messages import (
+    CREATED,
     ImageSetChange,
     Removal,
     UnknownMessageError,
@@ -16,9 +18,15 @@ from framegate.export.export_messages import (
     removal_document,
 )
 from framegate.export.exporter import ExportOrder
-from framegate.export.report import identifiers, report_export, report_failure
+from framegate.export.report import (
+    identifiers,
+    report_export,
+    report_failure,
+    report_not_understood,
+    report_unforeseen,
+)
 from framegate.healthimaging.identifiers import FrameRef
-from framegate.observability import logger
+from framegate.observability import logger, stack_of
 from framegate.problems import (
     DatastoreNotServed,
     FrameNotAvailable,
@@ -31,6 +39,8 @@ from framegate.problems import (
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from framegate.aws.export_queue import ExportQueue
     from framegate.delivery.deferred_store import HandedOverFrames
     from framegate.export.exporter import Exporter
@@ -38,11 +48,14 @@ if TYPE_CHECKING:
     from framegate.index.frame_index import FrameIndex
     from framegate.settings import ExportSettings
 
-LEAST_TIME = 5.0
-"""Seconds below which no work is begun: it goes back to the queue, as good as new."""
+MIN_WORK_SECONDS = 5.0
+"""Below this, the message goes back to the queue untouched."""
 
-FIRST_RETRY, LAST_RETRY = 20, 900
-"""Seconds until a message comes again, after it failed once, and after it failed many times."""
+MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 20, 900
+"""Seconds until a message comes again: after it failed once, and after it failed many times."""
+
+KILLED_RETRY_SECONDS = 30
+"""Seconds after the end of its invocation in which a message comes again that a killed function was working on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,74 @@ class Message:
     body: str
     receipt_handle: str
     receives: int
+
+
+@contextmanager
+def retried(queue: ExportQueue, message: Message) -> Iterator[None]:
+    """Log and count whatever goes wrong with a message in the block, and have the message come again.
+
+    It comes again soon, and later each time, and not only at the end of its visibility timeout.
+
+    Raises
+    ------
+    Problem, UnknownMessageError
+        As the block does.
+    UnforeseenError
+        In the place of any other error.
+    """
+    logger.set_correlation_id(message.id)
+    try:
+        yield
+    except Problem as problem:
+        report_failure(problem, receives=message.receives)
+        _put_off(queue, message)
+        raise
+    except UnknownMessageError as error:
+        report_not_understood("message", str(error), receives=message.receives)
+        _put_off(queue, message)
+        raise
+    except Exception as error:
+        unforeseen = report_unforeseen(error, receives=message.receives)
+        _put_off(queue, message)
+        raise unforeseen from None
+
+
+def _put_off(queue: ExportQueue, message: Message) -> None:
+    seconds = min(MAX_RETRY_SECONDS, MIN_RETRY_SECONDS * 2 ** min(message.receives - 1, 10))
+    with _without_visibility_change():
+        queue.put_off(message.receipt_handle, seconds)
+
+
+def hide_while_working(queue: ExportQueue, receipt_handles: Sequence[str], remaining_ms: int) -> None:
+    """Have messages come again soon after this invocation, should the function be killed before it answers.
+
+    A function that runs out of memory or time puts nothing off. Its messages would stay hidden for the queue's own
+    visibility timeout, which is six times as long as an invocation.
+    """
+    with _without_visibility_change():
+        queue.hide(receipt_handles, remaining_ms // 1000 + KILLED_RETRY_SECONDS)
+
+
+@contextmanager
+def _without_visibility_change() -> Iterator[None]:
+    """Go on if SQS fails: the message then comes again at the end of its visibility timeout."""
+    try:
+        yield
+    except Problem as problem:
+        logger.warning("visibility timeout not changed", extra={"problem": problem.slug, **problem.evidence})
+    except Exception as error:
+        unforeseen = {"error": type(error).__name__, "stack": stack_of(error)}
+        logger.warning("visibility timeout not changed", extra=unforeseen)
+
+
+def _json_object(body: str) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UnknownMessageError("The message is not JSON.") from None
+    if not isinstance(document, dict):
+        raise UnknownMessageError("The message is not a JSON object.")
+    return document
 
 
 class ExportWorker:
@@ -69,7 +150,7 @@ class ExportWorker:
     remover : ImageSetRemover
         What removes image sets.
     index : FrameIndex
-        What has to hear of changes.
+        Must learn about new versions.
     queue : ExportQueue
         Where messages come from, and go to.
     recheck_delay : int
@@ -111,26 +192,17 @@ class ExportWorker:
         Problem, UnknownMessageError
             It has to come again, or cannot be understood; in the end, it is for the dead-letter queue.
         """
-        logger.set_correlation_id(message.id)
         budget = TimeBudget(remaining_ms / 1000 - RETURN_TIME)
-        try:
-            if budget.remaining() < LEAST_TIME:
-                self._queue.send(json.loads(message.body))
-            else:
-                self._do(message, budget)
-        except Problem as problem:
-            report_failure(problem, receives=message.receives)
-            self._put_off(message)
-            raise
-        except UnknownMessageError as error:
-            logger.error("message not understood", extra={"reason": str(error), "receives": message.receives})
-            self._put_off(message)
-            raise
+        document = _json_object(message.body)
+        if budget.remaining() < MIN_WORK_SECONDS:
+            self._queue.send(document)
+        else:
+            self._do(document, budget)
 
-    def _do(self, message: Message, budget: TimeBudget) -> None:
-        match self._read(message.body):
+    def _do(self, document: dict[str, Any], budget: TimeBudget) -> None:
+        match self._parsed(document):
             case ImageSetChange() as change:
-                self._heed(change, budget)
+                self._on_image_set_changed(change, budget)
             case ExportOrder() as order:
                 self._export(order, budget)
             case Removal() as removal:
@@ -138,25 +210,25 @@ class ExportWorker:
             case FrameRef() as frame:
                 self._store(frame, budget)
 
-    def _read(self, body: str) -> ImageSetChange | ExportOrder | Removal | FrameRef:
+    def _parsed(self, document: dict[str, Any]) -> ImageSetChange | ExportOrder | Removal | FrameRef:
         try:
-            document = json.loads(body)
-            if not isinstance(document, dict):
-                raise UnknownMessageError("The message is not a JSON object.")
             return parse(document, verify=self._settings.verify)
         except InvalidIdentifier as invalid:
             raise UnknownMessageError(invalid.detail) from None
-        except ValueError as error:
-            raise UnknownMessageError("The message is not JSON.") from error
 
-    def _heed(self, change: ImageSetChange, budget: TimeBudget) -> None:
-        self._index.forget_latest(change.order.image_set, budget)
-        if change.kind in self._settings.events:
-            self._export(change.order, budget)
-        else:
-            logger.info("image set changed", extra=identifiers(change.order.image_set))
+    def _on_image_set_changed(self, change: ImageSetChange, budget: TimeBudget) -> None:
+        order = change.order
+        served = order.image_set.datastore_id in self._settings.datastore_ids
+        if served and change.kind != CREATED:
+            # The index has nothing of an image set that was just created.
+            self._index.note_version(order.image_set, order.version_id, budget)
+        if change.kind not in self._settings.events:
+            logger.info("image set changed", extra=identifiers(order.image_set))
+        elif self._export(order, budget) and order.version_id:
+            self._index.note_version(order.image_set, order.version_id, budget, confirmed=True)
 
-    def _export(self, order: ExportOrder, budget: TimeBudget) -> None:
+    def _export(self, order: ExportOrder, budget: TimeBudget) -> bool:
+        """Export an image set, or as much of it as there is time for; return whether HealthImaging has that version."""
         if order.image_set.datastore_id in self._settings.datastore_ids:
             outcome = self._exporter.export(order, budget)
         else:
@@ -164,6 +236,7 @@ class ExportWorker:
         if isinstance(outcome, ExportOrder):
             self._queue.send(order_document(outcome))
         report_export(outcome)
+        return isinstance(outcome, ExportOrder) or outcome.problem is None
 
     def _remove(self, removal: Removal, budget: TimeBudget) -> None:
         removed = self._remover.remove(removal.image_set, budget)
@@ -181,11 +254,3 @@ class ExportWorker:
             logger.error("frame not stored", extra={**record, "problem": problem.slug, **problem.evidence})
         else:
             logger.info("frame stored", extra=record)
-
-    def _put_off(self, message: Message) -> None:
-        """Let a message come again soon, and later each time, instead of at the end of its visibility timeout."""
-        seconds = min(LAST_RETRY, FIRST_RETRY * 2 ** (message.receives - 1))
-        try:
-            self._queue.put_off(message.receipt_handle, seconds)
-        except Problem as problem:
-            logger.warning("message not put off", extra={"problem": problem.slug, **problem.evidence})

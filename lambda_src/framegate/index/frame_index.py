@@ -7,9 +7,10 @@ import time
 from collections import OrderedDict
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
+from framegate.aws.retries import pause_after
 from framegate.export.manifest import JSON_LINES
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import MAX_ATTEMPTS
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the lines of an index. Another one is another key and another entity tag: no old line is taken for a new one."""
 
-LATEST_FOR = 300
-"""Seconds for which the latest version is taken to be so. An event of the image set ends that; events can be lost."""
+LATEST_TTL_SECONDS = 300
+"""How long a version counts as the latest without a check. A newer version's event ends that; events can be lost."""
 
 KEPT_SIZE, KEPT_INDEXES = 256 * 1024, 64
 """Bytes of the largest index that is kept in memory, some 1,000 frames, and how many are."""
@@ -110,7 +111,7 @@ class FrameIndex:
     Parameters
     ----------
     source : HealthImaging
-        Where metadata comes from, 50 times a second at most in an account.
+        Says which version is the latest, 25 times a second at most in an account, and gives metadata, 50 times.
     objects : ObjectStore
         Where indexes are kept.
     """
@@ -167,14 +168,48 @@ class FrameIndex:
                 position += len(line) + 1
         return IndexPage(frames, None)
 
-    def forget_latest(self, image_set: ImageSetRef, budget: TimeBudget) -> None:
-        """Have the next request look for the latest version: the image set has changed."""
-        self._objects.remove(_latest_key(image_set), budget)
+    def note_version(
+        self, image_set: ImageSetRef, version_id: str | None, budget: TimeBudget, *, confirmed: bool = False
+    ) -> None:
+        """Note a version that an event named, unless a newer one is known: events can come late, twice or out of order.
+
+        Parameters
+        ----------
+        image_set : ImageSetRef
+            The image set that has changed.
+        version_id : str or None
+            The version, a decimal number; None if the event named none. The next request then looks for the latest one.
+        budget : TimeBudget
+            The time for it.
+        confirmed : bool
+            Whether HealthImaging has given the metadata of that version just now. Requests then take it for the latest
+            without a call of `GetImageSet`. Otherwise the next request checks.
+
+        Raises
+        ------
+        Problem
+            As `ObjectStore` raises it.
+        """
+        key = _latest_key(image_set)
+        if version_id is None:
+            self._objects.remove(key, budget)
+            return
+        noted = _Latest(version_id, time.time() if confirmed else 0.0)
+        for attempt in count(1):
+            known, etag = self._latest_with_etag(key, budget)
+            if known and known.rank >= noted.rank:
+                return
+            if self._objects.put_if_unchanged(key, noted.to_json(), etag, budget):
+                return
+            # Another function has just noted a version: compare with that one. Each round, somebody gets further.
+            time.sleep(min(pause_after(attempt), budget.remaining()))
 
     def _latest(self, image_set: ImageSetRef, budget: TimeBudget) -> str:
-        known = self._known_latest(image_set, budget)
-        if known and time.time() - known.checked_at < LATEST_FOR:
+        key = _latest_key(image_set)
+        known = self._known_latest(key, budget)
+        if known and time.time() - known.checked_at < LATEST_TTL_SECONDS:
             return known.version_id
+        known, etag = self._latest_with_etag(key, budget)
         try:
             # Where an answer is known that will do, a service in trouble is not asked again and again.
             attempts = 1 if known else MAX_ATTEMPTS
@@ -187,13 +222,21 @@ class FrameIndex:
             # The check is for lost events. A viewer can do without it, and not without the index.
             logger.warning("latest version not checked", extra={"problem": problem.slug, **problem.evidence})
             return known.version_id
-        content = _Latest(version_id, time.time()).to_json()
-        self._objects.put(_latest_key(image_set), "application/json", [content], budget)
-        return version_id
+        found = _Latest(version_id, time.time())
+        if not self._objects.put_if_unchanged(key, found.to_json(), etag, budget):
+            # Somebody else noted a version while HealthImaging answered, and it may be newer than the answer.
+            noted = self._known_latest(key, budget)
+            found = max(noted or found, found, key=lambda each: each.rank)
+        return found.version_id
 
-    def _known_latest(self, image_set: ImageSetRef, budget: TimeBudget) -> _Latest | None:
+    def _latest_with_etag(self, key: str, budget: TimeBudget) -> tuple[_Latest | None, str | None]:
+        """What is noted of the latest version, and the entity tag under which nobody has changed it since."""
+        stored = self._objects.head(key, budget)
+        return (None, None) if stored is None else (self._known_latest(key, budget), stored.etag)
+
+    def _known_latest(self, key: str, budget: TimeBudget) -> _Latest | None:
         try:
-            return _Latest.from_json(b"".join(self._objects.read(_latest_key(image_set), budget)))
+            return _Latest.from_json(b"".join(self._objects.read(key, budget)))
         except KeyError:
             return None
 
@@ -269,6 +312,11 @@ class _Latest:
 
     version_id: str
     checked_at: float
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Orders what is noted: by version, and then by how recently it was checked."""
+        return int(self.version_id), self.checked_at
 
     @classmethod
     def from_json(cls, content: bytes) -> _Latest:
