@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from framegate.rest.frame_api import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE
 from framegate.rest.http import LAMBDA_RESPONSE_LIMIT
+from framegate.rest.routes import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE
 from tests.unit.conftest import SERVED
 
 anything = st.text(max_size=200) | st.sampled_from(["f" * 32, SERVED, "../../etc/passwd", "\r\nSet-Cookie: a=b", "\0"])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from framegate.delivery.portions import ByteRange
 from framegate.healthimaging.identifiers import FrameRef
 from framegate.problems import RangeNotSatisfiable
-from framegate.rest.frame_api import GET_IMAGE_FRAME_ROUTE
 from framegate.rest.http import INLINE_LIMIT
+from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED

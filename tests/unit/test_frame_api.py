@@ -13,8 +13,9 @@ import requests
 
 from framegate.delivery.delivery import FrameDelivery
 from framegate.healthimaging.identifiers import FrameRef
-from framegate.rest.frame_api import GET_IMAGE_FRAME_ROUTE, FrameApi
+from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
+from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE
 from framegate.storage.frame_store import frame_key
 from local.health_imaging import GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED, Client

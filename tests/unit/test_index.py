@@ -21,7 +21,8 @@ from framegate.healthimaging.client import HealthImaging
 from framegate.healthimaging.identifiers import ImageSetRef
 from framegate.index import frame_index as index_module
 from framegate.index.frame_index import FrameIndex
-from framegate.rest.frame_api import INDEX_ROUTE, FrameApi
+from framegate.rest.frame_api import FrameApi
+from framegate.rest.routes import INDEX_ROUTE
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from local.health_imaging.datastores import ImageSet

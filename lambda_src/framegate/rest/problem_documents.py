@@ -25,6 +25,7 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     problems.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     problems.FrameConflict: HTTPStatus.CONFLICT,
+    problems.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     problems.FrameTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     problems.PortionTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     problems.RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,

@@ -286,8 +286,8 @@ class ObjectStore:
         with botocore_problems(SERVICE):
             self._bucket.call(self._bucket.client().put_object_tagging, budget, Key=key, Tagging={"TagSet": tag_set})
 
-    def presigned_url(self, key: str, lifetime: int) -> str:
-        """A URL to GET an object for so many seconds, signed with SigV4; it takes byte ranges too."""
+    def presigned_url(self, key: str, lifetime: int, *, for_head: bool = False) -> str:
+        """A URL to GET (or HEAD) an object for so many seconds, signed with SigV4; it takes byte ranges too."""
         return self._bucket.client().generate_presigned_url(
-            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=lifetime
+            "head_object" if for_head else "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=lifetime
         )
