@@ -65,6 +65,7 @@ _EXPOSED_HEADERS = ", ".join(
         "ETag",
         "Location",
         "Retry-After",
+        "x-amzn-Remapped-Content-Length",
         "x-amzn-RequestId",
         *HEADERS.values(),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,10 @@ ENVELOPE_ALLOWANCE = 8 * 1024
 
 INLINE_LIMIT = (LAMBDA_RESPONSE_LIMIT - ENVELOPE_ALLOWANCE) // 4 * 3
 """Bytes of the largest frame that fits a response: base64 makes four characters of three bytes."""
+
+
+# {name}, but not {name+}, whose value only unknown paths have.
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 class NotAnHttpRequestError(ValueError):
@@ -83,11 +88,15 @@ class HttpRequest:
         ):
             if event.get(name) is not None and not is_right(event[name]):
                 raise NotAnHttpRequestError(f"{name} has another form")
+        path = event.get("pathParameters") or {}
+        for name in _PATH_PARAMETER.findall(event["resource"]):
+            if name not in path:
+                raise NotAnHttpRequestError("pathParameters lacks a parameter of the resource")
         headers = event.get("multiValueHeaders") or {}
         return cls(
             method=event["httpMethod"],
             route=event["resource"],
-            path=event.get("pathParameters") or {},
+            path=path,
             request_id=event["requestContext"]["requestId"],
             _query=event.get("multiValueQueryStringParameters") or {},
             _headers={name.lower(): ", ".join(values) for name, values in headers.items()},
