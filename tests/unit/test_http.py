@@ -87,7 +87,7 @@ OTHER_EVENTS = {
 
 @pytest.mark.parametrize("other", OTHER_EVENTS.values(), ids=OTHER_EVENTS)
 def test_event_that_is_no_http_request_is_told_by_what_is_wrong(other):
-    with pytest.raises(NotAnHttpRequestError, match="missing|another form|not an object|lacks a parameter"):
+    with pytest.raises(NotAnHttpRequestError, match=r"missing|another form|not an object|lacks a parameter"):
         HttpRequest.from_event(other)
 
 
