@@ -76,7 +76,7 @@ licences: $(VENV)/.ready ## Write docs/licences.md: what runs in Lambda, and und
 	@$(RUN)/python -m infra.licences
 
 clean: ## Remove everything that a target made.
-	@rm -rf $(VENV) $(MINISTACK) node_modules cdk.out .bundle-cache .local-cloud demo-output .*_cache .hypothesis
+	@rm -rf $(VENV) $(MINISTACK) node_modules tests/openapi/node_modules cdk.out .bundle-cache .local-cloud demo-output .*_cache .hypothesis
 
 # Named by the stamps below, so that a machine that lacks something hears of it in one line, before anything else.
 tools:

@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING, Any
 from framegate import problems
 from framegate.healthimaging import media_types
 from framegate.jpeg2000.codestream import MOST_DECOMPOSITIONS
-from framegate.rest.frame_api import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUTE
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.http import INLINE_LIMIT
-from framegate.rest.parameters import (
-    LARGEST_NUMBER,
-    LARGEST_SIZE,
-    MOST_FRAMES,
-    MOST_LEVELS,
-    PAGE_POSITION,
-    UID,
-)
 from framegate.rest.problem_documents import STATUS
+from framegate.rest.routes import (
+    MAX_NUMBER,
+    MAX_PAGE_POSITION_LENGTH,
+    MAX_PIXELS,
+    MAX_RESULTS,
+    MAX_UID_LENGTH,
+    PAGE_POSITION_PATTERN,
+    ROUTES,
+    Choice,
+    Identifier,
+    Integer,
+    Operation,
+    Parameter,
+    ParameterType,
+    Route,
+    Text,
+)
 from infra.gateway_problems import GATEWAY_PROBLEMS
 
 if TYPE_CHECKING:
@@ -34,39 +42,49 @@ Json = dict[str, Any]
 PROBLEM_PREFIX = "urn:framegate:problem:"
 EXAMPLE_ID = "0123456789abcdef0123456789abcdef"
 
-# What can go wrong with every request that reaches the function.
-_ANY_REQUEST = (
-    problems.InvalidRequest,
-    problems.InvalidIdentifier,
-    problems.UpstreamRejected,
-    problems.TokenExpired,
-    problems.DatastoreNotServed,
-    problems.DatastoreNotGranted,
-    problems.AccessDenied,
-    problems.FrameConflict,
-    problems.Throttled,
-    problems.InternalError,
-    problems.UpstreamFailed,
-    problems.UpstreamRefused,
-    problems.UpstreamTimeout,
-)
-_FRAME = (
-    *_ANY_REQUEST,
-    problems.FrameNotFound,
-    problems.NotAcceptable,
-    problems.FrameTooLarge,
-    problems.RangeNotSatisfiable,
-)
-_INDEX = (*_ANY_REQUEST, problems.ImageSetNotFound, problems.VersionNotFound)
+MAX_SAFE_INTEGER = 2**53 - 1
+"""The largest whole number that every JSON reader keeps exactly (RFC 8259, section 6)."""
+
+MAX_URL_LENGTH = 8_192
+"""Characters of a pre-signed URL; most of them are the session token."""
+
+MAX_RETRY_AFTER_SECONDS = 3_600
+
+_TAGS = {"Frame": "frames", "Index": "index"}
+
+
+def _text(max_length: int, **more: Any) -> Json:
+    return {"type": "string", "maxLength": max_length, **more}
+
+
+def _whole_number(minimum: int, maximum: int, **more: Any) -> Json:
+    return {"type": "integer", "minimum": minimum, "maximum": maximum, **more}
+
+
+def _or_null(schema: Json) -> Json:
+    return {**schema, "type": [schema["type"], "null"]}
+
 
 _PORTION_SCHEMAS: dict[str, Json] = {
-    "wholeFrame": {"type": "boolean", "description": "Whether it is all of the frame."},
-    "resolution": {"type": "integer", "minimum": 0, "description": "Number of the resolution, 0 the base."},
-    "resolutions": {"type": "integer", "minimum": 1, "description": "How many the frame is stored with."},
-    "rows": {"type": "integer", "minimum": 1, "description": "Pixels down, at that resolution."},
-    "columns": {"type": "integer", "minimum": 1, "description": "Pixels across, at that resolution."},
-    "skipDecompositions": {"type": "integer", "minimum": 0, "description": "What a decoder of HTJ2K is told to skip."},
+    "wholeFrame": {"type": "boolean", "description": "Whether the answer is the whole frame."},
+    "resolution": _whole_number(0, MOST_DECOMPOSITIONS, description="Number of the resolution; 0 is the base."),
+    "resolutions": _whole_number(1, MOST_DECOMPOSITIONS + 1, description="Number of resolutions in the frame."),
+    "rows": _whole_number(1, MAX_PIXELS, description="Height in pixels at that resolution."),
+    "columns": _whole_number(1, MAX_PIXELS, description="Width in pixels at that resolution."),
+    "skipDecompositions": _whole_number(
+        0, MOST_DECOMPOSITIONS, description="Decompositions that an HTJ2K decoder must skip to get that resolution."
+    ),
 }
+
+
+def routes_table() -> str:
+    """The table of routes for the documentation, in Markdown."""
+    rows = [
+        f"| `{operation.method} {route.template}` | {operation.example} |"
+        for route in ROUTES
+        for operation in route.operations
+    ]
+    return "\n".join(["| method and path | example |", "| --- | --- |", *rows])
 
 
 def document() -> Json:
@@ -84,6 +102,7 @@ def document() -> Json:
             "summary": "Image frames of AWS HealthImaging by URL",
             "description": "Every error is a problem document (RFC 9457). A deployment takes one of the two kinds of "
             "authorization.",
+            "contact": {"name": "The operator of this deployment"},
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [
@@ -95,16 +114,9 @@ def document() -> Json:
         "security": [{"sigv4": []}, {"bearer": []}],
         "tags": [
             {"name": "frames", "description": "A frame, or a part of one."},
-            {"name": "index", "description": "What there is to fetch."},
+            {"name": "index", "description": "The frames that an image set has."},
         ],
-        "paths": {
-            FRAME_ROUTE: _path("imageFrameId", get=_frame_operation("getImageFrameByPath", "by its path")),
-            GET_IMAGE_FRAME_ROUTE: _path(
-                get=_frame_operation("getImageFrameByQuery", "by its id in the query", [_image_frame_id("query")]),
-                post=_posted(_frame_operation("getImageFrame", "by its id in the body, as HealthImaging has it")),
-            ),
-            INDEX_ROUTE: _path(get=_index_operation()),
-        },
+        "paths": {route.template: _path_item(route) for route in ROUTES},
         "components": {
             "securitySchemes": {
                 "sigv4": {
@@ -121,58 +133,100 @@ def document() -> Json:
                     "description": "A token of the user pool or OpenID Connect issuer that the deployment trusts.",
                 },
             },
-            "responses": {
-                f"{kind}{status}": response
-                for kind, responses in (("Frame", _frame_responses()), ("Index", _index_responses()))
-                for status, response in responses.items()
-            },
+            "responses": _responses(),
             "schemas": _schemas(),
         },
     }
 
 
-def _path(*more_parameters: str, **operations: Json) -> Json:
-    names = ("datastoreId", "imageSetId", *more_parameters)
-    return {"parameters": [_identifier(name, "path") for name in names], **operations}
+def _path_item(route: Route) -> Json:
+    item: Json = {"parameters": [_parameter(each) for each in route.parameters]}
+    for operation in route.operations:
+        item[operation.method.lower()] = _operation(operation)
+        if operation.method == "GET":
+            item["head"] = _head(operation)
+    return item
 
 
-def _identifier(name: str, where: str) -> Json:
+def _operation(operation: Operation) -> Json:
+    described: Json = {
+        "operationId": operation.operation_id,
+        "tags": [_TAGS[operation.returns]],
+        "summary": operation.summary,
+        "description": operation.description,
+        "parameters": [_parameter(each) for each in operation.parameters],
+        "responses": _references(operation.returns, _statuses(operation)),
+    }
+    if operation.takes_body:
+        described["requestBody"] = _frame_request_body()
+    return described
+
+
+def _head(operation: Operation) -> Json:
+    """HEAD answers with the header fields of GET and no body, those of a problem included."""
+    described = _operation(operation)
+    described["operationId"] += "Headers"
+    described["summary"] += ": its headers"
+    described["description"] = "The header fields that GET answers with, and no body. A range does not count."
+    described["parameters"] = [
+        _parameter(each) for each in operation.parameters if each.name not in ("Range", "If-Range")
+    ]
+    successes = [status for status in described["responses"] if status < "400" and status != "206"]
+    described["responses"] = {
+        **_references(f"{operation.returns}Head", successes),
+        **_references("Head", ("4XX", "5XX")),
+    }
+    return described
+
+
+def _statuses(operation: Operation) -> list[str]:
+    """The statuses that an operation answers with, API Gateway's own answers included."""
+    successes = set(_frame_successes() if operation.returns == "Frame" else _index_successes())
+    if problems.RangeNotSatisfiable not in operation.problems:
+        successes.discard("206")
+    if operation.method != "GET":
+        successes.discard("304")
+    return sorted(successes) + sorted(_problem_responses(operation.problems))
+
+
+def _references(kind: str, statuses: Iterable[str]) -> Json:
+    return {status: {"$ref": f"#/components/responses/{kind}{status}"} for status in statuses}
+
+
+def _parameter(parameter: Parameter[ParameterType]) -> Json:
+    described: Json = {"name": parameter.name, "in": parameter.location}
+    if parameter.required:
+        described["required"] = True
     return {
-        "name": name,
-        "in": where,
-        "required": True,
-        "description": "HealthImaging's identifier.",
-        "schema": {"$ref": "#/components/schemas/Identifier"},
-        "example": EXAMPLE_ID,
+        **described,
+        "description": parameter.description,
+        "schema": _schema_of(parameter.type),
+        "example": parameter.example,
     }
 
 
-def _image_frame_id(where: str) -> Json:
-    return _identifier("imageFrameId", where)
+def _schema_of(type_: ParameterType) -> Json:
+    match type_:
+        case Integer(minimum, maximum):
+            return _whole_number(minimum, maximum)
+        case Choice(values):
+            return {"type": "string", "enum": list(values)}
+        case Text(max_length, None):
+            return _text(max_length)
+        case Text(max_length, pattern):
+            return _text(max_length, pattern=f"^{pattern}$")
+        case Identifier():
+            return {"$ref": "#/components/schemas/Identifier"}
 
 
-def _frame_operation(operation_id: str, how: str, parameters: Iterable[Json] = ()) -> Json:
+def _frame_request_body() -> Json:
     return {
-        "operationId": operation_id,
-        "tags": ["frames"],
-        "summary": f"A frame, {how}",
-        "description": f"Up to {INLINE_LIMIT:,} bytes in the answer, above that by a pre-signed URL; in JSON where the "
-        "request's Accept header names it. With `size`, `resolution` or levels, a part of a frame in HTJ2K.",
-        "parameters": [*parameters, *_frame_parameters(), *_frame_headers()],
-        "responses": _named("Frame", _frame_responses()),
-    }
-
-
-def _posted(operation: Json) -> Json:
-    operation["parameters"] = [each for each in operation["parameters"] if each["name"] not in ("Range", "If-Range")]
-    del operation["responses"]["206"], operation["responses"]["416"]
-    operation["requestBody"] = {
         "required": True,
         "content": {
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/FrameRequest"},
                 "examples": {
-                    "wire": {"summary": "On HealthImaging's wire", "value": {"imageFrameId": EXAMPLE_ID}},
+                    "wire": {"summary": "As HealthImaging's API has it", "value": {"imageFrameId": EXAMPLE_ID}},
                     "sdk": {
                         "summary": "As its SDKs have it",
                         "value": {"imageFrameInformation": {"imageFrameId": EXAMPLE_ID}},
@@ -181,89 +235,36 @@ def _posted(operation: Json) -> Json:
             }
         },
     }
-    return operation
 
 
-def _frame_parameters() -> list[Json]:
-    return [
-        _query(
-            "delivery",
-            {"type": "string", "enum": ["inline", "url"]},
-            "In the answer or by URL, whatever the size; without it, the size decides.",
-            "url",
-        ),
-        _query(
-            "size",
-            _whole_number(1, LARGEST_SIZE),
-            "The smallest stored resolution whose longer side has at least so many pixels.",
-            128,
-        ),
-        _query(
-            "resolution",
-            _whole_number(0, MOST_DECOMPOSITIONS),
-            "The stored resolution with that number; 0 is the base. Excludes `size`.",
-            0,
-        ),
-        _query(
-            "startLevel",
-            _whole_number(0, MOST_LEVELS),
-            "The bytes from that level on. Excludes `size` and `resolution`.",
-            0,
-        ),
-        _query("endLevel", _whole_number(0, MOST_LEVELS), "The bytes up to that level, not below `startLevel`.", 1),
-    ]
-
-
-def _frame_headers() -> list[Json]:
-    return [
-        _header_parameter("If-None-Match", "Entity tags that the client holds: then the answer is 304.", '"f1"'),
-        _header_parameter("Range", "One range of bytes (RFC 9110, section 14); what is none is ignored.", "bytes=0-99"),
-        _header_parameter("If-Range", "The range counts only if this is still the entity tag.", '"f1"'),
-    ]
-
-
-def _index_operation() -> Json:
-    return {
-        "operationId": "listImageFrames",
-        "tags": ["index"],
-        "summary": "The frames of an image set",
-        "description": "Page by page, with nothing of patient, study or series.",
-        "parameters": [
-            _query("versionId", _whole_number(1, LARGEST_NUMBER), "Version of the image set; else the latest.", 1),
-            _query(
-                "sopInstanceUID",
-                {"type": "string", "pattern": f"^{UID}$"},
-                "Only frames of that DICOM instance.",
-                "1.2.826.0.1.3680043.2.1143",
-            ),
-            _query("frameNumber", _whole_number(1, LARGEST_NUMBER), "Only frames with that number, from 1.", 1),
-            _query("maxResults", _whole_number(1, MOST_FRAMES), "How many frames at the most.", MOST_FRAMES),
-            _query(
-                "nextToken",
-                {"type": "string", "pattern": f"^{PAGE_POSITION}$"},
-                "As the page before has it, for the same image set and version.",
-                "1-28400",
-            ),
-            _header_parameter("If-None-Match", "Entity tags that the client holds: then the answer is 304.", '"v1"'),
-        ],
-        "responses": _named("Index", _index_responses()),
+def _responses() -> Json:
+    successes = {"Frame": _frame_successes(), "Index": _index_successes()}
+    described: Json = {}
+    for returns, responses in successes.items():
+        causes = {
+            problem: None
+            for route in ROUTES
+            for operation in route.operations
+            if operation.returns == returns
+            for problem in operation.problems
+        }
+        for status, response in {**responses, **_problem_responses(causes)}.items():
+            described[f"{returns}{status}"] = response
+        for status, response in responses.items():
+            if status != "206":
+                described[f"{returns}Head{status}"] = _without_content(response)
+    described["Head4XX"] = {
+        "description": "The status and header fields of GET's answer, without the problem document."
     }
+    described["Head5XX"] = described["Head4XX"]
+    return described
 
 
-def _query(name: str, schema: Json, description: str, example: Any) -> Json:
-    return {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
+def _without_content(response: Json) -> Json:
+    return {name: value for name, value in response.items() if name != "content"}
 
 
-def _header_parameter(name: str, description: str, example: str) -> Json:
-    schema = {"type": "string"}
-    return {"name": name, "in": "header", "description": description, "schema": schema, "example": example}
-
-
-def _whole_number(low: int, high: int) -> Json:
-    return {"type": "integer", "minimum": low, "maximum": high}
-
-
-def _frame_responses() -> Json:
+def _frame_successes() -> Json:
     as_it_is = dict.fromkeys([*sorted(set(media_types.STORED.values())), "*/*"], _bytes())
     portion = {HEADERS[name]: _optional_header(schema) for name, schema in _PORTION_SCHEMAS.items()}
     ranges = {"Accept-Ranges": _optional_header({"type": "string", "const": "bytes"})}
@@ -271,13 +272,13 @@ def _frame_responses() -> Json:
         "200": {
             "description": "The frame, or the part of it that was asked for: its bytes, or JSON with them in base64 or "
             "with a pre-signed URL.",
-            # A pre-signed URL is not to be kept, so that answer has no entity tag.
+            # Caches must not keep a pre-signed URL, so an answer that has one has no entity tag.
             "headers": {**_caching_headers(required=False), **ranges, **portion},
             "content": {**_json_content("Frame"), **as_it_is},
         },
         "202": {
-            "description": "Storing the frame takes longer than a request lasts: ask again.",
-            "headers": {"Retry-After": _header({"type": "integer", "description": "Seconds until then."})},
+            "description": "Storing the frame takes longer than a request may last: ask again.",
+            "headers": {"Retry-After": _header(_seconds())},
             "content": _json_content("FrameQueued"),
         },
         "206": {
@@ -286,7 +287,7 @@ def _frame_responses() -> Json:
                 **_caching_headers(),
                 **ranges,
                 **portion,
-                "Content-Range": _header({"type": "string", "pattern": r"^bytes \d+-\d+/\d+$"}),
+                "Content-Range": _header(_text(100, pattern=r"^bytes \d+-\d+/\d+$")),
             },
             "content": as_it_is,
         },
@@ -294,16 +295,15 @@ def _frame_responses() -> Json:
             "description": "The frame is at a pre-signed URL.",
             "headers": {
                 **portion,
-                "Location": _header({"type": "string", "format": "uri"}),
+                "Location": _header(_text(MAX_URL_LENGTH, format="uri")),
                 "Cache-Control": _header({"type": "string", "const": "no-store"}),
             },
         },
         "304": {"description": "The client holds the frame.", "headers": _caching_headers()},
-        **_problem_responses(_FRAME),
     }
 
 
-def _index_responses() -> Json:
+def _index_successes() -> Json:
     return {
         "200": {
             "description": "A page of the index.",
@@ -311,17 +311,11 @@ def _index_responses() -> Json:
             "content": _json_content("FrameIndex"),
         },
         "304": {"description": "The client holds the page.", "headers": _caching_headers()},
-        **_problem_responses(_INDEX),
     }
 
 
-def _named(kind: str, responses: Json) -> Json:
-    """Return references to responses, by status, in the place of the responses."""
-    return {status: {"$ref": f"#/components/responses/{kind}{status}"} for status in responses}
-
-
 def _bytes() -> Json:
-    return {"schema": {"type": "string", "format": "binary"}}
+    return {"schema": _text(INLINE_LIMIT, format="binary")}
 
 
 def _json_content(schema: str) -> Json:
@@ -330,9 +324,13 @@ def _json_content(schema: str) -> Json:
 
 def _caching_headers(*, required: bool = True) -> Json:
     return {
-        "ETag": {**_header({"type": "string"}), "required": required},
-        "Cache-Control": _header({"type": "string"}),
+        "ETag": {**_header(_text(512)), "required": required},
+        "Cache-Control": _header(_text(100)),
     }
+
+
+def _seconds() -> Json:
+    return _whole_number(0, MAX_RETRY_AFTER_SECONDS, description="Seconds until then.")
 
 
 def _header(schema: Json) -> Json:
@@ -373,106 +371,113 @@ def _problem_response(status: int, titles: dict[str, str]) -> Json:
     }
     if status == _status_of(problems.Throttled):
         # API Gateway's own answer to a used-up quota has none.
-        response["headers"] = {"Retry-After": _optional_header({"type": "integer", "description": "Seconds."})}
+        response["headers"] = {"Retry-After": _optional_header(_seconds())}
     if status == _status_of(problems.RangeNotSatisfiable):
-        response["headers"] = {"Content-Range": _header({"type": "string", "pattern": r"^bytes \*/\d+$"})}
+        response["headers"] = {"Content-Range": _header(_text(100, pattern=r"^bytes \*/\d+$"))}
     return response
 
 
 def _schemas() -> Json:
     identifier = {"$ref": "#/components/schemas/Identifier"}
-    uri = {"type": "string", "format": "uri"}
+    media_type = _text(media_types.MAX_LENGTH)
     frame: Json = {
         "datastoreId": identifier,
         "imageSetId": identifier,
         "imageFrameId": identifier,
-        "contentType": {"type": "string", "description": "The frame's media type."},
-        "contentLength": {"type": "integer", "minimum": 0, "description": "Bytes of what came."},
+        "contentType": {**media_type, "description": "The frame's media type."},
+        "contentLength": _whole_number(0, MAX_SAFE_INTEGER, description="Bytes of the content."),
         **_PORTION_SCHEMAS,
     }
     always = ["datastoreId", "imageSetId", "imageFrameId", "contentType", "contentLength"]
-    blob = {"type": "string", "contentEncoding": "base64", "description": "The bytes."}
+    blob = _text((INLINE_LIMIT + 2) // 3 * 4, contentEncoding="base64", description="The bytes.")
+    by_id = _object({"imageFrameId": identifier}, is_closed=False)
+    uid = _or_null(_text(MAX_UID_LENGTH))
     return {
-        "Identifier": {"type": "string", "pattern": "^[0-9a-z]{32}$", "examples": [EXAMPLE_ID]},
+        "Identifier": _text(32, pattern="^[0-9a-z]{32}$", examples=[EXAMPLE_ID]),
         "FrameRequest": {
-            "type": "object",
             "oneOf": [
-                {"required": ["imageFrameId"], "properties": {"imageFrameId": identifier}},
-                {
-                    "required": ["imageFrameInformation"],
-                    "properties": {
-                        "imageFrameInformation": {
-                            "type": "object",
-                            "required": ["imageFrameId"],
-                            "properties": {"imageFrameId": identifier},
-                        }
-                    },
-                },
+                {"$ref": "#/components/schemas/FrameRequestById"},
+                {"$ref": "#/components/schemas/FrameRequestByInformation"},
             ],
         },
+        "FrameRequestById": by_id,
+        "FrameRequestByInformation": _object(
+            {"imageFrameInformation": {"$ref": "#/components/schemas/ImageFrameInformation"}}, is_closed=False
+        ),
+        "ImageFrameInformation": by_id,
         "Frame": {
             "oneOf": [
-                _object({**frame, "imageFrameBlob": blob}, [*always, "imageFrameBlob"]),
-                _object(
-                    {**frame, "url": uri, "expiresAt": {"type": "string", "format": "date-time"}},
-                    [*always, "url", "expiresAt"],
-                ),
+                {"$ref": "#/components/schemas/InlineFrame"},
+                {"$ref": "#/components/schemas/LinkedFrame"},
             ]
         },
+        "InlineFrame": _object({**frame, "imageFrameBlob": blob}, [*always, "imageFrameBlob"]),
+        "LinkedFrame": _object(
+            {**frame, "url": _text(MAX_URL_LENGTH, format="uri"), "expiresAt": _text(30, format="date-time")},
+            [*always, "url", "expiresAt"],
+        ),
         "FrameQueued": _object(
             {
-                "type": {"const": "urn:framegate:frame-queued"},
-                "title": {"type": "string"},
-                "status": {"const": 202},
-                "detail": {"type": "string"},
-                "requestId": {"type": "string"},
+                "type": {"type": "string", "const": "urn:framegate:frame-queued"},
+                "title": _text(100),
+                "status": {"type": "integer", "const": 202},
+                "detail": _text(1_000),
+                "requestId": _text(100),
             }
         ),
         "FrameIndex": _object(
             {
                 "datastoreId": identifier,
                 "imageSetId": identifier,
-                "versionId": {"type": "string", "pattern": "^[0-9]+$"},
-                "imageFrames": {"type": "array", "items": {"$ref": "#/components/schemas/FrameIndexEntry"}},
-                "nextToken": {"type": "string", "description": "Of the next page; none, where there is none."},
+                "versionId": _text(10, pattern="^[0-9]{1,10}$"),
+                "imageFrames": {
+                    "type": "array",
+                    "maxItems": MAX_RESULTS,
+                    "items": {"$ref": "#/components/schemas/FrameIndexEntry"},
+                },
+                "nextToken": _text(
+                    MAX_PAGE_POSITION_LENGTH,
+                    pattern=f"^{PAGE_POSITION_PATTERN}$",
+                    description="The token of the next page; the last page has none.",
+                ),
             },
             ["datastoreId", "imageSetId", "versionId", "imageFrames"],
         ),
         "FrameIndexEntry": _object(
             {
-                "sopInstanceUID": {"type": ["string", "null"]},
-                "frameNumber": {"type": ["integer", "null"], "minimum": 1},
-                "imageFrameId": {"type": "string"},
-                "storedTransferSyntaxUID": {"type": ["string", "null"]},
-                "contentType": {"type": "string"},
-                "contentLength": {"type": ["integer", "null"], "minimum": 0},
-                "rows": {"type": ["integer", "null"], "minimum": 1},
-                "columns": {"type": ["integer", "null"], "minimum": 1},
-                "resolutions": {"type": ["integer", "null"], "minimum": 1},
+                "sopInstanceUID": uid,
+                "frameNumber": _or_null(_whole_number(1, MAX_NUMBER)),
+                "imageFrameId": identifier,
+                "storedTransferSyntaxUID": uid,
+                "contentType": media_type,
+                "contentLength": _or_null(_whole_number(0, MAX_SAFE_INTEGER)),
+                "rows": _or_null(_whole_number(1, MAX_PIXELS)),
+                "columns": _or_null(_whole_number(1, MAX_PIXELS)),
+                "resolutions": _or_null(_whole_number(1, MOST_DECOMPOSITIONS + 1)),
             }
         ),
-        "Problem": {
-            "type": "object",
-            "description": "RFC 9457, and the id by which the operator finds the request.",
-            "properties": {
-                "type": {"type": "string", "pattern": f"^{PROBLEM_PREFIX}[a-z-]+$"},
-                "title": {"type": "string"},
-                "status": {"type": "integer"},
-                "detail": {"type": "string"},
-                "requestId": {"type": "string"},
+        "Problem": _object(
+            {
+                "type": _text(100, pattern=f"^{PROBLEM_PREFIX}[a-z-]+$"),
+                "title": _text(100),
+                "status": _whole_number(400, 599),
+                "detail": _text(1_000),
+                "requestId": _text(100),
             },
-            "required": ["type", "title", "status", "detail", "requestId"],
-        },
+            is_closed=False,
+            description="RFC 9457, and the id by which the operator finds the request.",
+        ),
     }
 
 
-def _object(properties: Json, required: list[str] | None = None) -> Json:
-    return {
+def _object(properties: Json, required: list[str] | None = None, *, is_closed: bool = True, **more: Any) -> Json:
+    described = {
         "type": "object",
+        **more,
         "properties": properties,
         "required": list(properties) if required is None else required,
-        "additionalProperties": False,
     }
+    return {**described, "additionalProperties": False} if is_closed else described
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from framegate.rest.routes import METHODS, ROUTES
 from infra.acknowledge import acknowledge
 from infra.domain import Domain
 from infra.firewall import Firewall
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
     from infra.config import Config
 
 STAGE = "v1"
-
-# Routes as HealthImaging writes them, with the methods that each takes.
-ROUTES = {
-    "datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}": ("GET",),
-    "datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame": ("GET", "POST"),
-    "datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames": ("GET",),
-}
 
 _ALLOWED_HEADERS = [
     "Authorization",
@@ -172,11 +166,11 @@ class RestApi(Construct):
         # One permission for the whole API: one for each method, twice, would soon fill the function's policy.
         integration = apigateway.LambdaIntegration(handler, scope_permission_to_method=False)
         root = self.api.root
-        for path, methods in ROUTES.items():
-            for method in methods:
-                root.resource_for_path(path).add_method(method, integration)
+        for route in ROUTES:
+            for method in route.operation_by_method:
+                root.resource_for_path(route.template).add_method(method, integration)
         # All else goes to the function, too, so that it is the function that answers 404 and 405.
-        resources = [root, *map(root.resource_for_path, (*ROUTES, "{proxy+}"))]
+        resources = [root, *map(root.resource_for_path, (*(route.template for route in ROUTES), "{proxy+}"))]
         for resource in resources:
             resource.add_method("ANY", integration)
             self._answer_preflight(resource, config)
@@ -184,7 +178,7 @@ class RestApi(Construct):
     def _answer_preflight(self, resource: apigateway.IResource, config: Config) -> None:
         method = resource.add_cors_preflight(
             allow_origins=list(config.cors_origins),
-            allow_methods=["GET", "POST", "OPTIONS"],
+            allow_methods=[*METHODS, "OPTIONS"],
             allow_headers=_ALLOWED_HEADERS,
             max_age=Duration.days(1),
         )

@@ -169,7 +169,7 @@ def _table(*headers: str) -> Table:
 
 
 def _etag(frame: ImportedFrame) -> str:
-    return f'"{frame.image_frame_id}"'
+    return f'"{frame.image_frame_id}.image/jph"'
 
 
 def _gist(answer: requests.Response) -> str:

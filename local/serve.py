@@ -41,8 +41,14 @@ HealthImaging itself is at {cloud.health_imaging.url}, all else of AWS at {cloud
 # its first 1,000 bytes
 {curl} -r 0-999 -o front.bin '{frame}'
 
-# what there is to fetch
-{curl} '{image_set}/imageFrames?maxResults=10'
+# its two lowest levels (curl up to 7.88.1 needs query parameters in alphabetical order to sign them)
+{curl} -o levels.jph '{frame}?endLevel=1&startLevel=0'
+
+# the headers alone
+{curl} -I '{frame}'
+
+# the frames of the image set
+{curl} '{image_set}/imageFrames?frameNumber=1&maxResults=10'
 
 # the same frame in base64, in JSON
 {curl} -H 'Accept: application/json' '{frame}'

@@ -6,7 +6,10 @@ No message repeats a value that came from outside, since such a value may be any
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
@@ -93,12 +96,8 @@ class UnknownRoute(Problem):
     slug = "unknown-route"
     title = "There is nothing at this path"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Frames are at /datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId} "
-            "and /datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame, "
-            "and what there is of them at /datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames."
-        )
+    def __init__(self, templates: Sequence[str]) -> None:
+        super().__init__(f"The paths of this API are {', '.join(templates)}.")
 
 
 class MethodNotAllowed(Problem):
@@ -133,6 +132,21 @@ class FrameNotAvailable(NotAcceptable):
             "HealthImaging does not give out this frame in any form that Framegate can ask for. Trying again does not "
             "help.",
         )
+
+
+class PreconditionFailed(Problem):
+    """A condition in the request's header does not hold for what the server has.
+
+    References
+    ----------
+    RFC 9110, section 15.5.13.
+    """
+
+    slug = "precondition-failed"
+    title = "A precondition failed"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"The current entity tag does not satisfy the request's {field} header.")
 
 
 class FrameTooLarge(Problem):

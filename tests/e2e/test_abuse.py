@@ -171,7 +171,7 @@ def test_body_that_names_no_frame_is_refused(send, set_path, body):
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "BREW"])
 def test_other_methods_are_405_with_those_that_there_are(send, frame_path, set_path, method):
     # MiniStack, like API Gateway, may refuse what is no method of HTTP before the function sees it.
-    for target, allowed in {frame_path: "GET", f"{set_path}/getImageFrame": "GET, POST"}.items():
+    for target, allowed in {frame_path: "GET, HEAD", f"{set_path}/getImageFrame": "GET, HEAD, POST"}.items():
         answer = send(method, target)
         assert is_refusal(answer, 405, 403, 404)
         assert answer.status_code != 405 or answer.headers["Allow"] == allowed

@@ -49,7 +49,7 @@ def problem(answer):
 def test_frame_by_path(api, small, content):
     answer = api.get(small)
     assert (answer.status_code, answer.content, answer.headers["Content-Type"]) == (200, content, "image/jph")
-    assert answer.headers["ETag"] == f'"{small.image_frame_id}"'
+    assert answer.headers["ETag"] == f'"{small.image_frame_id}.image/jph"'
     assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
 
 
@@ -253,3 +253,52 @@ def test_what_came_with_a_request_is_not_logged(api, small, log_lines):
     api.get(replace(small, image_frame_id="Mueller%5EHans"), params={"patient": "Mueller"})
     api.request("POST", api.get_image_frame_url(small), data=b'{"Mueller": "Hans"', headers={"User-Agent": "Mueller"})
     assert "Mueller" not in json.dumps(log_lines())
+
+
+# HEAD and conditions, through API Gateway
+
+
+@pytest.mark.parametrize("accept", ["image/*", "application/json"])
+def test_head_is_get_without_the_body(api, small, accept):
+    get, head = (
+        api.request(method, api.frame_url(small), headers={"Accept": accept, "Origin": ORIGIN})
+        for method in ("GET", "HEAD")
+    )
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(get.content))
+    changing = {"date", "x-amzn-requestid", "x-amz-apigw-id"}
+    of_get, of_head = (
+        {name.lower(): value for name, value in answer.headers.items() if name.lower() not in changing}
+        for answer in (get, head)
+    )
+    assert of_head == of_get
+
+
+def test_curl_signs_head_and_follows_the_redirect_of_a_large_frame(api, large):
+    command = ["curl", "-sS", "--fail", "-I", "--aws-sigv4", f"aws:amz:{REGION}:execute-api"]
+    command += ["--user", f"{ACCESS_KEY}:{SECRET_KEY}", api.frame_url(large)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (location,) = (
+        line.split(" ", 1)[1].strip() for line in answer.splitlines() if line.lower().startswith("location:")
+    )
+    followed = requests.head(location, timeout=60)
+    assert (followed.status_code, followed.headers["Content-Length"]) == (200, str(large.size))
+
+
+def test_304_has_the_media_type_of_the_200(api, small):
+    get = api.get(small)
+    not_modified = api.get(small, headers={"If-None-Match": get.headers["ETag"]})
+    assert (not_modified.status_code, not_modified.headers["Content-Type"]) == (304, get.headers["Content-Type"])
+
+
+def test_if_match_guards_a_frame(api, small):
+    tag = api.get(small).headers["ETag"]
+    assert api.get(small, headers={"If-Match": tag}).status_code == 200
+    answer = api.get(small, headers={"If-Match": '"another"', "Origin": ORIGIN})
+    assert (answer.status_code, problem(answer)) == (412, "precondition-failed")
+
+
+def test_curl_signs_a_sorted_query(api, small):
+    command = ["curl", "-sS", "--fail", "--aws-sigv4", f"aws:amz:{REGION}:execute-api"]
+    command += ["--user", f"{ACCESS_KEY}:{SECRET_KEY}", f"{api.frame_url(small)}?endLevel=1&startLevel=0"]
+    assert subprocess.run(command, check=True, capture_output=True).stdout

@@ -36,7 +36,7 @@ def test_every_method_but_a_preflight_is_authorized_in_the_configured_way(synthe
     authorizers = [f"${{{name}}}" for name in properties(template, "AWS::ApiGateway::Authorizer")]
 
     assert len(authorizers) == (0 if mode == "iam" else 1)
-    assert {each["HttpMethod"] for each in methods(template)} == {"GET", "POST", "ANY", "OPTIONS"}
+    assert {each["HttpMethod"] for each in methods(template)} == {"GET", "HEAD", "POST", "ANY", "OPTIONS"}
     for each in methods(template):
         if each["HttpMethod"] == "OPTIONS":
             assert each["AuthorizationType"] == "NONE"

@@ -9,15 +9,15 @@ import pytest
 from jsonschema_rs import validator_for
 from openapi_spec_validator import validate
 
-from framegate.rest.frame_api import ROUTES
 from framegate.rest.problem_documents import STATUS
-from infra import rest_api
+from framegate.rest.routes import ROUTES
 from infra.gateway_problems import GATEWAY_PROBLEMS
-from infra.openapi import PROBLEM_PREFIX, document
+from infra.openapi import PROBLEM_PREFIX, document, routes_table
 from tests.infra.project import PROJECT
+from tests.infra.test_rest_api import methods as methods_of_stack
 
 COMMITTED = (PROJECT / "docs" / "openapi.json").read_text()
-METHODS = ("get", "post")
+METHODS = ("get", "head", "post")
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,78 @@ def test_document_is_valid_by_the_specification(described):
     validate(described)
 
 
-def test_every_route_of_the_function_and_of_the_stack_is_described(operations):
+def test_every_method_of_every_route_is_described(operations):
     found = {(path, method.upper()) for path, method, _ in operations}
 
-    assert found == {(path, method) for path, methods in ROUTES.items() for method in methods}
-    assert found == {(f"/{path}", method) for path, methods in rest_api.ROUTES.items() for method in methods}
+    assert found == {(route.template, method) for route in ROUTES for method in route.operation_by_method}
+
+
+def test_every_route_is_a_method_of_the_deployed_api(template, operations):
+    deployed = methods_of_stack(template).keys()
+
+    assert {(path, method.upper()) for path, method, _ in operations} <= deployed
+
+
+def test_operation_ids_are_unique(operations):
+    ids = [operation["operationId"] for _, _, operation in operations]
+
+    assert len(set(ids)) == len(ids)
+
+
+def test_head_is_described_as_get_without_content(described, operations):
+    by_method = {(path, method): operation for path, method, operation in operations}
+    heads = [(path, operation) for (path, method), operation in by_method.items() if method == "head"]
+    assert heads
+    for path, head in heads:
+        get = by_method[path, "get"]
+        assert {each["name"] for each in get["parameters"]} - {each["name"] for each in head["parameters"]} <= {
+            "Range",
+            "If-Range",
+        }
+        of_get, of_head = dict(responses(described, get)), dict(responses(described, head))
+        for status in {"200", "202", "303", "304"} & of_get.keys():
+            assert of_head[status].get("headers") == of_get[status].get("headers")
+        assert not any("content" in response for response in of_head.values())
+
+
+def schemas_in(node, path=""):
+    """Yield every schema of a document, with where it is."""
+    if isinstance(node, dict):
+        if "type" in node and isinstance(node["type"], str | list) and not path.endswith(("/properties", "/example")):
+            yield path, node
+        for name, value in node.items():
+            if name not in ("example", "examples", "securitySchemes"):
+                yield from schemas_in(value, f"{path}/{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from schemas_in(value, f"{path}/{index}")
+
+
+def test_every_text_number_and_list_is_bounded(described):
+    found = dict(schemas_in(described))
+    assert len(found) > 100
+    for path, schema in found.items():
+        if "enum" in schema or "const" in schema:
+            continue
+        types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+        if "string" in types:
+            assert "maxLength" in schema, path
+        if "integer" in types or "number" in types:
+            assert {"minimum", "maximum"} <= set(schema), path
+        if "array" in types:
+            assert "maxItems" in schema, path
+
+
+def test_every_object_has_a_schema_name_of_its_own(described):
+    for path, schema in schemas_in(described):
+        if schema["type"] == "object":
+            assert re.fullmatch(r"/components/schemas/\w+", path), path
+    request = described["components"]["schemas"]["FrameRequestByInformation"]
+    assert request["properties"]["imageFrameInformation"] == {"$ref": "#/components/schemas/ImageFrameInformation"}
+
+
+def test_operator_is_named_as_the_contact(described):
+    assert described["info"]["contact"]["name"]
 
 
 def test_every_parameter_of_a_path_is_described(operations):
@@ -73,11 +140,12 @@ def test_every_operation_and_parameter_is_explained_with_an_example_that_fits(de
 
 
 def test_every_answer_with_a_body_has_its_schema(described, operations):
-    for _, _, operation in operations:
+    for _, method, operation in operations:
         for status, response in responses(described, operation):
             assert response["description"]
             assert all(content["schema"] for content in response.get("content", {}).values())
-            assert ("content" in response) == (status not in ("303", "304"))
+            has_content = status not in ("303", "304") and method != "head"
+            assert ("content" in response) == has_content
 
 
 def test_every_problem_is_described_with_its_status_where_it_can_happen(described):
@@ -102,3 +170,9 @@ def test_no_reference_leads_nowhere(described):
         for part in reference.split("/"):
             found = found[part]
         assert found
+
+
+def test_table_of_routes_is_in_the_documents():
+    texts = [path.read_text() for path in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md"))]
+
+    assert any(routes_table() in text for text in texts)

@@ -49,13 +49,16 @@ def test_routes_are_these(template):
 
     assert methods(template).keys() == {
         (frame, "GET"),
+        (frame, "HEAD"),
         (frame, "ANY"),
         (frame, "OPTIONS"),
         (get_image_frame, "GET"),
+        (get_image_frame, "HEAD"),
         (get_image_frame, "POST"),
         (get_image_frame, "ANY"),
         (get_image_frame, "OPTIONS"),
         (index, "GET"),
+        (index, "HEAD"),
         (index, "ANY"),
         (index, "OPTIONS"),
         ("/", "ANY"),
@@ -97,7 +100,7 @@ def test_preflight_allows_what_a_signed_conditional_request_needs(template):
 
     assert headers == {
         "Access-Control-Allow-Origin": "'*'",
-        "Access-Control-Allow-Methods": "'GET,POST,OPTIONS'",
+        "Access-Control-Allow-Methods": "'GET,HEAD,POST,OPTIONS'",
         "Access-Control-Allow-Headers": "'Authorization,Content-Type,If-None-Match,If-Range,Range,X-Amz-Date,"
         "X-Amz-Security-Token,X-Amz-Content-Sha256,X-Amzn-Trace-Id'",
         "Access-Control-Max-Age": "'86400'",

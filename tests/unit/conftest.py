@@ -25,8 +25,9 @@ from framegate.delivery.delivery import FrameDelivery
 from framegate.healthimaging.client import HealthImaging
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import logger
-from framegate.rest.frame_api import FRAME_ROUTE, FrameApi
+from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
+from framegate.rest.routes import FRAME_ROUTE
 from framegate.settings import Settings
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from framegate.rest.frame_api import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE
 from framegate.rest.http import LAMBDA_RESPONSE_LIMIT
+from framegate.rest.routes import ROUTES
 from tests.unit.conftest import SERVED
 
 anything = st.text(max_size=200) | st.sampled_from(["f" * 32, SERVED, "../../etc/passwd", "\r\nSet-Cookie: a=b", "\0"])
@@ -18,7 +18,8 @@ several = st.dictionaries(
     st.sampled_from(["delivery", "imageFrameId", "size"]) | st.text(max_size=20), st.lists(anything, max_size=3)
 )
 headers = st.dictionaries(
-    st.sampled_from(["Accept", "If-None-Match", "Origin", "Content-Type", "Range"]) | st.text(max_size=20),
+    st.sampled_from(["Accept", "If-Match", "If-None-Match", "If-Range", "Origin", "Content-Type", "Range"])
+    | st.text(max_size=20),
     st.lists(anything, max_size=3),
 )
 json_values = st.recursive(
@@ -37,7 +38,7 @@ def events(draw):
     body = draw(bodies)
     return {
         "httpMethod": draw(st.sampled_from(["GET", "POST", "HEAD", "DELETE", "TRACE", "get", ""])),
-        "resource": draw(st.sampled_from([FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, "/", "/{proxy+}"])),
+        "resource": draw(st.sampled_from([*(route.template for route in ROUTES), "/", "/{proxy+}"])),
         "pathParameters": {
             name: draw(anything | st.just(SERVED)) for name in ("datastoreId", "imageSetId", "imageFrameId")
         },
@@ -58,11 +59,48 @@ def answer(client):
 @given(event=events())
 def test_any_request_is_answered_in_the_documented_form(answer, event):
     result = answer(event)
-    assert result["statusCode"] in {200, 303, 304, 400, 403, 404, 405, 406}
+    assert result["statusCode"] in {200, 303, 304, 400, 403, 404, 405, 406, 412}
     assert len(json.dumps(result)) < LAMBDA_RESPONSE_LIMIT
     assert not any("\r" in value or "\n" in value for value in result["headers"].values())
-    if result["statusCode"] >= 400:
+    # API Gateway would add application/json to an answer without a Content-Type.
+    assert result["headers"]["Content-Type"]
+    if event["httpMethod"] == "HEAD":
+        assert result["body"] == ""
+    elif result["statusCode"] >= 400:
         document = json.loads(result["body"])
         assert result["headers"]["Content-Type"] == "application/problem+json"
         assert set(document) == {"type", "title", "status", "detail", "requestId"}
         assert document["status"] == result["statusCode"]
+
+
+anything_of_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    event=anything_of_json
+    | st.builds(
+        lambda event, name, value: {**event, name: value},
+        events(),
+        st.sampled_from(
+            [
+                "httpMethod",
+                "resource",
+                "pathParameters",
+                "multiValueHeaders",
+                "multiValueQueryStringParameters",
+                "requestContext",
+                "body",
+            ]
+        ),
+        anything_of_json,
+    )
+)
+def test_any_event_is_answered(answer, event):
+    result = answer(event)
+    assert 200 <= result["statusCode"] < 500
+    json.dumps(result)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from framegate.delivery.portions import ByteRange
 from framegate.healthimaging.identifiers import FrameRef
 from framegate.problems import RangeNotSatisfiable
-from framegate.rest.frame_api import GET_IMAGE_FRAME_ROUTE
 from framegate.rest.http import INLINE_LIMIT
+from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED
@@ -61,7 +61,7 @@ def test_range_is_answered_with_just_these_bytes(client, frame, value, first, la
     assert answer.body == CONTENT[first : last + 1]
     assert answer.headers["Content-Range"] == f"bytes {first}-{last}/200000"
     assert answer.headers["Content-Type"] == "image/jph"
-    assert answer.headers["ETag"] == f'"{frame.image_frame_id}"'
+    assert answer.headers["ETag"] == f'"{frame.image_frame_id}.image/jph"'
     assert answer.headers["Accept-Ranges"] == "bytes"
 
 
@@ -105,7 +105,7 @@ def test_whole_frame_says_that_it_takes_ranges(client, frame):
 
 
 def test_range_counts_while_the_entity_tag_is_the_same(client, frame):
-    tag = f'"{frame.image_frame_id}"'
+    tag = f'"{frame.image_frame_id}.image/jph"'
 
     assert ranged(client, frame, "bytes=0-9", **{"If-Range": tag}).status == 206
     for other in ('"another"', f"W/{tag}", "Mon, 23 Nov 2026 12:00:00 GMT"):
@@ -114,7 +114,7 @@ def test_range_counts_while_the_entity_tag_is_the_same(client, frame):
 
 
 def test_frame_that_the_client_holds_is_304_whatever_the_range(client, frame):
-    answer = ranged(client, frame, "bytes=0-9", **{"If-None-Match": f'"{frame.image_frame_id}"'})
+    answer = ranged(client, frame, "bytes=0-9", **{"If-None-Match": f'"{frame.image_frame_id}.image/jph"'})
 
     assert answer.status == 304
 

@@ -9,7 +9,8 @@ import pytest
 
 from framegate.access.caller import admit, caller_context
 from framegate.problems import DatastoreNotGranted, TokenExpired
-from framegate.rest.frame_api import FRAME_ROUTE, FrameApi
+from framegate.rest.frame_api import FrameApi
+from framegate.rest.routes import FRAME_ROUTE
 from framegate.settings import Settings
 from tests.unit.conftest import BUCKET, SERVED
 

@@ -13,8 +13,9 @@ import requests
 
 from framegate.delivery.delivery import FrameDelivery
 from framegate.healthimaging.identifiers import FrameRef
-from framegate.rest.frame_api import GET_IMAGE_FRAME_ROUTE, FrameApi
+from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
+from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE
 from framegate.storage.frame_store import frame_key
 from local.health_imaging import GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED, Client
@@ -86,7 +87,7 @@ def test_empty_frame_is_empty(health_imaging, client):
 
 def test_frame_is_cacheable_for_ever(client, small):
     headers = client.get(small).headers
-    assert headers["ETag"] == f'"{small.image_frame_id}"'
+    assert headers["ETag"] == f'"{small.image_frame_id}.image/jph"'
     assert headers["Cache-Control"] == "private, max-age=31536000, immutable"
     assert headers["Vary"] == "Accept"
 
@@ -171,7 +172,7 @@ def test_unknown_path_is_404(client):
 
 def test_other_method_is_405_and_names_the_right_ones(client, small):
     answer = client.call("DELETE", GET_IMAGE_FRAME_ROUTE, image_set_path(small))
-    assert (answer.status, answer.headers["Allow"]) == (405, "GET, POST")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
 
 
 # What a client may ask for
@@ -214,7 +215,7 @@ def test_neither_representation_acceptable_is_406_and_nothing_is_read(client, he
 # What a client has already
 
 
-@pytest.mark.parametrize(("accept", "suffix"), [("*/*", ""), ("application/json", ".json")])
+@pytest.mark.parametrize(("accept", "suffix"), [("*/*", ".image/jph"), ("application/json", ".json")])
 def test_held_frame_is_304_without_a_call(client, health_imaging, small, accept, suffix):
     tag = f'"{small.image_frame_id}{suffix}"'
     answer = client.get(small, headers={"Accept": accept, "If-None-Match": tag})
@@ -225,7 +226,7 @@ def test_held_frame_is_304_without_a_call(client, health_imaging, small, accept,
 
 def test_any_tag_is_304_if_the_frame_exists(client, small):
     answer = client.get(small, headers={"If-None-Match": "*"})
-    assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", f'"{small.image_frame_id}"')
+    assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", f'"{small.image_frame_id}.image/jph"')
     assert client.get(replace(small, image_frame_id="0" * 32), headers={"If-None-Match": "*"}).status == 404
 
 
@@ -234,7 +235,7 @@ def test_other_tag_gets_the_frame(client, small):
 
 
 def test_wanted_url_is_not_withheld_for_a_held_frame(client, small):
-    assert client.get(small, "delivery=url", {"If-None-Match": f'"{small.image_frame_id}"'}).status == 303
+    assert client.get(small, "delivery=url", {"If-None-Match": f'"{small.image_frame_id}.image/jph"'}).status == 303
 
 
 # What is refused before any call

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framegate.problems import InvalidRequest
-from framegate.rest.http import HttpRequest, HttpResponse
+from framegate.rest.http import HttpRequest, HttpResponse, NotAnHttpRequestError
 
 
 def event(**changes):
@@ -59,6 +59,55 @@ def test_any_body_ends_in_an_object_or_a_refusal(body, encoded):
         assert isinstance(request.json_object(), dict)
 
 
+# What API Gateway does not send: the console's test event, a warm-up, a schedule, another kind of API, a load balancer.
+OTHER_EVENTS = {
+    "nothing": {},
+    "null": None,
+    "list": [],
+    "text": "ping",
+    "console": {"key1": "value1", "key2": "value2", "key3": "value3"},
+    "schedule": {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}},
+    "HTTP API, format 2.0": {
+        "version": "2.0",
+        "routeKey": "GET /",
+        "rawPath": "/",
+        "headers": {},
+        "requestContext": {"requestId": "r", "http": {"method": "GET", "path": "/"}},
+    },
+    "load balancer": {"requestContext": {"elb": {}}, "httpMethod": "GET", "path": "/", "headers": {}},
+    "no request id": event(requestContext={}),
+    "no context": event(requestContext=None),
+    "headers of one value": event(multiValueHeaders={"accept": "image/jph"}),
+    "query of one value": event(multiValueQueryStringParameters={"delivery": "url"}),
+    "path of another kind": event(pathParameters=[]),
+    "body of another kind": event(body={}),
+    "path without its parameters": event(resource="/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames"),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_EVENTS.values(), ids=OTHER_EVENTS)
+def test_event_that_is_no_http_request_is_told_by_what_is_wrong(other):
+    with pytest.raises(NotAnHttpRequestError, match=r"missing|another form|not an object|lacks a parameter"):
+        HttpRequest.from_event(other)
+
+
+@pytest.mark.parametrize("other", OTHER_EVENTS.values(), ids=OTHER_EVENTS)
+def test_event_that_is_no_http_request_is_one_line_in_the_log_and_a_clear_answer(client, log_lines, other):
+    answer = client.api.answer(other, 28_000)
+    document = json.loads(answer["body"])
+    assert (answer["statusCode"], document["type"]) == (400, "urn:framegate:problem:invalid-request")
+    assert document["detail"].startswith("This function answers requests of API Gateway")
+    (line,) = log_lines()
+    assert (line["level"], line["message"]) == ("WARNING", "event is not an HTTP request of API Gateway")
+    assert line["reason"] in document["detail"]
+    assert "stack" not in line
+
+
+def test_log_line_of_another_event_has_nothing_of_the_event(client, log_lines):
+    client.api.answer({"PatientName": "Mueller^Hans", "httpMethod": {"Mueller": "Hans"}}, 28_000)
+    assert "Mueller" not in json.dumps(log_lines())
+
+
 def test_bytes_travel_in_base64_and_text_as_it_is():
     assert HttpResponse(200, {"A": "b"}, b"\x00\xff").to_event() == {
         "statusCode": 200,
@@ -67,3 +116,15 @@ def test_bytes_travel_in_base64_and_text_as_it_is():
         "isBase64Encoded": True,
     }
     assert HttpResponse(200, {}, "text").to_event()["isBase64Encoded"] is False
+
+
+@pytest.mark.parametrize(("body", "length"), [(b"\x00\xff", "2"), ("ä", "2"), ("", "0")])
+def test_answer_without_its_body_keeps_the_length(body, length):
+    assert HttpResponse(200, {"A": "b"}, body).without_body() == HttpResponse(
+        200, {"A": "b", "Content-Length": length}, ""
+    )
+
+
+def test_answer_of_known_length_without_body_keeps_that_length():
+    response = HttpResponse(200, {"Content-Length": "7"})
+    assert response.without_body() == response

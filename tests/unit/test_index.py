@@ -23,7 +23,8 @@ from framegate.healthimaging.client import HealthImaging
 from framegate.healthimaging.identifiers import ImageSetRef
 from framegate.index import frame_index as index_module
 from framegate.index.frame_index import FrameIndex
-from framegate.rest.frame_api import INDEX_ROUTE, FrameApi
+from framegate.rest.frame_api import FrameApi
+from framegate.rest.routes import INDEX_ROUTE
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from local.health_imaging.datastores import ImageSet
@@ -479,7 +480,7 @@ def test_identifier_that_is_none_is_400(client):
 def test_another_method_is_405(client):
     answer = client.call("POST", INDEX_ROUTE, {"datastoreId": SERVED, "imageSetId": "0" * 32})
 
-    assert (answer.status, answer.headers["Allow"]) == (405, "GET")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -36,7 +36,7 @@ SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk"}
 def invoke(health_imaging):
     """Runs the handler twice, in a process of its own; returns what the program printed last, and the metrics."""
 
-    def run(**environment):
+    def run(*other_event, **environment):
         frame = health_imaging.add_frame(SERVED, b"pixels", "image/jph")
         event = {
             "httpMethod": "GET",
@@ -49,7 +49,7 @@ def invoke(health_imaging):
             "requestContext": {"requestId": "r"},
         }
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, json.dumps(event)],
+            [sys.executable, "-c", PROGRAM, json.dumps(other_event[0] if other_event else event)],
             env={
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(LAMBDA_SRC),
@@ -95,6 +95,14 @@ def test_start_is_counted_by_the_first_request_and_named_after_the_deployment(in
     starts = [each for each in metrics if "ColdStarts" in each]
     assert [(each["service"], each["handler"], each["ColdStarts"]) for each in starts] == [("Research", "api", [1.0])]
     assert {each["service"] for each in metrics} == {"Research"}
+
+
+@pytest.mark.parametrize("event", [{}, {"key1": "value1"}, "warm-up", None, []], ids=str)
+def test_invocation_without_an_http_request_is_one_line_and_no_error(invoke, event):
+    result = invoke(event)
+    assert result["answer"]["statusCode"] == 400
+    lines = [each for each in result["metrics"] if each.get("message")]
+    assert [each["message"] for each in lines] == ["event is not an HTTP request of API Gateway"] * 2
 
 
 def test_sampled_request_loads_the_tracer(invoke):

@@ -76,7 +76,7 @@ def test_frames_and_bytes_are_counted_by_delivery(client, frame, metrics, query,
 
 
 def test_not_modified_is_counted_without_bytes(client, frame, metrics):
-    client.get(frame, headers={"If-None-Match": f'"{frame.image_frame_id}"'})
+    client.get(frame, headers={"If-None-Match": f'"{frame.image_frame_id}.image/jph"'})
     (emf,) = metrics()
     assert (emf["delivery"], emf["Frames"], emf["FrameBytes"]) == ("not-modified", [1.0], [0.0])
     assert "UpstreamLatency" not in emf

@@ -48,3 +48,15 @@ def test_every_problem_of_a_request_has_a_status():
                 yield each
 
     assert set(concrete(problems.Problem)) == set(STATUS)
+
+
+def test_examples_have_query_parameters_in_the_order_in_which_old_curl_signs_them():
+    project = Path(__file__).parents[2]
+    texts = [
+        path.read_text() for path in (*project.glob("*.md"), *project.glob("docs/**/*.md"), *project.glob("local/*.py"))
+    ]
+    queries = [query for text in texts for query in re.findall(r"\?([\w.-]+=[^\s\"'`)&]*(?:&[^\s\"'`)]*)+)", text)]
+    names = [[part.partition("=")[0] for part in query.split("&")] for query in queries]
+    assert len(names) >= 3
+    for each in names:
+        assert each == sorted(each)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from framegate.healthimaging import client as health_imaging_module
 from framegate.healthimaging.client import READ_ON
-from framegate.rest.frame_api import GET_IMAGE_FRAME_ROUTE
 from framegate.rest.http import INLINE_LIMIT
+from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit.codestreams import CHANGE, PLAIN, REAL, SOT, TLM, changed, find, replaced, tile_parts, with_segment

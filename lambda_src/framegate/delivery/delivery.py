@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from framegate.delivery.portions import Portion
 from framegate.delivery.resolutions import StreamPrefix, TooLargeError, cut
@@ -14,7 +14,7 @@ from framegate.problems import FrameTooLarge, PortionTooLarge, Problem, Upstream
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from framegate.delivery.deferred_store import FrameHandover
@@ -43,6 +43,16 @@ class DeliveryMode(Enum):
     URL = auto()
 
 
+class Negotiation(Protocol):
+    """What a client accepts of a frame; asked once the frame's media type is known, before a byte is read."""
+
+    def require_acceptable(self, content_type: str) -> None:
+        """Raise a problem if the client accepts no representation of a frame with this media type."""
+
+    def sends_bytes(self, content_type: str) -> bool:
+        """Whether the client is sent the bytes as they are. Ranges do not apply to a document."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a client wants of a frame.
@@ -51,24 +61,28 @@ class Wanted:
     ----------
     mode : DeliveryMode
         Inline, by URL, or what its size allows.
-    check : callable
-        Called with the frame's media type before a byte is read; raises if the client cannot be given it, and says
-        whether it is given the bytes as they are. In a document, ranges of them do not count.
+    negotiation : Negotiation
+        What the client accepts.
     selection : Selection, optional
         Some of its levels; by URL there is the whole frame only.
     byte_range : ByteRange, optional
         Some of the bytes of that.
+    headers_only : bool
+        Whether the bytes themselves are not sent (HEAD): then a frame of known length is not read.
     """
 
     mode: DeliveryMode
-    check: Callable[[str], bool]
+    negotiation: Negotiation
     selection: Selection | None = None
     byte_range: ByteRange | None = None
+    headers_only: bool = False
 
     @property
     def is_part(self) -> bool:
         """Whether some of the frame may be enough; by URL there is the whole frame only."""
-        return self.mode is not DeliveryMode.URL and (self.selection is not None or self.byte_range is not None)
+        return self.mode is not DeliveryMode.URL and (
+            self.selection is not None or self.byte_range is not None or self.headers_only
+        )
 
     @property
     def as_whole(self) -> Portion | None:
@@ -77,8 +91,10 @@ class Wanted:
 
     def range_for(self, content_type: str) -> ByteRange | None:
         """The range that counts for a frame of that media type."""
-        as_it_is = self.check(content_type)
-        return self.byte_range if as_it_is and self.mode is not DeliveryMode.URL else None
+        self.negotiation.require_acceptable(content_type)
+        if self.mode is DeliveryMode.URL or not self.negotiation.sends_bytes(content_type):
+            return None
+        return self.byte_range
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +105,10 @@ class InlineFrame:
     ----------
     content_type : str
         The media type of the frame.
-    content : bytes
-        What is to be sent.
+    content : bytes or None
+        What is to be sent; None if headers are enough, and it was not read.
+    size : int
+        Its bytes.
     bytes_read : int
         Bytes of the frame that HealthImaging was asked for.
     portion : Portion or None
@@ -100,7 +118,8 @@ class InlineFrame:
     """
 
     content_type: str
-    content: bytes
+    content: bytes | None
+    size: int
     bytes_read: int
     portion: Portion | None = None
     span: Span | None = None
@@ -167,7 +186,7 @@ class FrameDelivery:
         RangeNotSatisfiable
             If nothing of the range is there.
         Problem
-            As `Wanted.check`, `HealthImaging.fetch`, `FrameStore` and `FrameHandover` raise it.
+            As `Wanted.negotiation`, `HealthImaging.fetch`, `FrameStore` and `FrameHandover` raise it.
         """
         if wanted.mode is DeliveryMode.URL and (linked := self._linked(frame, wanted, budget)):
             return linked
@@ -190,7 +209,10 @@ class FrameDelivery:
                     return _inline(stream, taken.content, byte_range, taken.portion)
                 pieces, portion = prefix.all(), taken.portion
             elif byte_range and (span := self._near(byte_range, stream.content_length)):
-                return InlineFrame(stream.content_type, _bytes_of(stream, span), stream.bytes_read, span=span)
+                content = _bytes_of(stream, span)
+                return InlineFrame(stream.content_type, content, span.size, stream.bytes_read, span=span)
+            elif wanted.headers_only and (size := stream.content_length) is not None and size <= self._inline_limit:
+                return InlineFrame(stream.content_type, None, size, stream.bytes_read)
             if stream.content_length is None or stream.content_length <= self._inline_limit:
                 head = _take(pieces, self._inline_limit)
                 if len(head) <= self._inline_limit:
@@ -202,7 +224,7 @@ class FrameDelivery:
         size = self._store_whole(frame, stream, pieces, budget)
         if size is None:
             return QueuedFrame()
-        return self._range_of(frame, self._link(frame, stream.content_type, size, portion), byte_range, budget)
+        return self._range_of(frame, self._link(frame, wanted, stream.content_type, size, portion), byte_range, budget)
 
     def _cut(self, stream: FrameStream, selection: Selection) -> tuple[StreamPrefix, Cut]:
         prefix = StreamPrefix(stream, self._inline_limit)
@@ -251,7 +273,7 @@ class FrameDelivery:
         if byte_range is None or (span := byte_range.within(linked.size)).size > self._inline_limit:
             return linked
         content = b"".join(self._store.read(frame, budget, span.first, span.last))
-        return InlineFrame(linked.content_type, content, 0, linked.portion, span)
+        return InlineFrame(linked.content_type, content, span.size, 0, linked.portion, span)
 
     def _linked(
         self, frame: FrameRef, wanted: Wanted, budget: TimeBudget, portion: Portion | None = None
@@ -259,11 +281,13 @@ class FrameDelivery:
         stored = self._store.find(frame, budget)
         if stored is None:
             return None
-        wanted.check(stored.content_type)
-        return self._link(frame, stored.content_type, stored.size, portion or wanted.as_whole)
+        wanted.negotiation.require_acceptable(stored.content_type)
+        return self._link(frame, wanted, stored.content_type, stored.size, portion or wanted.as_whole)
 
-    def _link(self, frame: FrameRef, content_type: str, size: int, portion: Portion | None) -> LinkedFrame:
-        signed = self._store.presigned_url(frame, self._url_lifetime)
+    def _link(
+        self, frame: FrameRef, wanted: Wanted, content_type: str, size: int, portion: Portion | None
+    ) -> LinkedFrame:
+        signed = self._store.presigned_url(frame, self._url_lifetime, for_head=wanted.headers_only)
         return LinkedFrame(content_type, size, signed.url, signed.expires_at, portion)
 
     def _hand_over(
@@ -291,7 +315,8 @@ class _TooLongForARequestError(Exception):
 
 def _inline(stream: FrameStream, content: bytes, byte_range: ByteRange | None, portion: Portion | None) -> InlineFrame:
     span = byte_range.within(len(content)) if byte_range else None
-    return InlineFrame(stream.content_type, span.of(content) if span else content, stream.bytes_read, portion, span)
+    sent = span.of(content) if span else content
+    return InlineFrame(stream.content_type, sent, len(sent), stream.bytes_read, portion, span)
 
 
 def _bytes_of(stream: FrameStream, span: Span) -> bytes:

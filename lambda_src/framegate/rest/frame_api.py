@@ -27,11 +27,20 @@ from framegate.rest.frame_responses import (
     not_modified_response,
     queued_response,
 )
-from framegate.rest.http import HttpRequest, HttpResponse
+from framegate.rest.http import HttpRequest, HttpResponse, NotAnHttpRequestError
 from framegate.rest.index_responses import index_not_modified_response, index_response, index_tag
-from framegate.rest.negotiation import Accept, Representation, entity_tag, is_held, matching_tag
+from framegate.rest.negotiation import Accept, FrameNegotiation, Representation
 from framegate.rest.parameters import byte_range, delivery_mode, index_query, selection
+from framegate.rest.preconditions import FrameTag, Preconditions, known_frame_tags
 from framegate.rest.problem_documents import problem_response
+from framegate.rest.routes import (
+    FRAME_BY_BODY,
+    FRAME_BY_PATH,
+    FRAME_BY_QUERY,
+    FRAME_INDEX,
+    IMAGE_FRAME_ID_IN_QUERY,
+    ROUTES,
+)
 from framegate.storage.object_writer import CLEANUP_TIME
 from framegate.time_budget import TimeBudget
 
@@ -39,16 +48,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from framegate.delivery.delivery import FrameDelivery
-    from framegate.delivery.portions import Portion
+    from framegate.delivery.portions import Portion, Selection
     from framegate.index.frame_index import FrameIndex
     from framegate.settings import Settings
 
-FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
-GET_IMAGE_FRAME_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame"
-INDEX_ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames"
-
 ANSWER_TIME = CLEANUP_TIME + HANDOVER_TIME + 1.0
 """Seconds of an invocation that are kept back from the work: to clean up, to hand the frame over, and to answer."""
+
+_NOT_HTTP = "This function answers requests of API Gateway's Lambda proxy integration (payload format 1.0)"
 
 _EXPOSED_HEADERS = ", ".join(
     [
@@ -58,6 +65,7 @@ _EXPOSED_HEADERS = ", ".join(
         "ETag",
         "Location",
         "Retry-After",
+        "x-amzn-Remapped-Content-Length",
         "x-amzn-RequestId",
         *HEADERS.values(),
     ]
@@ -94,6 +102,9 @@ class FrameApi:
     def answer(self, event: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
         """Answer an event of API Gateway's Lambda proxy integration.
 
+        Any other event, such as the console's test event or a warm-up, is answered with ``invalid-request`` and one
+        line in the log. The line has nothing of the event.
+
         Parameters
         ----------
         event : mapping
@@ -101,7 +112,11 @@ class FrameApi:
         remaining_ms : int
             Milliseconds until Lambda ends the invocation.
         """
-        request = HttpRequest.from_event(event)
+        try:
+            request = HttpRequest.from_event(event)
+        except NotAnHttpRequestError as error:
+            logger.warning("event is not an HTTP request of API Gateway", extra={"reason": str(error)})
+            return problem_response(InvalidRequest(f"{_NOT_HTTP}: {error}."), request_id="").to_event()
         exchange = _Exchange(request, TimeBudget(remaining_ms / 1000 - ANSWER_TIME))
         try:
             admit(event, self._settings.auth)
@@ -112,14 +127,18 @@ class FrameApi:
         except Exception as error:
             response = problem_response(InternalError(), request.request_id)
             exchange.record.update(problem=InternalError.slug, error=type(error).__name__, stack=stack_of(error))
+        if request.method == "HEAD":
+            response = response.without_body()
+            if "bytes" in exchange.record:
+                exchange.record["bytes"] = 0
         response.headers.update(self._cors_headers(request), Vary=self._vary())
         self._report(exchange, response.status)
         return response.to_event()
 
     def _route(self, exchange: _Exchange) -> HttpResponse:
-        methods = ROUTES.get(exchange.request.route)
+        methods = _DISPATCH.get(exchange.request.route)
         if methods is None:
-            raise UnknownRoute
+            raise UnknownRoute([route.template for route in ROUTES])
         if exchange.request.method not in methods:
             raise MethodNotAllowed(tuple(methods))
         return methods[exchange.request.method](self, exchange)
@@ -128,7 +147,7 @@ class FrameApi:
         return self._frame(exchange, exchange.request.path["imageFrameId"])
 
     def _frame_by_query(self, exchange: _Exchange) -> HttpResponse:
-        image_frame_id = exchange.request.query("imageFrameId")
+        image_frame_id = exchange.request.query(IMAGE_FRAME_ID_IN_QUERY.name)
         if image_frame_id is None:
             raise InvalidRequest("The query must have the frame's id: ?imageFrameId=…")
         return self._frame(exchange, image_frame_id)
@@ -143,35 +162,40 @@ class FrameApi:
             datastore_id=frame.datastore_id, image_set_id=frame.image_set_id, image_frame_id=frame.image_frame_id
         )
         self._check_datastore(frame)
-        accept, selected = Accept.parse(request.header("Accept")), selection(request)
+        negotiation, preconditions = FrameNegotiation(Accept.parse(request.header("Accept"))), Preconditions.of(request)
+        selected = selection(request)
+        known_tags = known_frame_tags(image_frame_id, selected)
         wanted = Wanted(
             delivery_mode(request),
-            lambda content_type: accept.choose(content_type) is Representation.RAW,
+            negotiation,
             selected,
-            byte_range(request, entity_tag(image_frame_id, Representation.RAW, selected)),
+            byte_range(request, _range_tags(image_frame_id, known_tags, selected)),
+            headers_only=request.method == "HEAD",
         )
-        if_none_match = request.header("If-None-Match")
-        held = matching_tag(if_none_match, image_frame_id, accept, selected)
-        if held and wanted.mode is not DeliveryMode.URL:
+        if wanted.mode is not DeliveryMode.URL and (held := _held_tag(known_tags, preconditions, negotiation)):
             return self._not_modified(exchange, held)
         delivered = self._delivery.deliver(frame, wanted, exchange.budget)
         if isinstance(delivered, QueuedFrame):
             exchange.record.update(delivery="queued", bytes=0)
             return queued_response(request.request_id)
-        representation = accept.choose(delivered.content_type)
+        representation = negotiation.representation(delivered.content_type)
         exchange.record.update(content_type=delivered.content_type, **_portion_record(delivered.portion))
         if isinstance(delivered, LinkedFrame):
+            if representation is not Representation.RAW:
+                # The document has no entity tag; a redirect, which is no success, answers no precondition.
+                preconditions.require_match(None)
             exchange.record.update(delivery="url", bytes=delivered.size)
             return linked_response(frame, delivered, representation)
-        tag = entity_tag(image_frame_id, representation, selected)
-        if if_none_match == "*":
+        tag = FrameTag.of(image_frame_id, representation, delivered.content_type, selected)
+        preconditions.require_match(tag.value)
+        if preconditions.is_not_modified(tag.value):
             return self._not_modified(exchange, tag)
         exchange.record.update(
             delivery="inline" if representation is Representation.RAW else "json",
-            bytes=len(delivered.content),
+            bytes=delivered.size,
             upstream_bytes=delivered.bytes_read,
         )
-        return inline_response(frame, delivered, representation, tag)
+        return inline_response(frame, delivered, tag)
 
     def _page_of_index(self, exchange: _Exchange) -> HttpResponse:
         request = exchange.request
@@ -182,7 +206,9 @@ class FrameApi:
         version_id = self._index.version(image_set, query.version_id, exchange.budget)
         exchange.record.update(version_id=version_id)
         tag = index_tag(image_set, version_id)
-        if is_held(request.header("If-None-Match"), tag):
+        preconditions = Preconditions.of(request)
+        preconditions.require_match(tag)
+        if preconditions.is_not_modified(tag):
             return index_not_modified_response(tag)
         page = self._index.page(image_set, version_id, query, exchange.budget)
         exchange.record.update(frames=len(page.frames))
@@ -192,7 +218,7 @@ class FrameApi:
         if image_set.datastore_id not in self._settings.datastore_ids:
             raise DatastoreNotServed
 
-    def _not_modified(self, exchange: _Exchange, tag: str) -> HttpResponse:
+    def _not_modified(self, exchange: _Exchange, tag: FrameTag) -> HttpResponse:
         exchange.record.update(delivery="not-modified", bytes=0)
         return not_modified_response(tag)
 
@@ -236,12 +262,19 @@ class FrameApi:
         metrics.flush_metrics()
 
 
-ROUTES: dict[str, dict[str, Callable[[FrameApi, _Exchange], HttpResponse]]] = {
-    FRAME_ROUTE: {"GET": FrameApi._frame_by_path},
-    GET_IMAGE_FRAME_ROUTE: {"GET": FrameApi._frame_by_query, "POST": FrameApi._frame_by_body},
-    INDEX_ROUTE: {"GET": FrameApi._page_of_index},
+_HANDLERS: dict[str, Callable[[FrameApi, _Exchange], HttpResponse]] = {
+    FRAME_BY_PATH.operation_id: FrameApi._frame_by_path,
+    FRAME_BY_QUERY.operation_id: FrameApi._frame_by_query,
+    FRAME_BY_BODY.operation_id: FrameApi._frame_by_body,
+    FRAME_INDEX.operation_id: FrameApi._page_of_index,
 }
-"""What answers each method of each path."""
+_DISPATCH = {
+    route.template: {
+        method: _HANDLERS[operation.operation_id] for method, operation in route.operation_by_method.items()
+    }
+    for route in ROUTES
+}
+"""What answers each method of each path; an operation without a handler fails here, when the module is loaded."""
 
 
 def _image_frame_id_of(body: dict[str, Any]) -> str:
@@ -255,6 +288,26 @@ def _image_frame_id_of(body: dict[str, Any]) -> str:
             'The body must name one frame: {"imageFrameId": "…"} or {"imageFrameInformation": {"imageFrameId": "…"}}.'
         )
     return str(given.pop())
+
+
+def _held_tag(
+    known_tags: list[FrameTag], preconditions: Preconditions, negotiation: FrameNegotiation
+) -> FrameTag | None:
+    """The entity tag of a representation that the client holds and still accepts, if the request names one."""
+    return next(
+        (
+            tag
+            for tag in known_tags
+            if preconditions.is_held(tag.value) and negotiation.may_send(tag.representation, tag.content_type)
+        ),
+        None,
+    )
+
+
+def _range_tags(image_frame_id: str, known_tags: list[FrameTag], selected: Selection | None) -> set[str]:
+    """The entity tags that `If-Range` may name: those of the bytes, with a known media type and with any other."""
+    of_another_type = FrameTag.of(image_frame_id, Representation.RAW, "", selected)
+    return {tag.value for tag in (*known_tags, of_another_type) if tag.representation is Representation.RAW}
 
 
 def _has_text(holder: dict[str, Any], name: str) -> bool:

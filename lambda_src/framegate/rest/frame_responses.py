@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from framegate.delivery.delivery import InlineFrame, LinkedFrame
     from framegate.delivery.portions import Portion
     from framegate.healthimaging.identifiers import FrameRef
+    from framegate.rest.preconditions import FrameTag
 
 QUEUED_RETRY_AFTER_SECONDS = 30
 
@@ -30,20 +31,27 @@ HEADERS = {
 """What says how much of a frame an answer is, by the member that says it in JSON."""
 
 
-def inline_response(frame: FrameRef, delivered: InlineFrame, representation: Representation, tag: str) -> HttpResponse:
-    """``200`` with the frame or a part of it: its bytes, or JSON with them in base64; ``206`` with a range of bytes."""
-    headers = {**_caching_headers(tag), **_portion_headers(delivered.portion)}
-    if representation is Representation.RAW:
-        headers |= {"Content-Type": delivered.content_type, "Accept-Ranges": "bytes"}
+def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag) -> HttpResponse:
+    """``200`` with the frame or a part of it: its bytes, or JSON with them in base64; ``206`` with a range of bytes.
+
+    Where only headers are asked for and the frame was not read, the answer has its Content-Length and no body.
+    """
+    headers = {"Content-Type": tag.content_type, **_caching_headers(tag), **_portion_headers(delivered.portion)}
+    if tag.representation is Representation.RAW:
+        headers["Accept-Ranges"] = "bytes"
+        if delivered.content is None:
+            return HttpResponse(HTTPStatus.OK, {"Content-Length": str(delivered.size), **headers})
         if (span := delivered.span) is None:
             return HttpResponse(HTTPStatus.OK, headers, delivered.content)
         headers["Content-Range"] = f"bytes {span.first}-{span.last}/{span.total}"
         return HttpResponse(HTTPStatus.PARTIAL_CONTENT, headers, delivered.content)
-    document = _frame_document(frame, delivered.content_type, len(delivered.content), delivered.portion)
+    document = _frame_document(frame, delivered.content_type, delivered.size, delivered.portion)
     # Not json.dumps of the whole: base64 has nothing to escape, and scanning megabytes for it takes milliseconds.
-    blob = b64encode_as_string(delivered.content)
-    body = f'{json.dumps(document)[:-1]}, "imageFrameBlob": "{blob}"}}'
-    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, body)
+    before, after = f'{json.dumps(document)[:-1]}, "imageFrameBlob": "', '"}'
+    if delivered.content is None:
+        size = len(before) + (delivered.size + 2) // 3 * 4 + len(after)
+        return HttpResponse(HTTPStatus.OK, {"Content-Length": str(size), **headers})
+    return HttpResponse(HTTPStatus.OK, headers, f"{before}{b64encode_as_string(delivered.content)}{after}")
 
 
 def linked_response(frame: FrameRef, delivered: LinkedFrame, representation: Representation) -> HttpResponse:
@@ -51,7 +59,10 @@ def linked_response(frame: FrameRef, delivered: LinkedFrame, representation: Rep
     # The URL is a credential with an end: no cache may keep it.
     headers = {"Cache-Control": "no-store", **_portion_headers(delivered.portion)}
     if representation is Representation.RAW:
-        return HttpResponse(HTTPStatus.SEE_OTHER, {"Location": delivered.url, **headers})
+        # There is no body, and API Gateway would call it JSON.
+        return HttpResponse(
+            HTTPStatus.SEE_OTHER, {"Location": delivered.url, "Content-Type": "text/plain; charset=utf-8", **headers}
+        )
     document = _frame_document(frame, delivered.content_type, delivered.size, delivered.portion)
     document["url"] = delivered.url
     document["expiresAt"] = delivered.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -113,10 +124,14 @@ def _portion_headers(portion: Portion | None) -> dict[str, str]:
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
 
 
-def not_modified_response(tag: str) -> HttpResponse:
-    """``304`` for a client that holds the representation with that entity tag."""
-    return HttpResponse(HTTPStatus.NOT_MODIFIED, _caching_headers(tag))
+def not_modified_response(tag: FrameTag) -> HttpResponse:
+    """``304`` for a client that holds the representation with that entity tag.
+
+    It repeats the Content-Type of the 200. API Gateway adds ``application/json`` to an answer without one, and a cache
+    would replace the stored media type with that (RFC 9111, sections 3.2 and 4.3.4).
+    """
+    return HttpResponse(HTTPStatus.NOT_MODIFIED, {"Content-Type": tag.content_type, **_caching_headers(tag)})
 
 
-def _caching_headers(tag: str) -> dict[str, str]:
-    return {"ETag": tag, "Cache-Control": CACHE_CONTROL}
+def _caching_headers(tag: FrameTag) -> dict[str, str]:
+    return {"ETag": tag.value, "Cache-Control": CACHE_CONTROL}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Any
 
 from pybase64 import b64encode_as_string
 
 from framegate.problems import InvalidRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LAMBDA_RESPONSE_LIMIT = 6_291_556
 """Bytes of a synchronous response as serialised (AWS Lambda developer guide, "Lambda quotas": 6 MB, plus 100 bytes)."""
@@ -22,6 +22,14 @@ ENVELOPE_ALLOWANCE = 8 * 1024
 
 INLINE_LIMIT = (LAMBDA_RESPONSE_LIMIT - ENVELOPE_ALLOWANCE) // 4 * 3
 """Bytes of the largest frame that fits a response: base64 makes four characters of three bytes."""
+
+
+# {name}, but not {name+}, whose value only unknown paths have.
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+class NotAnHttpRequestError(ValueError):
+    """An event is not one of API Gateway's Lambda proxy integration; the message says what is missing or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +58,45 @@ class HttpRequest:
     _body_is_base64: bool
 
     @classmethod
-    def from_event(cls, event: Mapping[str, Any]) -> HttpRequest:
-        """Read the event of a Lambda proxy integration (payload format 1.0)."""
+    def from_event(cls, event: object) -> HttpRequest:
+        """Read the event of a Lambda proxy integration (payload format 1.0).
+
+        Raises
+        ------
+        NotAnHttpRequestError
+            If the event is anything else, such as a console test, a warm-up, or payload format 2.0.
+
+        References
+        ----------
+        API Gateway developer guide, "Input format of a Lambda function for proxy integration".
+        """
+        if not isinstance(event, Mapping):
+            raise NotAnHttpRequestError("it is not an object")
+        context = event.get("requestContext")
+        for name, value in (
+            ("httpMethod", event.get("httpMethod")),
+            ("resource", event.get("resource")),
+            ("requestContext.requestId", context.get("requestId") if isinstance(context, Mapping) else None),
+        ):
+            if not isinstance(value, str):
+                raise NotAnHttpRequestError(f"{name} is missing")
+        for name, is_right in (
+            ("pathParameters", _is_mapping_of_texts),
+            ("multiValueHeaders", _is_mapping_of_lists),
+            ("multiValueQueryStringParameters", _is_mapping_of_lists),
+            ("body", _is_text),
+        ):
+            if event.get(name) is not None and not is_right(event[name]):
+                raise NotAnHttpRequestError(f"{name} has another form")
+        path = event.get("pathParameters") or {}
+        for name in _PATH_PARAMETER.findall(event["resource"]):
+            if name not in path:
+                raise NotAnHttpRequestError("pathParameters lacks a parameter of the resource")
         headers = event.get("multiValueHeaders") or {}
         return cls(
             method=event["httpMethod"],
             route=event["resource"],
-            path=event.get("pathParameters") or {},
+            path=path,
             request_id=event["requestContext"]["requestId"],
             _query=event.get("multiValueQueryStringParameters") or {},
             _headers={name.lower(): ", ".join(values) for name, values in headers.items()},
@@ -117,3 +157,32 @@ class HttpResponse:
             "body": b64encode_as_string(self.body) if isinstance(self.body, bytes) else self.body,
             "isBase64Encoded": binary,
         }
+
+    def without_body(self) -> HttpResponse:
+        """The answer to HEAD: the header fields of GET's answer, and no body.
+
+        API Gateway derives Content-Length from the body that it sends, so that it may pass this one on as
+        ``x-amzn-Remapped-Content-Length``.
+
+        References
+        ----------
+        RFC 9110, sections 9.3.2 and 8.6; the latter forbids a Content-Length other than GET's.
+        """
+        if self.status == HTTPStatus.NOT_MODIFIED:
+            return self
+        size = len(self.body) if isinstance(self.body, bytes) else len(self.body.encode())
+        return replace(self, headers={"Content-Length": str(size), **self.headers}, body="")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_mapping_of_texts(value: object) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_text, value.values()))
+
+
+def _is_mapping_of_lists(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(each, list) and all(map(_is_text, each)) for each in value.values()
+    )

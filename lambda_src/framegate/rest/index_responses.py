@@ -32,14 +32,14 @@ def index_response(image_set: ImageSetRef, version_id: str, page: IndexPage) -> 
     # The lines are JSON as they are: to read and write them again is most of the time that a page takes.
     frames = b",".join(page.frames).decode()
     body = f'{json.dumps(document)[:-1]}, "imageFrames": [{frames}]}}'
-    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **_headers(index_tag(image_set, version_id))}, body)
+    return HttpResponse(HTTPStatus.OK, _headers(index_tag(image_set, version_id)), body)
 
 
 def index_not_modified_response(tag: str) -> HttpResponse:
-    """``304`` for a client that holds the page of that version."""
+    """``304`` for a client that holds the page of that version, with the Content-Type of the 200."""
     return HttpResponse(HTTPStatus.NOT_MODIFIED, _headers(tag))
 
 
 def _headers(tag: str) -> dict[str, str]:
     # To be asked again each time: there may be a new version, and of a deleted image set there is nothing.
-    return {"ETag": tag, "Cache-Control": "private, no-cache"}
+    return {"Content-Type": JSON, "ETag": tag, "Cache-Control": "private, no-cache"}

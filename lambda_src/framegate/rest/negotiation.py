@@ -1,18 +1,18 @@
-"""Which representation of a frame a client wants, and whether it has it already."""
+"""Chooses the representation of a frame from the request's Accept header."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from functools import cached_property
 
 from framegate.healthimaging.media_types import essence
 from framegate.problems import NotAcceptable
 
-if TYPE_CHECKING:
-    from framegate.delivery.portions import Selection
-
 JSON = "application/json"
+
+_WEIGHT = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 
 
 class Representation(StrEnum):
@@ -23,110 +23,195 @@ class Representation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class MediaRange:
+    """One element of an Accept header.
+
+    Attributes
+    ----------
+    type : str
+        The range without its parameters, in lower case: ``image/jph``, ``image/*`` or ``*/*``.
+    parameters : mapping
+        The parameters other than ``q``, names in lower case, values unquoted.
+    weight : float
+        ``q``, from 0 to 1.
+
+    References
+    ----------
+    RFC 9110, sections 12.4.2 and 12.5.1.
+    """
+
+    type: str
+    parameters: dict[str, str]
+    weight: float
+
+    def specificity(self, media_type: str, parameters: dict[str, str]) -> tuple[int, int] | None:
+        """How closely the range describes a media type; None if it does not include it.
+
+        HealthImaging leaves parameters out that clients of DICOM name, such as ``transfer-syntax``. A parameter that
+        the media type lacks therefore excludes nothing; one with another value does, unless the range has ``*``.
+        """
+        precision = _precision(self.type, media_type)
+        if precision is None:
+            return None
+        matched = 0
+        for name, value in self.parameters.items():
+            if name in parameters and value not in ("*", parameters[name]):
+                return None
+            matched += name in parameters
+        return precision, matched
+
+
+@dataclass(frozen=True)
 class Accept:
     """An Accept header.
 
     Parameters
     ----------
-    qualities : dict
-        Media range in lower case, such as ``image/*``, to its weight from 0 to 1.
-
-    References
-    ----------
-    RFC 9110, section 12.5.1. Parameters other than ``q`` are ignored.
+    ranges : tuple of MediaRange
+        Its elements, in the header's order.
 
     Examples
     --------
     >>> Accept.parse("image/*, application/json;q=0.5").choose("image/jph")
     <Representation.RAW: 'raw'>
+    >>> Accept.parse("text/html").choose("image/jph") is None
+    True
     """
 
-    qualities: dict[str, float]
+    ranges: tuple[MediaRange, ...]
 
     @classmethod
     def parse(cls, header: str | None) -> Accept:
-        """Read a header. Without one everything is acceptable; an element that makes no sense counts for nothing."""
+        """Read a header. Without one, everything is acceptable; an element that is no media range is ignored."""
         if header is None or not header.strip():
-            return cls({"*/*": 1.0})
-        qualities = {}
-        for element in header.split(","):
-            media_range, *parameters = element.split(";")
-            if "/" in media_range:
-                qualities[media_range.strip().lower()] = _weight(parameters)
-        return cls(qualities)
+            return cls((MediaRange("*/*", {}, 1.0),))
+        return cls(tuple(filter(None, map(_media_range, _split(header, ",")))))
 
-    def choose(self, content_type: str) -> Representation:
-        """The representation to send of a frame of that media type.
+    def choose(self, content_type: str) -> Representation | None:
+        """The representation to send of a frame with this media type; None if the client accepts neither.
 
-        JSON has to be named: ``*/*`` asks for the frame as it is. Where both are as welcome, the named one wins.
+        JSON must be named: ``*/*`` asks for the frame as it is. Where both weigh the same, the named one wins.
+        """
+        raw, json = self._weight_of(content_type), self.json_weight
+        if json > 0 and json >= raw:
+            return Representation.JSON
+        return Representation.RAW if raw > 0 else None
+
+    @cached_property
+    def json_weight(self) -> float:
+        """The weight of ``application/json`` where the header names it; else 0."""
+        return max((each.weight for each in self.ranges if each.type == JSON), default=0.0)
+
+    def _weight_of(self, content_type: str) -> float:
+        """The weight from the range that describes the media type most closely."""
+        media_type, parameters = essence(content_type), _parameters(_split(content_type, ";")[1:])
+        best: tuple[tuple[int, int], float] = ((0, 0), 0.0)
+        for each in self.ranges:
+            specificity = each.specificity(media_type, parameters)
+            if specificity is not None:
+                best = max(best, (specificity, each.weight))
+        return best[1]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameNegotiation:
+    """What a request accepts of a frame, which is known once its media type is.
+
+    Parameters
+    ----------
+    accept : Accept
+        The request's Accept header.
+    """
+
+    accept: Accept
+
+    def representation(self, content_type: str) -> Representation:
+        """The representation to send of a frame with this media type.
 
         Raises
         ------
         NotAcceptable
-            If the client takes neither.
+            If the client accepts neither.
         """
-        raw, json = self._weight_of(essence(content_type)), self.qualities.get(JSON, 0.0)
-        if json > 0 and json >= raw:
-            return Representation.JSON
-        if raw > 0:
-            return Representation.RAW
-        raise NotAcceptable(content_type)
+        chosen = self.accept.choose(content_type)
+        if chosen is None:
+            raise NotAcceptable(content_type)
+        return chosen
 
-    def _weight_of(self, media_type: str) -> float:
-        """The weight that the most specific range gives to a type."""
-        kind = media_type.partition("/")[0]
-        for media_range in (media_type, f"{kind}/*", "*/*"):
-            if media_range in self.qualities:
-                return self.qualities[media_range]
-        return 0.0
+    def require_acceptable(self, content_type: str) -> None:
+        """Check that the client accepts some representation.
 
+        Raises
+        ------
+        NotAcceptable
+            If it accepts none.
+        """
+        self.representation(content_type)
 
-def _weight(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "q":
-            try:
-                return min(1.0, max(0.0, float(value)))
-            except ValueError:
-                return 0.0
-    return 1.0
+    def may_send(self, representation: Representation, content_type: str) -> bool:
+        """Whether the client accepts a representation that it holds, with the representation's own media type.
 
+        JSON may be chosen depending on the frame's media type, which a document does not need. A document that the
+        client holds and still accepts is as good as new.
+        """
+        if representation is Representation.JSON:
+            return self.accept.json_weight > 0
+        return self.accept.choose(content_type) is Representation.RAW
 
-def entity_tag(image_frame_id: str, representation: Representation, selection: Selection | None = None) -> str:
-    """The strong entity tag of a frame's representation.
-
-    A frame never changes, so its identifier is enough; and what was selected of it, which is always the same bytes.
-    """
-    parts = [image_frame_id, selection.tag if selection else "", "" if representation is Representation.RAW else "json"]
-    return f'"{".".join(filter(None, parts))}"'
+    def sends_bytes(self, content_type: str) -> bool:
+        """Whether the client is sent the bytes as they are, of which a range makes sense."""
+        return self.accept.choose(content_type) is Representation.RAW
 
 
-def matching_tag(
-    if_none_match: str | None, image_frame_id: str, accept: Accept, selection: Selection | None = None
-) -> str | None:
-    """The entity tag with which a client shows that it holds what it would be sent, or None.
-
-    Raw or JSON may depend on the frame's media type, which only HealthImaging knows; a representation that the
-    client holds and still accepts is as good as new.
-
-    References
-    ----------
-    RFC 9110, section 13.1.2: the comparison is weak. ``*``, which any existing frame matches, is not answered here:
-    whether the frame exists, only HealthImaging knows.
-    """
-    for representation in Representation:
-        tag = entity_tag(image_frame_id, representation, selection)
-        if is_held(if_none_match, tag) and _may_choose(accept, representation):
-            return tag
-    return None
+def _precision(media_range: str, media_type: str) -> int | None:
+    if media_range == media_type:
+        return 3
+    if media_range == f"{media_type.partition('/')[0]}/*":
+        return 2
+    return 1 if media_range == "*/*" else None
 
 
-def is_held(if_none_match: str | None, tag: str) -> bool:
-    """Whether ``If-None-Match`` lists an entity tag; ``*`` is not looked at."""
-    return tag in {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}
+def _media_range(element: str) -> MediaRange | None:
+    media_range, *parameters = _split(element, ";")
+    if "/" not in media_range:
+        return None
+    named = _parameters(parameters)
+    return MediaRange(media_range.strip().lower(), named, _weight(named.pop("q", "1")))
 
 
-def _may_choose(accept: Accept, representation: Representation) -> bool:
-    if representation is Representation.JSON:
-        return accept.qualities.get(JSON, 0.0) > 0
-    return any(weight > 0 for media_range, weight in accept.qualities.items() if media_range != JSON)
+def _parameters(elements: list[str]) -> dict[str, str]:
+    named = {}
+    for element in elements:
+        name, _, value = element.partition("=")
+        if name := name.strip().lower():
+            named[name] = _unquoted(value.strip())
+    return named
+
+
+def _weight(value: str) -> float:
+    return min(1.0, float(value)) if _WEIGHT.fullmatch(value) else 0.0
+
+
+def _unquoted(value: str) -> str:
+    """The text of a quoted string (RFC 9110, section 5.6.4); any other value as it is."""
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
+    return value
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split a header field at a separator, but not within quoted strings."""
+    if '"' not in text:
+        return text.split(separator)
+    parts, start, is_quoted, is_escaped = [], 0, False, False
+    for position, character in enumerate(text):
+        if is_escaped:
+            is_escaped = False
+        elif is_quoted and character == "\\":
+            is_escaped = True
+        elif character == '"':
+            is_quoted = not is_quoted
+        elif character == separator and not is_quoted:
+            parts.append(text[start:position])
+            start = position + 1
+    return [*parts, text[start:]]

@@ -8,30 +8,15 @@ from typing import TYPE_CHECKING
 from framegate.delivery.delivery import DeliveryMode
 from framegate.delivery.portions import ByLevels, ByResolution, BySize, ByteRange
 from framegate.index.frame_index import IndexQuery
-from framegate.jpeg2000.codestream import MOST_DECOMPOSITIONS
 from framegate.problems import InvalidRequest
+from framegate.rest import routes
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from framegate.delivery.portions import Selection
     from framegate.rest.http import HttpRequest
-
-LARGEST_SIZE = 2**32 - 1
-"""Pixels of the longest side that an image can have (ITU-T T.800, table A.9)."""
-
-MOST_LEVELS = 65_535
-"""No image has a level beyond: tile-parts are at most 255 of a tile, tiles at most 65,535 (ITU-T T.800, table A.5)."""
-
-MOST_FRAMES = 1000
-"""Frames on a page of the index: some 300 kB."""
-
-LARGEST_NUMBER = 2**31 - 1
-"""Of a frame, or of a version."""
-
-UID = r"[0-9.]{1,256}"
-"""A UID has up to 64 characters (DICOM PS3.5, section 9.1); HealthImaging takes in up to 256."""
-
-PAGE_POSITION = r"([1-9][0-9]{0,9})-([1-9][0-9]{0,11})"
-"""In `nextToken`: an index's version, and bytes of it that earlier pages took."""
+    from framegate.rest.routes import Integer, Parameter
 
 # No more digits than any size has: Python refuses to read a number of some thousand.
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(?:(\d{1,20})-(\d{0,20})|-(\d{1,20}))[ \t]*", re.IGNORECASE | re.ASCII)
@@ -45,7 +30,7 @@ def delivery_mode(request: HttpRequest) -> DeliveryMode:
     InvalidRequest
         If `delivery` has another value.
     """
-    match request.query("delivery"):
+    match request.query(routes.DELIVERY.name):
         case None:
             return DeliveryMode.AUTO
         case "inline":
@@ -63,10 +48,10 @@ def selection(request: HttpRequest) -> Selection | None:
     InvalidRequest
         If a value is not a number in its range, or if they contradict each other.
     """
-    size = _number(request, "size", 1, LARGEST_SIZE)
-    resolution = _number(request, "resolution", 0, MOST_DECOMPOSITIONS)
-    first = _number(request, "startLevel", 0, MOST_LEVELS)
-    last = _number(request, "endLevel", 0, MOST_LEVELS)
+    size = _number(request, routes.SIZE)
+    resolution = _number(request, routes.RESOLUTION)
+    first = _number(request, routes.START_LEVEL)
+    last = _number(request, routes.END_LEVEL)
     levels = None if first is None and last is None else ByLevels(first or 0, last)
     given: list[Selection] = [
         *([] if size is None else [BySize(size)]),
@@ -80,15 +65,15 @@ def selection(request: HttpRequest) -> Selection | None:
     return given[0] if given else None
 
 
-def byte_range(request: HttpRequest, entity_tag: str) -> ByteRange | None:
+def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange | None:
     """The range of bytes that is wanted; None is all of them.
 
     Parameters
     ----------
     request : HttpRequest
         The request.
-    entity_tag : str
-        That of the representation whose bytes they are.
+    entity_tags : collection of str
+        Those that the representation can have whose bytes they are.
 
     References
     ----------
@@ -97,7 +82,10 @@ def byte_range(request: HttpRequest, entity_tag: str) -> ByteRange | None:
     there is no ``Last-Modified`` that a date could be compared with.
     """
     header = request.header("Range")
-    if header is None or request.method != "GET" or request.header("If-Range") not in (None, entity_tag):
+    if header is None or request.method != "GET":
+        return None
+    if_range = request.header("If-Range")
+    if if_range is not None and if_range.strip() not in entity_tags:
         return None
     match = _RANGE.fullmatch(header)
     if match is None:
@@ -118,13 +106,13 @@ def index_query(request: HttpRequest) -> IndexQuery:
     InvalidRequest
         If a value is not of its form, or if `nextToken` is of another version than `versionId`.
     """
-    version = _number(request, "versionId", 1, LARGEST_NUMBER)
-    uid, token = request.query("sopInstanceUID"), request.query("nextToken")
-    if uid is not None and not re.fullmatch(UID, uid):
+    version = _number(request, routes.VERSION_ID)
+    uid, token = request.query(routes.SOP_INSTANCE_UID.name), request.query(routes.NEXT_TOKEN.name)
+    if uid is not None and not re.fullmatch(routes.UID_PATTERN, uid):
         raise InvalidRequest("sopInstanceUID must be a DICOM UID: digits and dots.")
     version_id, position = None if version is None else str(version), 0
     if token is not None:
-        match = re.fullmatch(PAGE_POSITION, token)
+        match = re.fullmatch(routes.PAGE_POSITION_PATTERN, token, re.ASCII)
         if match is None or version_id not in (None, match[1]):
             raise InvalidRequest("nextToken must be one that an answer gave, for the same image set and version.")
         # The pages that follow are of the version that the first one was of.
@@ -132,8 +120,8 @@ def index_query(request: HttpRequest) -> IndexQuery:
     return IndexQuery(
         version_id=version_id,
         sop_instance_uid=uid,
-        frame_number=_number(request, "frameNumber", 1, LARGEST_NUMBER),
-        most=_number(request, "maxResults", 1, MOST_FRAMES) or MOST_FRAMES,
+        frame_number=_number(request, routes.FRAME_NUMBER),
+        most=_number(request, routes.MAX_RESULTS_PARAMETER) or routes.MAX_RESULTS,
         position=position,
     )
 
@@ -143,10 +131,12 @@ def next_token(version_id: str, position: int) -> str:
     return f"{version_id}-{position}"
 
 
-def _number(request: HttpRequest, name: str, low: int, high: int) -> int | None:
-    value = request.query(name)
+def _number(request: HttpRequest, parameter: Parameter[Integer]) -> int | None:
+    value, bounds = request.query(parameter.name), parameter.type
     if value is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,10}", value, re.ASCII) or not low <= int(value) <= high:
-        raise InvalidRequest(f"{name} must be a whole number from {low} to {high}.")
+    # No bound has more than ten digits; Python refuses to read a number of several thousand.
+    is_number = re.fullmatch(r"[0-9]{1,10}", value, re.ASCII) is not None
+    if not is_number or not bounds.minimum <= int(value) <= bounds.maximum:
+        raise InvalidRequest(f"{parameter.name} must be a whole number from {bounds.minimum} to {bounds.maximum}.")
     return int(value)

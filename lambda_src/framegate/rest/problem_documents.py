@@ -26,6 +26,7 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     problems.FrameNotAvailable: HTTPStatus.NOT_ACCEPTABLE,
     problems.FrameConflict: HTTPStatus.CONFLICT,
+    problems.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     problems.FrameTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     problems.PortionTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     problems.RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,

@@ -91,10 +91,13 @@ class FrameStore:
         is_wrong = stored is not None and stored.tag_count > 0 and _is_wrong(self._objects.tags(key, budget))
         return stored, is_wrong
 
-    def presigned_url(self, frame: FrameRef, lifetime: int) -> PresignedUrl:
-        """A URL to GET the frame from S3 for `lifetime` seconds, signed with SigV4; it takes byte ranges too."""
+    def presigned_url(self, frame: FrameRef, lifetime: int, *, for_head: bool = False) -> PresignedUrl:
+        """A URL to GET the frame from S3 for `lifetime` seconds, signed with SigV4; it takes byte ranges too.
+
+        With `for_head`, a URL for HEAD: a client that follows a redirect keeps HEAD, and the method is signed.
+        """
         expires_at = datetime.now(UTC) + timedelta(seconds=lifetime)
-        return PresignedUrl(self._objects.presigned_url(frame_key(frame), lifetime), expires_at)
+        return PresignedUrl(self._objects.presigned_url(frame_key(frame), lifetime, for_head=for_head), expires_at)
 
     def store(
         self,

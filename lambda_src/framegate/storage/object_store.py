@@ -365,10 +365,10 @@ class ObjectStore:
                 raise
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
-    def presigned_url(self, key: str, lifetime: int) -> str:
-        """A URL to GET an object for so many seconds, signed with SigV4; it takes byte ranges too."""
+    def presigned_url(self, key: str, lifetime: int, *, for_head: bool = False) -> str:
+        """A URL to GET (or HEAD) an object for so many seconds, signed with SigV4; it takes byte ranges too."""
         return self._bucket.client().generate_presigned_url(
-            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=lifetime
+            "head_object" if for_head else "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=lifetime
         )
 
 
