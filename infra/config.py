@@ -36,6 +36,9 @@ _CLAIM = re.compile(r"[!-~]{1,256}")
 _DOMAIN_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])")
 _CERTIFICATE_ARN = re.compile(r"arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+")
 _HOSTED_ZONE_ID = re.compile(r"Z[0-9A-Z]{1,31}")
+# RFC 9110, section 5.6.2, and no apostrophe, which ends a value in API Gateway's mapping. `*` would not be all headers
+# but that one: API Gateway returns the list as it is, and browsers then ignore it for Authorization.
+_HEADER_NAME = re.compile(r"[!#$%&+\-.^_`|~0-9A-Za-z]{1,128}")
 _VPC_ENDPOINT_ID = re.compile(r"vpce-[0-9a-f]{8,17}")
 _ORIGIN = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
@@ -221,6 +224,15 @@ def _origins(value: object) -> tuple[str, ...]:
     return origins
 
 
+def _header_names(value: object) -> tuple[str, ...]:
+    names = _list_or_none(_list_of(_matching(_HEADER_NAME, "the name of a header"), "header names"))(value)
+    lower = [name.lower() for name in names]
+    repeated = [name for name in names if lower.count(name.lower()) > 1]
+    if repeated:
+        raise _InvalidValueError(f"{', '.join(map(_shown, repeated))} are the same header: case does not matter")
+    return names
+
+
 def _shown(value: object) -> str:
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
@@ -302,6 +314,14 @@ class Config:
         tuple[str, ...],
         Key(_origins, "Web origins whose pages may call the API, or `*` for any", "https://viewer.example.org"),
     ] = ("*",)
+    cors_request_headers: Annotated[
+        tuple[str, ...],
+        Key(
+            _header_names,
+            "Request headers that those pages may send beside the [usual ones](docs/access.md#from-a-web-page)",
+            "X-Viewer-Version",
+        ),
+    ] = ()
     auth: Annotated[
         Literal["iam", "cognito", "jwt"],
         Key(
@@ -404,6 +424,15 @@ class Config:
             "vpce-0123456789abcdef0",
         ),
     ] = ()
+    fips_endpoints: Annotated[
+        bool,
+        Key(
+            _true_or_false,
+            "Whether the functions and the API use only cryptography validated by FIPS 140; HealthImaging has such "
+            "endpoints in us-east-1 and us-west-2",
+            "true",
+        ),
+    ] = False
     # HealthImaging takes 1000 GetImageFrame calls per second and account: half of them is left to everyone else.
     throttle_rate: Annotated[
         int, Key(_whole_number(1, 100_000), "Requests per second that the API takes before it answers 429", "200")
@@ -490,11 +519,11 @@ class Config:
         bool,
         Key(
             _true_or_false,
-            "Whether to create the role by which API Gateway writes logs. It is one per account and Region: `false` "
-            "where there is one",
-            "false",
+            "Whether to create the role with which API Gateway writes logs. An account has one in each Region, and "
+            "creating another replaces it for all APIs: `true` only where there is none",
+            "true",
         ),
-    ] = True
+    ] = False
 
     @property
     def export_rate_of_a_worker(self) -> float:

@@ -77,6 +77,15 @@ def test_configured_settings_reach_the_function(synthesize):
     assert environment["POWERTOOLS_LOG_LEVEL"] == "DEBUG"
 
 
+@pytest.mark.parametrize(("fips", "value"), [("true", "true"), ("false", None)])
+def test_every_function_calls_fips_endpoints_where_configured(synthesize, fips, value):
+    functions = properties(synthesize(**AUTH["jwt"], fips_endpoints=fips), "AWS::Lambda::Function").values()
+
+    assert len(functions) == 4
+    for each in functions:
+        assert each["Environment"]["Variables"].get("AWS_USE_FIPS_ENDPOINT") == value
+
+
 def test_function_starts_without_the_decoder_and_shares_the_accounts_concurrency(function):
     assert "Layers" not in function
     assert "ReservedConcurrentExecutions" not in function
