@@ -36,9 +36,9 @@ _CLAIM = re.compile(r"[!-~]{1,256}")
 _DOMAIN_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])")
 _CERTIFICATE_ARN = re.compile(r"arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+")
 _HOSTED_ZONE_ID = re.compile(r"Z[0-9A-Z]{1,31}")
-# RFC 9110, section 5.6.2, and no apostrophe, which ends a value in API Gateway's mapping. `*` would not be all headers
-# but that one: API Gateway returns the list as it is, and browsers then ignore it for Authorization.
-_HEADER_NAME = re.compile(r"[!#$%&+\-.^_`|~0-9A-Za-z]{1,128}")
+# Those characters of a token (RFC 9110, section 5.6.2) that names of headers have. `*` is left out on purpose: browsers
+# do not take it to mean Authorization.
+_HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VPC_ENDPOINT_ID = re.compile(r"vpce-[0-9a-f]{8,17}")
 _ORIGIN = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
@@ -225,7 +225,9 @@ def _origins(value: object) -> tuple[str, ...]:
 
 
 def _header_names(value: object) -> tuple[str, ...]:
-    names = _list_or_none(_list_of(_matching(_HEADER_NAME, "the name of a header"), "header names"))(value)
+    names = _list_or_none(
+        _list_of(_matching(_HEADER_NAME, "the name of a header: letters, digits and - . _"), "header names")
+    )(value)
     lower = [name.lower() for name in names]
     repeated = [name for name in names if lower.count(name.lower()) > 1]
     if repeated:
@@ -318,7 +320,7 @@ class Config:
         tuple[str, ...],
         Key(
             _header_names,
-            "Request headers that those pages may send beside the [usual ones](docs/access.md#from-a-web-page)",
+            "Request headers that those pages may send beside the usual ones, which docs/access.md lists",
             "X-Viewer-Version",
         ),
     ] = ()

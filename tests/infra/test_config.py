@@ -238,7 +238,7 @@ def test_right_values_that_need_another_key_are_read(beside, key, value, read_as
         ("cors_request_headers", "X Viewer"),
         ("cors_request_headers", "X-Viewer:"),
         ("cors_request_headers", "X-Viewer's"),
-        ("cors_request_headers", "X-Viewer\n"),
+        ("cors_request_headers", ["X-Viewer\n"]),
         ("cors_request_headers", "X-Größe"),
         ("cors_request_headers", "X" * 129),
         ("cors_request_headers", "X-Viewer,x-viewer"),

@@ -6,7 +6,7 @@ import pytest
 
 from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, text
 from tests.infra.cloudformation import function as function_of
-from tests.infra.project import DATASTORE_A, DATASTORE_B
+from tests.infra.project import AUTH, DATASTORE_A, DATASTORE_B
 
 
 @pytest.fixture(scope="module")
