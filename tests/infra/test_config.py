@@ -290,6 +290,43 @@ def test_wrong_value_is_refused_with_its_key_and_a_right_one(key, value):
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "wrong"),
+    [
+        ("datastore_ids", "short", "'short' is not a data store id, 32 digits and lower-case letters"),
+        ("datastore_ids", f"{A},short", "'short' is not a data store id, 32 digits and lower-case letters"),
+        ("datastore_ids", [], "[] is not a list of data store ids"),
+        ("datastore_ids", {"id": A}, f"{{'id': '{A}'}} is not a list of data store ids"),
+        ("datastore_ids", f"{A},{A}", f"'{A}' is given more than once"),
+        ("environment", "prod", "'prod' is not one of development, production"),
+        ("memory_mb", "511", "511 is not a whole number from 512 to 10240"),
+        ("memory_mb", "1769.0", "'1769.0' is not a whole number from 512 to 10240"),
+        ("memory_mb", True, "True is not a whole number from 512 to 10240"),
+        ("frame_retention_days", "0", "0 is not a whole number from 1 to 36500"),
+        ("gradual_deployment", "yes", "'yes' is not true or false"),
+        ("verify", 1, "1 is not true or false"),
+        ("alarm_email", 7, "7 is not an e-mail address"),
+        ("export_events", "Deleted", "'Deleted' is not one of Created, Updated, Copied"),
+        ("export_events", 1, "1 is not a list of Created, Updated, Copied"),
+        (
+            "cors_origins",
+            "*,https://a.example.org",
+            "'*' already allows every origin: give either '*' or a list of origins",
+        ),
+        (
+            "cors_origins",
+            ["https://a.example.org:443"],
+            "'https://a.example.org:443' names the default port, which browsers leave out: leave it out",
+        ),
+        ("cors_request_headers", "X-A,x-a", "'X-A', 'x-a' are the same header: case does not matter"),
+    ],
+)
+def test_message_shows_the_value_and_says_what_the_key_takes(key, value, wrong):
+    found = faults(**{"datastore_ids": A, key: value})
+
+    assert found == {key: f"{wrong}. For example: -c {key}={config_keys()[key].example}"}
+
+
+@pytest.mark.parametrize(
     ("keys", "missing", "needed_by"),
     [
         ({"auth": "cognito"}, "cognito_user_pool_arn", "auth=cognito"),
