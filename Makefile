@@ -5,9 +5,6 @@ VENV := .venv
 RUN := $(VENV)/bin
 MINISTACK := .venv-ministack
 
-# jsii, under the CDK, runs on Node.js 20 but says at length that it would rather not.
-export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
-
 # The local cloud is on loopback, where a proxy cannot reach it.
 export NO_PROXY := localhost,127.0.0.1,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)

@@ -1,27 +1,36 @@
-"""What a million frames cost, by their size and the way they are delivered.
+"""What a million frames cost, by their size and the way they are delivered, and what a deployment costs that is idle.
 
-``PYTHONPATH=lambda_src python -m bench.costs`` prints the table of the README, with the durations of
-``bench/durations.json``.
+``PYTHONPATH=lambda_src python -m bench.costs`` prints the tables of the README and of docs/operations.md, with the
+durations of ``bench/durations.json``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, load_measured
 from framegate.delivery.delivery import SOON_STORED
 from framegate.rest.http import INLINE_LIMIT
 from framegate.storage.object_writer import LARGEST_PUT, PART_SIZE
+from infra.authorizer_function import MEMORY_MB as AUTHORIZER_MEMORY_MB
+from infra.config import Config
 from infra.export_functions import BATCH_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.config import Config
-
 MILLION, GB = 1e6, 1e9
+GIB = 1024**3
+SECONDS_A_MONTH = 730 * 60 * 60
+
+IMAGE_SETS = {
+    "CT, 500 × 185 kB": (500, 185_000),
+    "mammogram, 4 × 10 MB": (4, 10_000_000),
+    "one frame of 185 kB": (1, 185_000),
+}
+"""Frames, and bytes of a frame, of the image sets that docs/scaling.md speaks of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,9 @@ class Prices:
     x86_64_gb_second: float = 0.0000166667  # the same
     # https://aws.amazon.com/healthimaging/pricing/: $0.005 for a thousand API calls, in its examples.
     healthimaging_call: float = 5.00 / MILLION
+    # https://aws.amazon.com/healthimaging/pricing/: storage in its two tiers, by GiB.
+    frequent_gib_month: float = 0.105
+    archive_gib_month: float = 0.006
     s3_put: float = 5.00 / MILLION  # https://aws.amazon.com/s3/pricing/, PUT, COPY, POST, LIST
     s3_get: float = 0.40 / MILLION  # the same, GET and all others
     s3_gb_month: float = 0.023  # the same, S3 Standard
@@ -46,6 +58,12 @@ class Prices:
     event: float = 1.00 / MILLION  # https://aws.amazon.com/eventbridge/pricing/, custom events
     # The same, opt-in events of AWS services: S3 tells EventBridge of each object in the bucket.
     object_event: float = 1.00 / MILLION
+    snapshot_gb_second: float = 0.0000015046  # https://aws.amazon.com/lambda/pricing/, SnapStart, cache
+    dashboard_month: float = 3.00  # https://aws.amazon.com/cloudwatch/pricing/, above three in an account
+    alarm_metric_month: float = 0.10  # the same, standard resolution
+    key_month: float = 1.00  # https://aws.amazon.com/kms/pricing/, before its first rotation
+    acl_month: float = 5.00  # https://aws.amazon.com/waf/pricing/, a web ACL
+    acl_rule_month: float = 1.00  # the same, a rule or a group of managed rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +78,25 @@ class Usage:
     image_set_frames: int = 500
     on_request: bool = True  # by a request manifest, the dearer way: transitions instead of messages
     transitions: int = 4  # of a line: its start, and three states
+    # AWS HealthImaging developer guide, "Cost optimization": smaller image sets are charged at this size.
+    min_image_set_bytes: int = 5_000_000
+    # Lambda asks an empty queue with five long polls of 20 s each (AWS Lambda developer guide, "Using Lambda with
+    # Amazon SQS").
+    polls_a_second: float = 5 / 20
 
 
-PRICES, USAGE = Prices(), Usage()
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """How much there is of what costs by the month; a test compares it with the template."""
+
+    dashboards: int = 1
+    alarm_metrics: int = 10
+    keys: int = 1
+    acl_rules: int = 3
+    polled_queues: int = 1
+
+
+PRICES, USAGE, DEPLOYMENT = Prices(), Usage(), Deployment()
 
 
 def dollars_per_million(
@@ -115,6 +149,92 @@ def puts(size: int) -> int:
     return 1 if size <= LARGEST_PUT else 2 + math.ceil(size / PART_SIZE)
 
 
+def archive_dollars(
+    size: int, frames: int = USAGE.image_set_frames, prices: Prices = PRICES, usage: Usage = USAGE
+) -> float:
+    """What a million frames cost more in the month after they were read, if their image sets were archived before.
+
+    HealthImaging moves an image set that nobody has read for 30 days to its archive tier, and back as soon as somebody
+    reads a frame or the metadata (AWS HealthImaging developer guide, "Cost optimization"). Another 30 days have to pass
+    before it is archived again.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of a frame.
+    frames : int
+        Frames of an image set.
+    prices : Prices
+        What storage costs in either tier.
+    usage : Usage
+        Has the size that HealthImaging charges at least.
+    """
+    gib = MILLION / frames * billed_gib(size, frames, usage)
+    return gib * (prices.frequent_gib_month - prices.archive_gib_month)
+
+
+def billed_gib(size: int, frames: int, usage: Usage = USAGE) -> float:
+    """Return the GiB that HealthImaging charges for an image set of so many frames of a size in bytes."""
+    return max(size * frames, usage.min_image_set_bytes) / GIB
+
+
+def archive_table(prices: Prices = PRICES) -> str:
+    """The table, in Markdown: dollars a month for the storage of a million image sets, archived and after an export."""
+    lines = ["| a million archived image sets | before | in the month after | more |", "| --- | --- | --- | --- |"]
+    for name, (frames, size) in IMAGE_SETS.items():
+        gib = MILLION * billed_gib(size, frames)
+        before, after = gib * prices.archive_gib_month, gib * prices.frequent_gib_month
+        lines.append(f"| {name} | ${before:,.0f} | ${after:,.0f} | ${after - before:,.0f} |")
+    return "\n".join(lines)
+
+
+def idle_dollars(
+    config: Config = DEFAULT, prices: Prices = PRICES, usage: Usage = USAGE, deployment: Deployment = DEPLOYMENT
+) -> dict[str, float]:
+    """What a deployment costs a month that nobody uses, by what is paid for.
+
+    Parameters
+    ----------
+    config : Config
+        Decides about the authorizer and the firewall, and has the memory of the API's function.
+    prices : Prices
+        What things cost.
+    usage : Usage
+        How often Lambda asks the export queue.
+    deployment : Deployment
+        How much there is.
+    """
+    snapshot = prices.snapshot_gb_second * SECONDS_A_MONTH / 1024
+    polls = usage.polls_a_second * SECONDS_A_MONTH * deployment.polled_queues
+    costs = {"SnapStart's snapshot of the API function": snapshot * config.memory_mb}
+    if config.auth == "jwt":
+        costs["SnapStart's snapshot of the authorizer"] = snapshot * AUTHORIZER_MEMORY_MB
+    costs |= {
+        "dashboard (the first three of an account are free)": prices.dashboard_month * deployment.dashboards,
+        f"alarms ({deployment.alarm_metrics} metrics)": prices.alarm_metric_month * deployment.alarm_metrics,
+        "KMS key": prices.key_month * deployment.keys,
+        "polls of the export queue (the first million requests are free)": prices.sqs_request * polls,
+    }
+    if config.waf:
+        costs["AWS WAF"] = prices.acl_month + prices.acl_rule_month * deployment.acl_rules
+    return costs
+
+
+def idle_table() -> str:
+    """The table, in Markdown: dollars a month for a deployment that nobody uses, by who may call."""
+    modes = get_args(get_type_hints(Config)["auth"])
+    costs = {mode: idle_dollars(replace(DEFAULT, auth=mode)) for mode in modes}
+    lines = [
+        f"| idle, a month | {' | '.join(f'`auth={mode}`' for mode in modes)} |",
+        f"| --- |{' --- |' * len(modes)}",
+    ]
+    for what in max(costs.values(), key=len):
+        shown = (f"${costs[mode][what]:.2f}" if what in costs[mode] else "–" for mode in modes)
+        lines.append(f"| {what} | {' | '.join(shown)} |")
+    together = (f"**${sum(costs[mode].values()):.2f}**" for mode in modes)
+    return "\n".join([*lines, f"| together | {' | '.join(together)} |"])
+
+
 def _image_set(p: Prices, usage: Usage) -> float:
     """What an image set costs beside its frames: metadata, the last look, LIST, manifest, event, and who is told."""
     own = 2 * p.healthimaging_call + 2 * p.s3_put + 2 * p.event + p.lambda_request
@@ -126,16 +246,17 @@ def table(measured: Mapping[str, Mapping[str, float]] | None = None) -> str:
     """The table, in Markdown: dollars for a million frames."""
     lines = [
         "| a frame of | inline | JSON | URL, first request | URL, later | export "
-        "| stored, a month | out to the internet |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| stored, a month | archived before, a month | out to the internet |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, size in SIZES.items():
         costs = [dollars_per_million(size, each, duration_ms(size, each, measured)) for each in get_args(Delivery)]
-        costs += [MILLION * size / GB * each for each in (PRICES.s3_gb_month, PRICES.internet_gb)]
+        stored, out = (MILLION * size / GB * each for each in (PRICES.s3_gb_month, PRICES.internet_gb))
+        costs += [stored, archive_dollars(size), out]
         shown = ("–" if cost is None else f"${cost:,.2f}" for cost in costs)
         lines.append(f"| {name} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(table(load_measured()))
+    print(table(load_measured()), idle_table(), archive_table(), sep="\n\n")

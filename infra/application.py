@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks, HIPAASecurityChecks
 
-from infra.config import Config
+from infra.config import Config, ConfigError
 from infra.framegate_stack import FramegateStack
 
 
@@ -31,3 +33,13 @@ def compose(app: App) -> FramegateStack:
     # Synthesis fails on every finding that is not acknowledged next to its construct.
     Validations.of(app).add_plugins(AwsSolutionsChecks(app), HIPAASecurityChecks(app))
     return FramegateStack(app, "Framegate", config=config)
+
+
+def main() -> None:
+    """Write the cloud assembly, or exit with what is wrong with the configuration."""
+    app = App()
+    try:
+        compose(app)
+    except ConfigError as error:
+        sys.exit(str(error))
+    app.synth()

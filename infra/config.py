@@ -5,41 +5,28 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
+
+    from pydantic_core import ErrorDetails
 
 # CDK namespaces the context keys that it defines (`aws:cdk:…`, `@aws-cdk/…`, `availability-zones:account=…`). These
 # two, which the CLI's commands `acknowledge` and `migrate` write, are the exceptions.
 _CDK_KEYS = frozenset({"acknowledged-issue-numbers", "cdk-migrate"})
 
-# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
-_LOG_RETENTION_DAYS = (
-    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
-)  # fmt: skip
-
-_DATASTORE_ID = re.compile(r"[0-9a-z]{32}")
-_STACK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_EVENT_SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,256}")
-_EMAIL = re.compile(rf"[^@\s]{{1,64}}@{_LABEL}(?:\.{_LABEL})+", re.IGNORECASE)
-_USER_POOL_ARN = re.compile(r"arn:aws[a-z-]*:cognito-idp:[a-z0-9-]+:[0-9]{12}:userpool/[A-Za-z0-9_-]+_[A-Za-z0-9]+")
-# RFC 6749, section 3.3, and no comma, which parts a list.
-_SCOPE = re.compile(r"[!#-+\--\[\]-~]{1,256}")
-# OpenID Connect Core 1.0, section 2: https, no query and no fragment.
-_ISSUER = re.compile(
-    r"https://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+;=:@%-]*)*"
-)
-_AUDIENCE = re.compile(r"[!-+\--~]{1,256}")
-_CLAIM = re.compile(r"[!-~]{1,256}")
-_DOMAIN_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])")
-_CERTIFICATE_ARN = re.compile(r"arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+")
-_HOSTED_ZONE_ID = re.compile(r"Z[0-9A-Z]{1,31}")
-_VPC_ENDPOINT_ID = re.compile(r"vpce-[0-9a-f]{8,17}")
 _ORIGIN = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
 )
+_DOMAIN_NAME = rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])"
+# OpenID Connect Core 1.0, section 2: https, no query and no fragment.
+_ISSUER = r"https://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+;=:@%-]*)*"
 # A browser leaves the default port out of its Origin header, so an origin that has it would never match.
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -57,10 +44,6 @@ class ConfigError(Exception):
         self.faults = dict(faults)
         lines = [f"  {key if key.isprintable() else ascii(key)}: {fault}" for key, fault in self.faults.items()]
         super().__init__("\n".join(["Framegate cannot be built with this configuration:", *lines]))
-
-
-class _InvalidValueError(Exception):
-    """A value that a key does not take; the text completes «<key>: »."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +70,10 @@ class OnlyWith:
 
 @dataclass(frozen=True)
 class Key:
-    """How one configuration key is read and explained.
+    """How one configuration key is explained. Its annotation says what it takes.
 
     Parameters
     ----------
-    parse : Callable[[object], Any]
-        Turns a context value, text from ``-c`` or JSON from ``cdk.json``, into the typed value, or raises.
     meaning : str
         What the key decides, for the reference table.
     example : str
@@ -101,132 +82,73 @@ class Key:
         What the key needs beside it.
     """
 
-    parse: Callable[[object], Any]
     meaning: str
     example: str
     only_with: OnlyWith | None = None
 
 
-def _whole_number(low: int, high: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip(), re.ASCII):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise _InvalidValueError(f"{_shown(value)} is not a whole number from {low} to {high}")
-        return value
-
-    return parse
+def _text(pattern: str, what: str) -> Any:
+    """Limit a text to a pattern that it must match as a whole; `what` completes «is not »."""
+    return Field(pattern=rf"\A(?:{pattern})\Z", description=what)
 
 
-def _number_of(choices: tuple[int, ...]) -> Callable[[object], int]:
-    in_range = _whole_number(min(choices), max(choices))
-
-    def parse(value: object) -> int:
-        try:
-            number = in_range(value)
-        except _InvalidValueError:
-            number = -1
-        if number not in choices:
-            raise _InvalidValueError(f"{_shown(value)} is not one of {', '.join(map(str, choices))}")
-        return number
-
-    return parse
+def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({item for item in items if items.count(item) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(map(_shown, repeated))} is given more than once")
+    return items
 
 
-def _one_of(*choices: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if not isinstance(value, str) or value.strip() not in choices:
-            raise _InvalidValueError(f"{_shown(value)} is not one of {', '.join(choices)}")
-        return value.strip()
-
-    return parse
-
-
-def _names_or_none(*choices: str) -> Callable[[object], tuple[str, ...]]:
-    """Read a list of some of the choices, given back in their order; ``none`` is none of them."""
-    parse_list = _list_or_none(_list_of(_one_of(*choices), f"{', '.join(choices)}"))
-
-    def parse(value: object) -> tuple[str, ...]:
-        names = parse_list(value)
-        return tuple(choice for choice in choices if choice in names)
-
-    return parse
+def _unique_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse names of headers that differ in nothing but case."""
+    lower = [name.lower() for name in names]
+    repeated = [name for name in names if lower.count(name.lower()) > 1]
+    if repeated:
+        raise ValueError(f"{', '.join(map(_shown, repeated))} are the same header: case does not matter")
+    return names
 
 
-def _optional(parse: Callable[[object], Any]) -> Callable[[object], Any]:
-    def parse_unless_none(value: object) -> Any:
-        return None if value in ("", "none") else parse(value)
-
-    return parse_unless_none
-
-
-def _list_or_none(parse: Callable[[object], tuple[str, ...]]) -> Callable[[object], tuple[str, ...]]:
-    def parse_unless_none(value: object) -> tuple[str, ...]:
-        return () if value in ("", "none", [], ()) else parse(value)
-
-    return parse_unless_none
-
-
-def _true_or_false(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip() in ("true", "false"):
-        return value.strip() == "true"
-    raise _InvalidValueError(f"{_shown(value)} is neither true nor false")
-
-
-def _matching(pattern: re.Pattern[str], description: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise _InvalidValueError(f"{_shown(value)} is not {description}")
-        return value
-
-    return parse
-
-
-def _list_of(parse_item: Callable[[object], str], what: str) -> Callable[[object], tuple[str, ...]]:
-    """Read a list given as JSON array or as text with commas."""
-
-    def parse(value: object) -> tuple[str, ...]:
-        if isinstance(value, str):
-            value = [item.strip() for item in value.split(",")] if value.strip() else []
-        if not isinstance(value, list | tuple) or not value:
-            raise _InvalidValueError(f"{_shown(value)} is not a list of {what}")
-        items = tuple(parse_item(item) for item in value)
-        repeated = sorted({item for item in items if items.count(item) > 1})
-        if repeated:
-            raise _InvalidValueError(f"{', '.join(map(_shown, repeated))} is given more than once")
-        return items
-
-    return parse
-
-
-def _origin(value: object) -> str:
+def _origin(value: str) -> str:
+    match = _ORIGIN.fullmatch(value)
     if value == "*":
-        return "*"
-    match = _ORIGIN.fullmatch(value) if isinstance(value, str) else None
+        return value
     if match is None or int(match["port"] or 1) not in range(1, 65536):
-        raise _InvalidValueError(
-            f"{_shown(value)} is not an origin: scheme://host[:port] in lower case, without a path"
-        )
+        raise ValueError(f"{_shown(value)} is not an origin: scheme://host[:port] in lower case, without a path")
     if match["port"] and int(match["port"]) == _DEFAULT_PORTS.get(match["scheme"]):
-        raise _InvalidValueError(f"{_shown(value)} names the default port, which browsers leave out: leave it out")
-    return match[0]
+        raise ValueError(f"{_shown(value)} names the default port, which browsers leave out: leave it out")
+    return value
 
 
-def _origins(value: object) -> tuple[str, ...]:
-    origins = _list_of(_origin, "origins")(value)
+def _every_origin_or_some(origins: tuple[str, ...]) -> tuple[str, ...]:
     if "*" in origins and len(origins) > 1:
-        raise _InvalidValueError("'*' already allows every origin: give either '*' or a list of origins")
+        raise ValueError("'*' already allows every origin: give either '*' or a list of origins")
     return origins
 
 
-def _shown(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
+def _in_order(events: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(events, key=("Created", "Updated", "Copied").index))
 
 
-@dataclass(frozen=True)
+_UNIQUE = AfterValidator(_unique)
+_DatastoreId = Annotated[str, _text("[0-9a-z]{32}", "a data store id, 32 digits and lower-case letters")]
+_Origin = Annotated[str, AfterValidator(_origin)]
+# Those characters of a token (RFC 9110, section 5.6.2) that names of headers have. `*` is left out on purpose: browsers
+# do not take it to mean Authorization.
+_HeaderName = Annotated[
+    str, _text("[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "the name of a header: letters, digits and - . _")
+]
+# RFC 6749, section 3.3, and no comma, which parts a list.
+_Scope = Annotated[str, _text(r"[!#-+\--\[\]-~]{1,256}", "a scope of OAuth 2.0")]
+_Audience = Annotated[str, _text(r"[!-+\--~]{1,256}", "an audience without spaces and commas")]
+_VpcEndpointId = Annotated[str, _text("vpce-[0-9a-f]{8,17}", "the id of a VPC endpoint")]
+_Event = Literal["Created", "Updated", "Copied"]
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+_LogRetentionDays = Literal[
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
+]
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(strict=True, regex_engine="python-re"))
 class Config:
     """What the stack is built from.
 
@@ -245,17 +167,18 @@ class Config:
     """
 
     datastore_ids: Annotated[
-        tuple[str, ...],
+        tuple[_DatastoreId, ...],
+        Field(description="a list of data store ids", min_length=1),
+        _UNIQUE,
         Key(
-            _list_of(_matching(_DATASTORE_ID, "a data store id, 32 digits and lower-case letters"), "data store ids"),
             "HealthImaging data stores whose frames are served and exported; requests for any other are refused",
             "0123456789abcdef0123456789abcdef",
         ),
     ]
     stack_name: Annotated[
         str,
+        _text("[A-Za-z][A-Za-z0-9-]{0,127}", "a stack name: letters, digits and hyphens, a letter first, at most 128"),
         Key(
-            _matching(_STACK_NAME, "a stack name: letters, digits and hyphens, a letter first, at most 128"),
             "Name of the CloudFormation stack; another name gives a second, independent deployment",
             "Framegate-Research",
         ),
@@ -263,7 +186,6 @@ class Config:
     environment: Annotated[
         Literal["development", "production"],
         Key(
-            _one_of("development", "production"),
             "What it is for; `production` protects the stack from deletion and deploys gradually",
             "production",
         ),
@@ -271,7 +193,6 @@ class Config:
     gradual_deployment: Annotated[
         bool | None,
         Key(
-            _optional(_true_or_false),
             "Whether a new version of the API's function gets a tenth of the requests first, and all only if no alarm "
             "rings; `none` means in `production`",
             "true",
@@ -279,33 +200,42 @@ class Config:
     ] = None
     alarm_email: Annotated[
         str | None,
+        _text(rf"(?i:[^@\s]{{1,64}}@{_LABEL}(?:\.{_LABEL})+)", "an e-mail address"),
         Key(
-            _optional(_matching(_EMAIL, "an e-mail address")),
             "Who hears of alarms; `none` leaves it to whoever subscribes to the topic",
             "operations@example.org",
         ),
     ] = None
-    architecture: Annotated[
-        Literal["arm64", "x86_64"], Key(_one_of("arm64", "x86_64"), "Processor that the functions run on", "x86_64")
-    ] = "arm64"
+    architecture: Annotated[Literal["arm64", "x86_64"], Key("Processor that the functions run on", "x86_64")] = "arm64"
     memory_mb: Annotated[
-        int, Key(_whole_number(512, 10240), "Memory of the API's function; 1769 MB come with one whole vCPU", "3008")
+        int, Field(ge=512, le=10240), Key("Memory of the API's function; 1769 MB come with one whole vCPU", "3008")
     ] = 1769
     # API Gateway gives a request up after 29 s: the last second is for a cold start, so that the answer is still ours.
     timeout_seconds: Annotated[
-        int, Key(_whole_number(10, 29), "Time that a request may take; API Gateway gives up after 29 s", "20")
+        int, Field(ge=10, le=29), Key("Time that a request may take; API Gateway gives up after 29 s", "20")
     ] = 28
     presigned_url_lifetime_seconds: Annotated[
-        int, Key(_whole_number(60, 3600), "How long the pre-signed URL of a large frame can be used", "900")
+        int, Field(ge=60, le=3600), Key("How long the pre-signed URL of a large frame can be used", "900")
     ] = 300
     cors_origins: Annotated[
-        tuple[str, ...],
-        Key(_origins, "Web origins whose pages may call the API, or `*` for any", "https://viewer.example.org"),
+        tuple[_Origin, ...],
+        Field(description="a list of origins", min_length=1),
+        _UNIQUE,
+        AfterValidator(_every_origin_or_some),
+        Key("Web origins whose pages may call the API, or `*` for any", "https://viewer.example.org"),
     ] = ("*",)
+    cors_request_headers: Annotated[
+        tuple[_HeaderName, ...],
+        Field(description="a list of header names"),
+        AfterValidator(_unique_names),
+        Key(
+            "Request headers that those pages may send beside the usual ones, which docs/access.md lists",
+            "X-Viewer-Version",
+        ),
+    ] = ()
     auth: Annotated[
         Literal["iam", "cognito", "jwt"],
         Key(
-            _one_of("iam", "cognito", "jwt"),
             "Who may call: principals of IAM, users of a Cognito user pool, or holders of a token of an OpenID Connect "
             "issuer",
             "jwt",
@@ -313,17 +243,21 @@ class Config:
     ] = "iam"
     cognito_user_pool_arn: Annotated[
         str | None,
+        _text(
+            "arn:aws[a-z-]*:cognito-idp:[a-z0-9-]+:[0-9]{12}:userpool/[A-Za-z0-9_-]+_[A-Za-z0-9]+",
+            "the ARN of a Cognito user pool",
+        ),
         Key(
-            _optional(_matching(_USER_POOL_ARN, "the ARN of a Cognito user pool")),
             "The user pool of `auth=cognito`",
             "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_Example",
             OnlyWith("auth", "cognito", required=True),
         ),
     ] = None
     cognito_scopes: Annotated[
-        tuple[str, ...],
+        tuple[_Scope, ...],
+        Field(description="a list of scopes"),
+        _UNIQUE,
         Key(
-            _list_or_none(_list_of(_matching(_SCOPE, "a scope of OAuth 2.0"), "scopes")),
             "Scopes of which an access token needs one; with `none`, identity tokens are taken",
             "frames/read",
             OnlyWith("auth", "cognito"),
@@ -331,17 +265,18 @@ class Config:
     ] = ()
     jwt_issuer: Annotated[
         str | None,
+        _text(_ISSUER, "an https:// URL without query and fragment"),
         Key(
-            _optional(_matching(_ISSUER, "an https:// URL without query and fragment")),
             "The OpenID Connect issuer of `auth=jwt`, exactly as tokens have it in `iss`",
             "https://login.example.org/realms/imaging",
             OnlyWith("auth", "jwt", required=True),
         ),
     ] = None
     jwt_audience: Annotated[
-        tuple[str, ...],
+        tuple[_Audience, ...],
+        Field(description="a list of audiences"),
+        _UNIQUE,
         Key(
-            _list_or_none(_list_of(_matching(_AUDIENCE, "an audience without spaces and commas"), "audiences")),
             "Audiences of which a token must have one in `aud`",
             "framegate",
             OnlyWith("auth", "jwt", required=True),
@@ -349,8 +284,8 @@ class Config:
     ] = ()
     jwt_datastores_claim: Annotated[
         str | None,
+        _text("[!-~]{1,256}", "the name of a claim"),
         Key(
-            _optional(_matching(_CLAIM, "the name of a claim")),
             "Claim that lists the data stores that the token's holder may read; with `none`, every holder reads all",
             "https://example.org/datastores",
             OnlyWith("auth", "jwt"),
@@ -358,13 +293,13 @@ class Config:
     ] = None
     waf: Annotated[
         bool,
-        Key(_true_or_false, "Whether AWS WAF stands before the API, with AWS's common rules and a rate limit", "true"),
+        Key("Whether AWS WAF stands before the API, with AWS's common rules and a rate limit", "true"),
     ] = False
     # A CT study has a thousand frames, and a hospital is one address.
     waf_rate_limit: Annotated[
         int,
+        Field(ge=100, le=100_000_000),
         Key(
-            _whole_number(100, 100_000_000),
             "Requests that one address may make in five minutes",
             "50000",
             OnlyWith("waf", value=True),
@@ -372,16 +307,16 @@ class Config:
     ] = 20_000
     domain_name: Annotated[
         str | None,
+        _text(_DOMAIN_NAME, "a domain name in lower case"),
         Key(
-            _optional(_matching(_DOMAIN_NAME, "a domain name in lower case")),
             "Domain name of the API, in the place of API Gateway's own",
             "frames.example.org",
         ),
     ] = None
     domain_certificate_arn: Annotated[
         str | None,
+        _text("arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+", "the ARN of a certificate in ACM"),
         Key(
-            _optional(_matching(_CERTIFICATE_ARN, "the ARN of a certificate in ACM")),
             "Certificate for `domain_name`, in the Region of the API",
             "arn:aws:acm:eu-west-1:123456789012:certificate/12345678-1234-1234-1234-123456789012",
             OnlyWith("domain_name", required=True),
@@ -389,32 +324,43 @@ class Config:
     ] = None
     domain_hosted_zone_id: Annotated[
         str | None,
+        _text("Z[0-9A-Z]{1,31}", "the id of a hosted zone"),
         Key(
-            _optional(_matching(_HOSTED_ZONE_ID, "the id of a hosted zone")),
             "Route 53 zone in which `domain_name` becomes an alias of the API; with `none`, that is left to you",
             "Z0123456789ABCDEFGHIJ",
             OnlyWith("domain_name"),
         ),
     ] = None
     vpc_endpoint_ids: Annotated[
-        tuple[str, ...],
+        tuple[_VpcEndpointId, ...],
+        Field(description="a list of VPC endpoint ids"),
+        _UNIQUE,
         Key(
-            _list_or_none(_list_of(_matching(_VPC_ENDPOINT_ID, "the id of a VPC endpoint"), "VPC endpoint ids")),
             "VPC endpoints for `execute-api` through which alone the API is reached; with `none`, it is public",
             "vpce-0123456789abcdef0",
         ),
     ] = ()
+    fips_endpoints: Annotated[
+        bool,
+        Key(
+            "Whether the functions and the API use only cryptography validated by FIPS 140; HealthImaging has such "
+            "endpoints in us-east-1 and us-west-2",
+            "true",
+        ),
+    ] = False
     # HealthImaging takes 1000 GetImageFrame calls per second and account: half of them is left to everyone else.
     throttle_rate: Annotated[
-        int, Key(_whole_number(1, 100_000), "Requests per second that the API takes before it answers 429", "200")
+        int, Field(ge=1, le=100_000), Key("Requests per second that the API takes before it answers 429", "200")
     ] = 500
     throttle_burst: Annotated[
-        int, Key(_whole_number(1, 100_000), "Requests that may come at once, above `throttle_rate`", "400")
+        int, Field(ge=1, le=100_000), Key("Requests that may come at once, above `throttle_rate`", "400")
     ] = 1000
     export_events: Annotated[
-        tuple[Literal["Created", "Updated", "Copied"], ...],
+        tuple[_Event, ...],
+        Field(description="a list of Created, Updated, Copied"),
+        _UNIQUE,
+        AfterValidator(_in_order),
         Key(
-            _names_or_none("Created", "Updated", "Copied"),
             "What has to happen to an image set for its frames to be exported; `none` exports on request only",
             "Created",
         ),
@@ -422,66 +368,64 @@ class Config:
     # SQS event sources take no fewer than 2.
     export_concurrency: Annotated[
         int,
+        Field(ge=2, le=500),
         Key(
-            _whole_number(2, 500),
             "Workers that export at the same time on events, and as many again for request manifests",
             "5",
         ),
     ] = 2
     export_rate: Annotated[
         int,
+        Field(ge=1, le=100_000),
         Key(
-            _whole_number(1, 100_000),
             "`GetImageFrame` calls per second that all workers together make; an account has 1000",
             "800",
         ),
     ] = 400
     export_timeout_seconds: Annotated[
         int,
+        Field(ge=10, le=900),
         Key(
-            _whole_number(10, 900),
             "Time of one invocation that exports; what takes longer goes on in the next one",
             "900",
         ),
     ] = 300
-    export_memory_mb: Annotated[int, Key(_whole_number(1024, 10240), "Memory of the functions that export", "3008")] = (
+    export_memory_mb: Annotated[int, Field(ge=1024, le=10240), Key("Memory of the functions that export", "3008")] = (
         1769
     )
     verify: Annotated[
         bool,
         Key(
-            _true_or_false,
             "Whether every exported lossless frame is decoded and compared with HealthImaging's checksum of its pixels",
             "true",
         ),
     ] = False
     event_source: Annotated[
         str,
+        _text("[A-Za-z0-9._/-]{1,256}", "the source of an event"),
         Key(
-            _matching(_EVENT_SOURCE, "the source of an event"),
             "Source of the events of HealthImaging; another one only where no AWS is, as in the local cloud",
             "local.medical-imaging",
         ),
     ] = "aws.medical-imaging"
     frame_retention_days: Annotated[
         int | None,
+        Field(ge=1, le=36_500),
         Key(
-            _optional(_whole_number(1, 36_500)),
             "Days after which stored frames and manifests expire; `none` keeps them until their image set is deleted",
             "30",
         ),
     ] = None
     log_retention_days: Annotated[
-        int, Key(_number_of(_LOG_RETENTION_DAYS), "Days that logs are kept; a value that CloudWatch Logs takes", "90")
+        _LogRetentionDays, Key("Days that logs are kept; a value that CloudWatch Logs takes", "90")
     ] = 365
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        Key(_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "Least severe level that the functions log", "DEBUG"),
+        Key("Least severe level that the functions log", "DEBUG"),
     ] = "INFO"
     removal_policy: Annotated[
         Literal["retain", "destroy"],
         Key(
-            _one_of("retain", "destroy"),
             "What `cdk destroy` does with stored frames, their key and the logs; `destroy` needs the buckets empty",
             "destroy",
         ),
@@ -489,12 +433,11 @@ class Config:
     api_gateway_account_role: Annotated[
         bool,
         Key(
-            _true_or_false,
-            "Whether to create the role by which API Gateway writes logs. It is one per account and Region: `false` "
-            "where there is one",
-            "false",
+            "Whether to create the role with which API Gateway writes logs. An account has one in each Region, and "
+            "creating another replaces it for all APIs: `true` only where there is none",
+            "true",
         ),
-    ] = True
+    ] = False
 
     @property
     def export_rate_of_a_worker(self) -> float:
@@ -525,24 +468,86 @@ class Config:
         ConfigError
             With every fault found, not only the first.
         """
-        keys, faults, values = config_keys(), {}, {}
+        known, faults, values = config_keys(), {}, {}
         for name, value in context.items():
             if ":" in name or "/" in name or name in _CDK_KEYS:
                 continue
-            if name not in keys:
+            if name not in known:
                 faults[name] = _unknown(name)
             elif value is not None:
-                try:
-                    values[name] = keys[name].parse(value)
-                except _InvalidValueError as invalid:
-                    faults[name] = f"{invalid}. For example: -c {name}={keys[name].example}"
-        for field in fields(cls):
-            if field.default is MISSING and field.name not in values and field.name not in faults:
-                faults[field.name] = f"is missing. For example: -c {field.name}={keys[field.name].example}"
-        faults |= _discords(values, set(faults))
-        if faults:
+                values[name] = _from_text(value, _schemas()[name])
+        config, wrong = _checked(values)
+        # In the order in which the keys were given, and those that are missing at the end.
+        faults = {name: fault for name in context for fault in [faults.get(name) or wrong.get(name)] if fault} | wrong
+        right = {name: value for name, value in values.items() if name not in faults}
+        faults |= _discords(right, set(faults))
+        if config is None or faults:
             raise ConfigError(faults)
-        return cls(**values)
+        return config
+
+
+def _checked(values: Mapping[str, Any]) -> tuple[Config | None, dict[str, str]]:
+    """Return the configuration, or what is wrong with its values by key; the first fault of each."""
+    try:
+        return Config(**values), {}
+    except ValidationError as error:
+        wrong: dict[str, str] = {}
+        for each in error.errors(include_url=False):
+            wrong.setdefault(str(each["loc"][0]), _fault(each))
+        return None, wrong
+
+
+def _fault(error: ErrorDetails) -> str:
+    """Word an error of pydantic's: what is wrong with the value, and a right one."""
+    name, *position = error["loc"]
+    example = f"For example: -c {name}={config_keys()[str(name)].example}"
+    if error["type"] == "missing":
+        return f"is missing. {example}"
+    if error["type"] == "value_error":
+        return f"{error['ctx']['error']}. {example}"
+    schema = _schemas()[str(name)]
+    value = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
+    return f"{_shown(value)} is not {_expected(schema['items'] if position else schema)}. {example}"
+
+
+def _expected(schema: Mapping[str, Any]) -> str:
+    """Say what a key takes; it completes «is not »."""
+    if "description" in schema:
+        return str(schema["description"])
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    if schema["type"] == "integer":
+        return f"a whole number from {schema['minimum']} to {schema['maximum']}"
+    return {"boolean": "true or false", "string": "text"}[schema["type"]]
+
+
+@cache
+def _schemas() -> dict[str, dict[str, Any]]:
+    """What each key takes, as JSON Schema; `nullable` where ``none`` stands for nothing."""
+    schemas = {}
+    for name, schema in TypeAdapter(Config).json_schema()["properties"].items():
+        choices = [each for each in schema.get("anyOf", []) if each["type"] != "null"]
+        schemas[name] = {**schema, **choices[0], "nullable": True} if choices else schema
+    return schemas
+
+
+def _from_text(value: object, schema: Mapping[str, Any]) -> object:
+    """Read a context value as what its key takes: ``-c`` gives text, and ``cdk.json`` may. What is neither stays."""
+    if schema["type"] == "array":
+        if isinstance(value, str):
+            nothing = value in ("", "none") if "minItems" not in schema else not value.strip()
+            value = [] if nothing else [item.strip() for item in value.split(",")]
+        return tuple(value) if isinstance(value, list) else value
+    if not isinstance(value, str):
+        return value
+    if "nullable" in schema and value in ("", "none"):
+        return None
+    text = value.strip()
+    if schema["type"] == "integer":
+        return int(text) if re.fullmatch("[0-9]{1,9}", text) else value
+    if schema["type"] == "boolean":
+        return {"true": True, "false": False}.get(text, value)
+    return text if "enum" in schema else value
 
 
 def _discords(values: Mapping[str, Any], already_wrong: Collection[str]) -> dict[str, str]:
@@ -574,7 +579,10 @@ def _defaults() -> dict[str, Any]:
 def config_keys() -> dict[str, Key]:
     """Return every configuration key with how it is read and explained, in the order of the reference."""
     hints = get_type_hints(Config, include_extras=True)
-    return {field.name: hints[field.name].__metadata__[0] for field in fields(Config)}
+    return {
+        field.name: next(each for each in hints[field.name].__metadata__ if isinstance(each, Key))
+        for field in fields(Config)
+    }
 
 
 def config_table() -> str:
@@ -583,6 +591,11 @@ def config_table() -> str:
     for name, key in config_keys().items():
         rows.append(f"| `{name}` | {_default_shown(_defaults()[name])} | {key.meaning} | `-c {name}={key.example}` |")
     return "\n".join(rows)
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def _unknown(name: str) -> str:

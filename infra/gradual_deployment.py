@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aws_cdk import ArnFormat, Aws, Stack
 from aws_cdk import aws_codedeploy as codedeploy
@@ -15,6 +15,7 @@ from infra.permissions import acknowledge_inline_policy, allow
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aws_cdk import CfnElement
     from aws_cdk import aws_cloudwatch as cloudwatch
 
     from infra.api_function import ApiFunction
@@ -60,7 +61,9 @@ class GradualDeployment(Construct):
         any_alarm = Stack.of(self).format_arn(
             service="cloudwatch", resource="alarm", resource_name="*", arn_format=ArnFormat.COLON_RESOURCE_NAME
         )
-        # The managed policy AWSCodeDeployRoleForLambdaLimited, without hooks and revisions in S3: there are none.
+        versions_and_aliases = f"{function.function.function_arn}:*"
+        # The managed policy AWSCodeDeployRoleForLambdaLimited for this function alone, without hooks and revisions in
+        # S3: there are none. CodeDeploy names versions as well as the alias in its calls.
         role = iam.Role(
             self,
             "Role",
@@ -75,7 +78,7 @@ class GradualDeployment(Construct):
                             "ShiftTraffic",
                             ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"],
                             function.function.function_arn,
-                            f"{function.function.function_arn}:{function.alias.alias_name}",
+                            versions_and_aliases,
                         ),
                         allow("WatchAlarms", ["cloudwatch:DescribeAlarms"], any_alarm),
                     ]
@@ -83,6 +86,13 @@ class GradualDeployment(Construct):
             },
         )
         acknowledge_inline_policy(role)
+        function_id = Stack.of(self).get_logical_id(cast("CfnElement", function.function.node.default_child))
+        acknowledge(
+            role,
+            "CodeDeploy names versions of the function and its alias, as AWS's managed policy lets it. All are of this "
+            "one function.",
+            f"AwsSolutions-IAM5[Resource::<{function_id}.Arn>:*]",
+        )
         acknowledge(
             role,
             "CloudWatch checks the description of alarms against all of the account's, whichever are asked for.",

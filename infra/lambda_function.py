@@ -125,6 +125,7 @@ class LambdaFunction(Construct):
                 "POWERTOOLS_LOG_LEVEL": config.log_level,
                 # Metrics of all deployments in an account are in one namespace.
                 "POWERTOOLS_SERVICE_NAME": config.stack_name,
+                **({"AWS_USE_FIPS_ENDPOINT": "true"} if config.fips_endpoints else {}),
                 **environment,
             },
         )

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def endpoint_configuration(scope: Construct, config: Config) -> apigateway.EndpointConfiguration:
     """Return the kind of endpoint, with the VPC endpoints that lead to a private one."""
     if not config.vpc_endpoint_ids:
-        return apigateway.EndpointConfiguration(types=[apigateway.EndpointType.REGIONAL])
+        return apigateway.EndpointConfiguration(
+            types=[apigateway.EndpointType.REGIONAL], ip_address_type=apigateway.IpAddressType.DUAL_STACK
+        )
     return apigateway.EndpointConfiguration(
         types=[apigateway.EndpointType.PRIVATE],
         vpc_endpoints=[

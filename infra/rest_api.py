@@ -18,6 +18,7 @@ from infra.firewall import Firewall
 from infra.gateway_problems import add_gateway_problems
 from infra.private_endpoint import endpoint_configuration, resource_policy
 from infra.retention import log_group
+from infra.tls import endpoint_access_mode, security_policy
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -26,17 +27,30 @@ if TYPE_CHECKING:
 
 STAGE = "v1"
 
-_ALLOWED_HEADERS = [
+CORS_REQUEST_HEADERS = (
+    # A browser asks before it sends an Accept header that has a quoted string in it (Fetch standard, "CORS-safelisted
+    # request-header").
+    "Accept",
     "Authorization",
+    "Cache-Control",
     "Content-Type",
+    "If-Match",
     "If-None-Match",
     "If-Range",
     "Range",
     "X-Amz-Date",
     "X-Amz-Security-Token",
     "X-Amz-Content-Sha256",
+    # The SDKs for JavaScript send this one in the place of User-Agent, which browsers keep to themselves.
+    "X-Amz-User-Agent",
+    # What tracing adds to the requests of a page: AWS X-Ray; W3C Trace Context and Baggage; Sentry.
     "X-Amzn-Trace-Id",
-]
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "sentry-trace",
+)
+"""Request headers that a web page of an allowed origin may send, beside those of ``cors_request_headers``."""
 
 # Of the address, the route's template alone: a real path or query is whatever a client writes into it.
 _ACCESS_LOG = {
@@ -102,7 +116,9 @@ class RestApi(Construct):
         access_logs = log_group(self, "AccessLogs", config, key)
         self.api = apigateway.RestApi(
             self,
-            "Api",
+            # API Gateway does not change the endpoint type of an API whose access mode is STRICT. With another name
+            # here, CloudFormation creates another API and then deletes the old one.
+            "PrivateApi" if config.vpc_endpoint_ids else "Api",
             rest_api_name=config.stack_name,
             description="Image frames of AWS HealthImaging by URL",
             endpoint_configuration=endpoint_configuration(self, config),
@@ -113,16 +129,19 @@ class RestApi(Construct):
             binary_media_types=["*/*"],
             default_method_options=authorization,
             cloud_watch_role=config.api_gateway_account_role,
-            # Account-wide: other APIs go on logging with it when this one is gone.
-            cloud_watch_role_removal_policy=(
-                RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if config.api_gateway_account_role else None
-            ),
+            # As soon as it is created, every API of the account and Region logs with this role. RETAIN keeps it even
+            # when the first deployment fails and is rolled back. RETAIN_ON_UPDATE_OR_DELETE (RetainExceptOnCreate)
+            # would delete it then. All other APIs would lose their logs, as CloudFormation does not restore the role
+            # that was set before.
+            cloud_watch_role_removal_policy=RemovalPolicy.RETAIN if config.api_gateway_account_role else None,
             deploy_options=apigateway.StageOptions(
                 stage_name=STAGE,
                 throttling_rate_limit=config.throttle_rate,
                 throttling_burst_limit=config.throttle_burst,
                 tracing_enabled=True,
-                metrics_enabled=True,
+                # Metrics for each method cost $0.30 a month each. Alarms and dashboard read those of the stage, which
+                # are free.
+                metrics_enabled=False,
                 logging_level=apigateway.MethodLoggingLevel.OFF,
                 data_trace_enabled=False,
                 access_log_destination=apigateway.LogGroupLogDestination(access_logs),
@@ -132,9 +151,8 @@ class RestApi(Construct):
             ),
         )
         cfn_api = cast("apigateway.CfnRestApi", self.api.node.default_child)
-        # TLS 1.2 with forward secrecy at least; without a policy, API Gateway takes TLS 1.0.
-        cfn_api.security_policy = "SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09"
-        cfn_api.endpoint_access_mode = "STRICT"
+        cfn_api.security_policy = security_policy(config)
+        cfn_api.endpoint_access_mode = endpoint_access_mode(config)
         # API Gateway counts what it refuses for being too much among all else that a client did wrong.
         access_logs.add_metric_filter(
             "ThrottledRequests",
@@ -179,7 +197,7 @@ class RestApi(Construct):
         method = resource.add_cors_preflight(
             allow_origins=list(config.cors_origins),
             allow_methods=[*METHODS, "OPTIONS"],
-            allow_headers=_ALLOWED_HEADERS,
+            allow_headers=_cors_request_headers(config),
             max_age=Duration.days(1),
         )
         # With every media type binary, a mock integration fails with status 500 unless told that it is text.
@@ -234,3 +252,9 @@ class RestApi(Construct):
                 "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
                 "AmazonAPIGatewayPushToCloudWatchLogs]",
             )
+
+
+def _cors_request_headers(config: Config) -> list[str]:
+    """Return the headers that a page may send: ours, and those configured that are not among them."""
+    ours = {name.lower() for name in CORS_REQUEST_HEADERS}
+    return [*CORS_REQUEST_HEADERS, *(name for name in config.cors_request_headers if name.lower() not in ours)]

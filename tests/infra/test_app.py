@@ -7,14 +7,19 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.infra.project import DATASTORE_A, PROJECT
+
+# A shell that knows nothing of us, whatever `make` or another test sets.
+WITHOUT_JSII = {name: value for name, value in os.environ.items() if not name.startswith("JSII_")}
 
 
 def run_app(context, **environment):
     return subprocess.run(
         [sys.executable, "app.py"],
         cwd=PROJECT,
-        env={**os.environ, "CDK_CONTEXT_JSON": json.dumps(context), "CDK_VALIDATION": "false", **environment},
+        env={**WITHOUT_JSII, "CDK_CONTEXT_JSON": json.dumps(context), "CDK_VALIDATION": "false", **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -23,17 +28,71 @@ def run_app(context, **environment):
 
 def test_wrong_configuration_ends_in_a_message_that_says_what_to_change(tmp_path):
     result = run_app({"datastore_id": DATASTORE_A, "memory_mb": "64"}, CDK_OUTDIR=str(tmp_path))
-    message = result.stderr[result.stderr.index("Framegate") :]
 
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    assert message.splitlines() == [
+    assert result.stderr.splitlines() == [
         "Framegate cannot be built with this configuration:",
         "  datastore_id: is not a configuration key. Did you mean: -c datastore_ids=0123456789abcdef0123456789abcdef",
         "  memory_mb: 64 is not a whole number from 512 to 10240. For example: -c memory_mb=3008",
         "  datastore_ids: is missing. For example: -c datastore_ids=0123456789abcdef0123456789abcdef",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+# What Node.js says of itself, by a module that it loads first.
+OTHER_NODE = """
+Object.defineProperty(process, "version", {value: "%s"});
+const Now = Date;
+Date = class extends Now {
+  constructor(...given) { given.length ? super(...given) : super("2031-01-01"); }
+  static now() { return new Now("2031-01-01").getTime(); }
+};
+"""
+SILENCE = "JSII_SILENCE_WARNING_{}_NODE_VERSION"
+VERSIONS = {"v24.1.0": "END_OF_LIFE", "v29.0.0": "UNTESTED"}
+
+
+def stderr_on(version, tmp_path, **environment):
+    other = tmp_path / "other_node.js"
+    other.write_text(OTHER_NODE % version)
+    return run_app({"datastore_id": DATASTORE_A}, NODE_OPTIONS=f"--require {other}", **environment).stderr
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_first_line_on_every_version_of_node_is_our_own(tmp_path, version):
+    stderr = stderr_on(version, tmp_path)
+
+    assert stderr.startswith("Framegate cannot be built with this configuration:\n")
+    assert len(stderr.splitlines()) == 3
+
+
+@pytest.mark.parametrize(("version", "warning"), VERSIONS.items())
+def test_versions_of_node_are_old_or_untested_in_that_test(tmp_path, version, warning):
+    stderr = stderr_on(version, tmp_path, **{SILENCE.format(warning): ""})
+
+    assert version in stderr
+    assert len(stderr.splitlines()) > 10
+
+
+def test_cdk_command_line_says_nothing_but_what_is_wrong(tmp_path):
+    result = subprocess.run(
+        ["node_modules/.bin/cdk", "synth", "--quiet", "--output", str(tmp_path), "-c", f"datastore_id={DATASTORE_A}"],
+        cwd=PROJECT,
+        env={**WITHOUT_JSII, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    *ours, cdk = result.stderr.splitlines()
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert [line.partition(":")[0].strip() for line in ours] == [
+        "Framegate cannot be built with this configuration",
+        "datastore_id",
+        "datastore_ids",
+    ]
+    assert cdk == ".venv/bin/python app.py: Subprocess exited with error 1"
 
 
 def test_second_synthesis_of_unchanged_sources_installs_nothing(tmp_path, cdk_context):

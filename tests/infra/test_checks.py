@@ -13,10 +13,8 @@ from cfnlint.config import ManualArgs
 
 from infra import acknowledge
 from infra.application import compose
+from infra.regions import HEALTHIMAGING_REGIONS
 from tests.infra.project import ACCESS, AUTH, FIREWALL, REACH
-
-# The Regions of HealthImaging.
-REGIONS = ["us-east-1", "us-west-2", "ap-southeast-2", "eu-west-1", "eu-west-2"]
 
 CONFIGURATIONS = {
     "default": {},
@@ -24,6 +22,7 @@ CONFIGURATIONS = {
         "stack_name": "Framegate-Test",
         "architecture": "x86_64",
         "cors_origins": "https://a.example.org,https://b.example.org",
+        "cors_request_headers": "X-Viewer-Version",
         "export_events": "Copied",
         "export_concurrency": "5",
         "export_timeout_seconds": "900",
@@ -31,7 +30,8 @@ CONFIGURATIONS = {
         "event_source": "local.medical-imaging",
         "frame_retention_days": "30",
         "removal_policy": "destroy",
-        "api_gateway_account_role": "false",
+        "api_gateway_account_role": "true",
+        "fips_endpoints": "true",
     },
     "on request only": {"export_events": "none", "stack_name": "F" * 128, **FIREWALL["firewall"]},
     "production": {"environment": "production", "alarm_email": "operations@example.org"},
@@ -48,7 +48,7 @@ CONFIGURATIONS = {
 
 
 def linted(template):
-    matches = lint(json.dumps(template), config=ManualArgs(regions=REGIONS))
+    matches = lint(json.dumps(template), config=ManualArgs(regions=list(HEALTHIMAGING_REGIONS)))
     return [f"{match.rule.id} {match.message}" for match in matches]
 
 

@@ -48,6 +48,7 @@ def test_data_stores_are_all_that_must_be_said():
         timeout_seconds=28,
         presigned_url_lifetime_seconds=300,
         cors_origins=("*",),
+        cors_request_headers=(),
         auth="iam",
         cognito_user_pool_arn=None,
         cognito_scopes=(),
@@ -60,6 +61,7 @@ def test_data_stores_are_all_that_must_be_said():
         domain_certificate_arn=None,
         domain_hosted_zone_id=None,
         vpc_endpoint_ids=(),
+        fips_endpoints=False,
         throttle_rate=500,
         throttle_burst=1000,
         export_events=("Created", "Updated", "Copied"),
@@ -73,7 +75,7 @@ def test_data_stores_are_all_that_must_be_said():
         log_retention_days=365,
         log_level="INFO",
         removal_policy="retain",
-        api_gateway_account_role=True,
+        api_gateway_account_role=False,
     )
 
 
@@ -112,8 +114,12 @@ def test_data_stores_are_a_list_as_text_or_as_json(value):
         ("frame_retention_days", "", None),
         ("frame_retention_days", None, None),
         ("log_retention_days", "90", 90),
-        ("api_gateway_account_role", "false", False),
-        ("api_gateway_account_role", False, False),
+        ("api_gateway_account_role", "true", True),
+        ("api_gateway_account_role", True, True),
+        ("fips_endpoints", "true", True),
+        ("cors_request_headers", "X-Viewer-Version, b3", ("X-Viewer-Version", "b3")),
+        ("cors_request_headers", ["X-Viewer-Version"], ("X-Viewer-Version",)),
+        ("cors_request_headers", "none", ()),
         ("environment", "production", "production"),
         ("gradual_deployment", "true", True),
         ("gradual_deployment", False, False),
@@ -228,6 +234,16 @@ def test_right_values_that_need_another_key_are_read(beside, key, value, read_as
         ("cors_origins", "https://a.example.org,https://a.example.org"),
         ("cors_origins", "https://a'b.example.org"),
         ("cors_origins", "null"),
+        ("cors_request_headers", "*"),
+        ("cors_request_headers", "X Viewer"),
+        ("cors_request_headers", "X-Viewer:"),
+        ("cors_request_headers", "X-Viewer's"),
+        ("cors_request_headers", ["X-Viewer\n"]),
+        ("cors_request_headers", "X-Größe"),
+        ("cors_request_headers", "X" * 129),
+        ("cors_request_headers", "X-Viewer,x-viewer"),
+        ("cors_request_headers", [1]),
+        ("fips_endpoints", "yes"),
         ("auth", "none"),
         ("auth", "open"),
         ("auth", ""),
@@ -271,6 +287,43 @@ def test_wrong_value_is_refused_with_its_key_and_a_right_one(key, value):
 
     assert list(found) == [key]
     assert found[key].endswith(f"For example: -c {key}={config_keys()[key].example}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wrong"),
+    [
+        ("datastore_ids", "short", "'short' is not a data store id, 32 digits and lower-case letters"),
+        ("datastore_ids", f"{A},short", "'short' is not a data store id, 32 digits and lower-case letters"),
+        ("datastore_ids", [], "[] is not a list of data store ids"),
+        ("datastore_ids", {"id": A}, f"{{'id': '{A}'}} is not a list of data store ids"),
+        ("datastore_ids", f"{A},{A}", f"'{A}' is given more than once"),
+        ("environment", "prod", "'prod' is not one of development, production"),
+        ("memory_mb", "511", "511 is not a whole number from 512 to 10240"),
+        ("memory_mb", "1769.0", "'1769.0' is not a whole number from 512 to 10240"),
+        ("memory_mb", True, "True is not a whole number from 512 to 10240"),
+        ("frame_retention_days", "0", "0 is not a whole number from 1 to 36500"),
+        ("gradual_deployment", "yes", "'yes' is not true or false"),
+        ("verify", 1, "1 is not true or false"),
+        ("alarm_email", 7, "7 is not an e-mail address"),
+        ("export_events", "Deleted", "'Deleted' is not one of Created, Updated, Copied"),
+        ("export_events", 1, "1 is not a list of Created, Updated, Copied"),
+        (
+            "cors_origins",
+            "*,https://a.example.org",
+            "'*' already allows every origin: give either '*' or a list of origins",
+        ),
+        (
+            "cors_origins",
+            ["https://a.example.org:443"],
+            "'https://a.example.org:443' names the default port, which browsers leave out: leave it out",
+        ),
+        ("cors_request_headers", "X-A,x-a", "'X-A', 'x-a' are the same header: case does not matter"),
+    ],
+)
+def test_message_shows_the_value_and_says_what_the_key_takes(key, value, wrong):
+    found = faults(**{"datastore_ids": A, key: value})
+
+    assert found == {key: f"{wrong}. For example: -c {key}={config_keys()[key].example}"}
 
 
 @pytest.mark.parametrize(

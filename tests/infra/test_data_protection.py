@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from botocore.session import get_session
 
 from tests.infra.cloudformation import listed, logical_id, only, properties, text
+from tests.infra.project import REACH
 
 ENCRYPTED = {
     "AWS::Lambda::Function": lambda function: function["KmsKeyArn"],
@@ -219,11 +221,33 @@ def test_every_queue_and_topic_takes_tls_only(resources, kind, members, action):
     assert refusing == resources(kind).keys()
 
 
-def test_api_takes_tls_1_2_or_later_only(resources):
-    api = only(resources("AWS::ApiGateway::RestApi"))
+FORWARD_SECRECY = "SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09"
+FIPS = "SecurityPolicy_TLS13_1_2_FIPS_PFS_PQ_2025_09"
 
-    assert api["SecurityPolicy"] == "SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09"
-    assert api["EndpointAccessMode"] == "STRICT"
+
+@pytest.mark.parametrize(("fips", "policy"), [("false", FORWARD_SECRECY), ("true", FIPS)])
+@pytest.mark.parametrize("reach", REACH.values(), ids=REACH)
+def test_api_takes_tls_1_2_or_later_only(synthesize, reach, fips, policy):
+    template = synthesize(**reach, fips_endpoints=fips)
+    kinds = ("AWS::ApiGateway::RestApi", "AWS::ApiGateway::DomainName")
+    reached = [each for kind in kinds for each in properties(template, kind).values()]
+
+    assert {each["SecurityPolicy"] for each in reached} == {policy}
+
+
+@pytest.mark.parametrize("policy", [FORWARD_SECRECY, FIPS])
+def test_security_policies_are_those_of_api_gateway(policy):
+    model = get_session().get_service_model("apigateway")
+
+    assert policy in model.shape_for("SecurityPolicy").enum
+
+
+@pytest.mark.parametrize(("reach", "mode"), {**dict.fromkeys(REACH, "STRICT"), "private": "BASIC"}.items())
+def test_host_has_to_be_the_name_of_the_tls_handshake_but_where_aws_says_that_it_cannot_be(synthesize, reach, mode):
+    template = synthesize(**REACH[reach])
+    kinds = ("AWS::ApiGateway::RestApi", "AWS::ApiGateway::DomainName")
+
+    assert {each["EndpointAccessMode"] for kind in kinds for each in properties(template, kind).values()} == {mode}
 
 
 @pytest.mark.parametrize("days", ["90", "365"])

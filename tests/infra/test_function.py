@@ -6,7 +6,7 @@ import pytest
 
 from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, text
 from tests.infra.cloudformation import function as function_of
-from tests.infra.project import DATASTORE_A, DATASTORE_B
+from tests.infra.project import AUTH, DATASTORE_A, DATASTORE_B
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,15 @@ def test_configured_settings_reach_the_function(synthesize):
     assert environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"] == "900"
     assert environment["FRAMEGATE_CORS_ORIGINS"] == "https://a.example.org,https://b.example.org"
     assert environment["POWERTOOLS_LOG_LEVEL"] == "DEBUG"
+
+
+@pytest.mark.parametrize(("fips", "value"), [("true", "true"), ("false", None)])
+def test_every_function_calls_fips_endpoints_where_configured(synthesize, fips, value):
+    functions = properties(synthesize(**AUTH["jwt"], fips_endpoints=fips), "AWS::Lambda::Function").values()
+
+    assert len(functions) == 4
+    for each in functions:
+        assert each["Environment"]["Variables"].get("AWS_USE_FIPS_ENDPOINT") == value
 
 
 def test_function_starts_without_the_decoder_and_shares_the_accounts_concurrency(function):

@@ -76,7 +76,7 @@ def test_no_resource_waits_for_itself(production):
     assert len(list(TopologicalSorter(graph).static_order())) == len(resources)
 
 
-def test_code_deploy_may_shift_this_alias_and_no_other(production, group):
+def test_code_deploy_may_shift_aliases_of_this_function_and_no_other(production, group):
     found = role(production, group["ServiceRoleArn"])
     (trust,) = found["AssumeRolePolicyDocument"]["Statement"]
     (function,) = (name for name in properties(production, "AWS::Lambda::Function") if name.startswith("ApiFunction"))
@@ -88,7 +88,7 @@ def test_code_deploy_may_shift_this_alias_and_no_other(production, group):
     assert allowed == {
         "ShiftTraffic": (
             ["lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig", "lambda:UpdateAlias"],
-            [f"${{{function}.Arn}}", f"${{{function}.Arn}}:live"],
+            [f"${{{function}.Arn}}", f"${{{function}.Arn}}:*"],
         ),
         "WatchAlarms": (
             ["cloudwatch:DescribeAlarms"],

@@ -260,7 +260,7 @@ def test_each_function_has_a_role_of_its_own_without_managed_policies(template, 
 
 
 def test_only_one_role_has_a_managed_policy_that_lets_api_gateway_write_logs(synthesize):
-    roles = properties(synthesize(environment="production"), "AWS::IAM::Role").values()
+    roles = properties(synthesize(api_gateway_account_role="true"), "AWS::IAM::Role").values()
     (found,) = (each for each in roles if "ManagedPolicyArns" in each)
 
     assert principal(found) == "apigateway.amazonaws.com"
@@ -270,11 +270,11 @@ def test_only_one_role_has_a_managed_policy_that_lets_api_gateway_write_logs(syn
     assert "Policies" not in found
 
 
-def test_account_role_can_be_left_to_the_account(synthesize, resources):
-    template = synthesize(api_gateway_account_role="false")
+def test_account_role_is_created_only_where_it_is_asked_for(synthesize, resources):
+    template = synthesize(api_gateway_account_role="true")
 
-    template.resource_count_is("AWS::IAM::Role", len(resources("AWS::IAM::Role")) - 1)
-    template.resource_count_is("AWS::ApiGateway::Account", 0)
+    template.resource_count_is("AWS::IAM::Role", len(resources("AWS::IAM::Role")) + 1)
+    template.resource_count_is("AWS::ApiGateway::Account", 1)
 
 
 def test_only_this_api_may_call_a_function_and_only_its_alias(resources):

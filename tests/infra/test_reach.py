@@ -31,7 +31,7 @@ def test_public_api_has_no_policy_and_its_own_address(template):
 # Under a domain name
 
 
-def test_domain_name_leads_to_the_stage_over_tls_1_2(synthesize):
+def test_domain_name_leads_to_the_stage_over_ipv4_and_ipv6(synthesize):
     template = synthesize(**REACH["at a domain"])
     domain = only(properties(template, "AWS::ApiGateway::DomainName"))
     mapping = only(properties(template, "AWS::ApiGateway::BasePathMapping"))
@@ -39,8 +39,7 @@ def test_domain_name_leads_to_the_stage_over_tls_1_2(synthesize):
 
     assert domain["DomainName"] == "frames.example.org"
     assert domain["RegionalCertificateArn"] == CERTIFICATE
-    assert domain["EndpointConfiguration"]["Types"] == ["REGIONAL"]
-    assert domain["SecurityPolicy"] == "TLS_1_2"
+    assert domain["EndpointConfiguration"] == {"Types": ["REGIONAL"], "IpAddressType": "dualstack"}
     assert text(mapping["Stage"]) == f"${{{stage}}}"
     assert "BasePath" not in mapping
 
@@ -54,13 +53,15 @@ def test_api_with_a_domain_name_is_reached_by_no_other(synthesize):
 
 def test_name_becomes_an_alias_in_the_hosted_zone_if_there_is_one(synthesize):
     template = synthesize(**REACH["at a domain in Route 53"])
-    record = only(properties(template, "AWS::Route53::RecordSet"))
+    records = properties(template, "AWS::Route53::RecordSet").values()
     (domain,) = properties(template, "AWS::ApiGateway::DomainName")
 
-    assert (record["Name"], record["Type"]) == ("frames.example.org.", "A")
-    assert record["HostedZoneId"] == "Z0123456789ABCDEFGHIJ"
-    assert text(record["AliasTarget"]["DNSName"]) == f"${{{domain}.RegionalDomainName}}"
-    assert text(record["AliasTarget"]["HostedZoneId"]) == f"${{{domain}.RegionalHostedZoneId}}"
+    assert {record["Type"] for record in records} == {"A", "AAAA"}
+    for record in records:
+        assert record["Name"] == "frames.example.org."
+        assert record["HostedZoneId"] == "Z0123456789ABCDEFGHIJ"
+        assert text(record["AliasTarget"]["DNSName"]) == f"${{{domain}.RegionalDomainName}}"
+        assert text(record["AliasTarget"]["HostedZoneId"]) == f"${{{domain}.RegionalHostedZoneId}}"
     synthesize(**REACH["at a domain"]).resource_count_is("AWS::Route53::RecordSet", 0)
 
 
@@ -73,6 +74,20 @@ def test_private_api_has_an_address_at_each_endpoint_and_tells_the_first(synthes
 
     assert api(template)["EndpointConfiguration"] == {"Types": ["PRIVATE"], "VpcEndpointIds": ENDPOINTS}
     assert url(template) == (f"https://${{{name}}}-{ENDPOINTS[0]}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}/v1")
+
+
+def test_change_between_public_and_private_creates_another_api(synthesize):
+    """API Gateway refuses to change the endpoint type of an API whose access mode is STRICT."""
+    public, private = (synthesize(**REACH[reach]).to_json()["Resources"] for reach in ("public", "private"))
+    of_the_api = {name for name, each in private.items() if each["Type"].startswith("AWS::ApiGateway::")}
+
+    assert of_the_api
+    assert not of_the_api & public.keys()
+    assert all(each["Properties"]["Name"] == "Framegate" for each in apis(public) + apis(private))
+
+
+def apis(resources):
+    return [each for each in resources.values() if each["Type"] == "AWS::ApiGateway::RestApi"]
 
 
 def policy(template):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from tests.infra.cloudformation import only, properties, text
+from infra.rest_api import CORS_REQUEST_HEADERS
+from tests.infra.cloudformation import logical_id, only, properties, text
+from tests.infra.project import PROJECT
 
 TWO_ORIGINS = {"cors_origins": "https://a.example.org,https://b.example.org"}
 
@@ -101,10 +104,39 @@ def test_preflight_allows_what_a_signed_conditional_request_needs(template):
     assert headers == {
         "Access-Control-Allow-Origin": "'*'",
         "Access-Control-Allow-Methods": "'GET,HEAD,POST,OPTIONS'",
-        "Access-Control-Allow-Headers": "'Authorization,Content-Type,If-None-Match,If-Range,Range,X-Amz-Date,"
-        "X-Amz-Security-Token,X-Amz-Content-Sha256,X-Amzn-Trace-Id'",
+        "Access-Control-Allow-Headers": "'Accept,Authorization,Cache-Control,Content-Type,If-Match,If-None-Match,"
+        "If-Range,Range,X-Amz-Date,X-Amz-Security-Token,X-Amz-Content-Sha256,X-Amz-User-Agent,X-Amzn-Trace-Id,"
+        "traceparent,tracestate,baggage,sentry-trace'",
         "Access-Control-Max-Age": "'86400'",
     }
+
+
+def test_configured_headers_are_allowed_beside_ours_and_none_twice(synthesize):
+    plain, _ = preflight(synthesize())
+    more, _ = preflight(synthesize(cors_request_headers="X-Viewer-Version,TraceParent,b3"))
+    ours = plain["Access-Control-Allow-Headers"].strip("'")
+
+    assert more == {**plain, "Access-Control-Allow-Headers": f"'{ours},X-Viewer-Version,b3'"}
+
+
+def test_every_preflight_allows_the_same_headers(template):
+    allowed = {
+        each["Integration"]["IntegrationResponses"][0]["ResponseParameters"][
+            "method.response.header.Access-Control-Allow-Headers"
+        ]
+        for (_, method), each in methods(template).items()
+        if method == "OPTIONS"
+    }
+
+    assert len(allowed) == 1
+
+
+def test_page_on_access_names_the_headers_that_a_web_page_may_send():
+    page = (PROJECT / "docs" / "access.md").read_text()
+    (section,) = re.findall(r"^## From a web page\n(.+?)^## ", page, re.MULTILINE | re.DOTALL)
+    (sentence,) = re.findall(r"may send .+?\.", section, re.DOTALL)
+
+    assert re.findall(r"`([^`]+)`", sentence) == list(CORS_REQUEST_HEADERS)
 
 
 def test_preflight_answers_each_configured_origin_with_itself(synthesize):
@@ -186,14 +218,14 @@ def test_answer_of_api_gateway_itself_returns_the_origin_when_several_are_config
         assert headers_of(response)["Vary"] == "'Origin'"
 
 
-def test_api_is_regional_and_returns_bytes(resources):
+def test_api_is_regional_for_ipv4_and_ipv6_and_returns_bytes(resources):
     api = only(resources("AWS::ApiGateway::RestApi"))
 
-    assert api["EndpointConfiguration"]["Types"] == ["REGIONAL"]
+    assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"], "IpAddressType": "dualstack"}
     assert api["BinaryMediaTypes"] == ["*/*"]
 
 
-def test_requests_are_throttled_measured_and_traced_and_their_content_is_not_logged(stage):
+def test_requests_are_throttled_and_traced_and_their_content_is_not_logged(stage):
     assert stage["StageName"] == "v1"
     assert stage["TracingEnabled"] is True
     assert stage["MethodSettings"] == [
@@ -202,7 +234,8 @@ def test_requests_are_throttled_measured_and_traced_and_their_content_is_not_log
             "ResourcePath": "/*",
             "ThrottlingRateLimit": 500,
             "ThrottlingBurstLimit": 1000,
-            "MetricsEnabled": True,
+            # Metrics of each method: paid for, and read by nobody.
+            "MetricsEnabled": False,
             "LoggingLevel": "OFF",
             "DataTraceEnabled": False,
         }
@@ -242,7 +275,22 @@ def test_access_log_goes_to_a_group_of_its_own(stage, resources):
     assert text(stage["AccessLogSetting"]["DestinationArn"]).endswith(f":log-group:${{{group}}}")
 
 
-def test_stage_waits_for_the_role_that_its_access_log_needs(template):
+def test_account_wide_logging_role_is_left_alone_by_default(template):
+    template.resource_count_is("AWS::ApiGateway::Account", 0)
+
+
+def test_account_wide_logging_role_outlives_the_stack_and_its_first_deployment_even_if_that_fails(synthesize):
+    resources = synthesize(api_gateway_account_role="true", removal_policy="destroy").to_json()["Resources"]
+    (account,) = (each for each in resources.values() if each["Type"] == "AWS::ApiGateway::Account")
+    role = resources[logical_id(account["Properties"]["CloudWatchRoleArn"])]
+
+    # Not RetainExceptOnCreate: a first deployment that is rolled back would delete the role that all APIs log with.
+    assert {each["DeletionPolicy"] for each in (account, role)} == {"Retain"}
+    assert {each["UpdateReplacePolicy"] for each in (account, role)} == {"Retain"}
+
+
+def test_stage_waits_for_the_role_that_its_access_log_needs(synthesize):
+    template = synthesize(api_gateway_account_role="true")
     (account,) = template.find_resources("AWS::ApiGateway::Account")
     (stage,) = template.find_resources("AWS::ApiGateway::Stage").values()
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from bench.costs import table
-from bench.durations import load_measured
+import pytest
+
+from bench.costs import GIB, PRICES, archive_dollars, archive_table, billed_gib, idle_dollars, idle_table, table
+from bench.durations import DEFAULT, load_measured
 from framegate import problems
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.problem_documents import STATUS
-from infra.config import config_table
+from infra.config import config_keys, config_table
 from infra.gateway_problems import GATEWAY_PROBLEMS
+from infra.regions import FIPS_REGIONS, HEALTHIMAGING_REGIONS
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+PROJECT = Path(__file__).parent.parent.parent
+README = (PROJECT / "README.md").read_text()
+OPERATIONS = (PROJECT / "docs" / "operations.md").read_text()
+SCALING = (PROJECT / "docs" / "scaling.md").read_text()
 
 
 def test_configuration_table_is_that_of_the_code():
@@ -22,6 +29,64 @@ def test_configuration_table_is_that_of_the_code():
 
 def test_table_of_costs_is_that_of_the_model():
     assert table(load_measured()) in README
+
+
+@pytest.mark.parametrize(("auth", "dollars"), [("iam", "$12.09"), ("cognito", "$12.09"), ("jwt", "$14.07")])
+def test_price_of_an_idle_deployment_is_that_of_the_model(auth, dollars):
+    config = replace(DEFAULT, auth=auth)
+    (sentence,) = re.findall(r"^An idle deployment costs .+?\. \[", README, re.MULTILINE | re.DOTALL)
+
+    assert f"${sum(idle_dollars(config).values()):.2f}" == dollars
+    assert re.search(rf"{re.escape(dollars)}[^$]*`auth={auth}`", sentence)
+
+
+def test_parts_of_that_price_are_those_of_the_model():
+    firewall = idle_dollars(replace(DEFAULT, waf=True))["AWS WAF"]
+
+    assert idle_table() in OPERATIONS
+    assert f"(`waf=true`) adds ${firewall:.0f} a month" in OPERATIONS
+    assert f"costs ${firewall:.0f} more" in README
+
+
+def test_more_memory_and_a_firewall_make_an_idle_deployment_dearer():
+    plain, larger, guarded = (
+        sum(idle_dollars(replace(DEFAULT, **keys)).values()) for keys in ({}, {"memory_mb": 3538}, {"waf": True})
+    )
+
+    # Lambda charges a snapshot of 1769 MB $0.0000015046 a GB and second.
+    assert larger - plain == pytest.approx(1769 / 1024 * 730 * 3600 * 0.0000015046)
+    assert guarded - plain == pytest.approx(8)
+
+
+def test_archived_image_sets_that_are_read_cost_the_difference_of_the_tiers():
+    assert archive_dollars(10_000_000) == pytest.approx(1e6 * 10e6 / GIB * 0.099)
+    assert f"${1024 * (PRICES.frequent_gib_month - PRICES.archive_gib_month):.2f} for a TB" in README
+    assert f"${PRICES.frequent_gib_month - PRICES.archive_gib_month:.3f} a GB more" in OPERATIONS
+
+
+def test_small_image_sets_are_charged_as_5_mb():
+    assert billed_gib(185_000, 1) == billed_gib(2_500_000, 2) == 5e6 / GIB
+    assert archive_dollars(185_000, frames=1) == pytest.approx(1e6 * 5e6 / GIB * 0.099)
+    assert archive_dollars(185_000, frames=500) < archive_dollars(185_000, frames=1)
+
+
+def test_table_of_archived_image_sets_is_that_of_the_model():
+    assert archive_table() in SCALING
+
+
+def test_limits_name_the_regions_of_health_imaging():
+    (limit,) = re.findall(r"^- HealthImaging is in .+?(?=^- )", README, re.MULTILINE | re.DOTALL)
+
+    assert dict(re.findall(r"([a-z]{2}-[a-z]+-\d) \(([^)]+)\)", limit)) == HEALTHIMAGING_REGIONS
+    assert tuple(re.findall(r"[a-z]{2}-[a-z]+-\d", limit.partition("FIPS")[2])) == FIPS_REGIONS
+
+
+def test_every_key_that_the_pages_set_is_a_key_of_the_configuration():
+    pages = [README, *(page.read_text() for page in (PROJECT / "docs").rglob("*.md"))]
+    keys = {key for page in pages for key in re.findall(r"-c ([a-z_]+)=", page)}
+
+    assert len(keys) > 10
+    assert keys <= {*config_keys(), "key"}
 
 
 def test_inline_limit_is_that_of_the_code():

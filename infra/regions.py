@@ -1,0 +1,18 @@
+"""Where AWS HealthImaging is, and so where Framegate can be deployed.
+
+AWS General Reference, "AWS HealthImaging endpoints and quotas". botocore has no list for this service.
+"""
+
+from __future__ import annotations
+
+HEALTHIMAGING_REGIONS = {
+    "us-east-1": "N. Virginia",
+    "us-west-2": "Oregon",
+    "ap-southeast-2": "Sydney",
+    "eu-west-1": "Ireland",
+    "eu-west-2": "London",
+}
+"""Regions with their names, in the order of AWS's table."""
+
+FIPS_REGIONS = ("us-east-1", "us-west-2")
+"""Those in which HealthImaging has endpoints validated by FIPS 140 as well."""
