@@ -67,8 +67,8 @@ class Operation:
     @property
     def host_prefix(self) -> str:
         """What the operation's host begins with: ``runtime-`` for those on image sets, else nothing."""
-        endpoint: dict[str, str] | None = self.model.endpoint
-        return (endpoint or {}).get("hostPrefix", "")
+        endpoint: Any = self.model.endpoint  # A dictionary or None, whatever the type stubs say.
+        return str((endpoint or {}).get("hostPrefix", ""))
 
     @cached_property
     def path(self) -> re.Pattern[str]:
