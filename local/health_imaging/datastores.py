@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import gzip
-import json
-import os
-import re
-import string
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,123 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from local.health_imaging.frames import CONTENT_TYPES, SYNTAXES, FrameContent, encode_frames
+from local.health_imaging.attributes import SERIES_UID, STUDY_UID
+from local.health_imaging.errors import ServiceError
+from local.health_imaging.frames import CONTENT_TYPES, SYNTAXES, FrameContent
+from local.health_imaging.identifiers import check_identifier, new_identifier
+from local.health_imaging.image_sets import Frame, FrameAddress, ImageSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pydicom import Dataset
-    from pydicom.dataelem import DataElement
+    from local.health_imaging.instances import Instance
 
-_ALPHABET = string.digits + string.ascii_lowercase
-_IDENTIFIER = re.compile(r"[0-9a-z]{32}")
-
-_PATIENT = {"PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight", "PatientSize"}
-_STUDY = {
-    "StudyInstanceUID",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "StudyDescription",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-}
-_SERIES = {
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "SeriesDate",
-    "SeriesTime",
-    "SeriesDescription",
-    "Modality",
-    "BodyPartExamined",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "InstitutionName",
-    "FrameOfReferenceUID",
-    "Laterality",
-    "PatientPosition",
-    "ProtocolName",
-}
-_STUDY_UID, _SERIES_UID = "DICOMStudyInstanceUID", "DICOMSeriesInstanceUID"
-_BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
-
-
-class ServiceError(Exception):
-    """One of the service's exceptions, to be answered to the client."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-@dataclass(slots=True)
-class Frame:
-    """An image frame: its bytes, media type, and whether its length is announced."""
-
-    content: FrameContent
-    content_type: str
-    announce_length: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class FrameAddress:
-    """Where a frame is."""
-
-    datastore_id: str
-    image_set_id: str
-    image_frame_id: str
-
-
-@dataclass(slots=True)
-class ImageSet:
-    """An image set; ``versions`` holds the metadata of each version, the first one at 1."""
-
-    id: str
-    datastore_id: str
-    attributes: dict[str, str]
-    created_at: float = field(default_factory=time.time)
-    updated_at: float = field(default_factory=time.time)
-    state: str = "ACTIVE"
-    workflow_status: str = "CREATED"
-    is_primary: bool = True
-    versions: list[dict[str, Any]] = field(default_factory=list)
-    frames: dict[str, Frame] = field(default_factory=dict)
-
-    @property
-    def version(self) -> int:
-        """The latest version's number."""
-        return len(self.versions)
-
-    def series(self) -> tuple[str | None, str | None]:
-        """The UIDs of its study and series; None for a frame that came without a DICOM file."""
-        return self.attributes.get(_STUDY_UID), self.attributes.get(_SERIES_UID)
-
-    def instances(self) -> dict[str, Any]:
-        """The instances of the latest version, by SOP instance UID."""
-        (series,) = self.versions[-1]["Study"]["Series"].values()
-        return dict(series["Instances"])
-
-    def metadata(self, version: int | None = None) -> bytes:
-        """The metadata document of a version, gzipped, as GetImageSetMetadata gives it."""
-        if version is not None and not 1 <= version <= self.version:
-            raise ServiceError("ResourceNotFoundException", "There is no such image set version")
-        document = {
-            "SchemaVersion": "1.1",
-            "DatastoreID": self.datastore_id,
-            "ImageSetID": self.id,
-            **self.versions[(version or self.version) - 1],
-        }
-        return gzip.compress(json.dumps(document).encode(), mtime=0)
+__all__ = ["DataStore", "DataStores", "Frame", "FrameAddress", "ImageSet", "ServiceError", "new_identifier"]
 
 
 @dataclass(slots=True)
 class DataStore:
-    """A data store."""
+    """A data store; ``lossless_storage_format`` is what its lossless frames become: HTJ2K or JPEG_2000_LOSSLESS."""
 
     id: str
     name: str
     created_at: float = field(default_factory=time.time)
+    lossless_storage_format: str = "HTJ2K"
     image_sets: dict[str, ImageSet] = field(default_factory=dict)
 
 
@@ -143,9 +42,9 @@ class DataStores:
         self._stores: dict[str, DataStore] = {}
         self._lock = threading.RLock()
 
-    def create(self, name: str, datastore_id: str | None = None) -> DataStore:
+    def create(self, name: str, datastore_id: str | None = None, lossless_storage_format: str = "HTJ2K") -> DataStore:
         """Create a data store, active at once."""
-        store = DataStore(datastore_id or new_identifier(), name)
+        store = DataStore(datastore_id or new_identifier(), name, lossless_storage_format=lossless_storage_format)
         with self._lock:
             self._stores[store.id] = store
         return store
@@ -164,7 +63,7 @@ class DataStores:
 
     def get(self, datastore_id: str) -> DataStore:
         """The data store of that id, or the service's refusal."""
-        _check("datastoreId", datastore_id)
+        check_identifier("datastoreId", datastore_id)
         with self._lock:
             if datastore_id not in self._stores:
                 raise ServiceError("ResourceNotFoundException", "There is no such data store")
@@ -173,7 +72,7 @@ class DataStores:
     def image_set(self, datastore_id: str, image_set_id: str) -> ImageSet:
         """The image set of that id, or the service's refusal."""
         store = self.get(datastore_id)
-        _check("imageSetId", image_set_id)
+        check_identifier("imageSetId", image_set_id)
         image_set = store.image_sets.get(image_set_id)
         if image_set is None or image_set.state == "DELETED":
             raise ServiceError("ResourceNotFoundException", "There is no such image set")
@@ -182,15 +81,16 @@ class DataStores:
     def frame(self, address: FrameAddress) -> Frame:
         """The frame at that address, or the service's refusal."""
         image_set = self.image_set(address.datastore_id, address.image_set_id)
-        _check("imageFrameId", address.image_frame_id)
+        check_identifier("imageFrameId", address.image_frame_id)
         if address.image_frame_id not in image_set.frames:
             raise ServiceError("ResourceNotFoundException", "There is no such image frame")
         return image_set.frames[address.image_frame_id]
 
-    def add_instances(self, datastore_id: str, datasets: Sequence[Dataset]) -> tuple[ImageSet, bool]:
-        """Add the instances of one series: to an image set of it that has none of them, else to a new one.
+    def add_instances(self, datastore_id: str, instances: Sequence[Instance]) -> tuple[ImageSet, bool]:
+        """Add instances of one series: to an image set of it that has none of them, else to a new one.
 
-        The first image set of a series is its primary one, as the service has it.
+        The first image set of a series is its primary one, as the service has it. Either all instances are added, or
+        none: what could fail has been done when an instance was read.
 
         Returns
         -------
@@ -198,30 +98,32 @@ class DataStores:
             Where they went, and whether it is new.
         """
         store = self.get(datastore_id)
-        encoded = [(dataset, *encode_frames(dataset)) for dataset in datasets]
+        first = instances[0].attributes
+        uids = {each.sop_instance_uid for each in instances}
         with self._lock:
-            attributes = _search_attributes(datasets[0])
+            searched = first.searched
             of_series = [
                 each
                 for each in store.image_sets.values()
-                if each.state == "ACTIVE" and each.series() == (attributes[_STUDY_UID], attributes[_SERIES_UID])
+                if each.state == "ACTIVE" and each.series() == (searched[STUDY_UID], searched[SERIES_UID])
             ]
-            uids = {str(dataset.SOPInstanceUID) for dataset in datasets}
             # Instances whose patient or study attributes conflict with what is there go to an image set of their own.
-            alike = [each for each in of_series if each.attributes == attributes]
+            alike = [each for each in of_series if each.attributes == searched]
             image_set = next((each for each in alike if uids.isdisjoint(each.instances())), None)
             created = image_set is None
             if image_set is None:
-                image_set = ImageSet(new_identifier(), datastore_id, attributes, is_primary=not of_series)
-                store.image_sets[image_set.id] = image_set
-            metadata = copy.deepcopy(image_set.versions[-1]) if image_set.versions else _study(datasets[0])
-            (series,) = metadata["Study"]["Series"].values()
-            for dataset, syntax, frames in encoded:
-                instance = self._instance(image_set, dataset, syntax, frames)
-                series["Instances"][str(dataset.SOPInstanceUID)] = instance
-            image_set.versions.append(metadata)
+                image_set = ImageSet(new_identifier(), datastore_id, searched, is_primary=not of_series)
+            added = {each.sop_instance_uid: _metadata_of(each, image_set) for each in instances}
+            old = {} if created else image_set.instances()
+            patient, study, series = first.patient, first.study, first.series
+            if not created:
+                latest = image_set.versions[-1]
+                patient, study = latest["Patient"]["DICOM"], latest["Study"]["DICOM"]
+                (series,) = (each["DICOM"] for each in latest["Study"]["Series"].values())
+            image_set.versions.append(_document(patient, study, series, old | added))
             image_set.updated_at = time.time()
             image_set.workflow_status = "CREATED" if created else "UPDATED"
+            store.image_sets[image_set.id] = image_set
         return image_set, created
 
     def add_frames(
@@ -260,92 +162,72 @@ class DataStores:
         """
         image_set = self.image_set(address.datastore_id, address.image_set_id)
         with self._lock:
-            checksums = [
-                resolution
-                for version in image_set.versions
-                for series in version["Study"]["Series"].values()
-                for instance in series["Instances"].values()
+            # Versions share what did not change between them.
+            checksums = {
+                id(resolution): resolution
+                for instance in _instances_of_all_versions(image_set)
                 for entry in instance["ImageFrames"]
                 if entry["ID"] == address.image_frame_id
                 for resolution in entry.get("PixelDataChecksumFromBaseToFullResolution", [])
-            ]
-            for resolution in checksums:
+            }
+            for resolution in checksums.values():
                 resolution["Checksum"] ^= 1
         if not checksums:
             raise ValueError("The metadata has no checksum of this frame; one of an imported DICOM file has them")
 
-    def _instance(self, image_set: ImageSet, dataset: Dataset, syntax: str, frames: Sequence[Any]) -> dict[str, Any]:
-        entries = []
-        for frame in frames:
-            frame_id = new_identifier()
-            image_set.frames[frame_id] = Frame(FrameContent(frame.content), CONTENT_TYPES[syntax])
-            entry: dict[str, Any] = {"ID": frame_id, "FrameSizeInBytes": len(frame.content)}
-            if frame.lowest is not None:
-                entry |= {"MinPixelValue": frame.lowest, "MaxPixelValue": frame.highest}
-            if frame.checksums:
-                entry["PixelDataChecksumFromBaseToFullResolution"] = frame.checksums
-            entries.append(entry)
-        others = _PATIENT | _STUDY | _SERIES
-        return {
-            "DICOM": _attributes(dataset, lambda keyword: keyword not in others),
-            "DICOMVRs": {},
-            "StoredTransferSyntaxUID": syntax,
-            "ImageFrames": entries,
-        }
+    def omit_stored_transfer_syntax(self, datastore_id: str, image_set_id: str) -> None:
+        """Leave StoredTransferSyntaxUID out of the metadata of all versions of an image set.
+
+        A client then has to assume what the data store stores lossless frames in (developer guide, "Supported
+        transfer syntaxes").
+        """
+        image_set = self.image_set(datastore_id, image_set_id)
+        with self._lock:
+            for instance in _instances_of_all_versions(image_set):
+                instance.pop("StoredTransferSyntaxUID", None)
 
 
-def new_identifier() -> str:
-    """A new identifier: 32 characters of 0-9 and a-z."""
-    # Every answer has one: unlike a choice out of the alphabet for each character, this does not slow them down.
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(32))
+def _instances_of_all_versions(image_set: ImageSet) -> Iterator[dict[str, Any]]:
+    for version in image_set.versions:
+        for series in version["Study"]["Series"].values():
+            yield from series["Instances"].values()
 
 
-def _check(name: str, value: str) -> None:
-    if not _IDENTIFIER.fullmatch(value):
-        raise ServiceError("ValidationException", f"{name} must match [0-9a-z]{{32}}")
-
-
-def _search_attributes(dataset: Dataset) -> dict[str, str]:
-    """What SearchImageSets tells of an image set, by its names for it."""
-    keywords = {
-        "DICOMPatientId": "PatientID",
-        "DICOMPatientName": "PatientName",
-        "DICOMPatientBirthDate": "PatientBirthDate",
-        "DICOMPatientSex": "PatientSex",
-        _STUDY_UID: "StudyInstanceUID",
-        "DICOMStudyDate": "StudyDate",
-        "DICOMStudyTime": "StudyTime",
-        "DICOMStudyId": "StudyID",
-        "DICOMStudyDescription": "StudyDescription",
-        "DICOMAccessionNumber": "AccessionNumber",
-        _SERIES_UID: "SeriesInstanceUID",
-        "DICOMSeriesModality": "Modality",
-    }
-    return {name: str(dataset.get(keyword)) for name, keyword in keywords.items() if dataset.get(keyword)}
-
-
-def _study(dataset: Dataset) -> dict[str, Any]:
+def _document(
+    patient: dict[str, Any], study: dict[str, Any], series: dict[str, Any], instances: dict[str, Any]
+) -> dict[str, Any]:
+    """A version's metadata."""
     return {
-        "Patient": {"DICOM": _attributes(dataset, _PATIENT.__contains__)},
-        "Study": {
-            "DICOM": _attributes(dataset, _STUDY.__contains__),
-            "Series": {
-                str(dataset.SeriesInstanceUID): {
-                    "DICOM": _attributes(dataset, _SERIES.__contains__),
-                    "Instances": {},
-                }
-            },
-        },
+        "Patient": {"DICOM": patient},
+        "Study": {"DICOM": study, "Series": {series["SeriesInstanceUID"]: {"DICOM": series, "Instances": instances}}},
+    }
+
+
+def _metadata_of(instance: Instance, image_set: ImageSet) -> dict[str, Any]:
+    """The metadata of an instance whose frames go to an image set."""
+    syntax = instance.transfer_syntax_uid
+    entries = []
+    for frame in instance.frames:
+        frame_id = new_identifier()
+        image_set.frames[frame_id] = Frame(FrameContent(frame.content), CONTENT_TYPES[syntax])
+        entry: dict[str, Any] = {"ID": frame_id, "FrameSizeInBytes": len(frame.content)}
+        if frame.lowest is not None:
+            entry |= {"MinPixelValue": frame.lowest, "MaxPixelValue": frame.highest}
+        if frame.checksums:
+            entry["PixelDataChecksumFromBaseToFullResolution"] = frame.checksums
+        entries.append(entry)
+    return {
+        "DICOM": instance.attributes.instance,
+        "DICOMVRs": {},
+        "StoredTransferSyntaxUID": syntax,
+        "ImageFrames": entries,
     }
 
 
 def _study_without_a_file() -> dict[str, Any]:
-    study_uid, series_uid = str(generate_uid()), str(generate_uid())
-    series = {"DICOM": {"SeriesInstanceUID": series_uid, "Modality": "OT"}, "Instances": {}}
-    return {
-        "Patient": {"DICOM": {"PatientID": "no-file", "PatientName": "NO^FILE"}},
-        "Study": {"DICOM": {"StudyInstanceUID": study_uid}, "Series": {series_uid: series}},
-    }
+    patient = {"PatientID": "no-file", "PatientName": "NO^FILE"}
+    study = {"StudyInstanceUID": str(generate_uid())}
+    return _document(patient, study, {"SeriesInstanceUID": str(generate_uid()), "Modality": "OT"}, {})
 
 
 def _instance_without_a_file(content_type: str, number: int, entries: list[Any]) -> tuple[str, dict[str, Any]]:
@@ -364,21 +246,3 @@ def _instance_without_a_file(content_type: str, number: int, entries: list[Any])
     if content_type in SYNTAXES:
         instance["StoredTransferSyntaxUID"] = SYNTAXES[content_type]
     return uid, instance
-
-
-def _attributes(dataset: Dataset, wanted: Any) -> dict[str, Any]:
-    return {
-        element.keyword: _plain(element)
-        for element in dataset
-        if element.keyword and element.VR not in _BINARY and wanted(element.keyword)
-    }
-
-
-def _plain(element: DataElement) -> Any:
-    if element.VR == "SQ":
-        return [_attributes(item, lambda _: True) for item in element.value]
-    if element.value is None or isinstance(element.value, int | float):
-        return element.value
-    if element.VM > 1:
-        return [each if isinstance(each, int | float) else str(each) for each in element.value]
-    return str(element.value)

@@ -60,8 +60,7 @@ def _json(document: dict[str, Any], status: int = 200, headers: tuple[tuple[str,
 _CREATE_DATASTORE = {
     "clientToken": re.compile(r"[A-Za-z0-9._-]{1,64}"),
     "datastoreName": re.compile(r"[A-Za-z0-9._/#-]{1,256}"),
-    # Better refused than taken and not done: the emulator transcodes to nothing else.
-    "losslessStorageFormat": re.compile("HTJ2K"),
+    "losslessStorageFormat": re.compile("HTJ2K|JPEG_2000_LOSSLESS"),
 }
 
 
@@ -72,7 +71,9 @@ def _create_datastore(emulator: HealthImagingEmulator, request: Request) -> Answ
             raise ServiceError("ValidationException", f"{name} must match {pattern.pattern}")
     # The model requires a name of every data store, and the service takes requests without one.
     name = request.document.get("datastoreName") or "unnamed"
-    return _json({"datastoreId": emulator.create_datastore(name), "datastoreStatus": "CREATING"})
+    storage_format = request.document.get("losslessStorageFormat") or "HTJ2K"
+    datastore_id = emulator.create_datastore(name, lossless_storage_format=storage_format)
+    return _json({"datastoreId": datastore_id, "datastoreStatus": "CREATING"})
 
 
 def _get_datastore(emulator: HealthImagingEmulator, request: Request) -> Answer:
@@ -97,6 +98,7 @@ def _datastore(emulator: HealthImagingEmulator, datastore_id: str) -> dict[str, 
         "datastoreId": store.id,
         "datastoreName": store.name,
         "datastoreStatus": "ACTIVE",
+        "losslessStorageFormat": store.lossless_storage_format,
         "datastoreArn": f"{emulator.arn_prefix}datastore/{store.id}",
         "createdAt": store.created_at,
         "updatedAt": store.created_at,
