@@ -75,6 +75,7 @@ _NOT_READABLE_AS = {
     "IS": "is not a whole number",
     "SQ": "is not a sequence of items",
 }
+_NUMBERS_AS_TEXT = {VR.DS, VR.IS}
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _MAX_JSON_INTEGER = (1 << 63) - 1
@@ -172,10 +173,12 @@ class _Reader:
                 return _LEFT_OUT
             if vr == VR.SQ:
                 return self._items(value, name, depth)
-            if isinstance(value, MutableSequence):
-                plain: Any = [_plain(each, vr) for each in value]
-            else:
-                plain = _plain(value, vr)
+            several = isinstance(value, MutableSequence)
+            plain: Any = [_plain(each, vr) for each in value] if several else _plain(value, vr)
+            if vr in _NUMBERS_AS_TEXT and any(
+                isinstance(each, str) and each for each in (value if several else [value])
+            ):
+                raise ValueError("pydicom leaves text that is not a number as it is")
         except UnreadableAttributeError:
             raise
         except Exception as error:
@@ -250,12 +253,13 @@ def _plain(value: Any, vr: str) -> Any:
         # PS3.18, section F.2.3: a string may keep what a number would lose.
         return int(value) if abs(value) <= _MAX_JSON_INTEGER else str(value)
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else _not_finite(value)
+        is_too_large = vr == VR.IS and abs(value) > _MAX_JSON_INTEGER
+        return float(value) if math.isfinite(value) and not is_too_large else _number_as_text(value)
     return str(value)
 
 
-def _not_finite(value: float) -> str:
-    # A decimal string may be beyond the range of a float: "1E400" is a number.
+def _number_as_text(value: float) -> str:
+    # A number as text may be beyond the precision or the range of a float: "1E400" is one.
     original = str(getattr(value, "original_string", "")).strip()
     if any(character.isdecimal() for character in original):
         return original

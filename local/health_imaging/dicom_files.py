@@ -60,7 +60,7 @@ def read_dicom_file(content: bytes) -> Dataset:
     try:
         dataset = pydicom.dcmread(io.BytesIO(content + _padding(transfer_syntax_uid)))
     except Exception as error:
-        raise InvalidFileError("The file is cut off or damaged: its elements cannot be told apart") from error
+        raise InvalidFileError("The file is cut off or damaged: it cannot be read to its end") from error
     end = dataset.get_item(_PADDING) if _PADDING in dataset else None
     if not isinstance(end, RawDataElement) or end.value_tell - len(content) not in _HEADER_BYTES:
         raise InvalidFileError(_where_cut_off(dataset, len(content)))
@@ -119,7 +119,7 @@ def _where_cut_off(dataset: Dataset, size: int) -> str:
         if isinstance(element, RawDataElement) and element.value_tell <= size:
             read.append(element)
     if not read:
-        return "The file is cut off or damaged: its elements cannot be told apart"
+        return "The file is cut off or damaged: it cannot be read to its end"
     last = max(read, key=lambda each: each.value_tell)
     left = size - last.value_tell
     if last.length != _UNDEFINED_LENGTH and last.length > left:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # pydicom warns of much that is answered here by a message of our own, and Python's warning filters are global.
 _PYDICOM = threading.Lock()
+logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
