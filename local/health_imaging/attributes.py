@@ -162,11 +162,12 @@ class _Reader:
                     yield keyword, value
 
     def _value(self, dataset: Dataset, tag: BaseTag, name: str, depth: int) -> Any:
-        raw = dataset.get_item(tag)
-        if isinstance(raw, RawDataElement):
-            _check_length(raw, name)
-        vr = raw.VR if raw is not None else None
+        vr: str | None = None
         try:
+            raw = dataset.get_item(tag)
+            if isinstance(raw, RawDataElement):
+                vr = raw.VR
+                _check_length(raw, name)
             element = dataset[tag]
             vr, value = element.VR, element.value
             if vr in _BINARY:

@@ -115,7 +115,10 @@ def _where_cut_off(dataset: Dataset, size: int) -> str:
     """What to say of a file whose last elements cannot be read."""
     read: list[RawDataElement] = []
     for tag in dataset.keys():  # noqa: SIM118 - iterating over a dataset reads the values
-        element = dataset.get_item(tag)
+        try:
+            element = dataset.get_item(tag)
+        except Exception:  # noqa: S112 - what cannot be read is not the last that can
+            continue
         if isinstance(element, RawDataElement) and element.value_tell <= size:
             read.append(element)
     if not read:

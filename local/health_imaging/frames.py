@@ -13,6 +13,7 @@ EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _PREFIX = "1.2.840.10008.1.2.4."
 JPEG_BASELINE = f"{_PREFIX}50"
 JPEG_2000_LOSSLESS = f"{_PREFIX}90"
+JPEG_XL = f"{_PREFIX}112"
 HTJ2K_RPCL = f"{_PREFIX}202"
 
 _MPEG2 = ("100", "100.1", "101", "101.1")
@@ -23,7 +24,7 @@ CONTENT_TYPES = {
     EXPLICIT_VR_LITTLE_ENDIAN: "application/octet-stream",
     JPEG_BASELINE: "image/jpeg",
     f"{_PREFIX}91": "image/j2c",
-    f"{_PREFIX}112": "image/jxl",
+    JPEG_XL: "image/jxl",
     **{_PREFIX + suffix: "video/mpeg" for suffix in _MPEG2},
     **{_PREFIX + suffix: "video/mp4" for suffix in _H264},
     **{_PREFIX + suffix: "video/H256" for suffix in _HEVC},

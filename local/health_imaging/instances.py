@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # pydicom warns of much that is answered here by a message of our own, and Python's warning filters are global.
 _PYDICOM = threading.Lock()
-logging.getLogger("pydicom").setLevel(logging.ERROR)
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 
 import imagecodecs
 import numpy as np
-import openjpeg
 from pydicom.encaps import generate_frames, parse_basic_offsets, parse_fragments
 from pydicom.pixels.utils import pack_bits, pixel_array
 from pydicom.tag import BaseTag
 
 from local.health_imaging.attributes import name_of
+from local.health_imaging.decoders import decode_frame
 from local.health_imaging.frames import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     HTJ2K_RPCL,
     JPEG_2000_LOSSLESS,
     JPEG_BASELINE,
+    JPEG_XL,
     VIDEO,
 )
 from local.health_imaging.import_warnings import InstanceWarning, WarningReason
@@ -40,7 +41,6 @@ MAX_BASE_PIXELS = 64
 _PIXEL_DATA = (BaseTag(0x7FE00010), BaseTag(0x7FE00008), BaseTag(0x7FE00009))
 """Pixel Data, Float Pixel Data and Double Float Pixel Data."""
 
-_END_OF_CODESTREAM = b"\xff\xd9"
 _MAX_STEP = 4
 """Points of the reference grid for a sample, in each direction; decoders fill the whole grid."""
 _MAX_RLE_RATIO = 64
@@ -129,7 +129,7 @@ def encode_frames(dataset: Dataset, lossless_storage_format: str = "HTJ2K") -> t
     if not isinstance(dataset[tag].value, bytes) or not dataset[tag].value:
         raise PixelDataError(WarningReason.FRAMES_EXTRACTION_FAILURE, f"{name_of(tag)} is empty")
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    if syntax not in VIDEO | _NATIVE | set(_KEPT) | set(_DECODERS):
+    if syntax not in VIDEO | _NATIVE | _KEPT | _TRANSCODED:
         problem = f"HealthImaging does not support the transfer syntax {syntax}"
         raise PixelDataError(WarningReason.UNSUPPORTED_TRANSFER_SYNTAX, problem)
     number_of_frames = _number(dataset, "NumberOfFrames", range(1, 1 << 31), 1)
@@ -147,11 +147,11 @@ def _encode(dataset: Dataset, syntax: str, number_of_frames: int, stored: str) -
         return syntax, [EncodedFrame(b"".join(_encapsulated(dataset, 1)))]
     if syntax in _KEPT:
         contents = _encapsulated(dataset, number_of_frames)
-        return syntax, [_kept(each, dataset, _KEPT[syntax]) for each in contents]
+        return syntax, [_kept(each, dataset, syntax) for each in contents]
     layout = _Layout.of(dataset)
-    if syntax in _DECODERS:
+    if syntax in _TRANSCODED:
         contents = _encapsulated(dataset, number_of_frames)
-        images = [_decoded(each, layout, _DECODERS[syntax]) for each in contents]
+        images = [_decoded(each, layout, syntax) for each in contents]
     else:
         images = list(_native(dataset, syntax, layout, number_of_frames))
     if layout.bits_allocated == 1:
@@ -231,11 +231,11 @@ def _native(dataset: Dataset, syntax: str, layout: _Layout, number_of_frames: in
 # Decoding
 
 
-def _decoded(codestream: bytes, layout: _Layout, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
+def _decoded(codestream: bytes, layout: _Layout, syntax: str) -> np.ndarray:
     """The pixels of a codestream, in the shape and with the sign that the file declares."""
     header = _check_header(codestream, layout)
-    image = decode(codestream)
-    if header is not None and (header.rows, header.columns) != (layout.rows, layout.columns):
+    image = decode_frame(syntax, codestream)
+    if (header.rows, header.columns) != (layout.rows, layout.columns):
         # OpenJPEG repeats the samples of a subsampled codestream until they fill its grid.
         image = image[:: header.row_step, :: header.column_step]
     if image.shape != layout.shape:
@@ -282,11 +282,11 @@ class _CodestreamHeader:
         return None
 
 
-def _check_header(codestream: bytes, layout: _Layout) -> _CodestreamHeader | None:
+def _check_header(codestream: bytes, layout: _Layout) -> _CodestreamHeader:
     """Check what a codestream declares before it is decoded: a few bytes can decode to gigabytes."""
     header = _CodestreamHeader.of(codestream)
     if header is None:
-        return None
+        raise _wrong_pixels("A frame of PixelData is not a codestream of its transfer syntax, or is damaged")
     if not header.fits(layout):
         raise _wrong_pixels(
             f"A frame has {header.rows} rows, {header.columns} columns and {header.samples} samples a pixel; Rows, "
@@ -299,26 +299,6 @@ def _check_header(codestream: bytes, layout: _Layout) -> _CodestreamHeader | Non
 
 _FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 """Second bytes of the markers that begin a frame header (ITU-T T.81, table B.1; T.87, section C.1)."""
-
-
-def _jpeg_2000(decode: Callable[[bytes], np.ndarray]) -> Callable[[bytes], np.ndarray]:
-    """A decoder that also takes a subsampled grid, and a codestream without its end marker, as OpenJPEG does."""
-
-    def decode_any(codestream: bytes) -> np.ndarray:
-        candidates = [codestream]
-        if not codestream.rstrip(b"\0").endswith(_END_OF_CODESTREAM):
-            # A fragment has an even length, so a zero may follow the codestream.
-            candidates = [codestream + _END_OF_CODESTREAM, codestream[:-1] + _END_OF_CODESTREAM]
-        problem: Exception | None = None
-        for candidate in candidates:
-            for decoder in (decode, openjpeg.decode):
-                try:
-                    return np.asarray(decoder(candidate))
-                except Exception as error:
-                    problem = problem or error
-        raise _wrong_pixels(f"A JPEG 2000 codestream is damaged or cut off: {problem}")
-
-    return decode_any
 
 
 def _signed_as_declared(image: np.ndarray, layout: _Layout) -> np.ndarray:
@@ -368,10 +348,11 @@ def _check_lossless(image: np.ndarray, decoded: np.ndarray) -> None:
         raise ValueError("The codec does not keep these pixels")
 
 
-def _kept(content: bytes, dataset: Dataset, decode: Callable[[bytes], np.ndarray]) -> EncodedFrame:
+def _kept(content: bytes, dataset: Dataset, syntax: str) -> EncodedFrame:
     try:
-        _check_header(content, _Layout.of(dataset))
-        return _described(content, decode(content))
+        if syntax != JPEG_XL:
+            _check_header(content, _Layout.of(dataset))
+        return _described(content, decode_frame(syntax, content))
     except Exception:
         # The service does not have to understand what it keeps.
         return EncodedFrame(content)
@@ -392,32 +373,18 @@ def _little_endian(image: np.ndarray) -> bytes:
     return image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-_DECODE_JPEG_2000 = _jpeg_2000(imagecodecs.jpeg2k_decode)
-_DECODE_HTJ2K = _jpeg_2000(imagecodecs.htj2k_decode)
 _PREFIX = "1.2.840.10008.1.2.4."
 _RLE = "1.2.840.10008.1.2.5"
 
 _NATIVE = {"1.2.840.10008.1.2", EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2", _RLE}
-_KEPT: dict[str, Callable[[bytes], np.ndarray]] = {
-    JPEG_BASELINE: imagecodecs.jpeg8_decode,
-    f"{_PREFIX}91": _DECODE_JPEG_2000,
-    f"{_PREFIX}112": imagecodecs.jpegxl_decode,
-    f"{_PREFIX}203": _DECODE_HTJ2K,
+_KEPT = {JPEG_BASELINE, *(_PREFIX + each for each in ("91", "112", "203"))}
+"""Compressed syntaxes that stay."""
+_TRANSCODED = {
+    JPEG_2000_LOSSLESS,
+    HTJ2K_RPCL,
+    *(_PREFIX + each for each in ("51", "57", "70", "80", "81", "92", "93", "201")),
 }
-"""Compressed syntaxes that stay, with decoders for what the metadata says of the pixels."""
-_DECODERS: dict[str, Callable[[bytes], np.ndarray]] = {
-    f"{_PREFIX}51": imagecodecs.jpeg8_decode,
-    f"{_PREFIX}57": imagecodecs.ljpeg_decode,
-    f"{_PREFIX}70": imagecodecs.ljpeg_decode,
-    f"{_PREFIX}80": imagecodecs.jpegls_decode,
-    f"{_PREFIX}81": imagecodecs.jpegls_decode,
-    JPEG_2000_LOSSLESS: _DECODE_JPEG_2000,
-    f"{_PREFIX}92": _DECODE_JPEG_2000,
-    f"{_PREFIX}93": _DECODE_JPEG_2000,
-    f"{_PREFIX}201": _DECODE_HTJ2K,
-    HTJ2K_RPCL: _DECODE_HTJ2K,
-}
-"""Compressed syntaxes that are transcoded."""
+"""Compressed syntaxes that become what the data store is set to; RLE and uncompressed frames do so too."""
 _ENCODERS: dict[str, Callable[[np.ndarray], EncodedFrame]] = {
     HTJ2K_RPCL: _htj2k,
     JPEG_2000_LOSSLESS: _jpeg_2000_lossless,

@@ -327,7 +327,7 @@ NOT_FRAMES = {
     "damaged codestream": (
         dicom_file(frames=[b"no codestream at all"], transfer_syntax_uid="1.2.840.10008.1.2.4.90"),
         "TRANSCODING_EXCEPTION",
-        "damaged or cut off",
+        "is not a codestream of its transfer syntax",
     ),
     "rows that are no number": (
         dicom_file(Rows=None) + element(0x00280010, b"LO", b"abc "),
