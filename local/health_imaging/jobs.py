@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -26,15 +25,6 @@ if TYPE_CHECKING:
     from local.health_imaging.import_warnings import InstanceWarning
 
 log = logging.getLogger(__name__)
-
-_REQUEST = {
-    "jobName": re.compile(r"[A-Za-z0-9._/#-]{1,64}"),
-    "clientToken": re.compile(r"[A-Za-z0-9._-]{1,64}"),
-    "dataAccessRoleArn": re.compile(r"arn:aws(-[^:]+)?:iam::[0-9]{12}:role/.+"),
-    "inputS3Uri": re.compile(r"s3://[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9](/.*)?"),
-    "outputS3Uri": re.compile(r"s3://[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9](/.*)?"),
-}
-"""What StartDICOMImportJob takes, by the patterns of the service's model; only the name may be missing."""
 
 
 @dataclass(slots=True)
@@ -104,24 +94,14 @@ class Importer:
         self._events = events
         self._s3 = s3
         self._jobs: dict[str, ImportJob] = {}
-        self._by_token: dict[tuple[str, str], ImportJob] = {}
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
     def start(self, datastore_id: str, request: dict[str, Any]) -> ImportJob:
-        """Submit a job; a client token that was seen before gives the job that it began."""
+        """Submit a job; ``request`` has the members of StartDICOMImportJob, checked against the model."""
         self._stores.get(datastore_id)
-        for name, pattern in _REQUEST.items():
-            value = request.get(name)
-            if value is None and name == "jobName":
-                continue
-            if not isinstance(value, str) or not pattern.fullmatch(value):
-                raise ServiceError("ValidationException", f"{name} must match {pattern.pattern}")
+        job = _new_job(datastore_id, request)
         with self._lock:
-            token = (datastore_id, request["clientToken"])
-            if token in self._by_token:
-                return self._by_token[token]
-            job = self._by_token[token] = _new_job(datastore_id, request)
             self._jobs[job.id] = job
         self._events.import_job("Import Job Submitted", job)
         thread = threading.Thread(target=self._run, args=(job,), name=f"import-{job.id[:6]}", daemon=True)
@@ -132,8 +112,6 @@ class Importer:
     def job(self, datastore_id: str, job_id: str) -> ImportJob:
         """The job of that id, or the service's refusal."""
         self._stores.get(datastore_id)
-        if not re.fullmatch("[0-9a-z]{1,32}", job_id):
-            raise ServiceError("ValidationException", "jobId must match [0-9a-z]{1,32}")
         job = self._jobs.get(job_id)
         if job is None or job.datastore_id != datastore_id:
             raise ServiceError("ResourceNotFoundException", "There is no such import job")
