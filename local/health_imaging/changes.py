@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from local.health_imaging import strict_json
-from local.health_imaging.datastores import ImageSet, VersionProperties, search_attributes
+from local.health_imaging.attributes import Attributes
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.identifiers import new_identifier
+from local.health_imaging.image_sets import ImageSet, VersionProperties
 from local.health_imaging.metadata_updates import MetadataUpdate, UpdateRejectedError
 
 if TYPE_CHECKING:
@@ -263,18 +264,15 @@ def instances_to_copy(copiable_attributes: str) -> list[str]:
 
 
 def _commit(image_set: ImageSet, metadata: dict[str, Any], status: str, *, forced: bool = False) -> None:
-    image_set.attributes = search_attributes(_shared_attributes(metadata))
+    (series,) = metadata["Study"]["Series"].values()
+    levels = Attributes(metadata["Patient"]["DICOM"], metadata["Study"]["DICOM"], series["DICOM"])
+    image_set.attributes = levels.searched
     image_set.add_version(metadata, VersionProperties(status, forced=forced or None))
 
 
 def _fail(image_set: ImageSet, status: str, message: str, *, forced: bool) -> None:
     properties = VersionProperties(status, message=message, forced=forced or None)
     image_set.add_version(copy.deepcopy(image_set.versions[-1]), properties)
-
-
-def _shared_attributes(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    (series,) = metadata["Study"]["Series"].values()
-    return {**metadata["Patient"]["DICOM"], **metadata["Study"]["DICOM"], **series["DICOM"]}
 
 
 def _uid_of_study(image_set: ImageSet) -> Any:

@@ -101,8 +101,18 @@ class HealthImagingEmulator:
     def create_datastore(
         self, name: str, datastore_id: str | None = None, *, lossless_storage_format: str = "HTJ2K"
     ) -> str:
-        """Create a data store, of that id if one is given; return its id."""
-        store = self.stores.create(name, datastore_id, lossless_storage_format=lossless_storage_format)
+        """Create a data store, of that id if one is given; return its id.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        datastore_id : str, optional
+            Its id; a new one if none is given.
+        lossless_storage_format : str
+            What imports store lossless frames in: ``HTJ2K`` or ``JPEG_2000_LOSSLESS``.
+        """
+        store = self.stores.create(name, datastore_id, lossless_storage_format)
         self._events.data_store("Data Store Creating", store, "CREATING")
         self._events.data_store("Data Store Created", store, "ACTIVE")
         return store.id
@@ -194,14 +204,24 @@ class HealthImagingEmulator:
         """
         self.stores.spoil_checksum(FrameAddress(frame.datastore_id, frame.image_set_id, frame.image_frame_id))
 
+    def omit_stored_transfer_syntax(self, datastore_id: str, image_set_id: str) -> None:
+        """Leave the stored transfer syntax out of an image set's metadata, as the service may.
+
+        Clients then assume what the data store stores lossless frames in.
+        """
+        self.stores.omit_stored_transfer_syntax(datastore_id, image_set_id)
+
     def import_files(self, datastore_id: str, paths: Iterable[Path]) -> list[ImageSet]:
         """Import DICOM files from this machine; return the image sets that they went to.
 
-        A file that cannot be imported is left out, and logged as a warning.
+        A file that cannot be imported is left out. The log says so, and what is wrong with other files.
         """
         imported = self.importer.add_files(datastore_id, ((str(path), path.read_bytes()) for path in paths))
-        for name, cause in imported.failures.items():
-            log.warning("%s was not imported: %s", name, cause)
+        for name, problem in imported.failures.items():
+            log.warning("%s was not imported: %s", name, problem)
+        for name, warnings in imported.warnings.items():
+            for warning in warnings:
+                log.warning("%s was imported with a warning: %s", name, warning.message)
         return imported.image_sets
 
     def content(self, frame: Any) -> bytes:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import io
-import json
-import re
+import logging
 import threading
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import pydicom
-
+from local.health_imaging.attributes import UnreadableAttributeError
+from local.health_imaging.dicom_files import InvalidFileError
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.identifiers import new_identifier
+from local.health_imaging.instances import Instance, read_instance
+from local.health_imaging.manifests import bucket_and_key, write_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from local.health_imaging.datastores import DataStores, ImageSet
+    from local.health_imaging.datastores import DataStores
     from local.health_imaging.events import Events
+    from local.health_imaging.image_sets import ImageSet
+    from local.health_imaging.import_warnings import InstanceWarning
 
-
-_REQUEST = {
-    "jobName": re.compile(r"[A-Za-z0-9._/#-]{1,64}"),
-    "clientToken": re.compile(r"[A-Za-z0-9._-]{1,64}"),
-    "dataAccessRoleArn": re.compile(r"arn:aws(-[^:]+)?:iam::[0-9]{12}:role/.+"),
-    "inputS3Uri": re.compile(r"s3://[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9](/.*)?"),
-    "outputS3Uri": re.compile(r"s3://[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9](/.*)?"),
-}
-"""What StartDICOMImportJob takes, by the patterns of the service's model; only the name may be missing."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -72,10 +65,14 @@ class ImportJob:
 
 @dataclass(slots=True)
 class Imported:
-    """What came of files: image sets, which file went to which one, and the cause for each that did not."""
+    """What came of files: the image sets, which file went to which one, and what is wrong with each file.
+
+    ``failures`` are the files that were not imported; those in ``warnings`` were, and are in ``successes`` too.
+    """
 
     image_sets: list[ImageSet] = field(default_factory=list)
     successes: dict[str, ImageSet] = field(default_factory=dict)
+    warnings: dict[str, list[InstanceWarning]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
@@ -97,24 +94,14 @@ class Importer:
         self._events = events
         self._s3 = s3
         self._jobs: dict[str, ImportJob] = {}
-        self._by_token: dict[tuple[str, str], ImportJob] = {}
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
     def start(self, datastore_id: str, request: dict[str, Any]) -> ImportJob:
-        """Submit a job; a client token that was seen before gives the job that it began."""
+        """Submit a job; ``request`` has the members of StartDICOMImportJob, checked against the model."""
         self._stores.get(datastore_id)
-        for name, pattern in _REQUEST.items():
-            value = request.get(name)
-            if value is None and name == "jobName":
-                continue
-            if not isinstance(value, str) or not pattern.fullmatch(value):
-                raise ServiceError("ValidationException", f"{name} must match {pattern.pattern}")
+        job = _new_job(datastore_id, request)
         with self._lock:
-            token = (datastore_id, request["clientToken"])
-            if token in self._by_token:
-                return self._by_token[token]
-            job = self._by_token[token] = _new_job(datastore_id, request)
             self._jobs[job.id] = job
         self._events.import_job("Import Job Submitted", job)
         thread = threading.Thread(target=self._run, args=(job,), name=f"import-{job.id[:6]}", daemon=True)
@@ -125,8 +112,6 @@ class Importer:
     def job(self, datastore_id: str, job_id: str) -> ImportJob:
         """The job of that id, or the service's refusal."""
         self._stores.get(datastore_id)
-        if not re.fullmatch("[0-9a-z]{1,32}", job_id):
-            raise ServiceError("ValidationException", "jobId must match [0-9a-z]{1,32}")
         job = self._jobs.get(job_id)
         if job is None or job.datastore_id != datastore_id:
             raise ServiceError("ResourceNotFoundException", "There is no such import job")
@@ -147,48 +132,39 @@ class Importer:
         ServiceError
             If there is no such data store. A file that cannot be imported is a failure in the result instead.
         """
-        self._stores.get(datastore_id)
-        series: dict[tuple[str, ...], list[tuple[str, pydicom.Dataset]]] = defaultdict(list)
+        storage_format = self._stores.get(datastore_id).lossless_storage_format
+        series: dict[tuple[str, ...], dict[str, Instance]] = defaultdict(dict)
         copies: Counter[str] = Counter()
         imported = Imported()
         for name, content in files:
             try:
-                dataset = pydicom.dcmread(io.BytesIO(content))
-                for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-                    if not dataset.get(keyword):
-                        raise ValueError(f"DICOM attribute {keyword} does not exist")
-                # The second file of the same instance goes to an image set of its own, and so on.
-                copies[str(dataset.SOPInstanceUID)] += 1
-                identity = (str(dataset.get("PatientID", "")), str(dataset.StudyInstanceUID))
-                number = str(copies[str(dataset.SOPInstanceUID)])
-                series[*identity, str(dataset.SeriesInstanceUID), number].append((name, dataset))
-            except Exception as error:
-                imported.failures[name] = _cause(error)
+                instance = read_instance(content, storage_format)
+            except (InvalidFileError, UnreadableAttributeError) as error:
+                imported.failures[name] = str(error)
+                continue
+            except Exception:
+                # One file must not stop a job, whatever is wrong with it.
+                log.exception("Reading a DICOM file failed in the emulator itself")
+                imported.failures[name] = "The file cannot be read; the emulator's log says more"
+                continue
+            # The second file of the same instance goes to an image set of its own, and so on.
+            copies[instance.sop_instance_uid] += 1
+            series[*instance.series, str(copies[instance.sop_instance_uid])][name] = instance
+            if instance.warnings:
+                imported.warnings[name] = instance.warnings
         for members in series.values():
-            self._add_series(datastore_id, members, imported)
+            image_set, created = self._stores.add_instances(datastore_id, list(members.values()))
+            self._events.image_set("Image Set Created" if created else "Image Set Updated", image_set)
+            imported.successes |= dict.fromkeys(members, image_set)
         imported.image_sets = list({each.id: each for each in imported.successes.values()}.values())
         return imported
-
-    def _add_series(self, datastore_id: str, members: list[tuple[str, pydicom.Dataset]], imported: Imported) -> None:
-        """Add all instances of a series as one version; those that cannot be decoded are left out and reported."""
-        try:
-            image_set, created = self._stores.add_instances(datastore_id, [dataset for _, dataset in members])
-        except Exception as error:
-            if len(members) == 1:
-                imported.failures[members[0][0]] = _cause(error)
-                return
-            for member in members:
-                self._add_series(datastore_id, [member], imported)
-            return
-        self._events.image_set("Image Set Created" if created else "Image Set Updated", image_set)
-        imported.successes |= {name: image_set for name, _ in members}
 
     def _run(self, job: ImportJob) -> None:
         job.status = "IN_PROGRESS"
         self._events.import_job("Import Job In Progress", job)
         try:
             imported = self.add_files(job.datastore_id, self._files(job))
-            self._write_manifests(job, imported)
+            write_manifests(self._s3, job, imported)
             status = "COMPLETED" if imported.successes or not imported.failures else "FAILED"
         except Exception as error:
             # The service reports a bucket that it cannot read in the job, not in a call.
@@ -201,46 +177,11 @@ class Importer:
     def _files(self, job: ImportJob) -> Iterator[tuple[str, bytes]]:
         if self._s3 is None:
             raise RuntimeError("the emulator was started without S3")
-        bucket, prefix = _bucket_and_key(job.input_uri)
+        bucket, prefix = bucket_and_key(job.input_uri)
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 if not entry["Key"].endswith("/"):
                     yield entry["Key"], self._s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
-
-    def _write_manifests(self, job: ImportJob, imported: Imported) -> None:
-        bucket, folder = _bucket_and_key(job.output_uri)
-        instances = Counter(image_set.id for image_set in imported.successes.values())
-        summary = {
-            "jobSummary": {
-                "jobId": job.id,
-                "datastoreId": job.datastore_id,
-                "inputS3Uri": job.input_uri,
-                "outputS3Uri": job.output_uri,
-                "successOutputS3Uri": f"{job.output_uri}SUCCESS/",
-                "failureOutputS3Uri": f"{job.output_uri}FAILURE/",
-                "numberOfScannedFiles": len(imported.successes) + len(imported.failures),
-                "numberOfImportedFiles": len(imported.successes),
-                "numberOfFilesWithCustomerError": len(imported.failures),
-                "numberOfFilesWithServerError": 0,
-                "numberOfGeneratedImageSets": len(imported.image_sets),
-                "imageSetsSummary": [
-                    {
-                        "imageSetId": each.id,
-                        "imageSetVersion": each.version,
-                        "isPrimary": each.is_primary,
-                        "numberOfMatchedSOPInstances": instances[each.id],
-                    }
-                    for each in imported.image_sets
-                ],
-            }
-        }
-        self._s3.put_object(Bucket=bucket, Key=f"{folder}job-output-manifest.json", Body=json.dumps(summary).encode())
-        if imported.failures:
-            lines = [
-                json.dumps({"inputFile": name, "exception": {"exceptionType": "ValidationException", "message": cause}})
-                for name, cause in imported.failures.items()
-            ]
-            self._s3.put_object(Bucket=bucket, Key=f"{folder}FAILURE/failure.ndjson", Body="\n".join(lines).encode())
 
     def close(self) -> None:
         """Wait for the jobs under way."""
@@ -254,12 +195,3 @@ def _new_job(datastore_id: str, request: dict[str, Any]) -> ImportJob:
     # The model requires a name of every job, and the service takes jobs without one.
     name = request.get("jobName") or f"job-{job_id[:8]}"
     return ImportJob(job_id, name, datastore_id, request["dataAccessRoleArn"], request["inputS3Uri"], folder)
-
-
-def _cause(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _bucket_and_key(uri: str) -> tuple[str, str]:
-    parts = urlsplit(uri)
-    return parts.netloc, parts.path.lstrip("/")

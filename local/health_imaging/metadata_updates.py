@@ -15,7 +15,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.valuerep import validate_value
 
 from local.health_imaging import strict_json
-from local.health_imaging.datastores import level_of
+from local.health_imaging.attributes import level_of
 from local.health_imaging.errors import ServiceError
 
 if TYPE_CHECKING:

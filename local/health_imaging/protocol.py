@@ -64,6 +64,12 @@ class Operation:
         """The HTTP method."""
         return str(self.model.http["method"])
 
+    @property
+    def host_prefix(self) -> str:
+        """What the operation's host begins with: ``runtime-`` for those on image sets, else nothing."""
+        endpoint: Any = self.model.endpoint  # A dictionary or None, whatever the type stubs say.
+        return str((endpoint or {}).get("hostPrefix", ""))
+
     @cached_property
     def path(self) -> re.Pattern[str]:
         """The path, still percent-encoded, with a group for each label."""
@@ -209,16 +215,23 @@ class Router:
     def __init__(self, implementation: object) -> None:
         operations = [Operation(name) for name in SERVICE.operation_names]
         self.operations = [each for each in operations if hasattr(implementation, each.python_name)]
+        self._host_prefixes = {each.host_prefix for each in operations} - {""}
 
-    def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:
+    def find(self, method: str, path: str, host: str = "") -> tuple[Operation, dict[str, str]]:
         """The operation at a percent-encoded path, with the path's labels.
+
+        A host that begins with a prefix of the model has the operations with that prefix only. Any other host has all
+        operations, because clients of an emulator switch the prefix off.
 
         Raises
         ------
         ServiceError
             UnknownOperationException if there is none, whatever resource the path names (AWS, "Common errors").
         """
+        prefix = next((each for each in self._host_prefixes if host.startswith(each)), None)
         for operation in self.operations:
+            if prefix not in (None, operation.host_prefix):
+                continue
             if operation.method == method and (match := operation.path.fullmatch(path)):
                 return operation, match.groupdict()
         raise ServiceError("UnknownOperationException", "The service has no operation at this path with this method")

@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/_emulator/"):
             return self._send(administer(self.server.emulator, self.command, path, content))
         try:
-            operation, labels = self.server.router.find(self.command, path)
+            operation, labels = self.server.router.find(self.command, path, self.headers.get("Host", ""))
         except ServiceError as error:
             return self._send(_error(error))
         return self._answer_operation(operation, labels, query, content)

@@ -20,7 +20,8 @@ from PIL import Image
 from framegate.delivery.portions import ByLevels, ByResolution, Portion
 from framegate.delivery.resolutions import MIN_READ_BYTES, StreamPrefix, cut
 from framegate.time_budget import TimeBudget
-from local.health_imaging.frames import CONTENT_TYPES, encode_frames
+from local.health_imaging.frames import CONTENT_TYPES
+from local.health_imaging.transcoding import encode_frames
 from tests.unit.conftest import SERVED
 from tests.unit.test_byte_ranges import ref
 

@@ -233,7 +233,7 @@ def test_unknown_version_is_not_found(boto, datastore_id, ct_and_mr, version):
         (lambda boto, here: boto.get_dicom_import_job(datastoreId=here, jobId="NO"), "ValidationException"),
         (lambda boto, here: boto.get_dicom_import_job(datastoreId=here, jobId="0"), "ResourceNotFoundException"),
         (lambda boto, _: boto.create_datastore(datastoreName="no spaces"), "ValidationException"),
-        (lambda boto, _: boto.create_datastore(losslessStorageFormat="JPEG"), "ValidationException"),
+        (lambda boto, _: boto.create_datastore(losslessStorageFormat="JPEG_LS"), "ValidationException"),
         (lambda boto, here: start_import(boto, here, dataAccessRoleArn=ROLE[:-7]), "ValidationException"),
         (lambda boto, here: start_import(boto, here, inputS3Uri="s3://No_Bucket/"), "ValidationException"),
     ],
@@ -259,7 +259,7 @@ def test_file_that_cannot_be_imported_is_logged(health_imaging, datastore_id, tm
     (tmp_path / "notes.txt").write_text("not DICOM")
     with caplog.at_level(logging.WARNING):
         assert health_imaging.import_files(datastore_id, [tmp_path / "notes.txt"]) == []
-    assert "notes.txt was not imported: InvalidDicomError" in caplog.text
+    assert "notes.txt was not imported: The file is not a DICOM Part 10 file" in caplog.text
 
 
 @pytest.mark.parametrize("header", ["Content-Length: many", "Transfer-Encoding: chunked"])
@@ -337,7 +337,7 @@ def test_manifest_is_where_the_job_says(job, s3):
     assert (image_set["isPrimary"], image_set["numberOfMatchedSOPInstances"]) == (True, 1)
     failure = json.loads(s3.get_object(Bucket=bucket, Key=f"{folder}FAILURE/failure.ndjson")["Body"].read())
     assert failure["exception"]["exceptionType"] == "ValidationException"
-    assert "InvalidDicomError" in failure["exception"]["message"]
+    assert "not a DICOM Part 10 file" in failure["exception"]["message"]
 
 
 def test_same_client_token_is_the_same_job(job):

@@ -314,6 +314,30 @@ def test_operation_of_the_model_that_the_emulator_lacks_is_unknown():
     assert raised.value.code == "UnknownOperationException"
 
 
+def test_host_prefix_of_every_operation_is_the_one_of_the_model():
+    on_image_sets = {each.name for each in OPERATIONS if each.host_prefix == "runtime-"}
+    assert on_image_sets == {each.name for each in OPERATIONS if "imageset" in each.name.lower()} | {"GetImageFrame"}
+    assert {each.host_prefix for each in OPERATIONS if each.name not in on_image_sets} == {""}
+
+
+@pytest.mark.parametrize(
+    ("host", "method", "path", "error"),
+    [
+        ("runtime-medical-imaging.us-east-1.amazonaws.com", "GET", "/datastore", "UnknownOperationException"),
+        (
+            "runtime-medical-imaging.us-east-1.amazonaws.com",
+            "POST",
+            f"/datastore/{ID}/imageSet/{ID}/getImageSet",
+            "ResourceNotFoundException",
+        ),
+        ("medical-imaging.us-east-1.amazonaws.com", "GET", "/datastore", None),
+    ],
+)
+def test_host_with_a_prefix_has_the_operations_of_that_prefix_only(url, host, method, path, error):
+    answer = requests.request(method, url + path, headers={**SIGNED, "Host": host}, timeout=5)
+    assert answer.headers.get("x-amzn-ErrorType") == error
+
+
 def test_percent_encoded_labels_are_decoded(own_emulator):
     boto = new_client(own_emulator.url)
     assert boto.list_tags_for_resource(resourceArn=ARN)["tags"] == {}

@@ -1,0 +1,67 @@
+"""An instance made ready for import: everything that its image set is to hold, read before anything is stored."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from local.health_imaging.attributes import Attributes, read_attributes
+from local.health_imaging.dicom_files import read_dicom_file
+from local.health_imaging.transcoding import EncodedFrame, PixelDataError, encode_frames
+
+if TYPE_CHECKING:
+    from local.health_imaging.import_warnings import InstanceWarning
+
+# pydicom warns of much that is answered here by a message of our own, and Python's warning filters are global.
+_PYDICOM = threading.Lock()
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A SOP instance: its attributes, its frames in the stored transfer syntax, and what does not conform."""
+
+    attributes: Attributes
+    transfer_syntax_uid: str
+    frames: list[EncodedFrame] = field(default_factory=list)
+    warnings: list[InstanceWarning] = field(default_factory=list)
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """The SOP Instance UID."""
+        return str(self.attributes.instance["SOPInstanceUID"])
+
+    @property
+    def series(self) -> tuple[str, str, str]:
+        """What instances of one series have in common: Patient ID, and the UIDs of study and series."""
+        attributes = self.attributes
+        uids = attributes.study["StudyInstanceUID"], attributes.series["SeriesInstanceUID"]
+        return str(attributes.patient.get("PatientID") or ""), *uids
+
+
+def read_instance(content: bytes, lossless_storage_format: str) -> Instance:
+    """Read a DICOM file, and encode its frames as a data store keeps them.
+
+    An instance whose pixel data cannot become frames has a warning instead of frames, as in the service (developer
+    guide, "HealthImaging Warning Codes").
+
+    Raises
+    ------
+    InvalidFileError
+        If it is no whole DICOM file.
+    UnreadableAttributeError
+        If one of its attributes cannot be read, or a UID is missing.
+    """
+    with _PYDICOM, warnings.catch_warnings(action="ignore"):
+        dataset = read_dicom_file(content)
+        attributes = read_attributes(dataset)
+        try:
+            syntax, frames = encode_frames(dataset, lossless_storage_format)
+        except PixelDataError as error:
+            # The service keeps such pixel data as they are, and its guide does not say that they have frames.
+            syntax = str(dataset.file_meta.TransferSyntaxUID)
+            return Instance(attributes, syntax, warnings=[*attributes.warnings, error.warning])
+        return Instance(attributes, syntax, frames, attributes.warnings)
