@@ -34,6 +34,7 @@ def test_decoder_that_ended_is_started_again():
     assert_decodes()
     (process,) = decoder_processes()
     process.kill()
+    process.wait(5)
     assert_decodes()
 
 
