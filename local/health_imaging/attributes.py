@@ -16,7 +16,7 @@ from pydicom.valuerep import MAX_VALUE_LEN, VR
 from local.health_imaging.import_warnings import InstanceWarning, WarningReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pydicom import Dataset
     from pydicom.tag import BaseTag
@@ -105,8 +105,7 @@ class Attributes:
     @property
     def searched(self) -> dict[str, str]:
         """The attributes that SearchImageSets finds an image set by, by its names for them."""
-        known = self.patient | self.study | self.series
-        return {name: _text(known[keyword]) for name, keyword in _SEARCHED.items() if known.get(keyword)}
+        return search_attributes(self.patient | self.study | self.series)
 
 
 def read_attributes(dataset: Dataset) -> Attributes:
@@ -124,15 +123,14 @@ def read_attributes(dataset: Dataset) -> Attributes:
     """
     reader = _Reader()
     attributes = Attributes(warnings=reader.warnings)
+    levels = {
+        "Patient": attributes.patient,
+        "Study": attributes.study,
+        "Series": attributes.series,
+        "Instance": attributes.instance,
+    }
     for keyword, value in reader.read(dataset):
-        if keyword in _PATIENT:
-            attributes.patient[keyword] = value
-        elif keyword in _STUDY:
-            attributes.study[keyword] = value
-        elif keyword in _SERIES:
-            attributes.series[keyword] = value
-        else:
-            attributes.instance[keyword] = value
+        levels[level_of(keyword)][keyword] = value
     known = attributes.study | attributes.series | attributes.instance
     for keyword in _UIDS:
         if not known.get(keyword):
@@ -149,6 +147,11 @@ def level_of(keyword: str) -> Literal["Patient", "Study", "Series", "Instance"]:
     if keyword in _STUDY:
         return "Study"
     return "Series" if keyword in _SERIES else "Instance"
+
+
+def search_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """What SearchImageSets tells of an image set, by its names for it; ``attributes`` are those of all levels."""
+    return {name: _text(attributes[keyword]) for name, keyword in _SEARCHED.items() if attributes.get(keyword)}
 
 
 def name_of(tag: BaseTag) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from local.health_imaging.attributes import SERIES_UID, STUDY_UID
+from local.health_imaging.attributes import SERIES_UID, STUDY_UID, level_of, search_attributes
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.frames import CONTENT_TYPES, SYNTAXES, FrameContent
 from local.health_imaging.identifiers import check_identifier, new_identifier
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
     from local.health_imaging.instances import Instance
 
-__all__ = ["DataStore", "DataStores", "Frame", "FrameAddress", "ImageSet", "ServiceError", "new_identifier"]
+__all__ = [
+    "DataStore",
+    "DataStores",
+    "Frame",
+    "FrameAddress",
+    "ImageSet",
+    "ServiceError",
+    "level_of",
+    "new_identifier",
+    "search_attributes",
+]
 
 
 @dataclass(slots=True)

@@ -70,7 +70,8 @@ class _DecoderProcess:
 
     def decode(self, transfer_syntax_uid: str, codestream: bytes) -> np.ndarray:
         with self._lock:
-            if self._process is None:
+            if self._process is None or self._process.poll() is not None:
+                self._end()
                 self._process = self._start()
             process = self._process
             watchdog = threading.Timer(_MAX_SECONDS, process.kill)

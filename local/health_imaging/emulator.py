@@ -112,7 +112,7 @@ class HealthImagingEmulator:
         lossless_storage_format : str
             What imports store lossless frames in: ``HTJ2K`` or ``JPEG_2000_LOSSLESS``.
         """
-        store = self.stores.create(name, datastore_id, lossless_storage_format)
+        store = self.stores.create(name, datastore_id, lossless_storage_format=lossless_storage_format)
         self._events.data_store("Data Store Creating", store, "CREATING")
         self._events.data_store("Data Store Created", store, "ACTIVE")
         return store.id
