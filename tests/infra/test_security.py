@@ -15,7 +15,7 @@ DOCUMENT = (PROJECT / "docs" / "security.md").read_text()
 @pytest.fixture(scope="module")
 def everything(synthesize):
     """The template with every role that there can be."""
-    return synthesize(environment="production", **AUTH["jwt"])
+    return synthesize(environment="production", api_gateway_account_role="true", **AUTH["jwt"])
 
 
 def section(title):
