@@ -88,7 +88,7 @@ def test_layer_is_below_20_or_6_mb_zipped(layer, tmp_path, name, limit, architec
 def test_bundle_has_only_the_service_models_that_are_used(bundled):
     services = {each.name for each in (bundled("arm64") / "botocore" / "data").iterdir() if each.is_dir()}
 
-    assert services == {"events", "s3", "sqs", "xray"}
+    assert services == {"events", "medical-imaging", "s3", "sqs", "xray"}
 
 
 def test_bundle_has_all_of_our_code_and_nothing_compiled_or_local(bundled):

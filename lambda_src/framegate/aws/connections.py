@@ -238,9 +238,19 @@ class _Pool(urllib3.HTTPConnectionPool):
             connection.close()
         else:
             cast("_IdleTime", connection).idle_since = began
-            super()._put_conn(connection)
+            self._put_last(connection)
         finally:
             self._opening.release()
+
+    def _put_last(self, connection: BaseHTTPConnection) -> None:
+        """Put a connection where it is taken last, so that the call that it is not for does not get it."""
+        idle = self._idle
+        with idle.mutex:
+            is_full = 0 < idle.maxsize <= len(idle.queue)
+            if not is_full:
+                idle.queue.insert(0, connection)
+        if is_full:
+            connection.close()
 
     def _put_conn(self, conn: BaseHTTPConnection | None) -> None:
         if conn is not None:

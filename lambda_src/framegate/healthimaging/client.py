@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from botocore.auth import SigV4Auth
 
+from framegate import upstream_time
 from framegate.aws.endpoints import endpoint_url
 from framegate.aws.errors import is_final, is_throttling, is_transient
 from framegate.aws.retries import RetryQuota, retry
@@ -125,7 +126,7 @@ class FrameStream:
     def _receive(self, least: int, most: int) -> bytes:
         """From `least` to `most` bytes, less only at the frame's end."""
         pieces, size = [], 0
-        with self._budget.waiting(), transport_problems(SERVICE, "broke off in the middle of the frame"):
+        with upstream_time.waiting(), transport_problems(SERVICE, "broke off in the middle of the frame"):
             # read1, unlike read, comes back with what is there, of TLS 16 KiB at most. A body that drips would keep
             # a read going, byte by byte, long after the time has run out.
             while size < least and (piece := self._read_in_time(most - size)):
@@ -206,7 +207,7 @@ class HealthImaging:
             Takes the open stream and returns the result; called once an attempt, so it must leave nothing behind
             when it raises. The stream is closed when it returns.
         budget : TimeBudget
-            The time for all attempts together; it also counts how long HealthImaging was waited for.
+            The time for all attempts together.
         attempts : int
             How many there may be.
         in_part : bool
@@ -301,7 +302,7 @@ class HealthImaging:
     def _open(self, request: _Request, budget: TimeBudget) -> Iterator[FrameStream]:
         with subsegment(SERVICE, **request.annotations):
             url = self._url + request.target
-            with budget.waiting():
+            with upstream_time.waiting():
                 response = self._http.send("POST", url, request.headers, request.body, budget)
             stream = FrameStream(response, budget)
             try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
+from framegate import upstream_time
 from framegate.access.caller import admit
 from framegate.delivery.delivery import HANDOVER_TIME, DeliveryMode, LinkedFrame, QueuedFrame, Wanted
 from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
@@ -117,6 +118,7 @@ class FrameApi:
         except NotAnHttpRequestError as error:
             logger.warning("event is not an HTTP request of API Gateway", extra={"reason": str(error)})
             return problem_response(InvalidRequest(f"{_NOT_HTTP}: {error}."), request_id="").to_event()
+        upstream_time.reset()
         exchange = _Exchange(request, TimeBudget(remaining_ms / 1000 - ANSWER_TIME))
         try:
             admit(event, self._settings.auth)
@@ -238,7 +240,7 @@ class FrameApi:
     def _report(self, exchange: _Exchange, status: int) -> None:
         """One log line and one set of metrics for a request."""
         record = exchange.record
-        waited_ms = round(exchange.budget.waited_ms, 1)
+        waited_ms = round(upstream_time.waited_ms(), 1)
         logger.set_correlation_id(exchange.request.request_id)
         log = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
         log(
