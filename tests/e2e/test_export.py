@@ -326,7 +326,7 @@ def test_pixels_are_verified_on_request(bucket, emulator, imported):
     assert line["pixelsVerified"]
     (line,) = bucket.manifest(bad, f"{execution}-2")
     assert line["outcome"] == "pixel-mismatch"
-    assert bucket.tags(bad) == {"framegate-pixels": "mismatch"}
+    assert (bucket.where(good), bucket.where(bad)) == ({"frames"}, {"mismatched"})
 
 
 # Frames that take longer than a request

@@ -143,7 +143,7 @@ def test_roles_are_enough_to_export_and_remove_on_events(cloud, bucket, imported
     wait_for(lambda: not bucket.frames(imported) and not bucket.manifest(imported))
 
 
-def test_roles_are_enough_to_verify_on_request_and_to_tag_what_is_wrong(cloud, bucket, imported):
+def test_roles_are_enough_to_verify_to_move_a_wrong_frame_and_to_replace_it(api, cloud, bucket, imported):
     wait_for(lambda: bucket.manifest(imported))
     cloud.health_imaging.spoil_checksum(imported)
     request = {"datastoreId": imported.datastore_id, "imageSetId": imported.image_set_id, "verify": True}
@@ -151,7 +151,14 @@ def test_roles_are_enough_to_verify_on_request_and_to_tag_what_is_wrong(cloud, b
     summary, _ = wait_for(lambda: bucket.results(prefix))
     assert summary["lines"] == {"accepted": 1, "rejected": 1}
     assert summary["frames"] == {"copied": 0, "present": 0, "failed": 1}
-    assert bucket.tags(imported) == {"framegate-pixels": "mismatch"}
+    assert bucket.where(imported) == {"mismatched"}
+    assert api.get(imported).content == cloud.health_imaging.content(imported)
+    # Spoiled twice, the checksum is right again.
+    cloud.health_imaging.spoil_checksum(imported)
+    prefix = bucket.put_request(request)
+    summary, _ = wait_for(lambda: bucket.results(prefix))
+    assert summary["frames"] == {"copied": 1, "present": 0, "failed": 0}
+    assert bucket.where(imported) == {"frames"}
 
 
 def test_roles_are_enough_to_hand_a_frame_over_and_store_it(api, cloud, datastores):

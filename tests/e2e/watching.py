@@ -63,10 +63,10 @@ class Bucket:
         key = f"frames/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
         return self.s3.head_object(Bucket=self.name, Key=key)
 
-    def tags(self, frame):
-        key = f"frames/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
-        tags = self.s3.get_object_tagging(Bucket=self.name, Key=key)["TagSet"]
-        return {tag["Key"]: tag["Value"] for tag in tags}
+    def where(self, frame):
+        """The prefixes under which a frame is kept: ``frames``, ``mismatched``, neither or both."""
+        path = f"/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
+        return {prefix for prefix in ("frames", "mismatched") if self.listed(prefix + path)}
 
     def manifest(self, frame, export_id="version-1"):
         """The manifest of a frame's image set, or None."""
