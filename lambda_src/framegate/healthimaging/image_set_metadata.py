@@ -11,7 +11,7 @@ import ijson
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_FRAMES = 1_000_000
+MAX_FRAMES = 500_000
 """Frames of an image set, and members of an object on the way to them. 50 MB of metadata list some 125,000 frames."""
 
 MAX_TOKEN_BYTES = 16 * 1024 * 1024
@@ -152,7 +152,7 @@ def _events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
     try:
         parser = ijson.basic_parse_coro(events)
         silent_bytes = 0
-        while block := reader.read(max(_BLOCK_BYTES, silent_bytes)):
+        while block := reader.read(max(_BLOCK_BYTES, min(silent_bytes, MAX_TOKEN_BYTES - silent_bytes))):
             parser.send(block)
             if events:
                 silent_bytes = 0
