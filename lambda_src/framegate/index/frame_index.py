@@ -195,8 +195,8 @@ class FrameIndex:
     def _lines(self, image_set: ImageSetRef, version_id: str, position: int, budget: TimeBudget) -> Generator[bytes]:
         """The lines of an index from `position` on. Builds the index if there is none.
 
-        Every line ends with a line feed. The byte before `position` is read too: it is a line feed unless the caller made
-        the position up.
+        Every line ends with a line feed. The byte before `position` is read too: it is a line feed unless the position
+        was made up.
         """
         key = f"{index_prefix(image_set)}version-{version_id}.{FORMAT}.jsonl"
         first = max(0, position - 1)
