@@ -89,7 +89,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("content", HOSTILE)
-def test_hostile_frame_takes_bounded_work(content):
+def test_frame_made_to_do_harm_takes_bounded_work(content):
     watched = Watched()
     tracemalloc.start()
     try:
