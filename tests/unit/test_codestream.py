@@ -54,7 +54,7 @@ SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (33, 65), (64, 64), (127, 50), (200, 3)
 @pytest.mark.parametrize("components", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
 @pytest.mark.parametrize(("rows", "columns"), SIZES)
-def test_resolutions_have_the_sizes_that_they_decode_to(rows, columns, dtype, components):
+def test_resolutions_have_the_sizes_of_their_decoded_images(rows, columns, dtype, components):
     content = encoded(image(rows, columns, components=components, dtype=dtype), resolutions=4)
     codestream = read_codestream(Prefix(content))
     assert [(each.number, each.rows, each.columns) for each in codestream.resolutions] == [
@@ -75,14 +75,14 @@ def test_each_resolution_ends_with_its_tile_part(rows, columns, decompositions, 
     assert content[ends[-1] :] == EOC
 
 
-def test_tile_parts_are_as_long_with_a_tlm_as_without():
+def test_tlm_does_not_change_the_lengths_of_tile_parts():
     (_, with_tlm), (_, without_tlm) = resolution_ends(CONTENT), resolution_ends(PLAIN)
 
     assert {a - b for a, b in zip(with_tlm, without_tlm, strict=True)} == {len(CONTENT) - len(PLAIN)}
 
 
 @pytest.mark.parametrize("content", [CONTENT, COLOURS, PLAIN], ids=["grey", "colours", "no TLM"])
-def test_resolution_is_the_same_image_to_both_decoders(content):
+def test_both_decoders_decode_a_resolution_to_the_same_image(content):
     codestream, ends = resolution_ends(content)
     for resolution, end in zip(codestream.resolutions, ends, strict=True):
         skip = len(ends) - 1 - resolution.number
@@ -92,7 +92,7 @@ def test_resolution_is_the_same_image_to_both_decoders(content):
         assert np.array_equal(by_openjpeg(part, skip, resolution), whole)
 
 
-def test_resolutions_can_be_asked_for_in_any_order():
+def test_resolution_ends_can_be_read_in_any_order():
     prefix = Prefix(CONTENT)
     codestream = read_codestream(prefix)
     ends = [codestream.end_of(number, prefix) for number in (1, 0, 2, 1)]
@@ -101,7 +101,7 @@ def test_resolutions_can_be_asked_for_in_any_order():
     assert ends == [middle, base, full, middle]
 
 
-def test_one_resolution_is_a_resolution():
+def test_codestream_with_one_resolution_is_divisible():
     content = imagecodecs.jpeg2k_encode(PIXELS, level=0, reversible=True, resolutions=1, codecformat="j2k")
     content = within(bytes(content), COD, 5, b"\1")
     codestream, (end,) = resolution_ends(content)
@@ -112,7 +112,7 @@ def test_one_resolution_is_a_resolution():
 
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("bits", [8, 12, 16])
-def test_openjpegs_codestreams_have_one_tile_part_and_are_not_divided(bits, colour):
+def test_openjpeg_codestream_with_one_tile_part_is_indivisible(bits, colour):
     dtype = "uint8" if bits == 8 else "uint16"
     pixels = image(40, 60, components=3 if colour else 1, dtype=dtype) >> (16 - bits if bits > 8 else 0)
     content = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, reversible=True, resolutions=3, bitspersample=bits))
@@ -127,7 +127,7 @@ def test_openjpegs_codestreams_have_one_tile_part_and_are_not_divided(bits, colo
 
 
 @pytest.mark.parametrize("content", [CONTENT, PLAIN, COLOURS], ids=["TLM", "no TLM", "colours"])
-def test_main_header_takes_no_more_than_itself_and_the_marker_behind_it(content):
+def test_main_header_is_read_no_further_than_the_next_marker(content):
     prefix = Prefix(content)
     read_codestream(prefix)
 
@@ -135,7 +135,7 @@ def test_main_header_takes_no_more_than_itself_and_the_marker_behind_it(content)
 
 
 @pytest.mark.parametrize("content", [CONTENT, PLAIN, COLOURS], ids=["TLM", "no TLM", "colours"])
-def test_resolution_takes_no_byte_more_than_up_to_its_end(content):
+def test_resolution_is_read_no_further_than_its_end(content):
     _, ends = resolution_ends(content)
     for number, end in enumerate(ends):
         prefix = Prefix(content)
@@ -143,7 +143,7 @@ def test_resolution_takes_no_byte_more_than_up_to_its_end(content):
         assert len(prefix.given) == end
 
 
-def test_with_a_tlm_all_that_a_resolution_takes_is_asked_for_at_once():
+def test_tlm_lets_a_resolution_be_read_in_one_request():
     prefix = Prefix(CONTENT)
     codestream = read_codestream(prefix)
     prefix.asks.clear()
@@ -177,7 +177,7 @@ def test_with_a_tlm_all_that_a_resolution_takes_is_asked_for_at_once():
         ),
     ],
 )
-def test_what_says_nothing_of_places_changes_no_end(content):
+def test_harmless_segments_do_not_change_the_ends(content):
     _, ends = resolution_ends(content)
 
     assert ends == list(accumulate(map(len, tile_parts(content)), initial=find(content, SOT)))[1:]
@@ -186,7 +186,7 @@ def test_what_says_nothing_of_places_changes_no_end(content):
 
 @pytest.mark.parametrize("length_size", [2, 4])
 @pytest.mark.parametrize("tile_size", [0, 1, 2])
-def test_tlm_may_have_numbers_of_any_size(tile_size, length_size):
+def test_tlm_entries_may_have_any_size(tile_size, length_size):
     lengths = b"".join(bytes(tile_size) + len(part).to_bytes(length_size, "big") for part in tile_parts(PLAIN))
     content = with_segment(PLAIN, TLM, bytes([0, tile_size << 4 | (length_size == 4) << 6]) + lengths)
     _, ends = resolution_ends(content)
@@ -204,7 +204,7 @@ def test_tlm_may_come_in_several_segments_in_any_order():
     assert content[ends[-1] :] == EOC
 
 
-def test_image_with_an_offset_has_the_sizes_of_its_subsampled_grid():
+def test_offset_image_has_the_sizes_of_its_subsampled_grid():
     content = by_resolution(GREY_8, 3, offset=(3, 6), tile_size=(200, 200))
     codestream = read_codestream(Prefix(content))
     columns, rows = np.arange(3, 3 + GREY_8.shape[1]), np.arange(6, 6 + GREY_8.shape[0])
@@ -215,20 +215,20 @@ def test_image_with_an_offset_has_the_sizes_of_its_subsampled_grid():
     ]
 
 
-def test_image_of_which_a_resolution_has_no_pixels_is_not_divided():
+def test_image_with_an_empty_resolution_is_indivisible():
     for place in (numbers(1, 1), numbers(1, 0), numbers(0, 1)):
         content = within(header(2, 2, decompositions=2) + tile_part(0, 3, b"\0"), SIZ, 14, place)
         with pytest.raises(NotDivisibleError, match="no pixels"):
             read_codestream(Prefix(content))
 
 
-def test_code_blocks_of_all_resolutions_count_together(monkeypatch):
+def test_code_blocks_of_all_resolutions_share_one_maximum(monkeypatch):
     lookups = []
     monkeypatch.setattr(
         codestream_module, "check_packets", lambda *arguments: lookups.append(check_packets(*arguments)) or lookups[-1]
     )
     resolution_ends(CONTENT)
-    monkeypatch.setattr(codestream_module, "MOST_BLOCKS", sum(lookups) - 1)
+    monkeypatch.setattr(codestream_module, "MAX_BLOCKS", sum(lookups) - 1)
 
     assert max(lookups) < sum(lookups) - 1
     with pytest.raises(NotDivisibleError, match="more code-blocks"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from framegate.jpeg2000.codestream import EOC, MOST_HEADER_BYTES, NotDivisibleError, read_codestream
+from framegate.jpeg2000.codestream import EOC, MAX_HEADER_BYTES, NotDivisibleError, read_codestream
 from tests.unit.codestreams import (
     CONTENT,
     FILE_TYPE,
@@ -28,7 +28,7 @@ FORMS = ["length", "to the end", "XLBox"]
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("codestream", [CONTENT, PLAIN], ids=["TLM", "no TLM"])
-def test_codestream_in_a_file_ends_where_it_does_on_its_own(codestream, form):
+def test_file_does_not_change_the_ends_within_its_codestream(codestream, form):
     content = file_of(codestream, form=form)
     found, ends = resolution_ends(content)
     alone, ends_alone = resolution_ends(codestream)
@@ -47,14 +47,14 @@ def test_codestream_in_a_file_ends_where_it_does_on_its_own(codestream, form):
         pytest.param(box(b"free", b""), id="empty"),
     ],
 )
-def test_boxes_that_say_nothing_of_pixels_are_passed_over(more):
+def test_boxes_that_do_not_affect_pixels_are_skipped(more):
     content = file_of(CONTENT, more=more)
     codestream, _ = resolution_ends(content)
 
     assert content[codestream.start :] == CONTENT
 
 
-def test_boxes_behind_the_codestream_are_none_of_it():
+def test_boxes_after_the_codestream_do_not_belong_to_it():
     content = file_of(CONTENT) + box(b"xml ", b"<a/>")
     codestream, ends = resolution_ends(content)
 
@@ -64,11 +64,11 @@ def test_boxes_behind_the_codestream_are_none_of_it():
 
 
 @pytest.mark.parametrize("colour", [GREY, RGB, box(b"colr", b"\2\0\0" + bytes(400))], ids=["grey", "RGB", "ICC"])
-def test_colour_that_is_that_of_the_codestream_is_no_obstacle(colour):
+def test_grey_and_rgb_files_are_divisible(colour):
     resolution_ends(file_of(CONTENT, header=IMAGE_HEADER + colour + box(b"res ", bytes(20))))
 
 
-def test_files_header_takes_no_more_than_itself():
+def test_file_header_is_read_no_further_than_the_next_marker():
     content = file_of(CONTENT)
     prefix = Prefix(content)
     codestream = read_codestream(prefix)
@@ -94,29 +94,41 @@ def test_files_header_takes_no_more_than_itself():
         pytest.param(SIGNATURE + b"\xff\xff\xff\xffjp2h", "break off", id="header of 2**32 - 1 bytes"),
         pytest.param(SIGNATURE + box(b"jp2c", b""), "break off", id="empty codestream"),
         pytest.param(file_of(bytes(100)), "not a JPEG 2000 codestream", id="another codestream"),
-        pytest.param(file_of(CONTENT, more=box(b"uuid", bytes(MOST_HEADER_BYTES))), "too long", id="long boxes"),
+        pytest.param(file_of(CONTENT, more=box(b"uuid", bytes(MAX_HEADER_BYTES))), "too long", id="long boxes"),
         pytest.param(file_of(CONTENT, header=b"\0\0\0\7ihdr"), "shorter than its header", id="short box in the header"),
         pytest.param(file_of(CONTENT, header=b"\0\0\5"), "shorter than its header", id="piece of a box in the header"),
-        pytest.param(file_of(CONTENT, header=IMAGE_HEADER + YCC), "makes pixels", id="sYCC"),
-        pytest.param(file_of(CONTENT, header=IMAGE_HEADER + box(b"colr", b"\1\0\0")), "makes pixels", id="no colour"),
-        pytest.param(file_of(CONTENT, header=GREY + box(b"pclr", bytes(9))), "makes pixels", id="palette"),
-        pytest.param(file_of(CONTENT, header=GREY + box(b"cmap", bytes(4))), "makes pixels", id="component mapping"),
-        pytest.param(file_of(CONTENT, header=GREY + box(b"cdef", bytes(8))), "makes pixels", id="channel definition"),
+        pytest.param(file_of(CONTENT, header=IMAGE_HEADER + YCC), "changes the pixels", id="sYCC"),
         pytest.param(
-            file_of(CONTENT, header=GREY + box(b"pclr", bytes(9), form="to the end")), "makes pixels", id="to the end"
+            file_of(CONTENT, header=IMAGE_HEADER + box(b"colr", b"\1\0\0")), "changes the pixels", id="no colour"
+        ),
+        pytest.param(file_of(CONTENT, header=GREY + box(b"pclr", bytes(9))), "changes the pixels", id="palette"),
+        pytest.param(
+            file_of(CONTENT, header=GREY + box(b"cmap", bytes(4))), "changes the pixels", id="component mapping"
         ),
         pytest.param(
-            file_of(CONTENT, header=GREY + box(b"pclr", bytes(9), form="XLBox")), "makes pixels", id="XLBox palette"
+            file_of(CONTENT, header=GREY + box(b"cdef", bytes(8))), "changes the pixels", id="channel definition"
         ),
         pytest.param(
-            file_of(CONTENT, more=box(b"jp2h", box(b"pclr", bytes(9)))), "makes pixels", id="second header's palette"
+            file_of(CONTENT, header=GREY + box(b"pclr", bytes(9), form="to the end")),
+            "changes the pixels",
+            id="to the end",
+        ),
+        pytest.param(
+            file_of(CONTENT, header=GREY + box(b"pclr", bytes(9), form="XLBox")),
+            "changes the pixels",
+            id="XLBox palette",
+        ),
+        pytest.param(
+            file_of(CONTENT, more=box(b"jp2h", box(b"pclr", bytes(9)))),
+            "changes the pixels",
+            id="second header's palette",
         ),
         pytest.param(file_of(CONTENT[:-3]), "more than there is", id="last tile-part beyond its box"),
         pytest.param(
-            file_of(CONTENT, more=box(b"jpch", box(b"pclr", bytes(9)))), "decide what", id="palette elsewhere"
+            file_of(CONTENT, more=box(b"jpch", box(b"pclr", bytes(9)))), "can change its pixels", id="palette elsewhere"
         ),
     ],
 )
-def test_file_that_is_not_clear_is_not_divided(content, reason):
+def test_file_that_leaves_doubt_is_indivisible(content, reason):
     with pytest.raises(NotDivisibleError, match=reason):
         resolution_ends(content)

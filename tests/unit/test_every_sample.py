@@ -99,7 +99,7 @@ def by_openjpeg(content, skip, resolution):
     return np.asarray(picture)
 
 
-def test_each_resolution_is_what_the_whole_frame_has_at_that_resolution(samples, fetch):
+def test_each_resolution_equals_the_whole_frame_at_that_resolution(samples, fetch):
     covered = Counter()
     for sample in samples:
         if sample.content_type != HTJ2K:
@@ -128,21 +128,21 @@ def test_each_resolution_is_what_the_whole_frame_has_at_that_resolution(samples,
     )
 
 
-def test_of_each_frame_no_more_is_read_than_its_resolution_takes_and_one_piece(samples, fetch):
+def test_each_resolution_is_read_with_at_most_one_piece_more(samples, fetch):
     for sample in samples:
         if sample.content_type == HTJ2K:
             for fetched in fetch(sample, map(ByResolution, range(len(sample.checksums) - 1))):
                 assert fetched.bytes_read <= len(fetched.content) + MIN_READ_BYTES, sample
 
 
-def test_levels_of_each_frame_joined_are_the_frame(samples, fetch):
+def test_levels_of_each_frame_join_to_the_frame(samples, fetch):
     for sample in samples:
         if sample.content_type == HTJ2K:
             levels = [ByLevels(number, number) for number in range(len(sample.checksums))]
             assert b"".join(fetched.content for fetched in fetch(sample, levels)) == sample.content, sample
 
 
-def test_frame_that_is_not_stored_as_htj2k_comes_whole(samples, fetch):
+def test_frame_in_another_format_is_delivered_whole(samples, fetch):
     covered = Counter()
     for sample in samples:
         if sample.content_type == HTJ2K:

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from framegate.jpeg2000.codestream import MOST_HEADER_BYTES, NotDivisibleError, read_codestream
+from framegate.jpeg2000.codestream import MAX_HEADER_BYTES, NotDivisibleError, read_codestream
 from framegate.jpeg2000.packets import ImageArea, check_packets
 from tests.unit.codestreams import (
     COM,
@@ -112,15 +112,15 @@ def test_frame_made_to_do_harm_takes_bounded_work(content):
         pytest.param(SIGNATURE + numbers(5 * MIB) + b"jp2h" + bytes(5 * MIB), id="one box"),
     ],
 )
-def test_of_headers_without_end_no_more_is_read_than_any_real_one_has(content):
+def test_endless_headers_are_read_no_further_than_the_maximum(content):
     prefix = Prefix(content)
     with pytest.raises(NotDivisibleError):
         read_codestream(prefix)
-    assert len(prefix.given) <= MOST_HEADER_BYTES
+    assert len(prefix.given) <= MAX_HEADER_BYTES
 
 
 @pytest.mark.parametrize("behind", [b"", bytes(2000)], ids=["without end", "which are there"])
-def test_length_of_a_code_block_does_not_have_thousands_of_bits(behind):
+def test_code_block_length_has_a_maximum_size(behind):
     content = Watched(LENGTH_HAS + MORE_BITS * 1000 + behind)
     style = coding_style(decompositions=0)
     with pytest.raises(NotDivisibleError):

@@ -27,7 +27,7 @@ def image_set(*instances):
     return {"SchemaVersion": "1.1", "Patient": {"DICOM": {}}, "Study": {"DICOM": {}, "Series": {"1.2.3": series}}}
 
 
-def test_frame_is_read_with_all_that_is_known_of_it():
+def test_frame_entry_has_all_listed_values():
     frame = {
         "ID": "f1",
         "FrameSizeInBytes": 185_238,
@@ -53,14 +53,14 @@ def test_frame_is_read_with_all_that_is_known_of_it():
     ]
 
 
-def test_size_in_pixels_is_the_instances_where_no_resolutions_are_listed():
+def test_size_in_pixels_falls_back_to_the_instance():
     instance = {"ImageFrames": [{"ID": "f1"}], "DICOM": {"Rows": 480, "Columns": 640}}
     (frame,) = frames_of(pieces(image_set(("1.2.3.4", instance))))
 
     assert (frame.rows, frame.columns, frame.resolutions) == (480, 640, None)
 
 
-def test_frame_has_nothing_of_the_one_before_it():
+def test_frame_keeps_no_value_of_the_previous_frame():
     full = {"ID": "f1", "FrameSizeInBytes": 9, "PixelDataChecksumFromBaseToFullResolution": [{"Width": 1, "Height": 2}]}
     _, bare = frames_of(pieces(image_set(("1.2", {"ImageFrames": [full, {"ID": "f2"}]}))))
 
@@ -85,7 +85,7 @@ def test_instance_without_frames_has_none(frames):
     st.dictionaries(st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,5}){1,5}", fullmatch=True), st.integers(0, 5), max_size=8),
     st.integers(1, 300),
 )
-def test_every_frame_is_read_in_order_whatever_the_pieces(counts, size):
+def test_frames_are_read_in_order_for_any_piece_size(counts, size):
     instances = [
         (uid, {"ImageFrames": [{"ID": f"{uid}/{number}"} for number in range(count)]}) for uid, count in counts.items()
     ]
@@ -95,13 +95,13 @@ def test_every_frame_is_read_in_order_whatever_the_pieces(counts, size):
 
 
 @given(st.binary(max_size=200))
-def test_anything_else_is_an_error_or_no_frames(content):
+def test_arbitrary_bytes_are_an_error_or_have_no_frames(content):
     with suppress(MetadataError):
         assert list(frames_of([content])) == []
 
 
 @pytest.mark.parametrize("cut", [1, 50, 150])
-def test_metadata_that_breaks_off_is_an_error(cut):
+def test_truncated_metadata_is_an_error(cut):
     content = json.dumps(image_set(("1.2", {"ImageFrames": [{"ID": "f1"}]}))).encode()
     with pytest.raises(MetadataError):
         list(frames_of([content[:-cut]]))
@@ -125,14 +125,14 @@ def test_whole_number_is_read_exactly(value):
 
 
 @pytest.mark.parametrize("value", [-1, 2**63, 10**600, 1.5, 1e5, "12", True, None])
-def test_size_that_cannot_be_one_is_not_known(value):
+def test_impossible_size_is_unknown(value):
     (found,) = frames_of(pieces(image_set(("1.2", {"ImageFrames": [{"ID": "f1", "FrameSizeInBytes": value}]}))))
 
     assert found.size is None
 
 
 @pytest.mark.parametrize("value", [-(2**63), 2**53 + 1, 2**63, 2**64 - 1, 10**600, 1.5e-300])
-def test_number_that_is_not_read_here_does_no_harm(value):
+def test_large_number_elsewhere_does_no_harm(value):
     frame = {"ID": "f1", "MinPixelValue": value, "MaxPixelValue": value, "FrameSizeInBytes": 7}
     (found,) = frames_of(pieces(image_set(("1.2", {"DICOM": {"Rows": 5, "Other": value}, "ImageFrames": [frame]}))))
 
@@ -166,12 +166,12 @@ def doubled(member, other=None):
     ],
     ids=["ID", "size", "width", "syntax", "DICOM", "patient", "study", "frames", "instance"],
 )
-def test_member_that_comes_twice_on_the_way_to_the_frames_is_an_error(content):
+def test_duplicate_member_on_the_path_to_the_frames_is_an_error(content):
     with pytest.raises(MetadataError, match="same member twice"):
         list(frames_of([content]))
 
 
-def test_attribute_that_comes_twice_is_no_reason_to_refuse_an_image_set():
+def test_duplicate_dicom_attribute_is_accepted():
     (frame,) = frames_of([doubled('"Rows": 5', '"Rows": 6')])
 
     assert frame.rows == 6
@@ -216,7 +216,7 @@ def documents(draw):
 
 @settings(max_examples=200)
 @given(documents(), st.lists(st.integers(0, 70_000), max_size=6), st.sampled_from([1, 7, 641, 65_536, 1_000_000]))
-def test_chunks_change_nothing(content, cuts, size):
+def test_chunking_does_not_change_the_result(content, cuts, size):
     cuts = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
     expected = outcome([content])
 

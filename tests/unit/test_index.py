@@ -19,8 +19,10 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from framegate.export.removal import ImageSetRemover
+from framegate.healthimaging import client as client_module
 from framegate.healthimaging.client import HealthImaging
 from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.healthimaging.image_set_metadata import frames_of
 from framegate.index import frame_index as index_module
 from framegate.index.frame_index import FrameIndex
 from framegate.rest.frame_api import FrameApi
@@ -537,6 +539,74 @@ def test_metadata_that_makes_no_sense_is_no_fault_of_ours(client, image_set, hea
     answer = ask(client, image_set)
 
     assert (answer.status, answer.json().get("imageFrames", [])) in [(502, []), (200, [])]
+
+
+def with_metadata(monkeypatch, content):
+    """Have HealthImaging send this as metadata, compressed or not."""
+    monkeypatch.setattr(ImageSet, "metadata", lambda *_: content)
+
+
+def test_metadata_of_several_gzip_members_is_read_whole(client, image_set, monkeypatch):
+    documents = []
+
+    def in_members(compressed):
+        content = gzip.decompress(compressed)
+        documents.append(content)
+        return b"".join(gzip.compress(content[start : start + 500]) for start in range(0, len(content), 500))
+
+    metadata = ImageSet.metadata
+    monkeypatch.setattr(ImageSet, "metadata", lambda *arguments: in_members(metadata(*arguments)) + bytes(512))
+    found = [each["imageFrameId"] for each in ask(client, image_set).json()["imageFrames"]]
+
+    assert len(documents[0]) > 1000
+    assert found == [each.image_frame_id for each in frames_of(documents[:1])]
+    assert len(found) == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (gzip.compress(b"{"), "sent metadata that is not whole JSON"),
+        (gzip.compress(b'{"Study": ' + b"9" * 5000 + b"}"), "has a number of more than 640 digits"),
+        (gzip.compress(b'{"Study": 1, "Study": 1}'), "sent metadata that has the same member twice"),
+        (gzip.compress(b"[" * 2000), "sent metadata that has more than 1,000 objects and arrays within one another"),
+        (
+            gzip.compress(b'"' + b"x" * 20_000_000 + b'"'),
+            "sent metadata that has a value of more than 16,777,216 bytes",
+        ),
+        (gzip.compress(b"{}")[:-1], "sent metadata that ends too early"),
+        (gzip.compress(b"{}") + b"rest", "sent metadata that has bytes behind the gzip data that are no gzip"),
+        (b"{}", "sent metadata that is not gzip"),
+    ],
+    ids=["JSON", "digits", "twice", "depth", "string", "gzip cut off", "gzip and more", "no gzip"],
+)
+def test_metadata_that_cannot_be_read_is_502_and_says_why(client, image_set, s3, monkeypatch, content, reason):
+    with_metadata(monkeypatch, content)
+    answer = ask(client, image_set)
+
+    assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
+    assert reason in answer.json()["detail"]
+    assert not [key for key in keys(s3) if key.endswith(".jsonl")]
+
+
+def test_metadata_above_the_maximum_is_502(client, image_set, monkeypatch):
+    monkeypatch.setattr(client_module, "MAX_METADATA_BYTES", 1_000_000)
+    with_metadata(monkeypatch, gzip.compress(b" " * 1_000_001 + b"{}"))
+    answer = ask(client, image_set)
+
+    assert answer.status == 502
+    assert "sent metadata that decompresses to more than 1,000,000 bytes" in answer.json()["detail"]
+
+
+def test_gzip_bomb_ends_with_the_time_of_the_request(client, image_set, monkeypatch):
+    """It is read without a byte from the network, where else the time is looked at."""
+    with_metadata(monkeypatch, gzip.compress(b"[") + gzip.compress(b"1," * 500_000) * 300)
+    began = time.monotonic()
+    path = {"datastoreId": SERVED, "imageSetId": image_set.image_set_id}
+    answer = client.call("GET", INDEX_ROUTE, path, remaining_ms=5_500)
+
+    assert answer.status == 504
+    assert time.monotonic() - began < 15
 
 
 def test_store_that_fails_is_502(client, image_set, s3):

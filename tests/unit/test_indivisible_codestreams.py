@@ -64,13 +64,13 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
         pytest.param(within(CONTENT, QCD, 2, b"\0\0"), "no length", id="segment of 0 bytes"),
         pytest.param(within(CONTENT, QCD, 2, b"\0\1"), "no length", id="segment of 1 byte"),
         pytest.param(within(CONTENT, QCD, 2, b"\xff\xff"), "break off", id="segment of 65,535 bytes"),
-        pytest.param(with_segment(CONTENT, POC, bytes(7)), "decides what is where", id="POC"),
-        pytest.param(with_segment(CONTENT, PPM, bytes(7)), "decides what is where", id="PPM"),
-        pytest.param(with_segment(CONTENT, COC, bytes(7)), "decides what is where", id="COC"),
-        pytest.param(with_segment(CONTENT, b"\xff\x74", bytes(7)), "decides what is where", id="Part 2's transform"),
-        pytest.param(with_segment(CONTENT, SIZ, SIZ_BODY), "decides what is where", id="two SIZ"),
-        pytest.param(with_segment(CONTENT, COD, COD_BODY), "decides what is where", id="two COD"),
-        pytest.param(replaced(CONTENT, find(CONTENT, QCD), b"\0\0"), "decides what is where", id="no marker"),
+        pytest.param(with_segment(CONTENT, POC, bytes(7)), "where packets are", id="POC"),
+        pytest.param(with_segment(CONTENT, PPM, bytes(7)), "where packets are", id="PPM"),
+        pytest.param(with_segment(CONTENT, COC, bytes(7)), "where packets are", id="COC"),
+        pytest.param(with_segment(CONTENT, b"\xff\x74", bytes(7)), "where packets are", id="Part 2's transform"),
+        pytest.param(with_segment(CONTENT, SIZ, SIZ_BODY), "where packets are", id="two SIZ"),
+        pytest.param(with_segment(CONTENT, COD, COD_BODY), "where packets are", id="two COD"),
+        pytest.param(replaced(CONTENT, find(CONTENT, QCD), b"\0\0"), "where packets are", id="no marker"),
         pytest.param(
             CONTENT[: find(CONTENT, SOT)] + 3 * segment(COM, bytes(65_000)) + CONTENT[find(CONTENT, SOT) :],
             "too long",
@@ -108,13 +108,13 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
         pytest.param(within(CONTENT, COD, 9, b"\1"), "not as many tile-parts", id="fewer decompositions"),
         pytest.param(within(PLAIN, COD, 9, b"\1"), "not as many tile-parts", id="fewer decompositions without TLM"),
         pytest.param(within(PLAIN, COD, 9, b"\3"), "not as many tile-parts", id="more decompositions"),
-        pytest.param(within(CONTENT, COD, 12, b"\xc0"), "lengths are not read", id="HT and other code-blocks"),
-        pytest.param(within(CONTENT, COD, 12, b"\x41"), "lengths are not read", id="HT with a bypass"),
-        pytest.param(within(CONTENT, COD, 12, b"\x44"), "lengths are not read", id="HT with terminations"),
-        pytest.param(within(CONTENT, COD, 12, b"\1"), "lengths are not read", id="bypass"),
-        pytest.param(within(CONTENT, COD, 12, b"\4"), "lengths are not read", id="terminations"),
-        pytest.param(within(CONTENT, COD, 10, b"\x09"), "lengths are not read", id="code-blocks of 2048 columns"),
-        pytest.param(within(CONTENT, COD, 11, b"\xff"), "lengths are not read", id="code-blocks of 2**257 rows"),
+        pytest.param(within(CONTENT, COD, 12, b"\xc0"), "lengths that are not read", id="HT and other code-blocks"),
+        pytest.param(within(CONTENT, COD, 12, b"\x41"), "lengths that are not read", id="HT with a bypass"),
+        pytest.param(within(CONTENT, COD, 12, b"\x44"), "lengths that are not read", id="HT with terminations"),
+        pytest.param(within(CONTENT, COD, 12, b"\1"), "lengths that are not read", id="bypass"),
+        pytest.param(within(CONTENT, COD, 12, b"\4"), "lengths that are not read", id="terminations"),
+        pytest.param(within(CONTENT, COD, 10, b"\x09"), "lengths that are not read", id="code-blocks of 2048 columns"),
+        pytest.param(within(CONTENT, COD, 11, b"\xff"), "lengths that are not read", id="code-blocks of 2**257 rows"),
         # TLM
         pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS[:2])), "not as many tile-parts", id="short TLM"),
         pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS, 20)), "not as many tile-parts", id="long TLM"),
@@ -125,7 +125,7 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
         pytest.param(exchanged(CONTENT, TLM, b"\0\0" + b"\0\x0e" * 30_000), "too many", id="TLM of 30,000"),
         pytest.param(within(CONTENT, TLM, 5, b"\x70"), "TLM has a wrong length", id="TLM of another kind"),
         pytest.param(
-            with_segment(CONTENT, TLM, body_of(CONTENT, TLM)), "comes twice", id="two TLM with the same number"
+            with_segment(CONTENT, TLM, body_of(CONTENT, TLM)), "occurs twice", id="two TLM with the same number"
         ),
         pytest.param(within(CONTENT, TLM, 4, b"\1"), "TLM marker segment is missing", id="second TLM without a first"),
         pytest.param(
@@ -147,7 +147,7 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
         ),
     ],
 )
-def test_unclear_header_makes_a_frame_indivisible(content, reason):
+def test_header_that_leaves_doubt_makes_a_frame_indivisible(content, reason):
     with pytest.raises(NotDivisibleError, match=reason):
         resolution_ends(content)
 
@@ -194,13 +194,13 @@ def sot(part, offset, new):
         pytest.param(encoded(PIXELS, tilepart=None), "not as many tile-parts", id="one tile-part"),
         pytest.param(encoded(PIXELS, tilepart=None, tlm=False), "not as many tile-parts", id="one, and no TLM"),
         pytest.param(with_parts(BASE + MIDDLE, FULL), "not as many tile-parts", id="two resolutions in one"),
-        pytest.param(with_parts(BASE + MIDDLE, b"", FULL), "more than one resolution", id="and one empty behind"),
+        pytest.param(with_parts(BASE + MIDDLE, b"", FULL), "exactly one resolution", id="and one empty behind"),
         pytest.param(with_parts(b"", BASE + MIDDLE, FULL), "more packets than bytes", id="and one empty before"),
         pytest.param(with_parts(BASE, b"\xff", FULL), "header breaks off", id="header and nothing behind it"),
-        pytest.param(with_parts(BASE, MIDDLE + FULL, b""), "more than one resolution", id="last two in one"),
-        pytest.param(with_parts(BASE, MIDDLE, FULL + b"\0"), "more than one resolution", id="one packet more"),
+        pytest.param(with_parts(BASE, MIDDLE + FULL, b""), "exactly one resolution", id="last two in one"),
+        pytest.param(with_parts(BASE, MIDDLE, FULL + b"\0"), "exactly one resolution", id="one packet more"),
         pytest.param(with_parts(BASE[:-1], BASE[-1:] + MIDDLE, FULL), "longer than its tile-part", id="a byte later"),
-        pytest.param(with_parts(BASE + MIDDLE[:1], MIDDLE[1:], FULL), "more than one resolution", id="a byte earlier"),
+        pytest.param(with_parts(BASE + MIDDLE[:1], MIDDLE[1:], FULL), "exactly one resolution", id="a byte earlier"),
         pytest.param(with_parts(BASE, MIDDLE, FULL[:-1]), "longer than its tile-part", id="last byte missing"),
         pytest.param(
             joined(PLAIN, [tile_part(0, 3, BASE, segment(PPT, b"\0\0")), *PARTS[1:]]), "coding of its own", id="PPT"
@@ -258,17 +258,17 @@ def sot(part, offset, new):
             within(
                 within(PLAIN, SIZ, 6, (4000).to_bytes(4, "big") * 2), SIZ, 22, (4000).to_bytes(4, "big") * 2
             ).replace(segment(COD, COD_BODY), segment(COD, COD_BODY[:6] + b"\0\0" + COD_BODY[8:])),
-            "more code-blocks than are looked at",
+            "more code-blocks than the maximum",
             id="a quarter of a million code-blocks",
         ),
     ],
 )
-def test_tile_part_that_is_no_resolution_makes_a_frame_indivisible(content, reason):
+def test_tile_part_that_is_not_one_resolution_makes_a_frame_indivisible(content, reason):
     with pytest.raises(NotDivisibleError, match=reason):
         resolution_ends(content)
 
 
-def test_resolutions_below_a_broken_tile_part_are_there():
+def test_resolutions_below_a_broken_tile_part_are_still_found():
     prefix = Prefix(with_parts(BASE, MIDDLE, FULL[:-1]))
     codestream = read_codestream(prefix)
     end = codestream.end_of(1, prefix)

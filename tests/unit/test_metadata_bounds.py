@@ -141,7 +141,7 @@ def test_frames_without_end_are_an_error():
     frames = 'itertools.repeat(b\'{"ID":"f"},\' * 2**16, 300)'
 
     assert outcome(f"itertools.chain([START + b'\"ImageFrames\":['], {frames})") == (
-        "error: lists more than 1,000,000 frames"
+        "error: lists more than 500,000 frames"
     )
 
 

@@ -56,7 +56,7 @@ CODINGS = [
 
 @pytest.mark.parametrize("pixels", [GREY_8, GREY_16, COLOUR], ids=["8 bits", "16 bits", "colours"])
 @pytest.mark.parametrize("options", CODINGS)
-def test_packets_of_openjpeg_are_read_as_it_wrote_them(options, pixels):
+def test_packets_written_by_openjpeg_are_read(options, pixels):
     assert_is_divided_as_openjpeg_wrote_it(by_resolution(pixels, 3, **options))
 
 
@@ -73,7 +73,7 @@ def assert_is_divided_as_openjpeg_wrote_it(content):
 
 
 @pytest.mark.parametrize("options", CODINGS)
-def test_no_other_end_than_that_of_the_last_packet_is_taken(options):
+def test_only_the_end_of_the_last_packet_ends_a_resolution(options):
     content, lengths, data = by_pillow(COLOUR, 3, **options)
     count = packets_of(content, 3)[0]
     head = content[: find(content, SOT)]
@@ -89,14 +89,14 @@ def test_no_other_end_than_that_of_the_last_packet_is_taken(options):
                     codestream.end_of(0, prefix)
 
 
-def test_packets_may_begin_with_a_marker():
+def test_packets_may_start_with_a_marker():
     content = by_resolution(COLOUR, 3, before_packet=start_of_packet)
     content = within(content, COD, 4, b"\2")
     assert_resolutions_are_those_of_the_whole(content, by_openjph=False)
 
 
 @pytest.mark.parametrize("encoder", ["OpenJPEG", "OpenJPH"])
-def test_resolution_whose_packet_headers_end_with_a_marker_decodes_or_is_not_given(encoder):
+def test_resolution_with_markers_after_packet_headers_decodes_or_is_refused(encoder):
     """EPH (ITU-T T.800, A.8.2): OpenJPEG looks for the markers of the packets that were cut off."""
     # Of an image of nothing, a packet is a header of one byte, and no more.
     nothing = image(50, 50, dtype="uint8", kind="nothing")
@@ -111,7 +111,7 @@ def test_resolution_whose_packet_headers_end_with_a_marker_decodes_or_is_not_giv
         assert_resolutions_are_those_of_the_whole(within(content, COD, 4, b"\4"), by_openjph=encoder == "OpenJPH")
 
 
-def test_marker_that_was_not_announced_is_taken_for_a_packet():
+def test_unannounced_marker_is_read_as_a_packet():
     content = by_resolution(COLOUR, 3, before_packet=start_of_packet)
     with pytest.raises(NotDivisibleError):
         resolution_ends(content)
@@ -124,7 +124,7 @@ def test_resolution_without_pixels_has_no_packets():
         check_packets(b"", 0, 0, 0, area, style)
         check_packets(b"", 0, 0, 1, area, style)
         check_packets(b"\0", 0, 1, 2, area, style)
-        with pytest.raises(NotDivisibleError, match="more than one resolution"):
+        with pytest.raises(NotDivisibleError, match="exactly one resolution"):
             check_packets(b"\0", 0, 1, 1, area, style)
 
 
@@ -134,8 +134,8 @@ def test_code_blocks_have_4_to_1024_samples_on_a_side(size):
 
 
 @pytest.mark.parametrize("size", [(1, 2), (2, 1), (10, 11), (11, 10)])
-def test_code_blocks_of_other_sizes_are_none(size):
-    with pytest.raises(NotDivisibleError, match="lengths are not read"):
+def test_code_blocks_of_other_sizes_are_refused(size):
+    with pytest.raises(NotDivisibleError, match="lengths that are not read"):
         check_packets(b"\0", 0, 1, 0, ImageArea(0, 0, 64, 64), coding_style(0, block_size=size))
 
 
@@ -168,7 +168,7 @@ HT, MQ = 0x40, 0
         pytest.param(HT, "1111 11111 1111111", "0 1011011101 101", 733 + 5, id="HT, 54 sets of placeholders"),
     ],
 )
-def test_code_block_has_the_bytes_that_its_header_gives_it(block_style, passes, lengths, size):
+def test_code_block_length_is_read_from_its_header(block_style, passes, lengths, size):
     """ITU-T T.800, table B.4 and B.10.7.1; ITU-T T.814, B.3."""
     # A packet that is not empty, in it a code-block that lacks two bit-planes.
     head = packet_header("1 1 001" + passes + lengths)
@@ -210,9 +210,7 @@ def codings(draw):
     st.sampled_from(["structure", "noise", "nothing"]),
     codings(),
 )
-def test_packets_of_openjpeg_are_read_however_it_was_told_to_write(
-    rows, columns, components, decompositions, kind, options
-):
+def test_packets_written_by_openjpeg_are_read_for_any_coding(rows, columns, components, decompositions, kind, options):
     pixels = image(rows, columns, components=components, dtype="uint8", kind=kind)
     assert_is_divided_as_openjpeg_wrote_it(by_resolution(pixels, decompositions, **options))
 
@@ -237,7 +235,7 @@ PACKETS = st.lists(st.sampled_from([0, 0x7F, 0x80, 0x91, 0x92, 0xC0, 0xEF, 0xFE,
 
 @settings(max_examples=300)
 @given(EDGES, EDGES, STYLES, st.integers(0, 32), PACKETS, st.integers(0, 20))
-def test_any_bytes_are_the_packets_of_a_resolution_or_are_not(across, down, style, resolution, content, start):
+def test_arbitrary_bytes_raise_no_other_error(across, down, style, resolution, content, start):
     area = ImageArea(across[0], down[0], across[1], down[1])
     start = min(start, len(content))
     with suppress(NotDivisibleError):

@@ -72,7 +72,7 @@ def shown(answer):
 
 
 @pytest.mark.parametrize("number", range(DECOMPOSITIONS + 1))
-def test_resolution_decodes_to_what_the_whole_frame_has_at_that_resolution(client, frame, number):
+def test_resolution_decodes_to_the_whole_frame_at_that_resolution(client, frame, number):
     answer = client.get(frame, f"resolution={number}")
     skip = DECOMPOSITIONS - number
 
@@ -94,7 +94,7 @@ def test_resolution_decodes_to_what_the_whole_frame_has_at_that_resolution(clien
 @pytest.mark.parametrize(
     ("size", "number"), [(1, 0), (32, 0), (33, 1), (63, 1), (64, 2), (128, 3), (500, 4), (501, 5), (1000, 5), (9999, 5)]
 )
-def test_size_is_the_smallest_resolution_whose_longer_side_has_as_many_pixels(client, frame, size, number):
+def test_size_selects_the_smallest_resolution_that_is_large_enough(client, frame, size, number):
     answer = client.get(frame, f"size={size}")
 
     assert answer.headers["Framegate-Resolution"] == str(number)
@@ -109,11 +109,11 @@ def test_resolution_above_the_highest_is_the_whole_frame(client, frame):
     assert answer.headers["Framegate-Resolution"] == str(DECOMPOSITIONS)
 
 
-def test_whole_frame_that_nobody_wanted_some_of_says_nothing_of_resolutions(client, frame):
+def test_request_without_a_selection_has_no_portion_headers(client, frame):
     assert not [name for name in client.get(frame).headers if name.startswith("Framegate-")]
 
 
-def test_every_address_takes_it(client, frame):
+def test_every_route_accepts_a_selection(client, frame):
     path = {"datastoreId": SERVED, "imageSetId": frame.image_set_id}
     body = json.dumps({"imageFrameId": frame.image_frame_id}).encode()
     expected = client.get(frame, "size=64").body
@@ -124,7 +124,7 @@ def test_every_address_takes_it(client, frame):
     assert len(expected) < len(CONTENT) / 10
 
 
-def test_json_holds_the_same_bytes_and_what_they_are(client, frame):
+def test_json_answer_has_the_same_bytes_and_describes_them(client, frame):
     raw = client.get(frame, "size=64")
     document = client.get(frame, "size=64", {"Accept": "application/json"}).json()
 
@@ -144,7 +144,7 @@ def test_json_holds_the_same_bytes_and_what_they_are(client, frame):
     }
 
 
-def test_entity_tags_differ_by_resolution_and_each_is_its_own(client, frame, health_imaging):
+def test_each_selection_has_its_own_entity_tag(client, frame, health_imaging):
     queries = ["", "resolution=0", "resolution=1", "size=64", "size=128", "startLevel=0&endLevel=1", "startLevel=1"]
     tags = [client.get(frame, query).headers["ETag"] for query in queries]
     assert len(set(tags)) == len(queries)
@@ -155,7 +155,7 @@ def test_entity_tags_differ_by_resolution_and_each_is_its_own(client, frame, hea
     assert len(health_imaging.calls) == len(queries) * (len(queries) - 1)
 
 
-def test_browser_may_read_what_the_headers_say(client, frame):
+def test_portion_headers_are_exposed_to_browsers(client, frame):
     exposed = client.get(frame, "size=64").headers["Access-Control-Expose-Headers"].split(", ")
 
     assert {"Framegate-Resolution", "Framegate-Whole-Frame", "Content-Range", "Accept-Ranges"} <= set(exposed)
@@ -164,7 +164,7 @@ def test_browser_may_read_what_the_headers_say(client, frame):
 # Levels, as AWS's sample proxy has them
 
 
-def test_levels_joined_are_the_frame(client, frame):
+def test_levels_join_to_the_frame(client, frame):
     levels = [client.get(frame, f"startLevel={n}&endLevel={n}") for n in range(DECOMPOSITIONS + 1)]
 
     assert [answer.status for answer in levels] == [200] * 6
@@ -173,7 +173,7 @@ def test_levels_joined_are_the_frame(client, frame):
 
 
 @pytest.mark.parametrize("split", range(DECOMPOSITIONS))
-def test_levels_from_one_to_another_and_to_the_end(client, frame, split):
+def test_ranges_of_levels_join_to_the_frame(client, frame, split):
     front = client.get(frame, f"endLevel={split}").body
     rest = client.get(frame, f"startLevel={split + 1}").body
 
@@ -185,7 +185,7 @@ def test_levels_from_one_to_another_and_to_the_end(client, frame, split):
     )
 
 
-def test_levels_beyond_the_last_one_are_no_bytes(client, frame):
+def test_levels_above_the_last_one_are_empty(client, frame):
     assert client.get(frame, "startLevel=6").body == b""
     assert client.get(frame, "startLevel=0&endLevel=99").body == CONTENT
 
@@ -267,7 +267,7 @@ def test_length_beyond_the_inline_limit_in_a_small_frame_loses_no_level(client, 
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_frame_about_as_large_as_an_answer_has_its_last_level_or_413(client, health_imaging, large_content, more):
+def test_frame_at_the_inline_limit_has_its_last_level(client, health_imaging, large_content, more):
     content = large_content[: INLINE_LIMIT + more]
     frame = health_imaging.add_frame(SERVED, content, "image/jph")
     last = client.get(frame, "startLevel=5")
@@ -295,7 +295,7 @@ def test_frame_about_as_large_as_an_answer_has_its_last_level_or_413(client, hea
         pytest.param(b"\xff\x4f\xff\x51", "image/jph", id="a beginning"),
     ],
 )
-def test_frame_that_is_not_stored_by_resolutions_comes_whole_and_says_so(client, health_imaging, content, content_type):
+def test_frame_without_resolutions_is_delivered_whole(client, health_imaging, content, content_type):
     frame = health_imaging.add_frame(SERVED, content, content_type)
     for query in ("resolution=0", "size=64", "endLevel=1"):
         answer = client.get(frame, query)
@@ -305,7 +305,7 @@ def test_frame_that_is_not_stored_by_resolutions_comes_whole_and_says_so(client,
     assert client.get(frame, "startLevel=1").body == b""
 
 
-def test_large_frame_without_resolutions_is_redirected_and_says_so(client, health_imaging):
+def test_large_frame_without_resolutions_is_redirected(client, health_imaging):
     frame = health_imaging.add_frame(SERVED, bytes(INLINE_LIMIT + 1), "video/mp4")
     answer = client.get(frame, "size=64")
 
@@ -315,7 +315,7 @@ def test_large_frame_without_resolutions_is_redirected_and_says_so(client, healt
 # Large frames
 
 
-def test_thumbnail_of_a_frame_above_the_inline_limit_comes_inline(client, large, large_content, s3):
+def test_thumbnail_of_a_large_frame_is_delivered_inline(client, large, large_content, s3):
     answer = client.get(large, "size=128")
 
     assert answer.status == 200
@@ -324,14 +324,14 @@ def test_thumbnail_of_a_frame_above_the_inline_limit_comes_inline(client, large,
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
 
 
-def test_resolution_that_does_not_fit_is_the_whole_frame_by_url(client, large, store):
+def test_resolution_above_the_inline_limit_redirects_to_the_whole_frame(client, large, store):
     answer = client.get(large, "resolution=5")
     assert (answer.status, answer.headers["Framegate-Whole-Frame"]) == (303, "true")
     assert store.find(ref(large), TimeBudget(60))
     assert client.get(large, "resolution=5&delivery=inline").status == 413
 
 
-def test_by_url_there_is_the_whole_frame(client, frame):
+def test_url_delivery_ignores_the_selection(client, frame):
     answer = client.get(frame, "size=64&delivery=url")
     document = client.get(frame, "size=64&delivery=url", {"Accept": "application/json"}).json()
 
@@ -342,7 +342,7 @@ def test_by_url_there_is_the_whole_frame(client, frame):
 # Ranges of a resolution
 
 
-def test_range_of_a_resolution_is_of_its_bytes(client, frame):
+def test_byte_range_applies_to_the_bytes_of_the_resolution(client, frame):
     body = client.get(frame, "resolution=1").body
     answer = client.get(frame, "resolution=1", {"Range": "bytes=-2"})
 
@@ -354,14 +354,14 @@ def test_range_of_a_resolution_is_of_its_bytes(client, frame):
 
 
 @pytest.mark.parametrize("query", ["resolution=0", "size=128", "size=512", "resolution=3", "endLevel=2"])
-def test_no_more_is_read_than_the_answer_and_64_kib(client, large, large_content, log_lines, query):
+def test_at_most_64_kib_more_than_the_answer_is_read(client, large, large_content, log_lines, query):
     answer = client.get(large, query)
 
     assert log_lines()[-1]["upstream_bytes"] <= len(answer.body) + 64 * KIB
     assert log_lines()[-1]["bytes"] == len(answer.body)
 
 
-def test_service_sends_hardly_more_than_is_delivered(client, large, health_imaging):
+def test_healthimaging_sends_little_more_than_is_delivered(client, large, health_imaging):
     """Seen from the other end: slow enough that what is on its way does not count."""
     health_imaging.faults.arm(Fault(bytes_per_second=500_000))
     answer = client.get(large, "size=128")
@@ -371,13 +371,13 @@ def test_service_sends_hardly_more_than_is_delivered(client, large, health_imagi
     assert call.bytes_sent <= len(answer.body) + 64 * KIB
 
 
-def test_2000_early_stops_cost_no_connection(client, large):
+def test_2000_early_stops_leak_no_connection(client, large):
     sizes = {len(client.get(large, "resolution=0").body) for _ in range(2000)}
 
     assert len(sizes) == 1
 
 
-def test_connection_is_kept_where_the_rest_is_short(client, health_imaging, source):
+def test_connection_is_kept_if_the_rest_is_short(client, health_imaging, source):
     content = encoded(image(200, 200))
     assert len(content) < READ_ON
     frame = health_imaging.add_frame(SERVED, content, "image/jph")
@@ -390,7 +390,7 @@ def test_connection_is_kept_where_the_rest_is_short(client, health_imaging, sour
 
 
 @pytest.mark.parametrize(("rest", "kept"), [(READ_ON, True), (READ_ON + 1, False)])
-def test_connection_is_dropped_where_the_rest_is_long(client, health_imaging, rest, kept, monkeypatch):
+def test_connection_is_dropped_if_the_rest_is_long(client, health_imaging, rest, kept, monkeypatch):
     # A machine that is busy takes longer than those 20 ms.
     monkeypatch.setattr(health_imaging_module, "KEEP_TIME", 5.0)
     frame = health_imaging.add_frame(SERVED, bytes(1000 + rest), "image/jph")
@@ -427,7 +427,7 @@ def test_connection_is_dropped_where_the_rest_is_long(client, health_imaging, re
         "size=1&size=2",
     ],
 )
-def test_parameter_that_makes_no_sense_is_400_and_nothing_is_asked(client, frame, health_imaging, query):
+def test_invalid_parameter_is_400_without_an_upstream_call(client, frame, health_imaging, query):
     answer = client.get(frame, query)
 
     assert answer.status == 400
@@ -435,7 +435,7 @@ def test_parameter_that_makes_no_sense_is_400_and_nothing_is_asked(client, frame
     assert len(health_imaging.calls) == 0
 
 
-def test_resolution_that_breaks_off_is_a_problem_and_not_a_broken_image(client, large, health_imaging):
+def test_truncated_resolution_is_502(client, large, health_imaging):
     health_imaging.faults.arm(Fault(then="close", after=10_000))
 
     assert client.get(large, "size=512").status == 502

@@ -1,4 +1,4 @@
-"""Which portion of a frame a client wants: one of its stored resolutions, some of its levels, a range of its bytes."""
+"""The portion of a frame that a client requests: a stored resolution, some levels, or a range of bytes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 class Selection(Protocol):
-    """Some of a frame's levels: the tile-parts that each complete a resolution, numbered from 0, the base."""
+    """A selection of levels. A level is the tile-part that completes a resolution; level 0 completes the base."""
 
     @property
     def tag(self) -> str:
-        """Names it in an entity tag: of one frame, the same selection is the same bytes, always."""
+        """The selection's name in an entity tag: the same selection of the same frame always has the same bytes."""
 
     @property
     def is_image(self) -> bool:
-        """Whether it is to decode on its own; else it is bytes to be added to those of lower levels."""
+        """Whether the bytes must decode on their own. Otherwise they are appended to those of the lower levels."""
 
     def levels(self, resolutions: Sequence[Resolution]) -> tuple[int, int | None]:
-        """The first and the last level that is wanted of a frame with these resolutions; None is the frame's end."""
+        """The first and the last requested level of a frame with these resolutions; None is the frame's end."""
 
 
 @dataclass(frozen=True, slots=True)
 class BySize:
-    """The smallest resolution whose longer side has so many pixels; the full one, if none has."""
+    """The smallest resolution whose longer side has at least `pixels` pixels, or else the full one."""
 
     pixels: int
     is_image = True
@@ -46,7 +46,7 @@ class BySize:
 
 @dataclass(frozen=True, slots=True)
 class ByResolution:
-    """The resolution with that number, 0 the base; the full one, if there are not so many."""
+    """The resolution with this number, where 0 is the base, or else the full one."""
 
     number: int
     is_image = True
@@ -61,7 +61,7 @@ class ByResolution:
 
 @dataclass(frozen=True, slots=True)
 class ByLevels:
-    """The bytes of some levels, as AWS's sample ``tile-level-marker-proxy`` has them: joined, they are the frame."""
+    """The bytes of some levels, as in AWS's sample ``tile-level-marker-proxy``. All levels joined are the frame."""
 
     first: int
     last: int | None
@@ -77,9 +77,9 @@ class ByLevels:
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """A range of bytes as a request has it: from `first` to `last`, both included and counted from 0.
+    """A byte range of a request: from `first` to `last`, both included and counted from 0.
 
-    Without `last`, to the end; without `first`, the `last` bytes.
+    A range without `last` goes to the end. A range without `first` is the final `last` bytes.
 
     References
     ----------
@@ -90,12 +90,12 @@ class ByteRange:
     last: int | None
 
     def within(self, size: int) -> Span:
-        """The range in something of that size in bytes.
+        """Resolve the range for content of `size` bytes.
 
         Raises
         ------
         RangeNotSatisfiable
-            If nothing of it is there.
+            If the content has no byte in the range.
         """
         if self.first is None:
             first, last = max(0, size - (self.last or 0)), size - 1
@@ -108,7 +108,7 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes `first` to `last`, both included, of something that has `total`."""
+    """Bytes `first` to `last`, both included, of content that has `total` bytes."""
 
     first: int
     last: int
@@ -116,26 +116,26 @@ class Span:
 
     @property
     def size(self) -> int:
-        """How many they are."""
+        """Number of bytes."""
         return self.last - self.first + 1
 
     def of(self, content: bytes) -> bytes:
-        """Cut them out of the whole."""
+        """Cut the span out of the whole content."""
         return content[self.first : self.last + 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """What a delivered content is of its frame.
+    """How delivered content relates to its frame.
 
     Attributes
     ----------
     is_whole : bool
-        Whether it is the whole frame.
+        Whether the content is the whole frame.
     resolution : Resolution or None
-        The resolution that is complete with it; None where there is none, or nobody can tell.
+        The resolution that the content completes; None if it completes none, or if the frame's headers do not tell.
     resolutions : int or None
-        How many the frame has stored.
+        Number of resolutions that the frame's main header declares.
     """
 
     is_whole: bool

@@ -12,7 +12,7 @@ _IDENTIFIER = re.compile(r"[0-9a-z]{32}")
 
 
 def is_identifier(value: object) -> bool:
-    """Whether a value is of the form of HealthImaging's identifiers."""
+    """Whether a value has the form of HealthImaging's identifiers."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
@@ -28,8 +28,8 @@ class ImageSetRef:
     Raises
     ------
     InvalidIdentifier
-        If one of them is not of that form. The message does not repeat the value, which is the
-        caller's and may be anything.
+        If an identifier does not have that form. The message does not repeat the value, because it comes
+        from the caller and may be anything.
 
     References
     ----------
@@ -57,7 +57,7 @@ class FrameRef(ImageSetRef):
     Raises
     ------
     InvalidIdentifier
-        If one of them is not of that form.
+        If an identifier does not have that form.
 
     Examples
     --------

@@ -11,7 +11,7 @@ import ijson
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_FRAMES = 1_000_000
+MAX_FRAMES = 500_000
 """Frames of an image set, and members of an object on the way to them. 50 MB of metadata list some 125,000 frames."""
 
 MAX_TOKEN_BYTES = 16 * 1024 * 1024
@@ -29,7 +29,8 @@ MAX_DEPTH = 1000
 """Objects and arrays within one another."""
 
 INSTANCE, IMAGE_FRAMES = 5, 6
-"""Names on the path Study, Series, {SeriesInstanceUID}, Instances, {SOPInstanceUID}, ImageFrames: down to where."""
+"""Length of the path to an instance and to its frames: Study, Series, {SeriesInstanceUID}, Instances,
+{SOPInstanceUID}, ImageFrames."""
 
 _CHECKSUMS = "PixelDataChecksumFromBaseToFullResolution"
 
@@ -43,26 +44,26 @@ _LONG_RUN_OF_DIGITS = re.compile(rb"[0-9]{%d}(?=[0-9])" % MAX_NUMBER_DIGITS)
 
 @dataclass(frozen=True, slots=True)
 class FrameEntry:
-    """An image frame as the metadata lists it.
+    """An image frame, as listed in the metadata.
 
     Attributes
     ----------
     image_frame_id : str
         HealthImaging's identifier.
     sop_instance_uid : str or None
-        The DICOM instance that the frame is of; None if the metadata does not list it.
+        The DICOM instance that the frame belongs to; None if the metadata does not list the frame.
     frame_number : int or None
-        Its place in that instance, from 1 (DICOM PS3.3, section C.7.6.6).
+        The frame's number in that instance, from 1 (DICOM PS3.3, section C.7.6.6).
     transfer_syntax_uid : str or None
-        What the stored frame is encoded with; HealthImaging leaves it out for its own HTJ2K.
+        The encoding of the stored frame; None means the data store's own lossless format.
     size : int or None
-        Bytes of the stored frame.
+        Size of the stored frame in bytes.
     checksum : int or None
         CRC32 of the decoded pixels at full resolution.
     rows, columns : int or None
-        Pixels of the frame, down and across.
+        Height and width of the frame in pixels.
     resolutions : int or None
-        How many the frame is stored with; None where HealthImaging lists none.
+        Number of stored resolutions; None if HealthImaging lists none.
     """
 
     image_frame_id: str
@@ -152,7 +153,7 @@ def _events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
     try:
         parser = ijson.basic_parse_coro(events)
         silent_bytes = 0
-        while block := reader.read(max(_BLOCK_BYTES, silent_bytes)):
+        while block := reader.read(max(_BLOCK_BYTES, min(silent_bytes, MAX_TOKEN_BYTES - silent_bytes))):
             parser.send(block)
             if events:
                 silent_bytes = 0
@@ -232,7 +233,7 @@ def _is_instance(path: list[Any]) -> bool:
 
 @dataclass(slots=True)
 class _Frame:
-    """What was read of a frame; there can be tens of thousands in an instance."""
+    """The values read so far for one frame; an instance can have tens of thousands of frames."""
 
     id: str | None = None
     size: int | None = None
@@ -243,7 +244,7 @@ class _Frame:
 
 
 class _Instance:
-    """One instance being read; its transfer syntax and size may come after its frames."""
+    """The instance that is being read. Its transfer syntax and size may come after its frames."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -270,7 +271,7 @@ class _Instance:
                 self._resolution[name] = _whole_number(value)
 
     def end_of(self, names: list[Any]) -> None:
-        """An object has ended that was below the instance."""
+        """Handle the end of an object within the instance."""
         match names:
             case ["ImageFrames"]:
                 self._count += 1
@@ -279,7 +280,7 @@ class _Instance:
                 self._frames.append(self._frame)
                 self._frame = _Frame()
             case ["ImageFrames", str(checksums)] if checksums == _CHECKSUMS:
-                # Base to full resolution: the last one stays.
+                # The list goes from base to full resolution, so the last entry wins.
                 frame, resolution = self._frame, self._resolution
                 frame.resolutions = (frame.resolutions or 0) + 1
                 frame.rows, frame.columns = resolution.get("Height"), resolution.get("Width")

@@ -1,4 +1,4 @@
-"""The frame index: what there is to fetch of an image set, kept by version, and given out page by page."""
+"""The frame index: lists the frames of an image set's version, stores the list, and serves it page by page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 FORMAT = 1
-"""Of the lines of an index. Another one is another key and another entity tag: no old line is taken for a new one."""
+"""Format of an index's lines. It is part of the key and the entity tag, so old lines are never read as new ones."""
 
 LATEST_TTL_SECONDS = 300
 """How long a version counts as the latest without a check. A newer version's event ends that; events can be lost."""
@@ -51,20 +51,20 @@ KEPT_SIZE, KEPT_INDEXES = 256 * 1024, 64
 
 @dataclass(frozen=True, slots=True)
 class IndexQuery:
-    """Which frames of an image set are asked for.
+    """The frames of an image set that a request asks for.
 
     Parameters
     ----------
     version_id : str or None
-        The image set's version, a decimal number; None is the latest.
+        Version of the image set, a decimal number; None is the latest.
     sop_instance_uid : str or None
-        The DICOM instance that they are of; None is any.
+        Instance that the frames belong to; None is any.
     frame_number : int or None
-        Their place in the instance, from 1; None is any.
+        Number of the frame in its instance, from 1; None is any.
     most : int
-        How many at the most.
+        Maximum number of frames.
     position : int
-        Bytes of the index that earlier pages took, as `IndexPage` has it.
+        Offset in the index, in bytes, where the page starts: 0, or `IndexPage.following`.
     """
 
     version_id: str | None = None
@@ -74,9 +74,9 @@ class IndexQuery:
     position: int = 0
 
     def wants(self, line: bytes) -> bool:
-        """Whether a line of the index is asked for.
+        """Whether a line of the index matches.
 
-        Looked for as text, and not read as JSON: there can be 50,000. Within a string, the quotes would be escaped.
+        The line is searched as text, not parsed: there can be 50,000 lines. Quotes within a string would be escaped.
         """
         uid, number = self.sop_instance_uid, self.frame_number
         if uid is not None and b'"sopInstanceUID":"%b",' % uid.encode() not in line:
@@ -86,14 +86,14 @@ class IndexQuery:
 
 @dataclass(frozen=True, slots=True)
 class IndexPage:
-    """Some frames of an image set.
+    """A page of an image set's frames.
 
     Attributes
     ----------
     frames : list of bytes
-        A JSON object for each.
+        One JSON object for each frame.
     following : int or None
-        The `position` of the next page; None if there is none.
+        `position` of the next page; None on the last page.
     """
 
     frames: list[bytes]
@@ -101,7 +101,7 @@ class IndexPage:
 
 
 def index_prefix(image_set: ImageSetRef) -> str:
-    """What the keys of an image set's indexes begin with."""
+    """The prefix of the keys of an image set's indexes."""
     return f"indexes/{image_set.datastore_id}/{image_set.image_set_id}/"
 
 
@@ -241,10 +241,10 @@ class FrameIndex:
             return None
 
     def _lines(self, image_set: ImageSetRef, version_id: str, position: int, budget: TimeBudget) -> Generator[bytes]:
-        """The lines of an index from a position on; the index is built if there is none.
+        """The lines of an index from `position` on. Builds the index if there is none.
 
-        Every line ends in a line feed, and the one before `position` is read with it: it tells a position between two
-        lines from one that somebody made up.
+        Every line ends with a line feed. The byte before `position` is read too: it is a line feed unless the position
+        was made up.
         """
         key = f"{index_prefix(image_set)}version-{version_id}.{FORMAT}.jsonl"
         first = max(0, position - 1)
@@ -267,9 +267,9 @@ class FrameIndex:
         Raises
         ------
         KeyError
-            If there is none.
+            If there is no index.
         IndexError
-            If it ends before that.
+            If the index ends before `first`.
         """
         if (kept := self._kept.get(key)) is not None:
             if first >= len(kept) > 0:
@@ -289,7 +289,7 @@ class FrameIndex:
             yield from pieces
 
     def _build(self, key: str, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> None:
-        # ijson's parser is for those few requests that find no index.
+        # Only the few requests that find no index need the parser.
         from framegate.healthimaging.image_set_metadata import MetadataError, frames_of
 
         def store(document: Iterator[bytes]) -> None:
@@ -328,7 +328,7 @@ class _Latest:
 
 
 class _Kept:
-    """The indexes in memory, those that were used last."""
+    """The most recently used indexes, in memory."""
 
     def __init__(self) -> None:
         self._contents: OrderedDict[str, bytes] = OrderedDict()
@@ -375,7 +375,7 @@ class _ContentTypes:
 
 
 def _line_of(frame: FrameEntry, content_type: str) -> bytes:
-    """A frame as the index has it: nothing of patient, study or series."""
+    """The index's line for a frame, with nothing about patient, study or series."""
     document = {
         "sopInstanceUID": frame.sop_instance_uid,
         "frameNumber": frame.frame_number,
@@ -391,7 +391,7 @@ def _line_of(frame: FrameEntry, content_type: str) -> bytes:
 
 
 def _lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines, without the line feed that ends each."""
+    """Split pieces into lines, without their line feeds."""
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")

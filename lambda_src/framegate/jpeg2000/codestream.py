@@ -1,13 +1,13 @@
-"""Where the stored resolutions of a JPEG 2000 or HTJ2K frame end, read off its headers as the frame arrives.
+"""Finds where the stored resolutions of a JPEG 2000 or HTJ2K frame end, from its headers, as the frame arrives.
 
-A frame is divisible if each of its tile-parts holds one resolution, and just that. Its beginning up to the end of a
-tile-part, with the marker that ends a codestream, then decodes to the pixels that the whole frame has at that
-resolution. That it is so is proved for each part that is given out; whatever is unclear makes a frame indivisible.
+A frame is divisible if each of its tile-parts holds exactly one resolution. The frame up to the end of a tile-part,
+with the marker that ends a codestream, then decodes to the pixels that the whole frame has at that resolution. This
+module verifies each tile-part up to the one that is asked for. A frame that leaves any doubt is indivisible.
 
 References
 ----------
-ITU-T T.800 (JPEG 2000), annex A for marker segments, annex B for what is in a tile-part, annex I for the boxes of a JP2
-file. ITU-T T.814 (HTJ2K), annex A for what it adds; its annex D for the boxes of a JPH file.
+ITU-T T.800 (JPEG 2000), annex A for marker segments, annex B for the content of a tile-part, annex I for the boxes of a
+JP2 file. ITU-T T.814 (HTJ2K), annex A for the extensions, annex D for the boxes of a JPH file.
 DICOM PS3.5, section A.4.9: HTJ2K with RPCL options (1.2.840.10008.1.2.4.202), which HealthImaging transcodes to.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from framegate.jpeg2000.packets import MOST_BLOCKS, CodingStyle, ImageArea, NotDivisibleError, check_packets
+from framegate.jpeg2000.packets import MAX_BLOCKS, CodingStyle, ImageArea, NotDivisibleError, check_packets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,17 +26,17 @@ __all__ = ["EOC", "Codestream", "FramePrefix", "NotDivisibleError", "Resolution"
 EOC = b"\xff\xd9"
 """The marker that ends a codestream (ITU-T T.800, A.4.4)."""
 
-MOST_HEADER_BYTES = 128 * 1024
-"""Bytes of boxes and main header that are read; HealthImaging's frames have a few hundred."""
+MAX_HEADER_BYTES = 128 * 1024
+"""Maximum size of the boxes and the main header. HealthImaging's frames have a few hundred bytes."""
 
 MOST_DECOMPOSITIONS = 32
-"""Of an image (ITU-T T.800, table A.15)."""
+"""Maximum number of decompositions of an image (ITU-T T.800, table A.15)."""
 
 _SOC_SIZ = b"\xff\x4f\xff\x51"
 _SIGNATURE_BOX = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _SIZ, _COD, _TLM, _SOT, _SOD = 0xFF51, 0xFF52, 0xFF55, 0xFF90, 0xFF93
 
-# CAP, PRF, PLM, CPF, QCD, QCC, RGN, CRG, COM: they have no say in what is where.
+# CAP, PRF, PLM, CPF, QCD, QCC, RGN, CRG, COM: they do not affect where packets are.
 _HARMLESS = frozenset({0xFF50, 0xFF56, 0xFF57, 0xFF59, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF63, 0xFF64})
 # PLT, COM.
 _HARMLESS_IN_TILE_PART = frozenset({0xFF58, 0xFF64})
@@ -44,10 +44,10 @@ _HARMLESS_IN_TILE_PART = frozenset({0xFF58, 0xFF64})
 _RESOLUTION_FIRST = frozenset({1, 2})
 """The progression orders RLCP and RPCL (ITU-T T.800, table A.16)."""
 
-# What stands beside a codestream without a say in its pixels: file type, XML, UUIDs, intellectual property, nothing.
+# Boxes that do not affect the pixels: file type, XML, UUIDs, intellectual property, free space.
 _PLAIN_BOXES = frozenset({b"ftyp", b"xml ", b"uuid", b"uinf", b"jp2i", b"free"})
-# Palette, component mapping, channel definition: a decoder of the file makes other pixels of them than of the
-# codestream alone.
+# Palette, component mapping, channel definition: with them, a decoder makes other pixels than from the codestream
+# alone.
 _PIXEL_BOXES = frozenset({b"pclr", b"cmap", b"cdef"})
 _GREY_OR_RGB = frozenset({16, 17})
 
@@ -56,12 +56,12 @@ class FramePrefix(Protocol):
     """The bytes of a frame as they arrive."""
 
     def at_least(self, size: int) -> bytes | bytearray:
-        """All bytes that were read: at least `size` of them, unless the frame is shorter."""
+        """Return all bytes that were read: at least `size`, unless the frame is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """A stored resolution: its number, 0 the base, and its size in pixels."""
+    """A stored resolution: its number (0 is the base) and its size in pixels."""
 
     number: int
     columns: int
@@ -74,9 +74,9 @@ class Codestream:
     Attributes
     ----------
     start : int
-        Where it begins, in bytes from the frame's beginning: 0, or behind the boxes of a file.
+        The offset of the codestream in the frame, in bytes: 0, or the end of the boxes before it.
     resolutions : tuple of Resolution
-        From the base to the full one.
+        The stored resolutions, from the base to the full one.
     """
 
     def __init__(self, start: int, end: int | None, header_end: int, area: ImageArea, style: CodingStyle) -> None:
@@ -91,34 +91,36 @@ class Codestream:
         self._blocks_checked = 0
 
     def expect(self, tile_part_lengths: list[int]) -> None:
-        """Take the lengths of tile-parts that a TLM marker segment has.
+        """Set the tile-part lengths that the TLM marker segments announce.
 
         Raises
         ------
         NotDivisibleError
-            If there are not as many as resolutions.
+            If their number differs from the number of resolutions.
         """
         if len(tile_part_lengths) != len(self.resolutions):
             raise NotDivisibleError("There are not as many tile-parts as resolutions.")
         self._tile_part_lengths = tile_part_lengths
 
     def end_of(self, number: int, prefix: FramePrefix) -> int:
-        """Where a resolution ends: the byte behind the tile-part that completes it, from the frame's beginning.
+        """Return where a resolution ends: the offset in the frame, in bytes, behind the tile-part that completes it.
+
+        The result depends only on the frame's bytes before that offset, never on how many more were read.
 
         Parameters
         ----------
         number : int
-            Which resolution, 0 the base.
+            The resolution's number; 0 is the base.
         prefix : FramePrefix
-            The frame, which is read up to there.
+            The frame. It is read up to the end of the resolution.
 
         Raises
         ------
         NotDivisibleError
-            If a tile-part up to there does not hold one resolution, and just that.
+            If a tile-part up to there does not hold exactly one resolution.
         """
         if self._tile_part_lengths and len(self._ends) <= number + 1:
-            # All at once. The lengths are checked against the tile-parts' own.
+            # One read for all tile-parts. Each tile-part's own length is checked against these.
             prefix.at_least(self._ends[0] + sum(self._tile_part_lengths[: number + 1]))
         while len(self._ends) <= number + 1:
             self._ends.append(self._end_of_tile_part(len(self._ends) - 1, self._ends[-1], prefix))
@@ -143,8 +145,8 @@ class Codestream:
             raise NotDivisibleError("The frame ends within a tile-part.")
         data = _start_of_data(content, position + 12, end)
         self._blocks_checked += check_packets(content, data, end, number, self._area, self._style)
-        if self._blocks_checked > MOST_BLOCKS:
-            raise NotDivisibleError("There are more code-blocks than are looked at.")
+        if self._blocks_checked > MAX_BLOCKS:
+            raise NotDivisibleError("There are more code-blocks than the maximum.")
         return end
 
 
@@ -154,16 +156,16 @@ def read_codestream(prefix: FramePrefix) -> Codestream:
     Parameters
     ----------
     prefix : FramePrefix
-        The frame, which is read as far as that.
+        The frame. It is read up to the end of the main header.
 
     Raises
     ------
     NotDivisibleError
-        If it is no codestream, or none whose tile-parts can be resolutions.
+        If the frame is not a codestream, or its tile-parts cannot be resolutions.
     """
     start, end = _codestream_in(prefix)
     if bytes(_bytes_at(prefix, start, 4)) != _SOC_SIZ:
-        raise NotDivisibleError("It is not a JPEG 2000 codestream.")
+        raise NotDivisibleError("The frame is not a JPEG 2000 codestream.")
     area = style = None
     components = 0
     lengths: dict[int, list[int]] = {}
@@ -177,13 +179,13 @@ def read_codestream(prefix: FramePrefix) -> Codestream:
         elif marker == _TLM:
             _read_tlm(segment, lengths)
         elif marker not in _HARMLESS:
-            raise NotDivisibleError("The main header has a marker segment that decides what is where.")
+            raise NotDivisibleError("The main header has a marker segment that can change where packets are.")
         position += 2 + len(segment)
     if area is None or style is None:
         raise NotDivisibleError("The main header has no SIZ or no COD.")
     codestream = Codestream(start, end, position, area, style)
     if not all(each.columns and each.rows for each in codestream.resolutions):
-        raise NotDivisibleError("The image is so small, or so placed, that a resolution of it has no pixels.")
+        raise NotDivisibleError("The image is so small, or placed so, that one of its resolutions has no pixels.")
     if lengths:
         if sorted(lengths) != list(range(len(lengths))):
             raise NotDivisibleError("A TLM marker segment is missing.")
@@ -192,7 +194,7 @@ def read_codestream(prefix: FramePrefix) -> Codestream:
 
 
 def _codestream_in(prefix: FramePrefix) -> tuple[int, int | None]:
-    """Where the codestream begins, and ends if that is known (ITU-T T.800, I.4 and I.5)."""
+    """Where the codestream begins and, if known, ends (ITU-T T.800, I.4 and I.5)."""
     if bytes(prefix.at_least(len(_SIGNATURE_BOX))[: len(_SIGNATURE_BOX)]) != _SIGNATURE_BOX:
         return 0, None
     position = len(_SIGNATURE_BOX)
@@ -205,7 +207,7 @@ def _codestream_in(prefix: FramePrefix) -> tuple[int, int | None]:
         if kind == b"jp2h":
             _check_header_boxes(bytes(_bytes_at(prefix, content, end - content)))
         elif kind not in _PLAIN_BOXES:
-            raise NotDivisibleError("The file has a box that may decide what its pixels are.")
+            raise NotDivisibleError("The file has a box that can change its pixels.")
         position = end
 
 
@@ -216,11 +218,11 @@ def _check_header_boxes(header: bytes) -> None:
         position = len(header) if end is None else end
         is_colour = kind == b"colr" and header[content : content + 1] == b"\x01"
         if kind in _PIXEL_BOXES or (is_colour and _number(header, content + 3, 4) not in _GREY_OR_RGB):
-            raise NotDivisibleError("The file makes pixels out of those of the codestream.")
+            raise NotDivisibleError("The file changes the pixels of the codestream.")
 
 
 def _box(read: Callable[[int, int], bytes | bytearray], position: int) -> tuple[bytes, int, int | None]:
-    """A box's type, where its content begins, and where it ends; None is the end of the file."""
+    """A box's type, the start of its content, and its end; None is the end of the file."""
     head = read(position, 8)
     length, kind, content = _number(head, 0, 4), bytes(head[4:8]), position + 8
     if length == 0:
@@ -233,7 +235,7 @@ def _box(read: Callable[[int, int], bytes | bytearray], position: int) -> tuple[
 
 
 def _read_siz(segment: bytes) -> tuple[ImageArea, int]:
-    """The image's area, and how many components it has (ITU-T T.800, A.5.1)."""
+    """The image's area and its number of components (ITU-T T.800, A.5.1)."""
     components = _number(segment, 36, 2)
     if len(segment) != 38 + 3 * components or not components:
         raise NotDivisibleError("SIZ has a wrong length.")
@@ -257,7 +259,7 @@ def _read_cod(segment: bytes, components: int) -> CodingStyle:
     if progression not in _RESOLUTION_FIRST or layers != 1:
         raise NotDivisibleError("The progression is not by resolution, or has several layers.")
     if style & 4:
-        raise NotDivisibleError("Packet headers end with markers, which OpenJPEG misses at the end of a part.")
+        raise NotDivisibleError("Packet headers end with markers, and OpenJPEG fails where the last one is cut off.")
     sizes = segment[12:] if has_precincts else b"\xff" * (decompositions + 1)
     return CodingStyle(
         components=components,
@@ -274,7 +276,7 @@ def _read_cod(segment: bytes, components: int) -> CodingStyle:
 def _read_tlm(segment: bytes, lengths: dict[int, list[int]]) -> None:
     """The lengths of tile-parts, by the index of the segment (ITU-T T.800, A.7.1)."""
     if len(segment) < 4 or segment[2] in lengths:
-        raise NotDivisibleError("TLM has a wrong length, or comes twice.")
+        raise NotDivisibleError("TLM has a wrong length, or an index occurs twice.")
     tile_size = segment[3] >> 4 & 3
     length_size = 4 if segment[3] >> 6 & 1 else 2
     entry = tile_size + length_size
@@ -286,7 +288,7 @@ def _read_tlm(segment: bytes, lengths: dict[int, list[int]]) -> None:
 
 
 def _start_of_data(content: bytes | bytearray, position: int, end: int) -> int:
-    """Where the packets of a tile-part begin: behind its header."""
+    """Where the packets of a tile-part begin: after its header."""
     while position + 2 <= end and (marker := _number(content, position, 2)) != _SOD:
         if marker not in _HARMLESS_IN_TILE_PART or position + 4 > end:
             raise NotDivisibleError("A tile-part has a coding of its own.")
@@ -297,7 +299,7 @@ def _start_of_data(content: bytes | bytearray, position: int, end: int) -> int:
 
 
 def _segment(prefix: FramePrefix, position: int) -> bytes:
-    """A marker segment from its length on (ITU-T T.800, A.1.2)."""
+    """A marker segment without its marker (ITU-T T.800, A.1.2)."""
     length = _number(_bytes_at(prefix, position + 2, 2), 0, 2)
     if length < 2:
         raise NotDivisibleError("A marker segment has no length.")
@@ -305,15 +307,15 @@ def _segment(prefix: FramePrefix, position: int) -> bytes:
 
 
 def _bytes_at(prefix: FramePrefix, position: int, size: int) -> bytes | bytearray:
-    """Bytes of the headers.
+    """Return bytes of the headers.
 
     Raises
     ------
     NotDivisibleError
-        If the frame is shorter, or the headers are longer than any that make sense.
+        If the frame is shorter, or the headers are above their maximum.
     """
     end = position + size
-    found = prefix.at_least(end)[position:end] if end <= MOST_HEADER_BYTES else b""
+    found = prefix.at_least(end)[position:end] if end <= MAX_HEADER_BYTES else b""
     if len(found) < size:
         raise NotDivisibleError("The headers break off, or are too long.")
     return found

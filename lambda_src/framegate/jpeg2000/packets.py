@@ -1,7 +1,7 @@
-"""Proves that a tile-part holds all packets of one resolution and nothing else, by reading the headers of the packets.
+"""Verifies that a tile-part holds all packets of one resolution and nothing else, by reading the packet headers.
 
-A tile-part may end behind any packet. That as many tile-parts as resolutions are there, in a progression by resolution,
-makes it likely that each is a resolution; only the packets make it certain.
+A tile-part may end after any packet. In a progression by resolution, as many tile-parts as resolutions make it likely
+that each tile-part is a resolution. Only the packet headers make it certain.
 
 References
 ----------
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 HT_ONLY = 0x40
 """The code-block style of HTJ2K where all code-blocks are HT code-blocks (ITU-T T.814, table A.3)."""
 
-# Reset of contexts, vertically causal contexts, segmentation symbols: no say in how lengths are coded.
+# Reset of contexts, vertically causal contexts, segmentation symbols: they do not affect how lengths are coded.
 _HARMLESS_STYLE, _HARMLESS_HT_STYLE = 0x2A, 0x08
 
-MOST_BLOCKS = 16_384
-"""Code-blocks of a frame that are looked at: 64 million pixels in the usual size."""
+MAX_BLOCKS = 16_384
+"""Maximum number of code-blocks in the tile-parts that are verified: 64 million pixels at the usual block size."""
 
-MOST_BIT_PLANES = 80
-"""A code-block can lack no more of them than there are: 38 bits a sample, and some for the transform."""
+MAX_BIT_PLANES = 80
+"""Maximum number of missing bit-planes of a code-block: 38 bits a sample, and some for the transform."""
 
-MOST_LENGTH_BITS = 32
-"""Of a code-block's length: a tile-part's own length has so many (ITU-T T.800, A.4.2)."""
+MAX_LENGTH_BITS = 32
+"""Maximum size of a code-block's length in bits: a tile-part's own length has 32 (ITU-T T.800, A.4.2)."""
 
 _SOP = b"\xff\x91\x00\x04"
 
 
 class NotDivisibleError(Exception):
-    """The frame cannot be divided into its resolutions; the text says why, in one line."""
+    """The frame cannot be divided into its resolutions; the text says why in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageArea:
-    """The area of the reference grid that an image has: from `x0`, `y0` up to `x1`, `y1`, these not included."""
+    """The image's area on the reference grid: from `x0`, `y0` up to, but not including, `x1`, `y1`."""
 
     x0: int
     y0: int
@@ -49,12 +49,12 @@ class ImageArea:
     y1: int
 
     def size_at(self, skipped: int) -> tuple[int, int]:
-        """Columns and rows of the resolution so many decompositions below the full one (ITU-T T.800, B-15)."""
+        """Columns and rows of the resolution `skipped` decompositions below the full one (ITU-T T.800, B-15)."""
         x0, y0, x1, y1 = self.at(skipped)
         return x1 - x0, y1 - y0
 
     def at(self, skipped: int, right: int = 0, down: int = 0) -> tuple[int, int, int, int]:
-        """The area of a resolution, or of a subband: its first and its last coordinates (ITU-T T.800, B-15).
+        """The area of a resolution or a subband: `x0`, `y0`, `x1`, `y1` (ITU-T T.800, B-15).
 
         Parameters
         ----------
@@ -74,18 +74,18 @@ class ImageArea:
 
 @dataclass(frozen=True, slots=True)
 class CodingStyle:
-    """What decides which packets there are, and how their headers are coded (ITU-T T.800, A.6.1).
+    """The parameters that determine the packets and the coding of their headers (ITU-T T.800, A.6.1).
 
     Attributes
     ----------
     components, decompositions : int
-        How many there are of each.
+        Number of components, and of decompositions.
     by_position : bool
         Whether packets come position by position (RPCL), or component by component (RLCP).
     block_width, block_height : int
-        Of a code-block, as exponents of two.
+        Size of a code-block, as exponents of two.
     block_style : int
-        The flags.
+        Flags of the code-block style.
     precincts : tuple of (int, int)
         Width and height of the precincts of each resolution, as exponents of two.
     may_have_sop : bool
@@ -105,35 +105,35 @@ class CodingStyle:
 def check_packets(
     content: bytes | bytearray, start: int, end: int, resolution: int, area: ImageArea, style: CodingStyle
 ) -> int:
-    """Check that bytes `start` to `end` are the packets of a resolution, all of them and nothing else.
+    """Check that bytes `start` to `end` are exactly the packets of one resolution.
 
     Parameters
     ----------
     content : bytes or bytearray
-        A frame, as far as it was read.
+        The frame as far as it was read. Bytes from `end` on do not affect the result.
     start, end : int
-        Where the data of a tile-part begin and end in it.
+        Offsets of a tile-part's packets in the frame, in bytes.
     resolution : int
-        Which resolution they should be, 0 the base.
+        The number of the expected resolution; 0 is the base.
     area : ImageArea
         The image's area.
     style : CodingStyle
-        How the image is coded, in one quality layer.
+        The coding style; there is one quality layer.
 
     Returns
     -------
     int
-        How many code-blocks were looked at: what it cost.
+        Number of code-blocks that were read.
 
     Raises
     ------
     NotDivisibleError
-        If they are not, or if nobody can tell.
+        If they are not, or if the coding style is one that this module does not read.
     """
     is_ht = style.block_style & 0xC0 == HT_ONLY
     harmless = _HARMLESS_HT_STYLE | HT_ONLY if is_ht else _HARMLESS_STYLE
     if style.block_style & ~harmless or not 2 <= style.block_width <= 10 or not 2 <= style.block_height <= 10:
-        raise NotDivisibleError("Code-blocks are coded in a way whose lengths are not read here.")
+        raise NotDivisibleError("The code-block style has lengths that are not read here.")
     precincts = list(_precincts(resolution, area, style, end - start))
     once, times = (1, style.components) if style.by_position else (style.components, 1)
     position = start
@@ -142,12 +142,12 @@ def check_packets(
             for _ in range(times):
                 position = _end_of_packet(content, position, end, precinct, style, is_ht=is_ht)
     if position != end:
-        raise NotDivisibleError("A tile-part holds more than one resolution, or less.")
+        raise NotDivisibleError("A tile-part does not hold exactly one resolution.")
     return style.components * sum(across * down for precinct in precincts for across, down in precinct)
 
 
 _Blocks = tuple[int, int]
-"""How many code-blocks a subband has in a precinct, across and down."""
+"""Number of code-blocks of a subband in a precinct, across and down."""
 
 
 def _precincts(resolution: int, area: ImageArea, style: CodingStyle, size: int) -> Iterator[list[_Blocks]]:
@@ -158,7 +158,7 @@ def _precincts(resolution: int, area: ImageArea, style: CodingStyle, size: int) 
     left, top, right, bottom = x0 >> wide, y0 >> high, _ceiling(x1, wide), _ceiling(y1, high)
     if x0 == x1 or y0 == y1:
         return
-    # A packet has a byte at least, so there can be no more of them.
+    # Each packet has at least one byte.
     if (right - left) * (bottom - top) * style.components > size:
         raise NotDivisibleError("There are more packets than bytes.")
     if resolution == 0:
@@ -181,8 +181,8 @@ def _precincts(resolution: int, area: ImageArea, style: CodingStyle, size: int) 
                     down = _ceiling(last_y, block_height) - (first_y >> block_height)
                     precinct.append((across, down))
                     blocks += across * down
-            if blocks * style.components > MOST_BLOCKS:
-                raise NotDivisibleError("There are more code-blocks than are looked at.")
+            if blocks * style.components > MAX_BLOCKS:
+                raise NotDivisibleError("There are more code-blocks than the maximum.")
             yield precinct
 
 
@@ -205,7 +205,7 @@ def _end_of_packet(
 
 
 def _size_of_blocks(bits: _Bits, across: int, down: int, *, is_ht: bool) -> int:
-    """Bytes that a subband's code-blocks have in a packet."""
+    """Size in bytes of a subband's code-blocks in a packet."""
     included, missing_planes = _TagTree(across, down), _TagTree(across, down)
     size = 0
     for y in range(down):
@@ -217,15 +217,15 @@ def _size_of_blocks(bits: _Bits, across: int, down: int, *, is_ht: bool) -> int:
 
 
 def _size_of_block(bits: _Bits, passes: int, *, is_ht: bool) -> int:
-    """Bytes of a code-block in a packet (ITU-T T.800, B.10.7; T.814, B.3)."""
+    """Size in bytes of a code-block in a packet (ITU-T T.800, B.10.7; T.814, B.3)."""
     length_bits = 3
     while bits.read(1):
         length_bits += 1
-        if length_bits > MOST_LENGTH_BITS:
+        if length_bits > MAX_LENGTH_BITS:
             raise NotDivisibleError("A code-block is longer than a tile-part can be.")
     if not is_ht:
         return bits.read(length_bits + passes.bit_length() - 1)
-    # Three passes are a set; those before the last set are placeholders, which have no bytes.
+    # Passes come in sets of three. The sets before the last one are placeholders without bytes.
     placeholders = (passes - 1) // 3 * 3
     passes -= placeholders
     size = bits.read(length_bits + (placeholders + 1).bit_length() - 1)
@@ -248,7 +248,7 @@ def _passes(bits: _Bits) -> int:
 
 
 class _Bits:
-    """The bits of a packet's header: behind a byte of ones comes a bit that says nothing (ITU-T T.800, B.10.1)."""
+    """The bits of a packet header: a stuffing bit follows each byte of ones (ITU-T T.800, B.10.1)."""
 
     __slots__ = ("_byte", "_content", "_end", "_left", "_position")
 
@@ -259,7 +259,7 @@ class _Bits:
         self._byte = self._left = 0
 
     def read(self, count: int) -> int:
-        """The next bits, as a number."""
+        """Return the next bits as a number."""
         value = 0
         while count:
             if not self._left:
@@ -275,12 +275,12 @@ class _Bits:
         return value
 
     def end(self) -> int:
-        """Where the header ends: on a byte that is not all ones."""
+        """Where the header ends: after a byte that is not all ones."""
         return self._position + (self._byte == 0xFF)
 
 
 class _TagTree:
-    """A tag tree being read: each node has the least value of those below it (ITU-T T.800, B.10.2)."""
+    """A tag tree while it is read: each node has the minimum of the nodes below it (ITU-T T.800, B.10.2)."""
 
     __slots__ = ("_floors", "_known", "_levels")
 
@@ -299,7 +299,7 @@ class _TagTree:
         self._known = bytearray(nodes)
 
     def is_zero(self, x: int, y: int, bits: _Bits) -> bool:
-        """Whether a leaf's value is 0, if no other question is asked of the tree."""
+        """Whether a leaf's value is 0. Do not also call `value` on the same tree."""
         for shift, width, first in self._levels:
             node = first + (y >> shift) * width + (x >> shift)
             if not self._known[node]:
@@ -315,7 +315,7 @@ class _TagTree:
         Raises
         ------
         NotDivisibleError
-            If it is larger than any that makes sense.
+            If the value is above its maximum.
         """
         value = 0
         for shift, width, first in self._levels:
@@ -325,8 +325,8 @@ class _TagTree:
             else:
                 while not bits.read(1):
                     value += 1
-                    if value > MOST_BIT_PLANES:
-                        raise NotDivisibleError("A code-block lacks more bit-planes than there are.")
+                    if value > MAX_BIT_PLANES:
+                        raise NotDivisibleError("A code-block lacks more bit-planes than a sample has.")
                 self._known[node] = 1
                 self._floors[node] = value
         return value
