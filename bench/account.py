@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+GET_IMAGE_FRAME, GET_IMAGE_SET_METADATA, GET_IMAGE_SET = "GetImageFrame", "GetImageSetMetadata", "GetImageSet"
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -11,10 +13,20 @@ class Account:
 
     api_rate: float = 10_000  # Amazon API Gateway developer guide, "Quotas"; 2500 in newer Regions
     concurrency: int = 1000  # AWS Lambda developer guide, "Lambda quotas"
-    frame_rate: float = 1000  # AWS HealthImaging developer guide, "Throttling limits", this and the next three
+    frame_rate: float = 1000  # AWS HealthImaging developer guide, "Throttling limits", this and the next five
     frame_burst: float = 2000
     metadata_rate: float = 50
     metadata_burst: float = 100
+    image_set_rate: float = 25
+    image_set_burst: float = 50
+
+    def quota(self, operation: str) -> tuple[float, float]:
+        """Calls a second of an operation of HealthImaging, and calls at once."""
+        return {
+            GET_IMAGE_FRAME: (self.frame_rate, self.frame_burst),
+            GET_IMAGE_SET_METADATA: (self.metadata_rate, self.metadata_burst),
+            GET_IMAGE_SET: (self.image_set_rate, self.image_set_burst),
+        }[operation]
 
 
 @dataclass(slots=True)

@@ -29,6 +29,7 @@ class Overheads:
     after: float = 0.12  # manifest, the last look, event
     dispatch: float = 0.05  # SQS: until the next batch is with the function
     line: float = 0.30  # Step Functions: from the end of a line to the start of the next
+    latest: float = 0.05  # S3: the version that the event named, noted for the index
     cold_start: float = 1.5
     lines_a_second: float = 20_000.0  # at which a request manifest is checked
 
@@ -67,7 +68,7 @@ def copy_frames(count: int, size: int, config: Config, available: float) -> tupl
     return done, last if done == count else available
 
 
-def invoke(batch: tuple[int, ...], size: int, config: Config) -> tuple[float, int, tuple[int, ...]]:
+def invoke(batch: tuple[int, ...], size: int, config: Config, *, by_events: bool) -> tuple[float, int, tuple[int, ...]]:
     """One invocation, as `ExportWorker` and `Exporter` spend it: seconds, frames, and what is left of each set."""
     elapsed, copied, left = 0.0, 0, []
     for count in batch:
@@ -76,7 +77,7 @@ def invoke(batch: tuple[int, ...], size: int, config: Config) -> tuple[float, in
         if remaining >= MIN_WORK_SECONDS:
             work = remaining - min(ENDING_TIME, ENDING_SHARE * remaining)
             done, seconds = copy_frames(count, size, config, work - OVERHEADS.before)
-            elapsed += OVERHEADS.before + seconds + OVERHEADS.after
+            elapsed += OVERHEADS.before + seconds + OVERHEADS.after + by_events * OVERHEADS.latest
         copied += done
         left.append(count - done)
     return elapsed, copied, tuple(left)
@@ -98,7 +99,7 @@ def simulate_export(
     most, gap = (BATCH_SIZE, OVERHEADS.dispatch) if by_events else (1, OVERHEADS.line)
     start = 0.0 if by_events else OVERHEADS.line + image_sets / OVERHEADS.lines_a_second
     workers = [start + OVERHEADS.cold_start] * config.export_concurrency
-    spend = lru_cache(maxsize=None)(partial(invoke, size=size, config=config))
+    spend = lru_cache(maxsize=None)(partial(invoke, size=size, config=config, by_events=by_events))
     # Frames left of an image set, and since when it is there.
     queue = deque([(frames, 0.0)] * image_sets)
     copied = finished = invocations = 0
@@ -125,7 +126,8 @@ def predicted_export(image_sets: int, frames: int, size: int, config: Config = D
     rate = min(worker_limits(size, config).values())
     one = o.before + frame_latency(size) + (frames - 1) / rate + o.after
     if by_events:
-        return o.cold_start + max(min(image_sets, BATCH_SIZE), image_sets / workers) * (one + o.dispatch / BATCH_SIZE)
+        around = o.latest + o.dispatch / BATCH_SIZE
+        return o.cold_start + max(min(image_sets, BATCH_SIZE), image_sets / workers) * (one + around)
     return o.cold_start + o.line + image_sets / o.lines_a_second + ceil(image_sets / workers) * (one + o.line)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.account import Account, Bucket
+from bench.account import GET_IMAGE_FRAME, Account, Bucket
 from framegate.aws.retries import RetryQuota
 from framegate.export.pace import REACTION_SECONDS, RECOVERY_SECONDS, SLOWEST
 from framegate.healthimaging.client import MAX_ATTEMPTS, MOST_RETRIES
@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 MUCH = 0.01
 """The share of requests that are refused at a wall."""
 
-API, LAMBDA, HEALTHIMAGING = "`throttle_rate`", "Lambda's concurrency", "HealthImaging"
+API, LAMBDA = "`throttle_rate`", "Lambda's concurrency"
+
+
+def health_imaging(operation: str) -> str:
+    """The wall that HealthImaging's quota for an operation is."""
+    return f"HealthImaging, `{operation}`"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Requests of one kind: their share, how long the function works on one, and its calls of `GetImageFrame`."""
+    """Requests of one kind: their share, how long the function works on one, and its calls of HealthImaging."""
 
     share: float
     seconds: float
-    calls: int = 1
+    calls: tuple[str, ...] = (GET_IMAGE_FRAME,)
 
 
 @dataclass(slots=True)
@@ -105,7 +110,9 @@ def simulate_requests(
     """
     rng = random.Random(seed)  # noqa: S311
     gateway = Bucket(min(config.throttle_rate, account.api_rate), config.throttle_burst, full * config.throttle_burst)
-    frames = Bucket(account.frame_rate, account.frame_burst, full * account.frame_burst)
+    quotas = {operation: account.quota(operation) for kind in kinds for operation in kind.calls}
+    quotas.setdefault(GET_IMAGE_FRAME, account.quota(GET_IMAGE_FRAME))
+    buckets = {operation: Bucket(rate, burst, full * burst) for operation, (rate, burst) in quotas.items()}
     limit = account.concurrency - 2 * config.export_concurrency
     idle: list[RetryQuota] = []
     traffic, busy = Traffic(0.0), 0
@@ -123,18 +130,21 @@ def simulate_requests(
         number += 1
         heapq.heappush(events, (when, number, what))
 
-    def call(now: float, kind: Kind, attempt: int, quota: RetryQuota) -> None:
-        """Make a request's next attempt: it ends answered, refused, or with another attempt."""
-        if not kind.calls or frames.take(now):
-            traffic.frame_calls += kind.calls
-            if kind.calls:
+    def call(now: float, kind: Kind, made: int, attempt: int, quota: RetryQuota) -> None:
+        """Make the calls of a request that are left: it ends answered, refused, or with another attempt of one call."""
+        for number, operation in enumerate(kind.calls[made:], made):
+            if buckets[operation].take(now):
+                traffic.frame_calls += operation == GET_IMAGE_FRAME
                 quota.give_back()
-            later(now + kind.seconds, (True, quota))
-        elif attempt < MAX_ATTEMPTS and quota.take():
-            # As `framegate.aws.retries.pause_after`, from a generator with a seed.
-            later(now + rng.uniform(0, 0.1 * 2**attempt), (kind, attempt + 1, quota))
-        else:
-            later(now, (False, quota))
+                attempt = 1
+            elif attempt < MAX_ATTEMPTS and quota.take():
+                # As `framegate.aws.retries.pause_after`, from a generator with a seed.
+                later(now + rng.uniform(0, 0.1 * 2**attempt), (kind, number, attempt + 1, quota))
+                return
+            else:
+                later(now, (health_imaging(operation), quota))
+                return
+        later(now + kind.seconds, (None, quota))
 
     def until(end: float) -> None:
         nonlocal busy
@@ -142,18 +152,18 @@ def simulate_requests(
             now, _, what = heapq.heappop(events)
             match what:
                 case Pacer():
-                    taken = frames.take(now)
+                    taken = buckets[GET_IMAGE_FRAME].take(now)
                     traffic.export_calls += taken
                     later(what.next_after(now, throttled=not taken), what)
-                case (Kind() as kind, int(attempt), RetryQuota() as quota):
-                    call(now, kind, attempt, quota)
-                case (bool(answered), RetryQuota() as quota):
+                case (Kind() as kind, int(made), int(attempt), RetryQuota() as quota):
+                    call(now, kind, made, attempt, quota)
+                case (str() | None as wall, RetryQuota() as quota):
                     busy -= 1
                     idle.append(quota)
-                    if answered:
+                    if wall is None:
                         traffic.answered += 1
                     else:
-                        traffic.refused[HEALTHIMAGING] += 1
+                        traffic.refused[wall] += 1
 
     for now in arrivals:
         until(now)
@@ -166,7 +176,7 @@ def simulate_requests(
         else:
             busy += 1
             traffic.most_at_once = max(traffic.most_at_once, busy)
-            call(now, rng.choices(kinds, weights)[0], 1, idle.pop() if idle else RetryQuota(MOST_RETRIES))
+            call(now, rng.choices(kinds, weights)[0], 0, 1, idle.pop() if idle else RetryQuota(MOST_RETRIES))
     # What is under way is answered; exports would go on for ever.
     events = [each for each in events if not isinstance(each[2], Pacer)]
     heapq.heapify(events)
@@ -177,11 +187,14 @@ def simulate_requests(
 def predicted_walls(kinds: Sequence[Kind], config: Config, account: Account) -> dict[str, float]:
     """Requests a second that each wall lets through, by the formulas of ``docs/scaling.md``."""
     seconds = sum(kind.share * kind.seconds for kind in kinds)
-    calls = sum(kind.share * kind.calls for kind in kinds)
+    calls: Counter[str] = Counter()
+    for kind in kinds:
+        for operation in kind.calls:
+            calls[operation] += kind.share  # type: ignore[assignment]
     return {
         API: min(config.throttle_rate, account.api_rate),
         LAMBDA: (account.concurrency - 2 * config.export_concurrency) / seconds,
-        HEALTHIMAGING: account.frame_rate / calls,
+        **{health_imaging(operation): account.quota(operation)[0] / number for operation, number in calls.items()},
     }
 
 

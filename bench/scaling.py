@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.account import Account
+from bench.account import GET_IMAGE_FRAME, GET_IMAGE_SET, GET_IMAGE_SET_METADATA, Account
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, worker_limits
 from bench.export_load import most_waiting, predicted_export, simulate_export
 from bench.request_load import Kind, first_wall, simulate_requests
@@ -25,8 +25,21 @@ ACCOUNT = Account()
 
 def kind(share: float, size: str, delivery: Delivery, slower: float = 0.0) -> Kind:
     """Requests for frames of a size, where HealthImaging takes so many seconds longer."""
-    calls = int(delivery != "later_url")
-    return Kind(share, duration_ms(SIZES[size], delivery) / 1000 + slower * calls, calls)
+    calls = () if delivery == "later_url" else (GET_IMAGE_FRAME,)
+    return Kind(share, duration_ms(SIZES[size], delivery) / 1000 + slower * len(calls), calls)
+
+
+INDEX_SECONDS = 0.1
+"""What a request for an index is taken to last: HealthImaging's two answers, and three calls of S3."""
+
+
+def index(share: float, *calls: str) -> Kind:
+    """Requests for the frame indexes of image sets."""
+    return Kind(share, INDEX_SECONDS, calls)
+
+
+CHECKED, BUILT = (GET_IMAGE_SET,), (GET_IMAGE_SET, GET_IMAGE_SET_METADATA)
+"""The calls of a request for an index that is stored, if the version has to be checked, and for one that is not."""
 
 
 def mixed(slower: float = 0.0) -> tuple[Kind, ...]:
@@ -41,6 +54,11 @@ def mixed(slower: float = 0.0) -> tuple[Kind, ...]:
 
 
 MIXED, FIRST = mixed(), (kind(1.0, "10 MB", "first_url"),)
+
+
+OPENING = (index(1.0, *BUILT),)
+OPENING_EXPORTED = (index(1.0, GET_IMAGE_SET_METADATA),)
+OPENING_AGAIN = (index(1.0, *CHECKED),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +93,19 @@ SCENARIOS = (
         replace(ACCOUNT, frame_rate=10_000, frame_burst=20_000),
     ),
 )
+
+INDEX_SCENARIOS = (
+    Scenario("opened for the first time", OPENING),
+    Scenario("opened within five minutes of their export on an event", OPENING_EXPORTED),
+    Scenario("opened again, after five minutes or more", OPENING_AGAIN),
+    Scenario("opened again, within five minutes", (index(1.0),)),
+    Scenario(
+        "opened for the first time, `GetImageSet` quota 200",
+        OPENING,
+        account=replace(ACCOUNT, image_set_rate=200, image_set_burst=400),
+    ),
+)
+"""Viewers that open image sets and ask for the index of each, and for nothing else."""
 
 STUDIES = {
     "CT, 500 × 185 kB": (500, SIZES["185 kB"]),
@@ -120,6 +151,17 @@ def walls() -> str:
         "deployment and load | answered, requests/s | more are refused by | functions at once | exports then, frames/s",
         map(row, SCENARIOS),
     )
+
+
+def indexes() -> str:
+    """How many image sets viewers can open a second by their indexes, and what refuses more."""
+
+    def row(scenario: Scenario) -> tuple[object, ...]:
+        _, traffic = first_wall(scenario.kinds, scenario.config, scenario.account)
+        ((wall, _),) = traffic.refused.most_common(1)
+        return scenario.name, f"{float(f'{traffic.answered / traffic.seconds:.2g}'):,.0f}", wall
+
+    return table("image sets | answered, indexes/s | more are refused by", map(row, INDEX_SCENARIOS))
 
 
 def bursts() -> str:
@@ -171,7 +213,7 @@ def growth() -> str:
 
 def tables() -> dict[str, str]:
     """All tables, by name."""
-    return {"walls": walls(), "bursts": bursts(), "exports": export_times(), "growth": growth()}
+    return {"walls": walls(), "bursts": bursts(), "indexes": indexes(), "exports": export_times(), "growth": growth()}
 
 
 if __name__ == "__main__":

@@ -37,7 +37,10 @@ def test_manifest_that_is_put_into_the_bucket_starts_it(template, resources):
     assert rule["EventPattern"]["detail-type"] == ["Object Created"]
     assert rule["EventPattern"]["detail"] == {
         "bucket": {"name": [{"Ref": bucket}]},
-        "object": {"key": [{"prefix": "export-requests/"}]},
+        "$or": [
+            {"object": {"key": [{"prefix": "export-requests/"}], "size": [{"numeric": [">", 0]}]}},
+            {"object": {"key": [{"wildcard": "export-requests/*.jsonl"}]}},
+        ],
     }
     assert text(target["Arn"]) == f"${{{machine}}}"
     assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 24 * 60 * 60, "MaximumRetryAttempts": 185}

@@ -51,6 +51,14 @@ def ask(configured):
     )
 
 
+@pytest.mark.parametrize("changed", [{"methodArn": None}, {"methodArn": 7}, {"authorizationToken": None}])
+def test_event_that_is_not_one_of_api_gateway_lets_nobody_in(issuer, key, configured, log_lines, changed):
+    event = {"type": "TOKEN", "authorizationToken": f"Bearer {key.sign(issuer.claims())}", "methodArn": ARN, **changed}
+    with pytest.raises((AuthorizerError, UnauthorizedError)):
+        lambda_handler(event, None)
+    assert log_lines()[-1]["message"] in ("token not checked", "token refused")
+
+
 def statement(answer):
     (found,) = answer["policyDocument"]["Statement"]
     assert (found["Action"], answer["policyDocument"]["Version"]) == ("execute-api:Invoke", "2012-10-17")

@@ -25,6 +25,7 @@ from framegate.settings import ExportSettings
 from framegate.storage.object_store import ObjectStore
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
+from tests.documented_events import image_set_event
 from tests.unit.conftest import BUCKET, SERVED, forget_clients
 from tests.unit.exporting import add_image_set, content, is_exported, keys, manifest_lines, outcomes
 
@@ -81,24 +82,11 @@ def receipt(queue):
 
 
 def event(detail_type, image_set, spelling="imagesetId", **detail):
-    """An event as HealthImaging's developer guide shows it: the ARN names something else than the detail."""
-    return {
-        "version": "0",
-        "id": "5c8d9a7e-0000-0000-0000-000000000000",
-        "detail-type": detail_type,
-        "source": "aws.medical-imaging",
-        "resources": ["arn:aws:medical-imaging:us-east-1:123456789012:datastore/other/imageset/other"],
-        "detail": {
-            "imagingVersion": "1.0",
-            spelling: image_set.image_set_id,
-            "datastoreId": image_set.datastore_id,
-            "imageSetVersion": "1",
-            "isPrimary": True,
-            "imageSetState": "ACTIVE",
-            "imageSetWorkflowStatus": "CREATED",
-            **detail,
-        },
-    }
+    """The sample of HealthImaging's developer guide, for this image set: its ARN still names another."""
+    sample = image_set_event(detail_type)
+    sample["detail"].pop("imagesetId")
+    sample["detail"] |= {spelling: image_set.image_set_id, "datastoreId": image_set.datastore_id, **detail}
+    return sample
 
 
 # Events

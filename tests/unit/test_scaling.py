@@ -8,14 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from bench.account import Account, Bucket
+from bench.account import GET_IMAGE_FRAME, GET_IMAGE_SET, GET_IMAGE_SET_METADATA, Account, Bucket
 from bench.costs import PRICES, dollars_per_million, puts
 from bench.costs import table as cost_table
 from bench.durations import DEFAULT, SIZES, duration_ms, load_measured, worker_limits, write_measured
 from bench.export_load import copy_frames, most_waiting, predicted_export, simulate_export
 from bench.measure import row
-from bench.request_load import API, HEALTHIMAGING, LAMBDA, first_wall, poisson, predicted_walls, simulate_requests
-from bench.scaling import ACCOUNT, FIRST, MIXED, SCENARIOS, mixed, tables, throttled_at
+from bench.request_load import API, LAMBDA, first_wall, health_imaging, poisson, predicted_walls, simulate_requests
+from bench.scaling import (
+    ACCOUNT,
+    FIRST,
+    MIXED,
+    OPENING,
+    OPENING_AGAIN,
+    OPENING_EXPORTED,
+    SCENARIOS,
+    mixed,
+    tables,
+    throttled_at,
+)
 from framegate.storage.object_writer import LARGEST_PUT, PART_SIZE
 from infra.export_queue import RETENTION
 
@@ -43,11 +54,38 @@ def test_no_more_frames_are_taken_from_healthimaging_than_the_account_has():
 
 
 @pytest.mark.parametrize(
+    ("kinds", "account", "operation", "rate"),
+    [
+        (OPENING, ACCOUNT, GET_IMAGE_SET, 25),
+        (OPENING_AGAIN, ACCOUNT, GET_IMAGE_SET, 25),
+        (OPENING_EXPORTED, ACCOUNT, GET_IMAGE_SET_METADATA, 50),
+        (OPENING, replace(ACCOUNT, image_set_rate=40), GET_IMAGE_SET, 40),
+        (OPENING, replace(ACCOUNT, image_set_rate=100), GET_IMAGE_SET_METADATA, 50),
+    ],
+)
+def test_indexes_are_bounded_by_the_quota_of_the_call_that_they_need(kinds, account, operation, rate):
+    predicted = predicted_walls(kinds, DEFAULT, account)
+    assert predicted[health_imaging(operation)] == rate == min(predicted.values())
+    found, traffic = first_wall(kinds, DEFAULT, account)
+    assert traffic.refused.most_common(1)[0][0] == health_imaging(operation)
+    assert found == pytest.approx(rate, rel=0.08)
+
+
+def test_quotas_are_those_of_healthimaging():
+    # AWS HealthImaging developer guide, "Throttling limits".
+    assert [ACCOUNT.quota(each) for each in (GET_IMAGE_FRAME, GET_IMAGE_SET_METADATA, GET_IMAGE_SET)] == [
+        (1000, 2000),
+        (50, 100),
+        (25, 50),
+    ]
+
+
+@pytest.mark.parametrize(
     ("kinds", "config", "account", "wall"),
     [
         (MIXED, DEFAULT, ACCOUNT, API),
         (mixed(slower=4), DEFAULT, ACCOUNT, LAMBDA),
-        (MIXED, replace(throttled_at(2000), export_rate=4), ACCOUNT, HEALTHIMAGING),
+        (MIXED, replace(throttled_at(2000), export_rate=4), ACCOUNT, health_imaging(GET_IMAGE_FRAME)),
         (FIRST, throttled_at(9000), replace(ACCOUNT, concurrency=500, frame_rate=9000), LAMBDA),
     ],
 )

@@ -54,7 +54,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """
     count_cold_start("authorizer")
     try:
-        grant = _checker().check(_token_of(event))
+        answer = _answer(event["methodArn"], _checker().check(_token_of(event)))
     except RefusedTokenError as refused:
         logger.info("token refused", extra={"reason": refused.reason})
         raise UnauthorizedError from None
@@ -66,7 +66,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         logger.error("token not checked", extra={"error": type(error).__name__, "stack": stack_of(error)})
         raise AuthorizerError(type(error).__name__) from None
     logger.info("token accepted")
-    return _answer(event["methodArn"], grant)
+    return answer
 
 
 def _token_of(event: dict[str, Any]) -> str:

@@ -1,0 +1,140 @@
+"""The event patterns of the stack, against the events that AWS's service guides show.
+
+moto matches patterns as EventBridge's `TestEventPattern` does.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from moto.events.models import EventPattern
+
+from tests.documented_events import DATASTORE, documented, health_imaging_events, image_set_event
+from tests.infra.cloudformation import properties, state_machine
+
+BUCKET = "amzn-s3-demo-bucket1"
+
+
+@pytest.fixture(scope="module")
+def stack(synthesize):
+    """The template of a deployment for the data store of the samples."""
+    return synthesize(datastore_ids=DATASTORE, export_events="Created")
+
+
+@pytest.fixture(scope="module")
+def matching(stack):
+    """Find the rules whose pattern matches an event."""
+    rules = properties(stack, "AWS::Events::Rule")
+    # The bucket's name is known when the stack is deployed.
+    patterns = {name: json.dumps(_with_bucket(rule["EventPattern"])) for name, rule in rules.items()}
+    return lambda event: [name for name, each in patterns.items() if EventPattern.load(each).matches_event(event)]
+
+
+def _with_bucket(pattern):
+    if pattern["source"] == ["aws.s3"]:
+        return {**pattern, "detail": {**pattern["detail"], "bucket": {"name": [BUCKET]}}}
+    return pattern
+
+
+def listened_to(stack):
+    """The events of HealthImaging that one rule or another asks for."""
+    return {
+        detail_type
+        for rule in properties(stack, "AWS::Events::Rule").values()
+        for detail_type in rule["EventPattern"]["detail-type"]
+        if rule["EventPattern"]["source"] == ["aws.medical-imaging"]
+    }
+
+
+def test_rules_listen_to_four_events_that_healthimaging_documents(stack):
+    assert listened_to(stack) == {
+        "Image Set Created",
+        "Image Set Updated",
+        "Image Set Copied",
+        "Image Set Deleted",
+    }
+    assert listened_to(stack) <= {each["detail-type"] for each in health_imaging_events()}
+
+
+@pytest.mark.parametrize("event", health_imaging_events(), ids=lambda each: each["detail-type"])
+def test_event_goes_to_one_rule_if_it_is_listened_to_and_else_to_none(stack, matching, event):
+    assert len(matching(event)) == (event["detail-type"] in listened_to(stack))
+
+
+@pytest.mark.parametrize(
+    "change", [{"source": "aws.healthimaging"}, {"detail": {"datastoreId": "f" * 32}}, {"detail": {}}], ids=str
+)
+def test_event_of_somebody_else_goes_nowhere(matching, change):
+    assert matching({**image_set_event("Image Set Created"), **change}) == []
+
+
+def put(key, size=5, **changes):
+    """The sample of an object that was put into the bucket, with another key and size."""
+    event = documented("s3-object-created")
+    event["detail"]["object"] |= {"key": key, "size": size}
+    return {**event, **changes}
+
+
+@pytest.mark.parametrize(
+    ("key", "size"),
+    [
+        ("export-requests/monday.jsonl", 5),
+        ("export-requests/monday", 5),
+        ("export-requests/study 7/monday.jsonl", 5),
+        ("export-requests/über/日本 (1).txt", 1),
+        ("export-requests/empty.jsonl", 0),
+        ("export-requests/study 7/empty.jsonl", 0),
+    ],
+)
+def test_manifest_that_is_put_anywhere_under_the_prefix_starts_an_execution(matching, key, size):
+    (rule,) = matching(put(key, size))
+    assert "OnRequestManifest" in rule
+
+
+@pytest.mark.parametrize(
+    ("key", "size"),
+    [
+        ("export-requests/", 0),
+        ("export-requests/monday/", 0),
+        ("export-requests/monday.jsonl/", 0),
+        ("export-requests/study 7/deeper/", 0),
+        ("export-requests/.keep", 0),
+        ("exports/requests/monday.jsonl/execution-1/failed.jsonl", 5),
+        ("exports/requests/monday.jsonl/execution-1/accepted.jsonl", 5),
+        ("frames/a/b/c", 5),
+        ("EXPORT-REQUESTS/monday.jsonl", 5),
+        ("example-key", 5),
+    ],
+)
+def test_console_folders_and_other_objects_start_nothing(matching, key, size):
+    assert matching(put(key, size)) == []
+
+
+@pytest.mark.parametrize("detail_type", ["Object Deleted", "Object Tags Added", "Object Access Tier Changed"])
+def test_other_events_of_the_bucket_start_nothing(matching, detail_type):
+    assert matching(put("export-requests/monday.jsonl", **{"detail-type": detail_type})) == []
+
+
+def test_manifest_in_another_bucket_starts_nothing(matching):
+    event = put("export-requests/monday.jsonl")
+    event["detail"]["bucket"]["name"] = "another"
+    assert matching(event) == []
+
+
+def test_state_machine_reads_the_key_where_the_event_has_it(stack):
+    _, definition = state_machine(stack)
+    path = definition["States"]["Validate"]["Parameters"]["Payload"]["key.$"]
+    value = documented("s3-object-created")
+    for name in path.removeprefix("$.").split("."):
+        value = value[name]
+    assert value == "example-key"
+
+
+def test_state_machine_hands_on_where_step_functions_wrote_the_results(stack):
+    _, definition = state_machine(stack)
+    assert definition["States"]["ExportImageSets"]["ResultPath"] == "$.results"
+    assert definition["States"]["ExportImageSets"]["ResultWriter"]["WriterConfig"] == {
+        "Transformation": "NONE",
+        "OutputType": "JSONL",
+    }

@@ -1,0 +1,144 @@
+"""The handlers take the events that AWS's service guides show, as they stand there."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from types import SimpleNamespace
+
+import pytest
+
+from framegate.entrypoints import api, authorizer, export
+from framegate.entrypoints.authorizer import UnauthorizedError
+from framegate.export.export_messages import ImageSetChange, Removal, UnknownMessageError, parse
+from framegate.export.exporter import ExportOrder
+from framegate.export.request_summary import RequestSummaries
+from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.time_budget import TimeBudget
+from tests.documented_events import DATASTORE, FOLDER, IMAGE_SET, documented, health_imaging_events, image_set_event
+from tests.unit.conftest import BUCKET, forget_clients
+from tests.unit.exporting import content, keys
+
+CONTEXT = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000)
+THE_IMAGE_SET = ImageSetRef(DATASTORE, IMAGE_SET)
+
+
+def test_readme_names_the_source_of_every_sample():
+    named = (FOLDER / "README.md").read_text()
+    assert {each.name for each in FOLDER.glob("*.json")} == {
+        line.split("`")[1] for line in named.splitlines() if line.startswith("| `")
+    }
+
+
+@pytest.fixture
+def environment(health_imaging, s3, queue, monkeypatch):
+    """The environment of a deployment for the data store of the samples."""
+    settings = {
+        "FRAMEGATE_DATASTORE_IDS": DATASTORE,
+        "FRAMEGATE_FRAME_BUCKET": BUCKET,
+        "FRAMEGATE_EVENT_BUS": "default",
+        "FRAMEGATE_EXPORT_RATE": "10000",
+        "FRAMEGATE_VERIFY": "false",
+        "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
+        "FRAMEGATE_EXPORT_QUEUE_URL": queue.url,
+        "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
+        "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
+        "FRAMEGATE_CORS_ORIGINS": "*",
+        "FRAMEGATE_AUTH": "iam",
+        "FRAMEGATE_JWT_ISSUER": "https://issuer.example",
+        "FRAMEGATE_JWT_AUDIENCE": "framegate",
+        "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    caches = (api._api, export._worker, authorizer._settings, authorizer._checker)
+    forget_clients()
+    for each in caches:
+        each.cache_clear()
+    yield
+    for each in caches:
+        each.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["Created", "Updated", "Copied"])
+def test_event_of_a_change_names_the_image_set_and_version_of_its_detail(kind):
+    parsed = parse(image_set_event(f"Image Set {kind}"), verify=False)
+    assert parsed == ImageSetChange(kind, ExportOrder(THE_IMAGE_SET, "version-1", "1"))
+
+
+def test_event_of_a_deletion_removes_the_image_set_of_its_detail():
+    assert parse(image_set_event("Image Set Deleted"), verify=False) == Removal(THE_IMAGE_SET)
+
+
+OTHERS = [
+    each
+    for each in health_imaging_events()
+    if each["detail-type"] not in [f"Image Set {kind}" for kind in ("Created", "Updated", "Copied", "Deleted")]
+]
+
+
+@pytest.mark.parametrize("event", OTHERS, ids=lambda each: each["detail-type"])
+def test_other_events_are_not_understood(event):
+    with pytest.raises(UnknownMessageError):
+        parse(event, verify=False)
+
+
+def test_batch_of_events_is_processed_and_a_text_is_named_as_failed(environment, log_lines, s3):
+    batch = documented("lambda-sqs-batch")
+    batch["Records"][0]["body"] = json.dumps(image_set_event("Image Set Created"))
+    answer = export.lambda_handler(batch, CONTEXT)
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": batch["Records"][1]["messageId"]}]}
+    lines = {line["message"]: line for line in log_lines()}
+    # The emulator has no such image set, so that is the end of it.
+    exported = lines["export failed"]
+    assert (exported["datastore_id"], exported["image_set_id"]) == (DATASTORE, IMAGE_SET)
+    assert exported["correlation_id"] == batch["Records"][0]["messageId"]
+    assert lines["message not understood"]["correlation_id"] == batch["Records"][1]["messageId"]
+    assert keys(s3) == []
+
+
+@pytest.mark.parametrize("detail_type", ["Image Set Updated", "Image Set Copied", "Image Set Deleted"])
+def test_every_event_that_the_rules_pass_on_is_acknowledged(environment, detail_type):
+    batch = documented("lambda-sqs-batch")
+    for record in batch["Records"]:
+        record["body"] = json.dumps(image_set_event(detail_type))
+    assert export.lambda_handler(batch, CONTEXT) == {"batchItemFailures": []}
+
+
+@pytest.mark.parametrize("iam", [False, True])
+def test_request_of_a_proxy_integration_is_answered(environment, iam):
+    event = documented("apigateway-proxy")
+    if iam:
+        event["requestContext"] = documented("apigateway-iam-request-context")
+    answer = api.lambda_handler(event, CONTEXT)
+
+    assert answer["statusCode"] == 404
+    body = b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"]
+    assert json.loads(body)["type"] == "urn:framegate:problem:unknown-route"
+    assert json.loads(body)["requestId"] == event["requestContext"]["requestId"]
+
+
+def test_request_with_a_token_that_is_none_is_refused(environment, log_lines):
+    with pytest.raises(UnauthorizedError):
+        authorizer.lambda_handler(documented("apigateway-token-authorizer"), None)
+    assert [line["message"] for line in log_lines()] == ["token refused"]
+
+
+def test_records_of_a_map_run_are_summed_up(objects, s3):
+    """The samples around our own input and output, which are the parts that are ours."""
+    run = documented("stepfunctions-map-result")
+    manifest, folder = run["ResultWriterDetails"]["Key"], "exports/requests/monday.jsonl/execution-1/results"
+    record = documented("stepfunctions-map-record")
+    result = {"outcome": "failed", "frames": {"copied": 4, "present": 0, "failed": 1}, "bytes": 9}
+    record["Input"] = json.dumps({"task": "export", "request": {"line": 1, "datastoreId": DATASTORE}})
+    record["Output"] = json.dumps(result)
+    s3.put_object(Bucket=BUCKET, Key=f"{folder}/SUCCEEDED_0.jsonl", Body=json.dumps(record).encode())
+    files = {"ResultFiles": {"FAILED": [], "PENDING": [], "SUCCEEDED": [{"Key": f"{folder}/SUCCEEDED_0.jsonl"}]}}
+    s3.put_object(Bucket=BUCKET, Key=manifest, Body=json.dumps(files).encode())
+    lines = {"bucket": BUCKET, "key": "x", "count": 0}
+    validated = {"prefix": "exports/requests/x/e", "accepted": lines, "rejected": lines, "request": {}}
+
+    summary = RequestSummaries(objects).write(validated, manifest, TimeBudget(60))
+    assert (summary["exports"], summary["frames"]) == ({"completed": 0, "failed": 1}, result["frames"])
+    assert json.loads(content(s3, "exports/requests/x/e/failed.jsonl")) == {"datastoreId": DATASTORE}
