@@ -30,6 +30,7 @@ def measure() -> list[Row]:
         from framegate.delivery.portions import BySize
         from framegate.entrypoints import api
         from framegate.healthimaging.identifiers import FrameRef
+        from framegate.rest.negotiation import Accept, FrameNegotiation
         from framegate.time_budget import TimeBudget
 
         client = boto3.client("medical-imaging")
@@ -62,7 +63,7 @@ def measure() -> list[Row]:
         seconds = in_turns({"thumbnail": thumbnail, "new connection": new_connection, "whole": whole}, TURNS, warm_up=1)
         delivered = api._api()._delivery.deliver(
             FrameRef(DATASTORE, IMAGE_SET, FRAME),
-            Wanted(DeliveryMode.AUTO, lambda _: True, BySize(128)),
+            Wanted(DeliveryMode.AUTO, FrameNegotiation(Accept.parse("*/*")), BySize(128)),
             TimeBudget(20),
         )
         assert isinstance(delivered, InlineFrame)
