@@ -55,7 +55,7 @@ def measure() -> list[Row]:
         )
         short = in_turns(
             {
-                "304": answered(api.lambda_handler, event(CT, If_None_Match=f'"{CT}"')),
+                "304": answered(api.lambda_handler, event(CT, If_None_Match=f'"{CT}.image/jph"')),
                 "a malformed id": answered(api.lambda_handler, event("no-identifier")),
                 "a refused data store": answered(api.lambda_handler, event(CT, datastore="e" * 32)),
             },

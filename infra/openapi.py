@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from framegate import problems
 from framegate.healthimaging import media_types
+from framegate.healthimaging.identifiers import IDENTIFIER_PATTERN
 from framegate.jpeg2000.codestream import MOST_DECOMPOSITIONS
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.http import INLINE_LIMIT
@@ -393,7 +394,7 @@ def _schemas() -> Json:
     by_id = _object({"imageFrameId": identifier}, is_closed=False)
     uid = _or_null(_text(MAX_UID_LENGTH))
     return {
-        "Identifier": _text(32, pattern="^[0-9a-z]{32}$", examples=[EXAMPLE_ID]),
+        "Identifier": _text(32, pattern=f"^{IDENTIFIER_PATTERN}$", examples=[EXAMPLE_ID]),
         "FrameRequest": {
             "oneOf": [
                 {"$ref": "#/components/schemas/FrameRequestById"},

@@ -142,6 +142,8 @@ class Demo:
             ),
             ("Accept: application/json", 200, {"url": frame, "headers": {"Accept": "application/json"}}),
             ("If-None-Match with the frame's ETag", 304, {"url": frame, "headers": {"If-None-Match": _etag(small)}}),
+            ("If-Match with another ETag", 412, {"url": frame, "headers": {"If-Match": _etag(large)}}),
+            ("HEAD", 200, {"url": frame, "method": "HEAD"}),
             ("delivery=url", 303, {"url": frame, "params": {"delivery": "url"}}),
             ("large frame", 303, {"url": big}),
             ("large frame, Accept: application/json", 200, {"url": big, "headers": {"Accept": "application/json"}}),

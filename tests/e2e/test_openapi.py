@@ -8,8 +8,9 @@ import zlib
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
+from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection, positive_data_acceptance
 
+from framegate.rest.routes import MAX_HEADER_LENGTH
 from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
 from local.signing import SigV4
 from tests.infra.project import PROJECT
@@ -39,8 +40,11 @@ def test_every_request_is_answered_as_the_document_says(case, deployment, known)
         _name_what_exists(case, known)
     # It would send other credentials, and they would be signed over: see test_permissions.py and test_auth.py.
     excluded = [ignored_auth]
-    if _asks_for_more_than_there_is_words_for(case):
+    if _asks_for_more_than_there_is_words_for(case) or _has_a_condition(case):
         excluded.append(positive_data_acceptance)
+    if any(len(str(value)) > MAX_HEADER_LENGTH for value in (case.headers or {}).values()):
+        # API Gateway refuses such a request; the local cloud passes it on.
+        excluded.append(negative_data_rejection)
     case.call_and_validate(
         base_url=deployment.api_url,
         auth=SigV4(ACCESS_KEY, SECRET_KEY, REGION),
@@ -54,6 +58,12 @@ def _asks_for_more_than_there_is_words_for(case):
     kinds = ({"size"}, {"resolution"}, {"startLevel", "endLevel"})
     given = set(case.query or {})
     return sum(bool(kind & given) for kind in kinds) > 1 or {"startLevel", "endLevel"} <= given or "nextToken" in given
+
+
+def _has_a_condition(case):
+    """Whether a well-formed request may be answered with 412, which depends on what the server has."""
+    given = {name.lower() for name in case.headers or {}}
+    return "if-match" in given or (case.method == "POST" and "if-none-match" in given)
 
 
 def _name_what_exists(case, known):

@@ -15,7 +15,7 @@ from framegate.delivery.delivery import FrameDelivery
 from framegate.healthimaging.identifiers import FrameRef
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
-from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE
+from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE, ROUTES
 from framegate.storage.frame_store import frame_key
 from local.health_imaging import GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED, Client
@@ -166,8 +166,10 @@ def test_get_without_id_is_refused(client, small):
     assert (answer.status, answer.json()["detail"]) == (400, "The query must have the frame's id: ?imageFrameId=…")
 
 
-def test_unknown_path_is_404(client):
-    assert client.call("GET", "/{proxy+}").status == 404
+def test_unknown_path_is_404_and_names_every_path_that_there_is(client):
+    answer = client.call("GET", "/{proxy+}")
+    assert (answer.status, answer.json()["type"]) == (404, "urn:framegate:problem:unknown-route")
+    assert all(route.template in answer.json()["detail"] for route in ROUTES)
 
 
 def test_other_method_is_405_and_names_the_right_ones(client, small):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from framegate.problems import InvalidIdentifier
 
 # fullmatch, not match with `$`: `$` would let a trailing newline through, into a URL and a key.
-_IDENTIFIER = re.compile(r"[0-9a-z]{32}")
+IDENTIFIER_PATTERN = r"[0-9a-z]{32}"
+_IDENTIFIER = re.compile(IDENTIFIER_PATTERN)
 
 
 def is_identifier(value: object) -> bool:

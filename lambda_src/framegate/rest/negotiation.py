@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from framegate.healthimaging.media_types import essence
 from framegate.problems import NotAcceptable
@@ -80,7 +80,9 @@ class Accept:
 
     ranges: tuple[MediaRange, ...]
 
+    # Clients send the same header with every request.
     @classmethod
+    @lru_cache(maxsize=64)
     def parse(cls, header: str | None) -> Accept:
         """Read a header. Without one, everything is acceptable; an element that is no media range is ignored."""
         if header is None or not header.strip():
