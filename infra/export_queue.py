@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from infra.config import Config
     from infra.frame_store import FrameStore
 
-MOST_RECEIVES = 8
+MAX_RECEIVES = 8
 """Times that a message is tried: 20 seconds after the first, then twice as long each time, 36 minutes in all."""
 
 RETENTION = Duration.days(14)
@@ -62,12 +62,12 @@ class ExportQueue(Construct):
             retention_period=RETENTION,
             # AWS Lambda developer guide, "Using Lambda with Amazon SQS": six times the function's timeout.
             visibility_timeout=Duration.seconds(6 * config.export_timeout_seconds),
-            dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MOST_RECEIVES, queue=self.dead_letters),
+            dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.dead_letters),
         )
         self._let_events_in(self._rules(config), frame_store)
 
     def _rules(self, config: Config) -> list[events.CfnRule]:
-        # Of new versions the frame index has to hear, exported or not. Of an image set just created, it has nothing.
+        # The frame index must learn about new versions, exported or not. It has nothing of an image set just created.
         changes = dict.fromkeys([*config.export_events, "Updated", "Copied"])
         wanted = {"OnImageSetChange": [f"Image Set {each}" for each in changes]}
         wanted["OnImageSetDeletion"] = ["Image Set Deleted"]

@@ -307,6 +307,27 @@ def test_message_that_failed_comes_again_later_each_time(health_imaging, invoke,
     assert [each["VisibilityTimeout"] for each in put_off] == [seconds]
 
 
+@pytest.mark.parametrize("name", ["version-1/manifest.jsonl", "progress", "../x/progress/1.jsonl"])
+@pytest.mark.parametrize("own", [False, True])
+def test_message_cannot_name_anything_but_progress_of_its_image_set(s3, health_imaging, invoke, name, own):
+    mine, theirs = (add_image_set(health_imaging, 1)[0] for _ in range(2))
+    assert invoke(event("Image Set Created", mine), event("Image Set Created", theirs)) == []
+    before = keys(s3)
+    named = mine if own else theirs
+    message = {
+        "framegate": "export",
+        "datastoreId": mine.datastore_id,
+        "imageSetId": mine.image_set_id,
+        "exportId": "version-1",
+        "versionId": "1",
+        "imageFrameIds": None,
+        "verify": False,
+        "progress": f"exports/{named.datastore_id}/{named.image_set_id}/{name}",
+    }
+    assert invoke(message) == ["message-0"]
+    assert keys(s3) == before
+
+
 # What nobody foresaw
 
 

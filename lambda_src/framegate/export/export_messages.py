@@ -7,6 +7,7 @@ from typing import Any
 
 from framegate.delivery.deferred_store import STORE_FRAME
 from framegate.export.exporter import ExportOrder
+from framegate.export.manifest import progress_prefix
 from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
 
 EXPORT, REMOVE = "export", "remove"
@@ -98,15 +99,26 @@ def _image_set(holder: dict[str, Any]) -> ImageSetRef:
 
 
 def order_of(document: dict[str, Any]) -> ExportOrder:
-    """An order as `order_document` writes it."""
+    """An order as `order_document` writes it.
+
+    Raises
+    ------
+    KeyError, TypeError, AttributeError
+        If it is none, or if its progress is not that of its image set: an export removes its progress when it is over.
+    InvalidIdentifier
+        If an identifier in it is malformed.
+    """
     frame_ids = document["imageFrameIds"]
+    progress = document["progress"]
+    if progress is not None and not progress.startswith(progress_prefix(_image_set(document))):
+        raise KeyError("progress")
     return ExportOrder(
         _image_set(document),
         document["exportId"],
         document["versionId"],
         None if frame_ids is None else tuple(frame_ids),
         document["verify"],
-        document["progress"],
+        progress,
     )
 
 

@@ -106,6 +106,11 @@ def export_prefix(image_set: ImageSetRef) -> str:
     return f"exports/{image_set.datastore_id}/{image_set.image_set_id}/"
 
 
+def progress_prefix(image_set: ImageSetRef) -> str:
+    """What the keys begin with under which exports of an image set write down how far they came."""
+    return f"{export_prefix(image_set)}progress/"
+
+
 def encode_lines(documents: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     """JSON Lines (https://jsonlines.org), a piece a line."""
     for document in documents:

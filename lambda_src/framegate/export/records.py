@@ -6,7 +6,14 @@ import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from framegate.export.manifest import JSON_LINES, ExportedFrame, decode_lines, encode_lines, export_prefix
+from framegate.export.manifest import (
+    JSON_LINES,
+    ExportedFrame,
+    decode_lines,
+    encode_lines,
+    export_prefix,
+    progress_prefix,
+)
 from framegate.healthimaging.image_set_metadata import FrameEntry
 
 if TYPE_CHECKING:
@@ -48,7 +55,7 @@ class ExportRecords:
         The key is new each time. An invocation that is repeated, because its end was not noticed, then cannot change
         what the other one left, and each chain of invocations accounts for every frame once.
         """
-        key = f"{export_prefix(image_set)}progress/{uuid.uuid4()}.jsonl"
+        key = f"{progress_prefix(image_set)}{uuid.uuid4()}.jsonl"
         self._objects.put(key, JSON_LINES, encode_lines(map(asdict, frames)), budget)
         return key
 

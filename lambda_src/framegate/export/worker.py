@@ -54,7 +54,7 @@ MIN_WORK_SECONDS = 5.0
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 20, 900
 """Seconds until a message comes again: after it failed once, and after it failed many times."""
 
-KILLED_RETRY_SECONDS = 30
+KILLED_RETRY_SECONDS = 10
 """Seconds after the end of its invocation in which a message comes again that a killed function was working on."""
 
 
