@@ -3,6 +3,8 @@
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+import infra  # noqa: F401 - imported before aws_cdk, it silences a warning about Node.js
+
 # The same examples on every machine, and none of them against the clock.
 settings.register_profile("framegate", deadline=None, derandomize=True)
 settings.load_profile("framegate")

@@ -114,7 +114,9 @@ def test_client_gets_a_permanent_refusal_at_once(server, source, store, handover
 def test_export_does_not_come_back_to_a_frame_that_is_refused_for_good(server, source, store, status, name, is_final):
     server.reply = lambda _: error(status, name)
     frame = ExportedFrame(FrameEntry(FRAME.image_frame_id, None, None), "key")
-    FrameCopier(source, store, Pace(1000)).copy(frame, FRAME, TimeBudget(10), known=False, verify=False)
+    FrameCopier(source, store, Pace(1000)).copy(
+        frame, FRAME, TimeBudget(10), known=False, mismatched=False, verify=False
+    )
     assert (frame.outcome not in TRANSIENT) == is_final
     assert frame.to_do is not is_final
     if is_final:

@@ -70,7 +70,8 @@ def sdk_request(service, operation, **parameters):
         sent.append(request)
         return AWSResponse(request.url, 200, {}, None)
 
-    client.meta.events.register("before-send", stop)
+    # First, since another test file in this process may have moto's S3 running, which answers at the same event.
+    client.meta.events.register_first("before-send", stop)
     with suppress(Exception):
         # An answer without a body is enough for a request to be seen, and not for every operation's parser.
         getattr(client, operation)(**parameters)
@@ -108,6 +109,8 @@ def forgotten_clients():
 
 @pytest.fixture
 def server(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token-of-the-test")
     forget_clients()
     clients.session().register_component("data_loader", LOADER)

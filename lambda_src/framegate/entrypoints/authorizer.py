@@ -54,7 +54,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """
     count_cold_start("authorizer")
     try:
-        answer = _answer(event["methodArn"], _checker().check(_token_of(event)))
+        grant = _checker().check(_token_of(event))
+        answer = _answer(event["methodArn"], grant)
     except RefusedTokenError as refused:
         logger.info("token refused", extra={"reason": refused.reason})
         raise UnauthorizedError from None
