@@ -89,7 +89,7 @@ def _answering(delivery: Delivery) -> Callable[[], float]:
 def _exporting(count: int) -> Callable[[], float]:
     from framegate.entrypoints.export_parts import ExportParts
     from framegate.export.exporter import ExportOrder, ExportResult
-    from framegate.healthimaging.identifiers import ImageSetRef
+    from framegate.identifiers import ImageSetRef
     from framegate.time_budget import TimeBudget
 
     os.environ["FRAMEGATE_EXPORT_RATE"] = str(DEFAULT.export_rate_of_a_worker)

@@ -36,7 +36,7 @@ def measure() -> list[Row]:
 
         from framegate.entrypoints.export_parts import ExportParts
         from framegate.export.exporter import ExportOrder, ExportResult
-        from framegate.healthimaging.identifiers import ImageSetRef
+        from framegate.identifiers import ImageSetRef
         from framegate.time_budget import TimeBudget
 
         parts = ExportParts.from_environment()

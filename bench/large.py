@@ -52,7 +52,7 @@ def _uploads() -> dict[str, list[float]]:
     import boto3
 
     from framegate.entrypoints import api
-    from framegate.healthimaging.identifiers import FrameRef
+    from framegate.identifiers import FrameRef
     from framegate.time_budget import TimeBudget
 
     source, s3 = boto3.client("medical-imaging"), boto3.client("s3")

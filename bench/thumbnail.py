@@ -29,7 +29,7 @@ def measure() -> list[Row]:
         from framegate.delivery.delivery import DeliveryMode, InlineFrame, Wanted
         from framegate.delivery.portions import BySize
         from framegate.entrypoints import api
-        from framegate.healthimaging.identifiers import FrameRef
+        from framegate.identifiers import FrameRef
         from framegate.rest.negotiation import Accept, FrameNegotiation
         from framegate.time_budget import TimeBudget
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from framegate import problems
 from framegate.healthimaging import media_types
-from framegate.healthimaging.identifiers import IDENTIFIER_PATTERN
+from framegate.identifiers import IDENTIFIER_PATTERN
 from framegate.jpeg2000.codestream import MOST_DECOMPOSITIONS
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.http import INLINE_LIMIT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.identifiers import ImageSetRef
 from framegate.storage.frame_store import MISMATCH_TAG, frame_prefix, mismatched_prefix
 from infra.frame_store import FRAME_PREFIX, IS_MISMATCHED, MISMATCHED_PREFIX
 from tests.infra import cloudformation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.identifiers import ImageSetRef
 from tests.unit.conftest import BUCKET, SERVED
 
 SIZES = (1_000, 30_000, 250_000)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from framegate.delivery.portions import ByteRange
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.problems import RangeNotSatisfiable
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE

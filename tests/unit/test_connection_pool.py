@@ -19,7 +19,7 @@ from framegate.aws.connections import CONNECT_TIMEOUT, KEEPALIVE_IDLE_SECONDS, M
 from framegate.aws.event_bus import EventBus
 from framegate.aws.export_queue import ExportQueue
 from framegate.healthimaging.client import HealthImaging
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.storage.object_store import ObjectStore
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import forget_clients

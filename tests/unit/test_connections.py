@@ -11,7 +11,7 @@ import botocore.session
 import pytest
 
 from framegate.healthimaging.client import READ_ON, HealthImaging
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.problems import UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.certificates import write_certificate

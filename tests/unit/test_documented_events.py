@@ -13,7 +13,7 @@ from framegate.entrypoints.authorizer import UnauthorizedError
 from framegate.export.export_messages import ImageSetChange, Removal, UnknownMessageError, parse
 from framegate.export.exporter import ExportOrder
 from framegate.export.request_summary import RequestSummaries
-from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.identifiers import ImageSetRef
 from framegate.time_budget import TimeBudget
 from tests.documented_events import DATASTORE, FOLDER, IMAGE_SET, documented, health_imaging_events, image_set_event
 from tests.unit.conftest import BUCKET, forget_clients

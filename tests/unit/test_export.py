@@ -26,7 +26,7 @@ from framegate.export.records import ExportRecords
 from framegate.export.removal import ImageSetRemover
 from framegate.export.verifying import PixelVerifier
 from framegate.healthimaging.client import HealthImaging
-from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
+from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
@@ -456,7 +456,7 @@ def test_remover_removes_all_of_one_image_set_and_nothing_of_others(s3, health_i
 
 
 def replace_frame(frame):
-    from framegate.healthimaging.identifiers import FrameRef
+    from framegate.identifiers import FrameRef
 
     return FrameRef(frame.datastore_id, frame.image_set_id, frame.image_frame_id)
 

@@ -19,7 +19,7 @@ from framegate.export.export_messages import UnknownMessageError, parse
 from framegate.export.report import UnforeseenError
 from framegate.export.worker import KILLED_RETRY_SECONDS
 from framegate.healthimaging.client import HealthImaging
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.problems import InvalidIdentifier
 from framegate.settings import ExportSettings
 from framegate.storage.object_store import ObjectStore

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from framegate.delivery.delivery import FrameDelivery
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
 from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE, ROUTES

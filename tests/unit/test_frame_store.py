@@ -18,7 +18,7 @@ import requests
 from botocore.config import Config
 
 from framegate.aws.signed_http import CONNECT_TIMEOUT
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.storage.frame_store import FrameStore, frame_key
 from framegate.storage.object_store import ObjectStore, Written

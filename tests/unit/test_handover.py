@@ -15,7 +15,7 @@ from framegate.delivery import deferred_store as handover_module
 from framegate.delivery import delivery as delivery_module
 from framegate.delivery.deferred_store import HandedOverFrames
 from framegate.export.removal import ImageSetRemover
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.problems import FrameNotFound, UpstreamFailed, UpstreamTimeout
 from framegate.rest.http import INLINE_LIMIT
 from framegate.time_budget import TimeBudget

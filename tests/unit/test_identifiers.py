@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
+from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.problems import InvalidIdentifier
 
 ALPHABET = string.digits + string.ascii_lowercase

@@ -21,8 +21,8 @@ from pydicom.uid import generate_uid
 from framegate.export.removal import ImageSetRemover
 from framegate.healthimaging import client as client_module
 from framegate.healthimaging.client import HealthImaging
-from framegate.healthimaging.identifiers import ImageSetRef
 from framegate.healthimaging.image_set_metadata import frames_of
+from framegate.identifiers import ImageSetRef
 from framegate.index import frame_index as index_module
 from framegate.index.frame_index import FrameIndex
 from framegate.rest.frame_api import FrameApi

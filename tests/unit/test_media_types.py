@@ -10,8 +10,8 @@ import pytest
 from framegate.delivery.delivery import FrameDelivery
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import HealthImaging
-from framegate.healthimaging.identifiers import ImageSetRef
 from framegate.healthimaging.media_types import STORED, UNKNOWN, WITHOUT_SYNTAX, of_stored, pass_through, stored_syntax
+from framegate.identifiers import ImageSetRef
 from framegate.index.frame_index import FrameIndex
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT

@@ -15,8 +15,8 @@ from framegate.export.copying import FrameCopier
 from framegate.export.manifest import TRANSIENT, ExportedFrame
 from framegate.export.pace import Pace
 from framegate.healthimaging.client import API, MAX_ATTEMPTS, HealthImaging
-from framegate.healthimaging.identifiers import FrameRef
 from framegate.healthimaging.image_set_metadata import FrameEntry
+from framegate.identifiers import FrameRef
 from framegate.problems import Problem, UpstreamFailed, UpstreamRefused
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT

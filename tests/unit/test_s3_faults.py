@@ -8,7 +8,7 @@ import os
 import pytest
 import requests
 
-from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.identifiers import ImageSetRef
 from framegate.rest.http import INLINE_LIMIT
 from framegate.storage.object_writer import PART_SIZE
 from tests.unit.conftest import BUCKET, SERVED

@@ -21,7 +21,7 @@ from framegate.aws import clients
 from framegate.aws.endpoints import endpoint_url
 from framegate.aws.errors import THROTTLING_CODES, TRANSIENT_CODES
 from framegate.healthimaging.client import API, API_VERSION, HOST_PREFIX, REGIONS, HealthImaging
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.storage.object_store import ObjectStore
 from framegate.storage.s3_put import S3Put
 from framegate.time_budget import TimeBudget

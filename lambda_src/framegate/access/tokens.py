@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import jwt
 
 from framegate.access.issuer_keys import ALGORITHMS
-from framegate.healthimaging.identifiers import is_identifier
+from framegate.identifiers import is_identifier
 
 if TYPE_CHECKING:
     from framegate.access.issuer_keys import IssuerKeys

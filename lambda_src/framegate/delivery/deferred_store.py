@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from framegate.aws.export_queue import ExportQueue
     from framegate.export.removal import ImageSetRemover
     from framegate.healthimaging.client import HealthImaging
-    from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
+    from framegate.identifiers import FrameRef, ImageSetRef
     from framegate.storage.frame_store import FrameStore
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget

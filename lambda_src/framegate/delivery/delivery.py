@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from framegate.delivery.portions import ByteRange, Selection, Span
     from framegate.delivery.resolutions import Cut
     from framegate.healthimaging.client import FrameStream, HealthImaging
-    from framegate.healthimaging.identifiers import FrameRef
+    from framegate.identifiers import FrameRef
     from framegate.storage.frame_store import FrameStore
 
 BANDWIDTH = 75e6

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from framegate.export.manifest import Outcome
 from framegate.export.verifying import MATCH, NotVerified, OutOfTimeError, PixelVerifier
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.observability import logger
 from framegate.problems import PixelMismatch, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.storage.object_store import ObjectChangedError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from framegate.export.pace import Pace
     from framegate.export.verifying import Verdict
     from framegate.healthimaging.client import FrameStream, HealthImaging
-    from framegate.healthimaging.identifiers import ImageSetRef
+    from framegate.identifiers import ImageSetRef
     from framegate.storage.frame_store import FrameStore
     from framegate.storage.object_store import StoredObject
     from framegate.time_budget import TimeBudget

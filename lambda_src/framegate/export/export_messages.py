@@ -8,7 +8,7 @@ from typing import Any
 from framegate.delivery.deferred_store import STORE_FRAME
 from framegate.export.exporter import ExportOrder
 from framegate.export.manifest import progress_prefix
-from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
+from framegate.identifiers import FrameRef, ImageSetRef
 
 EXPORT, REMOVE = "export", "remove"
 """What a message of our own asks for; `STORE_FRAME` is the third."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from framegate.export.manifest import TRANSIENT, ExportedFrame
-from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
+from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.problems import (
     ExportIncomplete,
     FrameNotAvailable,

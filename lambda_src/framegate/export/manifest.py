@@ -12,8 +12,8 @@ from framegate.problems import AccessDenied, FrameConflict, Problem, Throttled, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from framegate.healthimaging.identifiers import ImageSetRef
     from framegate.healthimaging.image_set_metadata import FrameEntry
+    from framegate.identifiers import ImageSetRef
 
 JSON_LINES = "application/jsonl"
 

@@ -19,7 +19,7 @@ from framegate.healthimaging.image_set_metadata import FrameEntry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from framegate.healthimaging.identifiers import ImageSetRef
+    from framegate.identifiers import ImageSetRef
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
 

@@ -10,7 +10,7 @@ from framegate.index.frame_index import index_prefix
 from framegate.storage.frame_store import frame_prefix, mismatched_prefix
 
 if TYPE_CHECKING:
-    from framegate.healthimaging.identifiers import ImageSetRef
+    from framegate.identifiers import ImageSetRef
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
 

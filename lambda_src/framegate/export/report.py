@@ -11,7 +11,7 @@ from framegate.observability import Metric, logger, metrics, stack_of
 from framegate.problems import InternalError
 
 if TYPE_CHECKING:
-    from framegate.healthimaging.identifiers import ImageSetRef
+    from framegate.identifiers import ImageSetRef
     from framegate.problems import Problem
 
 

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from framegate.export.manifest import JSON_LINES, encode_lines
-from framegate.healthimaging.identifiers import ImageSetRef, is_identifier
+from framegate.identifiers import ImageSetRef, is_identifier
 from framegate.problems import (
     DatastoreNotServed,
     DuplicateRequest,

@@ -9,7 +9,7 @@ from framegate.export.exporter import ExportOrder
 from framegate.export.report import report_export, report_failure
 from framegate.export.request_manifest import RequestManifests, results_prefix
 from framegate.export.request_summary import RequestSummaries
-from framegate.healthimaging.identifiers import ImageSetRef
+from framegate.identifiers import ImageSetRef
 from framegate.observability import logger
 from framegate.problems import InvalidRequestManifest, Problem
 from framegate.time_budget import TimeBudget

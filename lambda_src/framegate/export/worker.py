@@ -25,7 +25,7 @@ from framegate.export.report import (
     report_not_understood,
     report_unforeseen,
 )
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.observability import logger, stack_of
 from framegate.problems import (
     DatastoreNotServed,

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from urllib3.connection import HTTPConnection
     from urllib3.response import BaseHTTPResponse
 
-    from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
+    from framegate.identifiers import FrameRef, ImageSetRef
     from framegate.time_budget import TimeBudget
 
 SERVICE = "HealthImaging"

@@ -14,7 +14,7 @@ from framegate.aws.retries import pause_after
 from framegate.export.manifest import JSON_LINES
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import MAX_ATTEMPTS
-from framegate.healthimaging.identifiers import FrameRef
+from framegate.identifiers import FrameRef
 from framegate.observability import logger
 from framegate.problems import (
     FrameNotAvailable,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from framegate.healthimaging.client import HealthImaging
-    from framegate.healthimaging.identifiers import ImageSetRef
     from framegate.healthimaging.image_set_metadata import FrameEntry
+    from framegate.identifiers import ImageSetRef
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
 

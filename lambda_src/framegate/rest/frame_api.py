@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from framegate import upstream_time
 from framegate.access.caller import admit
 from framegate.delivery.delivery import HANDOVER_TIME, DeliveryMode, LinkedFrame, QueuedFrame, Wanted
-from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
+from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.observability import SERVICE, Metric, logger, metrics, stack_of
 from framegate.problems import (
     DatastoreNotServed,

@@ -15,7 +15,7 @@ from framegate.storage.frame_store import CACHE_CONTROL
 if TYPE_CHECKING:
     from framegate.delivery.delivery import InlineFrame, LinkedFrame
     from framegate.delivery.portions import Portion
-    from framegate.healthimaging.identifiers import FrameRef
+    from framegate.identifiers import FrameRef
     from framegate.rest.preconditions import FrameTag
 
 QUEUED_RETRY_AFTER_SECONDS = 30

@@ -12,7 +12,7 @@ from framegate.rest.negotiation import JSON
 from framegate.rest.parameters import next_token
 
 if TYPE_CHECKING:
-    from framegate.healthimaging.identifiers import ImageSetRef
+    from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import IndexPage
 
 

@@ -13,7 +13,7 @@ from framegate.storage.s3_put import SERVICE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from framegate.healthimaging.identifiers import FrameRef, ImageSetRef
+    from framegate.identifiers import FrameRef, ImageSetRef
     from framegate.storage.object_store import ObjectStore, StoredObject, Written
     from framegate.time_budget import TimeBudget
 
