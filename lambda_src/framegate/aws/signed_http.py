@@ -139,9 +139,10 @@ def transport_problems(service: str, broken: str = "broke the connection off") -
     try:
         yield
     except NameResolutionError:
-        problem = UpstreamFailed(service, "has no endpoint that can be found: its host name does not resolve")
-        problem.evidence = {"upstream_error": "NameResolutionError"}
-        raise problem from None
+        evidence = {"upstream_error": "NameResolutionError"}
+        raise UpstreamFailed(
+            service, "could not be reached: its host name does not resolve", evidence=evidence
+        ) from None
     except NewConnectionError:
         # A subclass of urllib3's TimeoutError, though it is raised at once where a connection is refused.
         raise UpstreamFailed(service, "could not be reached") from None

@@ -95,13 +95,13 @@ class FrameCopier:
                 self._attempt(frame, ref, budget, known=known, mismatched=mismatched, verify=verify)
             except Throttled as throttled:
                 self._pace.slow_down()
-                problem = throttled.to_keep()
+                problem = throttled.without_traceback()
             except OutOfTimeError:
                 problem = problem or UpstreamTimeout("The decoder")
                 break
             except (UpstreamFailed, UpstreamTimeout) as failure:
                 # That the time ran out in the end is not the reason, where there is one.
-                failure.to_keep()
+                failure.without_traceback()
                 problem = problem if problem and budget.exhausted else failure
                 failures += 1
                 if failures == ATTEMPTS and not budget.exhausted:
@@ -110,7 +110,7 @@ class FrameCopier:
                 time.sleep(min(random.uniform(0, 0.1 * 2**failures), budget.remaining()))  # noqa: S311 - jitter
             except Problem as final:
                 frame.fail(final)
-                return final.to_keep()
+                return final.without_traceback()
             else:
                 return None
             known = known or frame.outcome is not None

@@ -77,6 +77,16 @@ MAX_METADATA_BYTES = 512 * 1024 * 1024
 MAX_SHORT_BODY = 64 * 1024
 """Bytes that are read of an error, or of an image set's properties; the service's own are a few hundred."""
 
+_PROBLEM_BY_CODE: dict[str, type[Problem]] = {
+    "ConflictException": FrameConflict,
+    "AccessDeniedException": AccessDenied,
+    "ValidationException": UpstreamRejected,
+    "BadRequestException": UpstreamRejected,
+    "NotAcceptableException": FrameNotAvailable,
+    "ResourceNotFoundException": FrameNotFound,
+}
+"""Errors of HealthImaging that have a problem of their own."""
+
 Result = TypeVar("Result")
 
 
@@ -406,14 +416,22 @@ def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:
     AWS HealthImaging API reference, ``GetImageFrame`` and ``GetImageSetMetadata``, Errors.
     Smithy, AWS restJson1 protocol, "Operation error serialization".
     """
-    code = _error_code(response, body)
-    problem = _problem_by_code(code) or _problem_by_status(response.status, code)
-    problem.evidence = {
-        "upstream_status": response.status,
+    status, code = response.status, _error_code(response, body)
+    evidence: dict[str, str | int] = {
+        "upstream_status": status,
         "upstream_error": code,
         "upstream_request_id": response.headers.get("x-amzn-RequestId", ""),
     }
-    return problem
+    if code in _PROBLEM_BY_CODE:
+        return _PROBLEM_BY_CODE[code](evidence=evidence)
+    if code == "InternalServerException":
+        return UpstreamFailed(SERVICE, "answered with an internal error", evidence=evidence)
+    # Other answers do not come from the service itself: a load balancer's, or an authentication error's.
+    if is_throttling(code, status):
+        return Throttled(SERVICE, evidence=evidence)
+    if is_final(status, code):
+        return UpstreamRefused(SERVICE, evidence=evidence)
+    return UpstreamFailed(SERVICE, f"answered with status {status}", evidence=evidence)
 
 
 def _error_code(response: BaseHTTPResponse, body: FrameStream) -> str:
@@ -427,31 +445,3 @@ def _error_code(response: BaseHTTPResponse, body: FrameStream) -> str:
         except (ValueError, AttributeError):
             name = ""
     return name.partition(":")[0].rpartition("#")[2]
-
-
-def _problem_by_code(code: str) -> Problem | None:
-    match code:
-        case "ThrottlingException":
-            return Throttled(SERVICE)
-        case "ConflictException":
-            return FrameConflict()
-        case "AccessDeniedException":
-            return AccessDenied()
-        case "ValidationException" | "BadRequestException":
-            return UpstreamRejected()
-        case "NotAcceptableException":
-            return FrameNotAvailable()
-        case "ResourceNotFoundException":
-            return FrameNotFound()
-        case "InternalServerException":
-            return UpstreamFailed(SERVICE, "answered with an internal error")
-    return None
-
-
-def _problem_by_status(status: int, code: str) -> Problem:
-    """For answers that are not the service's own, such as a load balancer's or an authentication error's."""
-    if is_throttling(code, status):
-        return Throttled(SERVICE)
-    if is_final(status, code):
-        return UpstreamRefused(SERVICE)
-    return UpstreamFailed(SERVICE, f"answered with status {status}")

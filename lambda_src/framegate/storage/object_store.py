@@ -343,9 +343,8 @@ class ObjectStore:
                 Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
             )
         if errors := answer.get("Errors"):
-            problem = UpstreamFailed(SERVICE, "did not remove every object")
-            problem.evidence = {"upstream_error": errors[0].get("Code", ""), "not_removed": len(errors)}
-            raise problem
+            evidence = {"upstream_error": errors[0].get("Code", ""), "not_removed": len(errors)}
+            raise UpstreamFailed(SERVICE, "did not remove every object", evidence=evidence)
         return len(keys)
 
     def tag(self, key: str, tags: dict[str, str], budget: TimeBudget) -> None:
