@@ -163,7 +163,7 @@ class FrameCopier:
             raise ObjectChangedError
         verdict = self._verdict_on(frame, ref, stored, budget)
         if verdict.mismatch:
-            self._store.condemn(ref, stored.etag, budget)
+            self._store.quarantine(ref, stored.etag, budget)
             self._report_mismatch(frame, ref, verdict.mismatch)
 
     def _replace(self, frame: ExportedFrame, ref: FrameRef, budget: TimeBudget) -> None:
@@ -171,11 +171,13 @@ class FrameCopier:
         self._pace.wait(budget)
         self._source.fetch(
             ref,
-            lambda stream: self._store.store_apart(ref, stream.content_type, stream, budget, stream.content_length),
+            lambda stream: self._store.store_quarantined(
+                ref, stream.content_type, stream, budget, stream.content_length
+            ),
             budget,
             attempts=1,
         )
-        stored = self._store.find_apart(ref, budget)
+        stored = self._store.find_quarantined(ref, budget)
         if stored is None:
             raise ObjectChangedError
         verdict = self._verdict_on(frame, ref, stored, budget, is_mismatched=True)
@@ -185,7 +187,7 @@ class FrameCopier:
             return
         if verdict.mismatch:
             # A request may have stored the same pixels meanwhile.
-            self._store.withdraw(ref, budget)
+            self._store.remove(ref, budget)
         self._report_mismatch(
             frame, ref, verdict.mismatch or "An earlier copy was wrong, and the new one could not be verified."
         )
