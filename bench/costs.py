@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args, get_type_hints
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, load_measured
 from framegate.delivery.delivery import SOON_STORED
 from framegate.rest.http import INLINE_LIMIT
-from framegate.storage.object_writer import LARGEST_PUT, PART_SIZE
+from framegate.storage.object_writer import MAX_PUT_BYTES, PART_BYTES
 from infra.authorizer_function import MEMORY_MB as AUTHORIZER_MEMORY_MB
 from infra.config import Config
 from infra.export_functions import BATCH_SIZE
@@ -146,7 +146,7 @@ def dollars_per_million(
 
 def puts(size: int) -> int:
     """Calls that store a frame: one; or for a larger one its parts, the call that begins them and the one that ends."""
-    return 1 if size <= LARGEST_PUT else 2 + math.ceil(size / PART_SIZE)
+    return 1 if size <= MAX_PUT_BYTES else 2 + math.ceil(size / PART_BYTES)
 
 
 def archive_dollars(

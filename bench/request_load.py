@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.account import GET_IMAGE_FRAME, Account, Bucket
 from framegate.aws.retries import RetryQuota
 from framegate.export.pace import REACTION_SECONDS, RECOVERY_SECONDS, SLOWEST
-from framegate.healthimaging.client import MAX_ATTEMPTS, MOST_RETRIES
+from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -176,7 +176,7 @@ def simulate_requests(
         else:
             busy += 1
             traffic.most_at_once = max(traffic.most_at_once, busy)
-            call(now, rng.choices(kinds, weights)[0], 0, 1, idle.pop() if idle else RetryQuota(MOST_RETRIES))
+            call(now, rng.choices(kinds, weights)[0], 0, 1, idle.pop() if idle else RetryQuota(MAX_RETRIES))
     # What is under way is answered; exports would go on for ever.
     events = [each for each in events if not isinstance(each[2], Pacer)]
     heapq.heapify(events)

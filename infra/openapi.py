@@ -380,7 +380,7 @@ def _problem_response(status: int, titles: dict[str, str]) -> Json:
 
 def _schemas() -> Json:
     identifier = {"$ref": "#/components/schemas/Identifier"}
-    media_type = _text(media_types.MAX_LENGTH)
+    media_type = _text(media_types.MAX_CHARS)
     frame: Json = {
         "datastoreId": identifier,
         "imageSetId": identifier,

@@ -1,7 +1,46 @@
-"""What can go wrong on the way to a frame, in the words that a caller gets to read.
+"""What can go wrong, as exceptions that carry data.
 
-Inner modules raise these; the edges translate them: ``rest/problem_documents.py`` to a status and a document.
-No message repeats a value that came from outside, since such a value may be anything, a patient's name included.
+Inner modules raise a problem where they understand it. Each edge words it for its readers:
+
+- ``rest/problem_documents.py`` adds the status and what an HTTP client can do;
+- an export's manifest and summary take `Problem.slug` and `Problem.description`;
+- log lines take `Problem.slug` and `Problem.evidence`.
+
+No description repeats a value that came from outside: such a value may be anything, including a patient's name.
+
+::
+
+    Problem
+    ├── InvalidRequest
+    │   └── InvalidIdentifier
+    ├── TokenExpired
+    ├── DatastoreNotServed
+    ├── DatastoreNotGranted
+    ├── UnknownRoute
+    ├── MethodNotAllowed
+    ├── NotAcceptable
+    ├── FrameNotAvailable
+    ├── PreconditionFailed
+    ├── FrameTooLarge
+    ├── PortionTooLarge
+    ├── RangeNotSatisfiable
+    ├── UpstreamRejected
+    ├── AccessDenied
+    ├── FrameNotFound
+    ├── ImageSetNotFound
+    ├── VersionNotFound
+    ├── FrameConflict
+    ├── ServiceProblem
+    │   ├── Throttled
+    │   ├── UpstreamFailed
+    │   ├── UpstreamRefused
+    │   └── UpstreamTimeout
+    ├── ExportProblem
+    │   ├── PixelMismatch
+    │   ├── ExportIncomplete
+    │   ├── InvalidRequestManifest
+    │   └── DuplicateRequest
+    └── InternalError
 """
 
 from __future__ import annotations
@@ -9,47 +48,85 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    Evidence = Mapping[str, str | int]
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457's word
+class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
     """The base of all errors that Framegate raises on purpose.
+
+    Parameters
+    ----------
+    evidence : mapping of str to str or int, optional
+        What the operator needs to find the cause, such as the upstream status. Only the log shows it.
 
     Attributes
     ----------
     slug : str
         Names the kind of problem, stable across releases: ``urn:framegate:problem:<slug>``.
     title : str
-        The kind of problem in a few words, the same for every occurrence.
-    detail : str
-        This occurrence, and what the caller can do about it.
-    evidence : dict
-        What the operator needs to find the cause: for the log, not for the caller.
+        The kind of problem in a few words, the same for every occurrence (RFC 9457, section 3.1.3).
+    description : str
+        What happened this time, worded for any reader.
     """
 
     slug: ClassVar[str]
     title: ClassVar[str]
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.evidence: dict[str, str | int] = {}
+    def __init__(self, *, evidence: Evidence | None = None) -> None:
+        super().__init__()
+        self.evidence: Evidence = dict(evidence or {})
 
-    def to_keep(self) -> Self:
-        """The problem without its traceback, which keeps alive whatever was there, such as the bytes of a frame."""
+    @property
+    def description(self) -> str:
+        """What happened this time, worded for any reader."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.description
+
+    def without_traceback(self) -> Self:
+        """Drop the traceback, which keeps the local variables of its frames alive, such as the bytes of an image frame.
+
+        Returns
+        -------
+        Problem
+            The same object, safe to keep.
+        """
         self.__traceback__ = self.__context__ = None
         return self
 
 
 class InvalidRequest(Problem):
-    """The request cannot be understood; the detail says which part and what it should be."""
+    """The request cannot be understood.
+
+    Parameters
+    ----------
+    description : str
+        Which part of the request is wrong, and what it should be.
+    """
 
     slug = "invalid-request"
     title = "The request is not valid"
 
+    def __init__(self, description: str) -> None:
+        super().__init__()
+        self._description = description
+
+    @property
+    def description(self) -> str:
+        return self._description
+
 
 class InvalidIdentifier(InvalidRequest):
-    """An identifier is not of HealthImaging's form."""
+    """An identifier does not have the form of HealthImaging's identifiers.
+
+    Parameters
+    ----------
+    name : str
+        The parameter or member that should hold the identifier.
+    """
 
     slug = "invalid-identifier"
     title = "An identifier is malformed"
@@ -58,84 +135,108 @@ class InvalidIdentifier(InvalidRequest):
         super().__init__(f"{name} must be 32 characters, each a digit 0-9 or a lower-case letter a-z.")
 
 
+class TokenExpired(Problem):
+    """The caller's token has expired since API Gateway checked it."""
+
+    slug = "token-expired"
+    title = "The token has expired"
+    description = "The caller's token has expired."
+
+
 class DatastoreNotServed(Problem):
     """The data store is not on this deployment's list."""
 
     slug = "datastore-not-served"
     title = "The data store is not served here"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "This deployment does not serve that data store. Its operator lists the served ones in `datastore_ids`."
-        )
+    description = "This deployment does not serve that data store."
 
 
 class DatastoreNotGranted(Problem):
-    """The caller's token lists data stores, and not this one."""
+    """The caller's token lists data stores, but not this one."""
 
     slug = "datastore-not-granted"
     title = "The data store is not granted"
-
-    def __init__(self) -> None:
-        super().__init__("The caller's token does not list that data store among those that its holder may read.")
-
-
-class TokenExpired(Problem):
-    """The caller's token has ended since it was checked."""
-
-    slug = "token-expired"
-    title = "The token has expired"
-
-    def __init__(self) -> None:
-        super().__init__("The caller's token has expired. Get a new one from its issuer, and send the request again.")
+    description = "The caller's token does not list that data store among those that its holder may read."
 
 
 class UnknownRoute(Problem):
-    """No route has this path."""
+    """No route has this path.
+
+    Parameters
+    ----------
+    templates : sequence of str
+        The paths that the API has.
+    """
 
     slug = "unknown-route"
     title = "There is nothing at this path"
 
     def __init__(self, templates: Sequence[str]) -> None:
-        super().__init__(f"The paths of this API are {', '.join(templates)}.")
+        super().__init__()
+        self.templates = tuple(templates)
+
+    @property
+    def description(self) -> str:
+        return f"The paths of this API are {', '.join(self.templates)}."
 
 
 class MethodNotAllowed(Problem):
-    """The path exists, the method does not."""
+    """The path exists, but it does not take this method.
+
+    Parameters
+    ----------
+    allowed : sequence of str
+        The methods that it takes.
+    """
 
     slug = "method-not-allowed"
     title = "The path does not take this method"
 
-    def __init__(self, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"Use {' or '.join(allowed)}.")
-        self.allowed = allowed
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__()
+        self.allowed = tuple(allowed)
+
+    @property
+    def description(self) -> str:
+        return f"This path takes {' or '.join(self.allowed)}."
 
 
 class NotAcceptable(Problem):
-    """The client accepts neither the frame's own media type nor JSON."""
+    """The client accepts neither the frame's media type nor JSON.
+
+    Parameters
+    ----------
+    media_type : str
+        The frame's media type.
+    """
 
     slug = "not-acceptable"
     title = "No representation is acceptable"
 
     def __init__(self, media_type: str) -> None:
-        super().__init__(
-            f"The frame is {media_type}; the request's Accept header takes neither that nor application/json."
-        )
+        super().__init__()
+        self.media_type = media_type
+
+    @property
+    def description(self) -> str:
+        return f"The frame is {self.media_type}; the client accepts neither that nor application/json."
 
 
-class FrameNotAvailable(NotAcceptable):
-    """HealthImaging has no form of the frame that it gives out, whatever the client accepts."""
+class FrameNotAvailable(Problem):
+    """HealthImaging cannot return the frame in any form, whatever the client accepts."""
 
-    def __init__(self) -> None:
-        Problem.__init__(
-            self,
-            "HealthImaging does not give out this frame in any form that Framegate can ask for. Trying again does not "
-            "help.",
-        )
+    slug = NotAcceptable.slug
+    title = NotAcceptable.title
+    description = "HealthImaging does not return this frame in any form that Framegate can request."
 
 
 class PreconditionFailed(Problem):
-    """A condition in the request's header does not hold for what the server has.
+    """A precondition of the request does not hold for the current representation.
+
+    Parameters
+    ----------
+    field : str
+        The header that states the precondition.
 
     References
     ----------
@@ -146,55 +247,91 @@ class PreconditionFailed(Problem):
     title = "A precondition failed"
 
     def __init__(self, field: str) -> None:
-        super().__init__(f"The current entity tag does not satisfy the request's {field} header.")
+        super().__init__()
+        self.field = field
+
+    @property
+    def description(self) -> str:
+        return f"The current entity tag does not satisfy the request's {self.field} header."
 
 
 class FrameTooLarge(Problem):
-    """The frame does not fit an inline answer, and inline was asked for."""
+    """The client asked for an inline answer, and the frame does not fit.
+
+    Parameters
+    ----------
+    size_bytes : int or None
+        Size of the frame; None if only part of it was read.
+    max_bytes : int
+        Maximum size of an inline answer.
+    """
 
     slug = "frame-too-large"
     title = "The frame does not fit an inline answer"
 
-    def __init__(self, size: int | None, limit: int) -> None:
-        has = "more" if size is None else f"{size:,}"
-        super().__init__(
-            f"An inline answer holds at most {limit:,} bytes and the frame has {has}. "
-            "Use delivery=url, or leave delivery out."
-        )
+    def __init__(self, size_bytes: int | None, max_bytes: int) -> None:
+        super().__init__()
+        self.size_bytes = size_bytes
+        self.max_bytes = max_bytes
+
+    @property
+    def description(self) -> str:
+        size = "more" if self.size_bytes is None else f"{self.size_bytes:,}"
+        return f"An inline answer holds at most {self.max_bytes:,} bytes and the frame has {size}."
 
 
-class PortionTooLarge(FrameTooLarge):
-    """The levels of a frame that are asked for do not fit an inline answer."""
+class PortionTooLarge(Problem):
+    """The client asked for levels of a frame that do not fit an inline answer.
 
-    def __init__(self, limit: int) -> None:
-        Problem.__init__(
-            self,
-            f"An inline answer holds at most {limit:,} bytes and these levels have more. Ask for fewer of them, or for "
-            "the whole frame with delivery=url.",
-        )
+    Parameters
+    ----------
+    max_bytes : int
+        Maximum size of an inline answer.
+    """
+
+    slug = FrameTooLarge.slug
+    title = FrameTooLarge.title
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__()
+        self.max_bytes = max_bytes
+
+    @property
+    def description(self) -> str:
+        return f"An inline answer holds at most {self.max_bytes:,} bytes and these levels have more."
 
 
 class RangeNotSatisfiable(Problem):
-    """Nothing of the range is in the representation."""
+    """The range lies outside the representation.
+
+    Parameters
+    ----------
+    size_bytes : int
+        Size of the representation.
+
+    References
+    ----------
+    RFC 9110, section 15.5.17.
+    """
 
     slug = "range-not-satisfiable"
     title = "The range is not satisfiable"
 
-    def __init__(self, size: int) -> None:
-        super().__init__(f"The representation has {size:,} bytes, and none of them is in the range.")
-        self.size = size
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__()
+        self.size_bytes = size_bytes
+
+    @property
+    def description(self) -> str:
+        return f"The representation has {self.size_bytes:,} bytes, and none of them is in the range."
 
 
 class UpstreamRejected(Problem):
-    """HealthImaging calls the request invalid."""
+    """HealthImaging rejects the request as invalid."""
 
     slug = "upstream-rejected"
     title = "HealthImaging rejected the request"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "HealthImaging finds the request invalid, and will again. Check data store, image set and image frame id."
-        )
+    description = "HealthImaging rejects the request as invalid, and would reject it again."
 
 
 class AccessDenied(Problem):
@@ -202,85 +339,91 @@ class AccessDenied(Problem):
 
     slug = "access-denied"
     title = "Access is denied"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "HealthImaging denies Framegate's role access. Its operator finds the cause in the log, by the request id."
-        )
+    description = "HealthImaging denies Framegate's role access."
 
 
 class FrameNotFound(Problem):
-    """There is no such frame."""
+    """HealthImaging does not have the frame."""
 
     slug = "frame-not-found"
     title = "There is no such image frame"
-
-    def __init__(self) -> None:
-        super().__init__("HealthImaging knows no such data store, image set or image frame.")
+    description = "HealthImaging has no such data store, image set or image frame."
 
 
 class ImageSetNotFound(Problem):
-    """There is no such image set."""
+    """HealthImaging does not have the image set."""
 
     slug = "image-set-not-found"
     title = "There is no such image set"
-
-    def __init__(self) -> None:
-        super().__init__("HealthImaging knows no such data store or image set, or the image set is deleted.")
+    description = "HealthImaging has no such data store or image set, or the image set is deleted."
 
 
 class VersionNotFound(Problem):
-    """The image set is there, that version of it is not."""
+    """HealthImaging has the image set, but not this version of it."""
 
     slug = "version-not-found"
     title = "There is no such version"
-
-    def __init__(self) -> None:
-        super().__init__("HealthImaging has the image set, but not in that version. Check versionId, or leave it out.")
+    description = "HealthImaging has the image set, but not that version of it."
 
 
 class FrameConflict(Problem):
-    """The image set is being changed."""
+    """HealthImaging is changing the image set."""
 
     slug = "conflict"
     title = "The image set is being changed"
-
-    def __init__(self) -> None:
-        super().__init__("HealthImaging is changing the image set. Try again when its update is done.")
+    description = "HealthImaging is changing the image set."
 
 
 class ServiceProblem(Problem):
-    """The base of what goes wrong in a service that Framegate calls.
+    """The base of failures in a service that Framegate calls.
 
-    Attributes
+    Parameters
     ----------
     service : str
-        ``HealthImaging``, ``S3``, ``SQS`` or ``EventBridge``.
+        The service's name: ``HealthImaging``, ``S3``, ``SQS`` or ``EventBridge``.
+    evidence : mapping of str to str or int, optional
+        See `Problem`.
     """
 
-    def __init__(self, service: str, detail: str) -> None:
-        super().__init__(f"{service} {detail}")
+    def __init__(self, service: str, *, evidence: Evidence | None = None) -> None:
+        super().__init__(evidence=evidence)
         self.service = service
 
 
 class Throttled(ServiceProblem):
-    """The service throttles, and retries did not help in the time there was."""
+    """The service throttles, and retries did not help in the time available."""
 
     slug = "throttled"
     title = "Too many requests"
 
-    def __init__(self, service: str) -> None:
-        super().__init__(service, "is throttling this account. Try again after the seconds in Retry-After.")
+    @property
+    def description(self) -> str:
+        return f"{self.service} is throttling this account."
 
 
 class UpstreamFailed(ServiceProblem):
-    """The service answered with a fault, or the connection broke before all was through."""
+    """The service answered with an error, or the connection broke before the answer was complete.
+
+    Parameters
+    ----------
+    service : str
+        The service's name.
+    failure : str
+        What the service did, as a predicate: ``broke the connection``.
+    evidence : mapping of str to str or int, optional
+        See `Problem`.
+    """
 
     slug = "upstream-failed"
     title = "A service failed"
 
-    def __init__(self, service: str, what: str) -> None:
-        super().__init__(service, f"{what}. Nothing was delivered or stored in part; try again.")
+    def __init__(self, service: str, failure: str, *, evidence: Evidence | None = None) -> None:
+        super().__init__(service, evidence=evidence)
+        self.failure = failure
+
+    @property
+    def description(self) -> str:
+        return f"{self.service} {self.failure}."
 
 
 class UpstreamRefused(ServiceProblem):
@@ -289,73 +432,113 @@ class UpstreamRefused(ServiceProblem):
     slug = "upstream-refused"
     title = "A service refused the call"
 
-    def __init__(self, service: str) -> None:
-        super().__init__(
-            service,
-            "refused the call, and trying again does not help. The operator finds the cause in the log, by the "
-            "request id.",
-        )
+    @property
+    def description(self) -> str:
+        return f"{self.service} refused the call, and would refuse it again."
 
 
 class UpstreamTimeout(ServiceProblem):
-    """The time ran out before the service had done what it was asked for."""
+    """The time ran out before the service was done."""
 
     slug = "upstream-timeout"
     title = "A service was too slow"
 
-    def __init__(self, service: str) -> None:
-        super().__init__(
-            service,
-            "took longer than there is time. Nothing was delivered or stored in part; try again.",
-        )
+    @property
+    def description(self) -> str:
+        return f"{self.service} took longer than the time available."
 
 
 class ExportProblem(Problem):
-    """The base of what only an export meets; it reaches manifests, events and the log, and no HTTP client."""
+    """The base of problems that only exports have. Manifests, events and the log show them; HTTP clients never do."""
 
 
 class PixelMismatch(ExportProblem):
-    """The pixels of a stored frame are not those that HealthImaging imported."""
+    """The pixels of a stored frame differ from those that HealthImaging imported.
+
+    Parameters
+    ----------
+    finding : str
+        What was found, in a sentence or two.
+    """
 
     slug = "pixel-mismatch"
     title = "The pixels differ"
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} The object is under mismatched/, out of reach of the API.")
+    def __init__(self, finding: str) -> None:
+        super().__init__()
+        self.finding = finding
+
+    @property
+    def description(self) -> str:
+        return f"{self.finding} The object is under mismatched/, out of reach of the API."
 
 
 class ExportIncomplete(ExportProblem):
-    """Frames are missing that a later attempt may get."""
+    """Frames are missing that a later attempt may export.
+
+    Parameters
+    ----------
+    missing : int
+        How many frames are missing.
+    """
 
     slug = "export-incomplete"
     title = "The export is not complete"
 
     def __init__(self, missing: int) -> None:
-        super().__init__(f"{missing:,} frames could not be exported for now; the manifest names them.")
+        super().__init__()
+        self.missing = missing
+
+    @property
+    def description(self) -> str:
+        return f"{self.missing:,} frames could not be exported for now; the manifest names them."
 
 
-class InvalidRequestManifest(ExportProblem):  # Step Functions know it by this name
-    """The request manifest as a whole cannot be worked off."""
+class InvalidRequestManifest(ExportProblem):  # the state machine matches this class name
+    """The request manifest as a whole cannot be processed.
+
+    Parameters
+    ----------
+    description : str
+        What is wrong with it.
+    """
 
     slug = "invalid-request-manifest"
     title = "The request manifest is not valid"
 
+    def __init__(self, description: str) -> None:
+        super().__init__()
+        self._description = description
+
+    @property
+    def description(self) -> str:
+        return self._description
+
 
 class DuplicateRequest(ExportProblem):
-    """A line of a request manifest asks for the same as an earlier one."""
+    """A line of a request manifest repeats an earlier one.
+
+    Parameters
+    ----------
+    earlier_line : int
+        Number of the earlier line, from 1.
+    """
 
     slug = "duplicate-request"
     title = "The request is in the manifest already"
 
-    def __init__(self, line: int) -> None:
-        super().__init__(f"Line {line:,} of this manifest asks for the same export.")
+    def __init__(self, earlier_line: int) -> None:
+        super().__init__()
+        self.earlier_line = earlier_line
+
+    @property
+    def description(self) -> str:
+        return f"Line {self.earlier_line:,} of this manifest asks for the same export."
 
 
 class InternalError(Problem):
-    """A fault of Framegate's own."""
+    """A fault in Framegate itself."""
 
     slug = "internal-error"
     title = "Framegate failed"
-
-    def __init__(self) -> None:
-        super().__init__("This is a fault in Framegate. Its operator finds the cause in the log, by the request id.")
+    description = "This is a fault in Framegate."

@@ -15,7 +15,7 @@ import urllib3
 from urllib3.connection import HTTPConnection
 
 from framegate.aws import clients, connections
-from framegate.aws.connections import CONNECT_TIMEOUT, KEEPALIVE_IDLE_SECONDS, MAX_IDLE_SECONDS, Connections
+from framegate.aws.connections import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_IDLE_SECONDS, MAX_IDLE_SECONDS, Connections
 from framegate.aws.event_bus import EventBus
 from framegate.aws.export_queue import ExportQueue
 from framegate.healthimaging.client import HealthImaging
@@ -154,14 +154,14 @@ def test_all_connections_of_an_sdk_client_are_replaced(server, freeze):
 
 
 def test_operating_system_ends_a_connection_whose_peer_acknowledges_nothing(server):
-    pool = Connections(ca_certs=None, max_connections=1, send_timeout=CONNECT_TIMEOUT)
+    pool = Connections(ca_certs=None, max_connections=1, send_timeout_seconds=CONNECT_TIMEOUT_SECONDS)
     pool.request("GET", f"{server.url}/", {}, b"", 5, 5).read()
     (connection,) = pool._pool(server.url)._idle.queue
     option = connection.sock.getsockopt
     assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == CONNECT_TIMEOUT * 1000
+        assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == CONNECT_TIMEOUT_SECONDS * 1000
         assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE_IDLE_SECONDS
 
 

@@ -10,14 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import botocore.session
 import pytest
 
-from framegate.healthimaging.client import READ_ON, HealthImaging
+from framegate.healthimaging.client import MAX_DRAIN_BYTES, HealthImaging
 from framegate.identifiers import FrameRef
 from framegate.problems import UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.certificates import write_certificate
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
-SIZE = 4 * READ_ON
+SIZE = 4 * MAX_DRAIN_BYTES
 
 
 class Service(ThreadingHTTPServer):
@@ -181,9 +181,9 @@ def test_silence_late_in_a_frame_ends_with_the_time_there_is(source, service):
 
 
 def test_nobody_waits_for_a_rest_that_does_not_come(source, service):
-    service.stall = (READ_ON // 2, 6.0, 0)
+    service.stall = (MAX_DRAIN_BYTES // 2, 6.0, 0)
     began = time.monotonic()
-    wanted = SIZE - READ_ON
+    wanted = SIZE - MAX_DRAIN_BYTES
     assert len(source.fetch(FRAME, lambda stream: read_so_many(stream, wanted), TimeBudget(20))) == wanted
     assert time.monotonic() - began < 4
 

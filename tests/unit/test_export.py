@@ -663,14 +663,14 @@ def test_frame_that_a_request_replaced_meanwhile_is_verified_again(s3, exporter,
     export(exporter, ref)
     good, apart = keys_of(frame)
     damage(s3, good)
-    condemn = type(store).condemn
+    quarantine = type(store).quarantine
 
     def replaced_first(self, *arguments):
-        monkeypatch.setattr(type(store), "condemn", condemn)
+        monkeypatch.setattr(type(store), "quarantine", quarantine)
         s3.put_object(Bucket=BUCKET, Key=good, Body=emulator.content(frame), ContentType="image/jph")
-        condemn(self, *arguments)
+        quarantine(self, *arguments)
 
-    monkeypatch.setattr(type(store), "condemn", replaced_first)
+    monkeypatch.setattr(type(store), "quarantine", replaced_first)
     assert export(exporter, ref, verify=True).completed
     assert content(s3, good) == emulator.content(frame)
     assert s3.get_object_tagging(Bucket=BUCKET, Key=good)["TagSet"] == []

@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from framegate.aws import signed_http
-from framegate.aws.signed_http import SILENCE_TIMEOUT
+from framegate.aws.signed_http import SILENCE_TIMEOUT_SECONDS
 from framegate.delivery.delivery import FrameDelivery
-from framegate.healthimaging.client import MAX_ATTEMPTS, MOST_RETRIES, HealthImaging
+from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES, HealthImaging
 from framegate.identifiers import FrameRef
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
@@ -142,7 +142,7 @@ def test_slowness_beyond_the_requests_time_is_504_in_time(health_imaging, client
     started = time.monotonic()
     answer = client.get(small, remaining_ms=LITTLE_TIME)
     assert (answer.status, answer.json()["type"]) == (504, "urn:framegate:problem:upstream-timeout")
-    assert time.monotonic() - started < SILENCE_TIMEOUT
+    assert time.monotonic() - started < SILENCE_TIMEOUT_SECONDS
 
 
 @pytest.mark.parametrize("fault", [Fault(then="stall", after=9_000_000), Fault(bytes_per_second=2_000_000)], ids=str)
@@ -153,7 +153,7 @@ def test_upload_that_cannot_be_done_in_time_is_handed_over_and_leaves_nothing(he
     assert client.get(frame, remaining_ms=LITTLE_TIME).status == 202
     assert stored(s3, frame) == []
     assert [message["imageFrameId"] for message in queue.received()] == [frame.image_frame_id]
-    assert time.monotonic() - started < SILENCE_TIMEOUT
+    assert time.monotonic() - started < SILENCE_TIMEOUT_SECONDS
 
 
 def test_no_time_at_all_is_504_without_a_call(health_imaging, client, small):
@@ -162,7 +162,7 @@ def test_no_time_at_all_is_504_without_a_call(health_imaging, client, small):
 
 
 def test_silence_is_given_up_early_enough_for_another_attempt(health_imaging, client, small, monkeypatch):
-    monkeypatch.setattr(signed_http, "SILENCE_TIMEOUT", 0.2)
+    monkeypatch.setattr(signed_http, "SILENCE_TIMEOUT_SECONDS", 0.2)
     health_imaging.faults.arm(Fault(then="stall", after=1_000, times=1))
     assert client.get(small).body == SMALL
 
@@ -178,7 +178,7 @@ def test_storm_of_throttling_is_not_made_worse(health_imaging, client, small):
     statuses = {client.get(small).status for _ in range(30)}
     assert statuses == {429}
     # Beyond the first few, a request is one call.
-    assert attempts(health_imaging) == 30 + MOST_RETRIES
+    assert attempts(health_imaging) == 30 + MAX_RETRIES
 
     health_imaging.faults.clear()
     client.get(small)

@@ -313,7 +313,7 @@ def test_problem_is_an_rfc_9457_document_with_the_request_id(client, small):
         "type": "urn:framegate:problem:frame-not-found",
         "title": "There is no such image frame",
         "status": 404,
-        "detail": "HealthImaging knows no such data store, image set or image frame.",
+        "detail": "HealthImaging has no such data store, image set or image frame.",
         "requestId": "request-of-the-test",
     }
 

@@ -24,7 +24,9 @@ def test_32_digits_and_lower_case_letters_are_an_identifier(datastore_id, image_
 def test_anything_else_is_refused_and_not_repeated(text):
     with pytest.raises(InvalidIdentifier) as refused:
         FrameRef("d" * 32, "5" * 32, text)
-    assert refused.value.detail == "imageFrameId must be 32 characters, each a digit 0-9 or a lower-case letter a-z."
+    assert (
+        refused.value.description == "imageFrameId must be 32 characters, each a digit 0-9 or a lower-case letter a-z."
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The frames that metadata lists, read as it streams by."""
+"""Reading the frames that an image set's metadata lists, while the document streams."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_frame_entry_has_all_listed_values():
     ]
 
 
-def test_size_in_pixels_falls_back_to_the_instance():
+def test_frame_dimensions_fall_back_to_those_of_the_instance():
     instance = {"ImageFrames": [{"ID": "f1"}], "DICOM": {"Rows": 480, "Columns": 640}}
     (frame,) = frames_of(pieces(image_set(("1.2.3.4", instance))))
 
@@ -67,7 +67,7 @@ def test_frame_keeps_no_value_of_the_previous_frame():
     assert bare == FrameEntry("f2", "1.2", 2)
 
 
-def test_dicom_attributes_are_not_taken_for_frames():
+def test_dicom_attributes_are_not_mistaken_for_frames():
     nested = {"ImageFrames": [{"ID": "no"}], "Instances": {"9": {"ImageFrames": [{"ID": "no"}]}}}
     instance = {"DICOM": {"Sequence": [nested], **nested}, "DICOMVRs": nested, "ImageFrames": [{"ID": "f1"}]}
     document = image_set(("1.2", instance))
@@ -95,7 +95,7 @@ def test_frames_are_read_in_order_for_any_piece_size(counts, size):
 
 
 @given(st.binary(max_size=200))
-def test_arbitrary_bytes_are_an_error_or_have_no_frames(content):
+def test_arbitrary_bytes_yield_an_error_or_no_frames(content):
     with suppress(MetadataError):
         assert list(frames_of([content])) == []
 
@@ -120,30 +120,144 @@ def test_whole_number_is_read_exactly(value):
     (found,) = frames_of(pieces(image_set(("1.2", {"ImageFrames": [frame]}))))
 
     assert (found.size, found.checksum) == (value, value)
-    # A frame of no pixels has those of its instance, which has none here.
+    # A frame without pixels takes the dimensions of its instance, which has none here.
     assert (found.rows, found.columns) == (value or None, value or None)
 
 
 @pytest.mark.parametrize("value", [-1, 2**63, 10**600, 1.5, 1e5, "12", True, None])
-def test_impossible_size_is_unknown(value):
+def test_invalid_frame_size_is_unknown(value):
     (found,) = frames_of(pieces(image_set(("1.2", {"ImageFrames": [{"ID": "f1", "FrameSizeInBytes": value}]}))))
 
     assert found.size is None
 
 
 @pytest.mark.parametrize("value", [-(2**63), 2**53 + 1, 2**63, 2**64 - 1, 10**600, 1.5e-300])
-def test_large_number_elsewhere_does_no_harm(value):
+def test_large_number_elsewhere_is_harmless(value):
     frame = {"ID": "f1", "MinPixelValue": value, "MaxPixelValue": value, "FrameSizeInBytes": 7}
     (found,) = frames_of(pieces(image_set(("1.2", {"DICOM": {"Rows": 5, "Other": value}, "ImageFrames": [frame]}))))
 
     assert (found.size, found.rows) == (7, 5)
 
 
-# JSON leaves open what a member means that comes twice; frames counted twice would have wrong numbers.
+def replaced(path, value):
+    """Metadata of one frame in which the member or item at this path has another value."""
+    resolution = {"Width": 64, "Height": 48, "Checksum": 1}
+    frame = {"ID": "f1", "FrameSizeInBytes": 9, "PixelDataChecksumFromBaseToFullResolution": [resolution]}
+    instance = {"DICOM": {"Rows": 5}, "StoredTransferSyntaxUID": "1.2", "ImageFrames": [frame]}
+    document = image_set(("1.2.3.4", instance))
+    *parents, last = path
+    target = document
+    for name in parents:
+        target = target[name]
+    target[last] = value
+    return document
+
+
+SERIES = ("Study", "Series", "1.2.3")
+INSTANCE = (*SERIES, "Instances", "1.2.3.4")
+IMAGE_FRAME = (*INSTANCE, "ImageFrames", 0)
+CHECKSUMS = (*IMAGE_FRAME, "PixelDataChecksumFromBaseToFullResolution")
+
+OBJECTS = {
+    ("Study",): "Study",
+    ("Study", "Series"): "Series",
+    SERIES: "a series",
+    (*SERIES, "Instances"): "Instances",
+    INSTANCE: "an instance",
+    (*INSTANCE, "DICOM"): "DICOM",
+    IMAGE_FRAME: "an image frame",
+    (*CHECKSUMS, 0): "a resolution",
+}
+ARRAYS = {(*INSTANCE, "ImageFrames"): "ImageFrames", CHECKSUMS: "PixelDataChecksumFromBaseToFullResolution"}
+SINGLE_VALUES = {
+    (*INSTANCE, "StoredTransferSyntaxUID"): "StoredTransferSyntaxUID",
+    (*IMAGE_FRAME, "ID"): "ID",
+    (*IMAGE_FRAME, "FrameSizeInBytes"): "FrameSizeInBytes",
+    (*CHECKSUMS, 0, "Width"): "Width",
+    (*CHECKSUMS, 0, "Height"): "Height",
+    (*CHECKSUMS, 0, "Checksum"): "Checksum",
+}
+
+WRONG_TYPES = [
+    *(
+        (path, value, f"has {name} that is not an object")
+        for path, name in OBJECTS.items()
+        for value in ([], [{}], "x", 1)
+    ),
+    *(
+        (path, value, f"has {name} that is not an array")
+        for path, name in ARRAYS.items()
+        for value in ({}, "x", 1, True)
+    ),
+    *(
+        (path, value, f"has {name} that is not a single value")
+        for path, name in SINGLE_VALUES.items()
+        for value in ([], ["f1"], [1], {}, {"ID": "f1"})
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG_TYPES)
+def test_wrong_json_type_on_the_path_to_the_frames_is_an_error(path, value, message):
+    with pytest.raises(MetadataError, match=f"^{message}$"):
+        list(frames_of(pieces(replaced(path, value))))
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([None, {"ID": "f2"}], "has an image frame that is not an object"),
+        ([{"ID": "f1"}, "f2"], "has an image frame that is not an object"),
+        ([[{"ID": "f1"}]], "has an image frame that is not an object"),
+        ([{"ID": ["f1"]}], "has ID that is not a single value"),
+        ([{"ID": "f1"}, {"ID": {"ID": "f2"}}], "has ID that is not a single value"),
+    ],
+)
+def test_list_with_a_frame_of_another_form_is_an_error(frames, message):
+    """Skipping such an entry would give all later frames of the instance wrong numbers."""
+    with pytest.raises(MetadataError, match=f"^{message}$"):
+        list(frames_of(pieces(replaced((*INSTANCE, "ImageFrames"), frames))))
+
+
+@pytest.mark.parametrize("path", [SERIES, INSTANCE, IMAGE_FRAME, (*CHECKSUMS, 0)])
+def test_null_for_a_listed_object_is_an_error(path):
+    with pytest.raises(MetadataError, match=f"^has {OBJECTS[path]} that is not an object$"):
+        list(frames_of(pieces(replaced(path, None))))
+
+
+@pytest.mark.parametrize(
+    "path", [("Study",), ("Study", "Series"), (*SERIES, "Instances"), (*INSTANCE, "ImageFrames")], ids=str
+)
+def test_null_member_on_the_path_to_the_frames_counts_as_absent(path):
+    assert list(frames_of(pieces(replaced(path, None)))) == []
+
+
+@pytest.mark.parametrize("path", [(*INSTANCE, "DICOM"), CHECKSUMS], ids=str)
+def test_null_member_beside_the_path_counts_as_absent(path):
+    (frame,) = frames_of(pieces(replaced(path, None)))
+
+    assert (frame.image_frame_id, frame.size) == ("f1", 9)
+
+
+@pytest.mark.parametrize("value", [[512], [512, 512], {"Value": 512}, [], "512", None])
+def test_odd_dicom_attribute_is_unknown_and_does_not_hide_the_frames(value):
+    document = image_set(("1.2", {"DICOM": {"Rows": value, "Columns": 640}, "ImageFrames": [{"ID": "f1"}]}))
+    (frame,) = frames_of(pieces(document))
+
+    assert (frame.rows, frame.columns) == (None, 640)
+
+
+@pytest.mark.parametrize("document", [b"null", b"[]", b"1", b'"x"', b'[{"Study": {}}]'])
+def test_document_that_is_not_an_object_is_an_error(document):
+    with pytest.raises(MetadataError, match=r"^is not a JSON object$"):
+        list(frames_of([document]))
+
+
+# JSON does not define what a duplicate member means; frames that are counted twice would have wrong numbers.
 
 
 def doubled(member, other=None):
-    """Metadata in which a member comes twice, the second time with another value if there is one."""
+    """Metadata in which a member is duplicated, with another value if there is one."""
     frame = '{"ID": "f1", "FrameSizeInBytes": 7, "PixelDataChecksumFromBaseToFullResolution": [{"Width": 1}]}'
     instance = f'{{"DICOM": {{"Rows": 5}}, "StoredTransferSyntaxUID": "1.2", "ImageFrames": [{frame}]}}'
     document = f'{{"Patient": {{}}, "Study": {{"Series": {{"1.2": {{"Instances": {{"1.2.3": {instance}}}}}}}}}}}'
@@ -199,7 +313,7 @@ VALUES = st.one_of(
 
 @st.composite
 def documents(draw):
-    """Metadata with odd values everywhere, with damage or none, about as long as the blocks that the parser gets."""
+    """Metadata with odd values everywhere, damaged or not, about as long as the blocks that the parser gets."""
     frame = st.fixed_dictionaries(
         {"ID": st.sampled_from(["f1", "f2"])}, optional={"FrameSizeInBytes": VALUES, "x": VALUES}
     )
@@ -238,7 +352,7 @@ def test_large_metadata_takes_little_memory():
     tracemalloc.start()
     try:
         assert sum(1 for _ in frames_of(document())) == 3000
-        # The document has 18 MB.
+        # The document is 18 MB long.
         assert tracemalloc.get_traced_memory()[1] < 3_000_000
     finally:
         tracemalloc.stop()

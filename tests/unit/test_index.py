@@ -566,10 +566,10 @@ def test_metadata_of_several_gzip_members_is_read_whole(client, image_set, monke
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (gzip.compress(b"{"), "sent metadata that is not whole JSON"),
+        (gzip.compress(b"{"), "sent metadata that is not complete JSON"),
         (gzip.compress(b'{"Study": ' + b"9" * 5000 + b"}"), "has a number of more than 640 digits"),
-        (gzip.compress(b'{"Study": 1, "Study": 1}'), "sent metadata that has the same member twice"),
-        (gzip.compress(b"[" * 2000), "sent metadata that has more than 1,000 objects and arrays within one another"),
+        (gzip.compress(b'{"Study": {}, "Study": {}}'), "sent metadata that has the same member twice"),
+        (gzip.compress(b'{"n":' + b"[" * 2000), "sent metadata that has more than 1,000 nested objects and arrays"),
         (
             gzip.compress(b'"' + b"x" * 20_000_000 + b'"'),
             "sent metadata that has a value of more than 16,777,216 bytes",

@@ -2,19 +2,23 @@
 
 import gzip
 import json
+import os
 import re
+from base64 import b64encode
 
 import botocore.session
 import pytest
 
 from framegate.delivery.delivery import FrameDelivery
 from framegate.healthimaging import media_types
-from framegate.healthimaging.client import HealthImaging
+from framegate.healthimaging.client import MAX_ATTEMPTS, HealthImaging
 from framegate.healthimaging.media_types import STORED, UNKNOWN, WITHOUT_SYNTAX, of_stored, pass_through, stored_syntax
 from framegate.identifiers import ImageSetRef
-from framegate.index.frame_index import FrameIndex
+from framegate.index.frame_index import FrameIndex, IndexQuery
+from framegate.problems import Throttled, UpstreamFailed
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
+from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
 from tests.unit.scripted_server import Reply, ScriptedServer
 from tests.unit.test_index import ask
@@ -148,3 +152,42 @@ def test_index_asks_for_no_frame_where_the_metadata_tells(index_client, server):
 def test_index_has_the_documented_media_type_where_the_frame_is_not_given(index_client, server, error):
     answering(server, {"1.2.1": (None, ["a" * 32])}, Reply(400, {"x-amzn-ErrorType": error}))
     assert [each["contentType"] for each in ask(index_client, IMAGE_SET).json()["imageFrames"]] == ["image/jph"]
+
+
+def large_metadata(instances):
+    """Metadata of 10 MB, which is more than the sockets buffer, with the instances at its beginning."""
+    document = json.loads(gzip.decompress(metadata(instances).body))
+    document["Study"]["Series"]["1.2"]["DICOM"] = {"Text": b64encode(os.urandom(10_000_000)).decode()}
+    return Reply(body=gzip.compress(json.dumps(document).encode(), compresslevel=1))
+
+
+def test_one_pooled_connection_suffices_to_ask_for_a_frame_while_metadata_streams(server, objects, caplog):
+    source = HealthImaging(botocore.session.Session(), max_connections=1)
+    index = FrameIndex(source, objects)
+    frame_requests = answering(server, {}, Reply(headers={"Content-Type": "image/j2c"}, body=b"frame"))
+    reply = server.reply
+    # The server is still sending the metadata when the index requests the frame.
+    streamed = large_metadata({"1.2.1": (None, ["a" * 32])})
+    server.reply = lambda request: streamed if request.path.endswith("/getImageSetMetadata") else reply(request)
+    for number in range(2):
+        image_set = ImageSetRef(SERVED, str(number) * 32)
+        (line,) = index.page(image_set, "1", IndexQuery(), TimeBudget(20)).frames
+        assert json.loads(line)["contentType"] == "image/j2c"
+
+    # Nothing waited in vain and was retried.
+    assert (len(frame_requests()), len(server.requests)) == (2, 4)
+    # One connection for the metadata and one for the frame; both are reused.
+    assert server.connections == 2
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_failing_frame_and_metadata_are_requested_as_often_as_each_other(server, objects, status):
+    index = FrameIndex(HealthImaging(botocore.session.Session()), objects)
+    frame_requests = answering(server, {"1.2.1": (None, ["a" * 32])}, Reply(status))
+    with pytest.raises((Throttled, UpstreamFailed)):
+        index.page(IMAGE_SET, "1", IndexQuery(), TimeBudget(20))
+
+    # Retries within retries would multiply: three requests for the frame for each request for the metadata.
+    assert len(frame_requests()) == MAX_ATTEMPTS
+    assert len(server.requests) == 2 * MAX_ATTEMPTS

@@ -1,4 +1,4 @@
-"""Metadata made to use up memory or time, or to end the process: each is a clear error, in a process with limits."""
+"""Metadata that is built to exhaust memory or time, or to crash the process, causes a clear error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from framegate.healthimaging.image_set_metadata import MetadataError, frames_of
 
 MIB = 1024 * 1024
 MAX_MEMORY_MIB = 512
-"""Half of what the smallest function may be given."""
+"""Half of the memory of the smallest function."""
 
 PROGRAM = """
 import itertools, resource, sys
@@ -35,7 +35,7 @@ except MetadataError as error:
 
 
 def outcome(pieces):
-    """What reading a document comes to, in a process of its own; `pieces` is Python for them."""
+    """Read a document in a process with limited memory; return what it prints. `pieces` is Python code."""
     program = PROGRAM.replace("MEMORY", str(MAX_MEMORY_MIB * MIB)).replace("PIECES", pieces)
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -72,7 +72,7 @@ def test_number_with_thousands_of_digits_is_an_error(value, pieces):
 @pytest.mark.parametrize(
     "value", ["b'9' * 640", "b'\"' + b'9' * 5000 + b'\"'", "b'\"' + b'0, ' + b'9' * 200000 + b', 1\"'", "b'1e-99'"]
 )
-def test_long_number_and_any_digits_in_a_string_are_read(value, pieces):
+def test_number_of_640_digits_and_longer_digits_in_a_string_are_read(value, pieces):
     assert outcome(pieces.replace("VALUE", f"({value})")) == "[]"
 
 
@@ -83,13 +83,13 @@ def test_long_number_and_any_digits_in_a_string_are_read(value, pieces):
         pytest.param("b'1e9999999999999999999'", id="exponent"),
         pytest.param("b'\"' + bytes([92]) + b'udc00x\"'", id="half a surrogate pair"),
         pytest.param(r"b'\"\xed\xa0\x80\"'", id="half a surrogate pair in UTF-8"),
-        pytest.param(r"b'\"\xff\"'", id="no UTF-8"),
+        pytest.param(r"b'\"\xff\"'", id="not UTF-8"),
         pytest.param("b'NaN'", id="NaN"),
-        pytest.param("b'01'", id="zero in front"),
+        pytest.param("b'01'", id="leading zero"),
     ],
 )
-def test_value_that_cannot_be_read_is_an_error(value, pieces):
-    assert outcome(pieces.replace("VALUE", f"({value})")) == "error: is not whole JSON"
+def test_unreadable_value_is_an_error(value, pieces):
+    assert outcome(pieces.replace("VALUE", f"({value})")) == "error: is not complete JSON"
 
 
 ENDLESS = {
@@ -100,17 +100,19 @@ ENDLESS = {
     "name": "[b'{\"'], itertools.repeat(b'x' * 2**20, 300), [b'\": 1}']",
     "decimal": "[HEAD + b'1.'], itertools.repeat(b'1 '.strip() * 500 + b'e' * 2**20, 300), [TAIL]",
     "spaces": "[HEAD], itertools.repeat(b' ' * 2**20, 300), [b'1' + TAIL]",
-    "string without an end": "[HEAD + b'\"'], itertools.repeat(b'x' * 2**20, 300)",
+    "unterminated string": "[HEAD + b'\"'], itertools.repeat(b'x' * 2**20, 300)",
 }
 
 
 @pytest.mark.parametrize("pieces", ENDLESS.values(), ids=ENDLESS)
-def test_value_of_hundreds_of_megabytes_is_an_error_in_bounded_memory_and_time(pieces):
+def test_value_of_hundreds_of_megabytes_fails_in_bounded_memory_and_time(pieces):
     began = time.monotonic()
     found = outcome(f"itertools.chain({pieces})")
 
-    assert found.startswith("error: has a value of more than 16,777,216 bytes") or found == "error: is not whole JSON"
-    # Some two seconds here; what grows with the square of the length takes hours.
+    assert (
+        found.startswith("error: has a value of more than 16,777,216 bytes") or found == "error: is not complete JSON"
+    )
+    # About two seconds here; quadratic time would be hours.
     assert time.monotonic() - began < 60
 
 
@@ -123,21 +125,23 @@ def test_string_of_16_megabytes_is_read():
     [
         "itertools.chain([HEAD], itertools.repeat(b'[' * 2**20, 300))",
         "itertools.repeat(b'{\"a\":' * 2**18, 300)",
-        "itertools.repeat(b'[{\"a\":' * 2**18, 300)",
-        "[b'[' * 1001 + b']' * 1001]",
+        "itertools.chain([b'{\"a\":'], itertools.repeat(b'[{\"a\":' * 2**18, 300))",
+        "[b'{\"a\":' + b'[' * 1000 + b']' * 1000 + b'}']",
         "[b'{\"a\":' * 1001 + b'1' + b'}' * 1001]",
     ],
 )
-def test_nesting_without_end_is_an_error(pieces):
-    assert outcome(pieces) == "error: has more than 1,000 objects and arrays within one another"
+def test_endless_nesting_is_an_error(pieces):
+    assert outcome(pieces) == "error: has more than 1,000 nested objects and arrays"
 
 
-@pytest.mark.parametrize("pieces", ["[b'[' * 1000 + b']' * 1000]", "[b'{\"a\":' * 1000 + b'1' + b'}' * 1000]"])
-def test_nesting_of_a_thousand_is_read(pieces):
+@pytest.mark.parametrize(
+    "pieces", ["[b'{\"a\":' + b'[' * 999 + b']' * 999 + b'}']", "[b'{\"a\":' * 1000 + b'1' + b'}' * 1000]"]
+)
+def test_thousand_nested_containers_are_read(pieces):
     assert outcome(pieces) == "[]"
 
 
-def test_frames_without_end_are_an_error():
+def test_endless_frames_are_an_error():
     frames = 'itertools.repeat(b\'{"ID":"f"},\' * 2**16, 300)'
 
     assert outcome(f"itertools.chain([START + b'\"ImageFrames\":['], {frames})") == (
@@ -148,7 +152,7 @@ def test_frames_without_end_are_an_error():
 @pytest.mark.parametrize(
     "start", [b'{"n":1', b'{"Study":{"Series":{"1.2":{"Instances":{"1.2.3":{"n":1'], ids=["top", "instance"]
 )
-def test_members_without_end_are_an_error(start, monkeypatch):
+def test_endless_members_are_an_error(start, monkeypatch):
     monkeypatch.setattr(image_set_metadata, "MAX_FRAMES", 1000)
     members = (b',"%d":0' % number for number in range(100_000))
     with pytest.raises(MetadataError, match="has an object with more than 1,000 members"):

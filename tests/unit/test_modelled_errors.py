@@ -20,7 +20,7 @@ from framegate.identifiers import FrameRef
 from framegate.problems import Problem, UpstreamFailed, UpstreamRefused
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
-from framegate.rest.problem_documents import STATUS
+from framegate.rest.problem_documents import STATUS, problem_response
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
 from tests.unit.scripted_server import Reply, ScriptedServer
@@ -133,7 +133,7 @@ def test_unknown_client_error_is_final(server, source, status):
         CALLS["GetImageFrame"](source)
     assert len(server.requests) == 1
     assert raised.value.evidence["upstream_status"] == status
-    assert "try again" not in raised.value.detail
+    assert "try again" not in json.loads(problem_response(raised.value, "id").body)["detail"]
 
 
 @pytest.mark.parametrize(("status", "slug"), [(408, "upstream-failed"), (429, "throttled"), (503, "upstream-failed")])

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from framegate.healthimaging import client as health_imaging_module
-from framegate.healthimaging.client import READ_ON
+from framegate.healthimaging.client import MAX_DRAIN_BYTES
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE
 from framegate.time_budget import TimeBudget
@@ -379,7 +379,7 @@ def test_2000_early_stops_leak_no_connection(client, large):
 
 def test_connection_is_kept_if_the_rest_is_short(client, health_imaging, source):
     content = encoded(image(200, 200))
-    assert len(content) < READ_ON
+    assert len(content) < MAX_DRAIN_BYTES
     frame = health_imaging.add_frame(SERVED, content, "image/jph")
     for _ in range(5):
         client.get(frame, "resolution=1")
@@ -389,10 +389,10 @@ def test_connection_is_kept_if_the_rest_is_short(client, health_imaging, source)
     assert len(calls) == 5
 
 
-@pytest.mark.parametrize(("rest", "kept"), [(READ_ON, True), (READ_ON + 1, False)])
+@pytest.mark.parametrize(("rest", "kept"), [(MAX_DRAIN_BYTES, True), (MAX_DRAIN_BYTES + 1, False)])
 def test_connection_is_dropped_if_the_rest_is_long(client, health_imaging, rest, kept, monkeypatch):
     # A machine that is busy takes longer than those 20 ms.
-    monkeypatch.setattr(health_imaging_module, "KEEP_TIME", 5.0)
+    monkeypatch.setattr(health_imaging_module, "MAX_DRAIN_SECONDS", 5.0)
     frame = health_imaging.add_frame(SERVED, bytes(1000 + rest), "image/jph")
     # So slow that what is on its way to a client that has gone does not count as sent.
     health_imaging.faults.arm(Fault(bytes_per_second=1_000_000))

@@ -29,9 +29,7 @@ class Calls:
 
 
 def refused(code, status=403):
-    problem = UpstreamFailed("S3", "rejected the call")
-    problem.evidence = {"upstream_status": status, "upstream_error": code}
-    return problem
+    return UpstreamFailed("S3", "rejected the call", evidence={"upstream_status": status, "upstream_error": code})
 
 
 def made(calls, *, attempts=3, seconds=10.0, refresh=lambda: False, quota=None):

@@ -10,11 +10,11 @@ import requests
 
 from framegate.identifiers import ImageSetRef
 from framegate.rest.http import INLINE_LIMIT
-from framegate.storage.object_writer import PART_SIZE
+from framegate.storage.object_writer import PART_BYTES
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.test_index import ask
 
-LARGE = os.urandom(2 * PART_SIZE + 1)
+LARGE = os.urandom(2 * PART_BYTES + 1)
 
 REFUSALS = [
     (403, "AccessDenied", 502),

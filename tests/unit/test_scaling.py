@@ -27,7 +27,7 @@ from bench.scaling import (
     tables,
     throttled_at,
 )
-from framegate.storage.object_writer import LARGEST_PUT, PART_SIZE
+from framegate.storage.object_writer import MAX_PUT_BYTES, PART_BYTES
 from infra.export_queue import RETENTION
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "scaling.md").read_text()
@@ -173,7 +173,7 @@ def test_price_without_healthimaging_is_less_by_its_calls():
 
 
 def test_large_frame_is_put_in_parts():
-    assert (puts(LARGEST_PUT), puts(LARGEST_PUT + 1), puts(3 * PART_SIZE + 1)) == (1, 5, 6)
+    assert (puts(MAX_PUT_BYTES), puts(MAX_PUT_BYTES + 1), puts(3 * PART_BYTES + 1)) == (1, 5, 6)
 
 
 def test_measured_durations_come_before_assumed_ones(tmp_path):

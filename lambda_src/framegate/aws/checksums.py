@@ -14,7 +14,7 @@ def base64_of(crc: int) -> str:
     return b64encode(crc.to_bytes(4, "big")).decode()
 
 
-def crc32_of_both(first: int, second: int, second_size: int) -> int:
+def crc32_combine(first: int, second: int, second_size: int) -> int:
     """The CRC32 of bytes that follow each other, without a look at them.
 
     Parameters
@@ -32,7 +32,7 @@ def crc32_of_both(first: int, second: int, second_size: int) -> int:
     Examples
     --------
     >>> from zlib import crc32
-    >>> crc32_of_both(crc32(b"first "), crc32(b"second"), 6) == crc32(b"first second")
+    >>> crc32_combine(crc32(b"first "), crc32(b"second"), 6) == crc32(b"first second")
     True
     """
     shift, power = _ONE, _ONE_BYTE

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from urllib3._base_connection import BaseHTTPConnection, BaseHTTPSConnection
     from urllib3.response import BaseHTTPResponse
 
-CONNECT_TIMEOUT = 2.0
+CONNECT_TIMEOUT_SECONDS = 2.0
 """Seconds that a TCP or TLS handshake may take, and the sending of a request without a body to speak of."""
 
 MAX_IDLE_SECONDS = 5.0
@@ -59,18 +59,18 @@ class Connections:
         Path of the certificates to trust; None is the system's.
     max_connections : int
         Connections to a host that are kept open; as many as threads use this object.
-    send_timeout : float
+    send_timeout_seconds : float
         Seconds in which a request is sent.
     """
 
-    def __init__(self, ca_certs: str | None, max_connections: int, send_timeout: float) -> None:
-        self._send_timeout = send_timeout
+    def __init__(self, ca_certs: str | None, max_connections: int, send_timeout_seconds: float) -> None:
+        self._send_timeout = send_timeout_seconds
         self._manager = urllib3.PoolManager(
             # One more, opened ahead.
             maxsize=max_connections + 1,
-            timeout=urllib3.Timeout(CONNECT_TIMEOUT),
+            timeout=urllib3.Timeout(CONNECT_TIMEOUT_SECONDS),
             ca_certs=ca_certs,
-            socket_options=[*HTTPConnection.default_socket_options, *_keepalive_options(send_timeout)],
+            socket_options=[*HTTPConnection.default_socket_options, *_keepalive_options(send_timeout_seconds)],
         )
         self._manager.pool_classes_by_scheme = {"http": _Pool, "https": _HttpsPool}
 
@@ -122,14 +122,14 @@ class Connections:
         return cast("_Pool", self._manager.connection_from_url(url))
 
 
-def _keepalive_options(send_timeout: float) -> list[tuple[int, int, int]]:
+def _keepalive_options(send_timeout_seconds: float) -> list[tuple[int, int, int]]:
     """Socket options that end a connection whose peer acknowledges nothing; names differ outside Linux."""
     by_name = {
         "TCP_KEEPIDLE": KEEPALIVE_IDLE_SECONDS,
         "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_SECONDS,
         "TCP_KEEPCNT": KEEPALIVE_PROBES,
         # Milliseconds, as tcp(7) has it. A peer that accepts no bytes for longer would miss the send timeout anyway.
-        "TCP_USER_TIMEOUT": round(send_timeout * 1000),
+        "TCP_USER_TIMEOUT": round(send_timeout_seconds * 1000),
     }
     options = [(socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in by_name.items() if name in _NAMES]
     return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *options]
@@ -222,9 +222,9 @@ class _Pool(urllib3.HTTPConnectionPool):
     def _validate_conn(self, conn: BaseHTTPConnection) -> None:
         """Connect within its own time: urllib3 has one for that and for a body that is sent."""
         if conn.is_closed:
-            send_timeout, conn.timeout = conn.timeout, min(cast("float", conn.timeout), CONNECT_TIMEOUT)
+            send_timeout_seconds, conn.timeout = conn.timeout, min(cast("float", conn.timeout), CONNECT_TIMEOUT_SECONDS)
             conn.connect()
-            conn.timeout = send_timeout
+            conn.timeout = send_timeout_seconds
         super()._validate_conn(conn)
 
     def _open(self) -> None:

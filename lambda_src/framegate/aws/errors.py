@@ -68,16 +68,20 @@ def botocore_problems(service: str) -> Iterator[None]:
         raise refusal(service, error.operation_name, status_of(error), code_of(error)) from None
     except BotoCoreError as error:
         # Timeouts and broken connections, after botocore's own retries.
-        problem = UpstreamFailed(service, "could not be reached")
-        problem.evidence = {"upstream_error": type(error).__name__}
-        raise problem from None
+        evidence = {"upstream_error": type(error).__name__}
+        raise UpstreamFailed(service, "could not be reached", evidence=evidence) from None
 
 
 def refusal(service: str, operation: str, status: int, code: str) -> Problem:
     """The problem that an error answer of a service stands for."""
-    problem = Throttled(service) if is_throttling(code, status) else UpstreamFailed(service, "rejected the call")
-    problem.evidence = {"upstream_status": status, "upstream_error": code, "upstream_operation": operation}
-    return problem
+    evidence: dict[str, str | int] = {
+        "upstream_status": status,
+        "upstream_error": code,
+        "upstream_operation": operation,
+    }
+    if is_throttling(code, status):
+        return Throttled(service, evidence=evidence)
+    return UpstreamFailed(service, "rejected the call", evidence=evidence)
 
 
 def is_throttling(code: str, status: int = 0) -> bool:

@@ -52,6 +52,7 @@ class EventBus:
             answer = self._client().put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
             code = answer["Entries"][0].get("ErrorCode", "")
-            problem = Throttled(SERVICE) if is_throttling(code) else UpstreamFailed(SERVICE, "did not take an event")
-            problem.evidence = {"upstream_error": code}
-            raise problem
+            evidence = {"upstream_error": code}
+            if is_throttling(code):
+                raise Throttled(SERVICE, evidence=evidence)
+            raise UpstreamFailed(SERVICE, "did not accept an event", evidence=evidence)

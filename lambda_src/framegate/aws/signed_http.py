@@ -17,7 +17,7 @@ from botocore.httpsession import get_cert_path
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
-from framegate.aws.connections import CONNECT_TIMEOUT, Connections
+from framegate.aws.connections import CONNECT_TIMEOUT_SECONDS, Connections
 from framegate.problems import UpstreamFailed, UpstreamTimeout
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from framegate.time_budget import TimeBudget
 
-SILENCE_TIMEOUT = 10.0
+SILENCE_TIMEOUT_SECONDS = 10.0
 """Seconds without a byte after which an attempt is given up, so that there is time for another."""
 
 USER_AGENT = "framegate"
@@ -50,7 +50,7 @@ class SignedHttp:
         Makes what signs a request of the credentials of the moment: those of a role change while the function lives.
     max_connections : int
         Connections that are kept open; as many as threads use this object.
-    send_timeout : float
+    send_timeout_seconds : float
         Seconds in which a request is sent.
     """
 
@@ -60,7 +60,7 @@ class SignedHttp:
         service: str,
         signer: Callable[[ReadOnlyCredentials], SigV4Auth],
         max_connections: int = 1,
-        send_timeout: float = CONNECT_TIMEOUT,
+        send_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
     ) -> None:
         self._session = session
         self._service = service
@@ -69,7 +69,7 @@ class SignedHttp:
         self._loading = threading.Lock()
         self._used = threading.local()
         ca_certs = get_cert_path(session.get_config_variable("ca_bundle") or True)
-        self._connections = Connections(ca_certs, max_connections, send_timeout)
+        self._connections = Connections(ca_certs, max_connections, send_timeout_seconds)
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | bytearray, budget: TimeBudget
@@ -95,7 +95,7 @@ class SignedHttp:
             raise UpstreamTimeout(self._service)
         signed = self._signed(method, url, headers, body)
         with transport_problems(self._service):
-            return self._connections.request(method, url, signed, body, patience, SILENCE_TIMEOUT)
+            return self._connections.request(method, url, signed, body, patience, SILENCE_TIMEOUT_SECONDS)
 
     def connect_ahead(self, url: str) -> None:
         """Open a connection to that URL's host for the call after the next one, unless there is one.
@@ -139,9 +139,10 @@ def transport_problems(service: str, broken: str = "broke the connection off") -
     try:
         yield
     except NameResolutionError:
-        problem = UpstreamFailed(service, "has no endpoint that can be found: its host name does not resolve")
-        problem.evidence = {"upstream_error": "NameResolutionError"}
-        raise problem from None
+        evidence = {"upstream_error": "NameResolutionError"}
+        raise UpstreamFailed(
+            service, "could not be reached: its host name does not resolve", evidence=evidence
+        ) from None
     except NewConnectionError:
         # A subclass of urllib3's TimeoutError, though it is raised at once where a connection is refused.
         raise UpstreamFailed(service, "could not be reached") from None

@@ -18,9 +18,9 @@ from framegate.healthimaging.client import HealthImaging
 from framegate.settings import ExportSettings
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore
-from framegate.storage.object_writer import CLEANUP_TIME
+from framegate.storage.object_writer import CLEANUP_SECONDS
 
-RETURN_TIME = CLEANUP_TIME + 1.0
+RETURN_TIME = CLEANUP_SECONDS + 1.0
 """Seconds of an invocation that are kept back, to take a failed upload away, log and return."""
 
 WORKERS = 24

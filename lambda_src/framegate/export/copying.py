@@ -95,13 +95,13 @@ class FrameCopier:
                 self._attempt(frame, ref, budget, known=known, mismatched=mismatched, verify=verify)
             except Throttled as throttled:
                 self._pace.slow_down()
-                problem = throttled.to_keep()
+                problem = throttled.without_traceback()
             except OutOfTimeError:
                 problem = problem or UpstreamTimeout("The decoder")
                 break
             except (UpstreamFailed, UpstreamTimeout) as failure:
                 # That the time ran out in the end is not the reason, where there is one.
-                failure.to_keep()
+                failure.without_traceback()
                 problem = problem if problem and budget.exhausted else failure
                 failures += 1
                 if failures == ATTEMPTS and not budget.exhausted:
@@ -110,7 +110,7 @@ class FrameCopier:
                 time.sleep(min(random.uniform(0, 0.1 * 2**failures), budget.remaining()))  # noqa: S311 - jitter
             except Problem as final:
                 frame.fail(final)
-                return final.to_keep()
+                return final.without_traceback()
             else:
                 return None
             known = known or frame.outcome is not None
@@ -163,7 +163,7 @@ class FrameCopier:
             raise ObjectChangedError
         verdict = self._verdict_on(frame, ref, stored, budget)
         if verdict.mismatch:
-            self._store.condemn(ref, stored.etag, budget)
+            self._store.quarantine(ref, stored.etag, budget)
             self._report_mismatch(frame, ref, verdict.mismatch)
 
     def _replace(self, frame: ExportedFrame, ref: FrameRef, budget: TimeBudget) -> None:
@@ -171,11 +171,13 @@ class FrameCopier:
         self._pace.wait(budget)
         self._source.fetch(
             ref,
-            lambda stream: self._store.store_apart(ref, stream.content_type, stream, budget, stream.content_length),
+            lambda stream: self._store.store_quarantined(
+                ref, stream.content_type, stream, budget, stream.content_length
+            ),
             budget,
             attempts=1,
         )
-        stored = self._store.find_apart(ref, budget)
+        stored = self._store.find_quarantined(ref, budget)
         if stored is None:
             raise ObjectChangedError
         verdict = self._verdict_on(frame, ref, stored, budget, is_mismatched=True)
@@ -185,7 +187,7 @@ class FrameCopier:
             return
         if verdict.mismatch:
             # A request may have stored the same pixels meanwhile.
-            self._store.withdraw(ref, budget)
+            self._store.remove(ref, budget)
         self._report_mismatch(
             frame, ref, verdict.mismatch or "An earlier copy was wrong, and the new one could not be verified."
         )

@@ -78,7 +78,7 @@ class ExportedFrame:
 
     def fail(self, problem: Problem) -> None:
         """Record what went wrong."""
-        self.outcome, self.detail = problem.slug, problem.detail
+        self.outcome, self.detail = problem.slug, problem.description
 
     def to_line(self) -> dict[str, Any]:
         """The frame as the manifest has it."""

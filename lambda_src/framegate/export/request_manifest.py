@@ -166,7 +166,9 @@ class RequestManifests:
                     except Problem as problem:
                         rejected += 1
                         if rejected <= MAX_LISTED_REJECTIONS:
-                            bad.write(_encoded({"line": number, "problem": problem.slug, "reason": problem.detail}))
+                            bad.write(
+                                _encoded({"line": number, "problem": problem.slug, "reason": problem.description})
+                            )
                     else:
                         accepted += 1
                         good.write(_encoded({"line": number, **request}))

@@ -86,7 +86,7 @@ class RequestSummaries:
         budget : TimeBudget
             The time for it.
         """
-        self._put(prefix, {"request": request, "problem": problem.slug, "detail": problem.detail}, budget)
+        self._put(prefix, {"request": request, "problem": problem.slug, "detail": problem.description}, budget)
 
     def _put(self, prefix: str, summary: dict[str, Any], budget: TimeBudget) -> None:
         content = json.dumps(summary, indent=2).encode()

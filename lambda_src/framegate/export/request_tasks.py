@@ -78,7 +78,7 @@ class RequestTasks:
                 case "summarize":
                     return self._summarize(task, budget)
         except InvalidRequestManifest as problem:
-            logger.error("manifest refused", extra={"problem": problem.slug, "reason": problem.detail})
+            logger.error("manifest refused", extra={"problem": problem.slug, "reason": problem.description})
             raise
         except Problem as problem:
             report_failure(problem, task=name)

@@ -214,7 +214,7 @@ class ExportWorker:
         try:
             return parse(document, verify=self._settings.verify)
         except InvalidIdentifier as invalid:
-            raise UnknownMessageError(invalid.detail) from None
+            raise UnknownMessageError(invalid.description) from None
 
     def _on_image_set_changed(self, change: ImageSetChange, budget: TimeBudget) -> None:
         order = change.order

@@ -14,7 +14,7 @@ from framegate import upstream_time
 from framegate.aws.endpoints import endpoint_url
 from framegate.aws.errors import is_final, is_throttling, is_transient
 from framegate.aws.retries import RetryQuota, retry
-from framegate.aws.signed_http import SILENCE_TIMEOUT, SignedHttp, transport_problems
+from framegate.aws.signed_http import SILENCE_TIMEOUT_SECONDS, SignedHttp, transport_problems
 from framegate.healthimaging.gzip_stream import GzipError, decompressed
 from framegate.healthimaging.media_types import pass_through
 from framegate.observability import logger, subsegment
@@ -56,26 +56,36 @@ REGIONS = frozenset({"us-east-1", "us-west-2", "eu-west-1", "eu-west-2", "ap-sou
 MAX_ATTEMPTS = 3
 """Attempts at one frame; more would add to the load of a service that is in trouble."""
 
-MOST_RETRIES = 10
+MAX_RETRIES = 10
 """Calls that one execution environment makes again while none succeeds."""
 
-READ_SIZE = 256 * 1024
+READ_BYTES = 256 * 1024
 
-READ_ON = 128 * 1024
+MAX_DRAIN_BYTES = 128 * 1024
 """Bytes of a body that nobody wants which are still read, for the connection to be used again.
 
 ``bench/reading_on.py``: over 600 Mbit/s, that is 2 to 5 ms less than a new connection takes, with round trips of 0.5 to
 2 ms; 256 KiB are about as much, and 512 KiB are more.
 """
 
-KEEP_TIME = 0.02
+MAX_DRAIN_SECONDS = 0.02
 """Seconds that this may take at most; a new connection takes less."""
 
 MAX_METADATA_BYTES = 512 * 1024 * 1024
 """Size of an image set's metadata, decompressed. HealthImaging documents a maximum of 50 MB."""
 
-MAX_SHORT_BODY = 64 * 1024
+MAX_SHORT_BODY_BYTES = 64 * 1024
 """Bytes that are read of an error, or of an image set's properties; the service's own are a few hundred."""
+
+_PROBLEM_BY_CODE: dict[str, type[Problem]] = {
+    "ConflictException": FrameConflict,
+    "AccessDeniedException": AccessDenied,
+    "ValidationException": UpstreamRejected,
+    "BadRequestException": UpstreamRejected,
+    "NotAcceptableException": FrameNotAvailable,
+    "ResourceNotFoundException": FrameNotFound,
+}
+"""Errors of HealthImaging that have a problem of their own."""
 
 Result = TypeVar("Result")
 
@@ -110,10 +120,10 @@ class FrameStream:
         UpstreamTimeout
             If HealthImaging falls silent, or the time runs out.
         """
-        while piece := self._receive(READ_SIZE, READ_SIZE):
+        while piece := self._receive(READ_BYTES, READ_BYTES):
             yield piece
 
-    def read(self, most: int = READ_SIZE) -> bytes:
+    def read(self, most: int = READ_BYTES) -> bytes:
         """The next bytes, at least one and at most so many; none at the frame's end.
 
         Raises
@@ -121,7 +131,7 @@ class FrameStream:
         Problem
             As iteration does.
         """
-        return self._receive(1, min(most, READ_SIZE))
+        return self._receive(1, min(most, READ_BYTES))
 
     def _receive(self, least: int, most: int) -> bytes:
         """From `least` to `most` bytes, less only at the frame's end."""
@@ -139,7 +149,7 @@ class FrameStream:
 
     def _read_in_time(self, most: int) -> bytes:
         left, connection = self._budget.remaining(), cast("HTTPConnection | None", self._response.connection)
-        if left < SILENCE_TIMEOUT and connection is not None and connection.sock:
+        if left < SILENCE_TIMEOUT_SECONDS and connection is not None and connection.sock:
             # The read timeout is that of the moment when the request was sent.
             connection.sock.settimeout(max(left, 0.001))
         return self._response.read1(most)
@@ -149,12 +159,12 @@ class FrameStream:
         if self._budget.exhausted:
             raise UpstreamTimeout(SERVICE)
 
-    def keep_connection(self) -> None:
+    def drain(self) -> None:
         """Read a short rest of the body, where that is cheaper than the next request's new connection."""
         rest = self._response.length_remaining
-        if rest is not None and rest <= READ_ON:
+        if rest is not None and rest <= MAX_DRAIN_BYTES:
             # Whoever asked has all that was wanted, and is not to wait for a body that drips or stalls.
-            self._budget = self._budget.share(KEEP_TIME)
+            self._budget = self._budget.share(MAX_DRAIN_SECONDS)
             with suppress(UpstreamFailed, UpstreamTimeout):
                 while self.read():
                     pass
@@ -185,7 +195,7 @@ class HealthImaging:
         if region not in REGIONS and f".{region}." in self._url:
             # No error: AWS may have added the Region.
             logger.warning("HealthImaging is not known to exist in this Region", extra={"region": region})
-        self._retries = RetryQuota(MOST_RETRIES)
+        self._retries = RetryQuota(MAX_RETRIES)
         self._http = SignedHttp(session, SERVICE, lambda each: SigV4Auth(each, API, region), max_connections)
 
     def fetch(
@@ -309,7 +319,7 @@ class HealthImaging:
                 if response.status != HTTPStatus.OK:
                     raise _problem_of(response, stream)
                 yield stream
-                stream.keep_connection()
+                stream.drain()
             finally:
                 stream.close()
 
@@ -363,7 +373,7 @@ def _is_transient(problem: ServiceProblem) -> bool:
 
 def _version_of(stream: FrameStream) -> str:
     """The version that an answer of ``GetImageSet`` names."""
-    content = _at_most(stream, MAX_SHORT_BODY)
+    content = _at_most(stream, MAX_SHORT_BODY_BYTES)
     try:
         properties = json.loads(content)
         version, state = properties["versionId"], properties["imageSetState"]
@@ -406,19 +416,27 @@ def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:
     AWS HealthImaging API reference, ``GetImageFrame`` and ``GetImageSetMetadata``, Errors.
     Smithy, AWS restJson1 protocol, "Operation error serialization".
     """
-    code = _error_code(response, body)
-    problem = _problem_by_code(code) or _problem_by_status(response.status, code)
-    problem.evidence = {
-        "upstream_status": response.status,
+    status, code = response.status, _error_code(response, body)
+    evidence: dict[str, str | int] = {
+        "upstream_status": status,
         "upstream_error": code,
         "upstream_request_id": response.headers.get("x-amzn-RequestId", ""),
     }
-    return problem
+    if code in _PROBLEM_BY_CODE:
+        return _PROBLEM_BY_CODE[code](evidence=evidence)
+    if code == "InternalServerException":
+        return UpstreamFailed(SERVICE, "answered with an internal error", evidence=evidence)
+    # Other answers do not come from the service itself: a load balancer's, or an authentication error's.
+    if is_throttling(code, status):
+        return Throttled(SERVICE, evidence=evidence)
+    if is_final(status, code):
+        return UpstreamRefused(SERVICE, evidence=evidence)
+    return UpstreamFailed(SERVICE, f"answered with status {status}", evidence=evidence)
 
 
 def _error_code(response: BaseHTTPResponse, body: FrameStream) -> str:
     """The error's name, from the header or else the body, without the namespace and URL that may surround it."""
-    content = _at_most(body, MAX_SHORT_BODY)
+    content = _at_most(body, MAX_SHORT_BODY_BYTES)
     name = response.headers.get("x-amzn-ErrorType")
     if not name:
         try:
@@ -427,31 +445,3 @@ def _error_code(response: BaseHTTPResponse, body: FrameStream) -> str:
         except (ValueError, AttributeError):
             name = ""
     return name.partition(":")[0].rpartition("#")[2]
-
-
-def _problem_by_code(code: str) -> Problem | None:
-    match code:
-        case "ThrottlingException":
-            return Throttled(SERVICE)
-        case "ConflictException":
-            return FrameConflict()
-        case "AccessDeniedException":
-            return AccessDenied()
-        case "ValidationException" | "BadRequestException":
-            return UpstreamRejected()
-        case "NotAcceptableException":
-            return FrameNotAvailable()
-        case "ResourceNotFoundException":
-            return FrameNotFound()
-        case "InternalServerException":
-            return UpstreamFailed(SERVICE, "answered with an internal error")
-    return None
-
-
-def _problem_by_status(status: int, code: str) -> Problem:
-    """For answers that are not the service's own, such as a load balancer's or an authentication error's."""
-    if is_throttling(code, status):
-        return Throttled(SERVICE)
-    if is_final(status, code):
-        return UpstreamRefused(SERVICE)
-    return UpstreamFailed(SERVICE, f"answered with status {status}")

@@ -1,42 +1,49 @@
-"""Reads the frames that an image set's metadata lists, within bounds, while the document streams by."""
+"""Reads the frames that an image set's metadata lists, as a stream and within bounds."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ijson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 MAX_FRAMES = 500_000
-"""Frames of an image set, and members of an object on the way to them. 50 MB of metadata list some 125,000 frames."""
+"""Maximum number of frames in an image set, and of members in an object on the path to them.
+
+HealthImaging allows 50 MB of metadata, which list some 125,000 frames.
+"""
 
 MAX_TOKEN_BYTES = 16 * 1024 * 1024
-"""Size of a string or a number, which the parser keeps in memory; HealthImaging keeps values over 1 MB elsewhere."""
+"""Maximum size of a string or a number: the parser keeps each in memory.
+
+HealthImaging stores values over 1 MB outside the metadata.
+"""
 
 MAX_NUMBER_DIGITS = 640
-"""Digits in a row of a number. Python converts so many to an int whatever its limit is set to
-(`sys.int_info.str_digits_check_threshold`). Above the limit, ijson's C parser (3.6) puts a null pointer in its list of
-events, and the process ends."""
+"""Maximum number of consecutive digits in a number.
+
+Python converts this many to an int whatever its limit is (`sys.int_info.str_digits_check_threshold`). Above the limit,
+ijson's C parser (3.6) puts a null pointer into its list of events, and the process crashes.
+"""
 
 MAX_NAME_CHARS = 256
-"""Length of an identifier or of a member's name on the way to the frames; a UID has 64 (DICOM PS3.5, section 9.1)."""
+"""Maximum length of an identifier, and of a member's name on the path to the frames.
+
+A UID has at most 64 characters (DICOM PS3.5, section 9.1).
+"""
 
 MAX_DEPTH = 1000
-"""Objects and arrays within one another."""
-
-INSTANCE, IMAGE_FRAMES = 5, 6
-"""Length of the path to an instance and to its frames: Study, Series, {SeriesInstanceUID}, Instances,
-{SOPInstanceUID}, ImageFrames."""
+"""Maximum nesting of objects and arrays."""
 
 _CHECKSUMS = "PixelDataChecksumFromBaseToFullResolution"
 
 _BLOCK_BYTES = 64 * 1024
 
-# Long runs of digits are found by looking at every 64th byte only, which is 40 times as fast.
+# To find long runs of digits, looking at every 64th byte is enough, and 40 times as fast.
 _STEP = 64
 _RUN_OF_DIGITS = re.compile(rb"[0-9]{%d}" % (MAX_NUMBER_DIGITS // _STEP))
 _LONG_RUN_OF_DIGITS = re.compile(rb"[0-9]{%d}(?=[0-9])" % MAX_NUMBER_DIGITS)
@@ -81,11 +88,87 @@ class MetadataError(ValueError):
     """The document is not the metadata of an image set, or exceeds a bound; the text completes "The metadata …"."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Value:
+    """A string or a number.
+
+    Attributes
+    ----------
+    name : str
+        What an error calls it.
+    is_strict : bool
+        Whether an object or an array in its place is an error; otherwise the value counts as absent.
+    """
+
+    name: str
+    is_strict: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Array:
+    """An array of objects."""
+
+    name: str
+    item: _Object
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Object:
+    """An object.
+
+    Attributes
+    ----------
+    name : str
+        What an error calls it.
+    members : mapping
+        The members that are read, by name.
+    each_member : _Object or None
+        What every member is, in an object whose names are UIDs.
+    has_unique_names : bool
+        Whether a duplicate name is an error.
+    """
+
+    name: str
+    members: Mapping[str, _Node] = field(default_factory=dict)
+    each_member: _Object | None = None
+    has_unique_names: bool = True
+
+
+_Node = _Value | _Array | _Object
+
+_RESOLUTION = _Object("a resolution", {name: _Value(name) for name in ("Width", "Height", "Checksum")})
+_FRAME = _Object(
+    "an image frame",
+    {
+        "ID": _Value("ID"),
+        "FrameSizeInBytes": _Value("FrameSizeInBytes"),
+        _CHECKSUMS: _Array(_CHECKSUMS, _RESOLUTION),
+    },
+)
+# The attributes come from the imported file, where anything can be wrong. HealthImaging writes all other members.
+_DICOM = _Object(
+    "DICOM",
+    {name: _Value(name, is_strict=False) for name in ("Rows", "Columns")},
+    has_unique_names=False,
+)
+_INSTANCE = _Object(
+    "an instance",
+    {
+        "StoredTransferSyntaxUID": _Value("StoredTransferSyntaxUID"),
+        "DICOM": _DICOM,
+        "ImageFrames": _Array("ImageFrames", _FRAME),
+    },
+)
+_SERIES = _Object("a series", {"Instances": _Object("Instances", each_member=_INSTANCE)})
+_STUDY = _Object("Study", {"Series": _Object("Series", each_member=_SERIES)})
+_DOCUMENT = _Object("a document", {"Study": _STUDY})
+
+
 def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     """The frames of an image set, in the order of its metadata.
 
     The result does not depend on how the document is divided into pieces. Memory is bounded, however long the document
-    and its strings are.
+    and its strings are. A member that is null counts as absent.
 
     Parameters
     ----------
@@ -95,13 +178,14 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     Raises
     ------
     MetadataError
-        If the document is not JSON or breaks off, has a frame without an identifier, has the same member twice in an
-        object on the way to the frames, or exceeds a bound of this module.
+        If the document is not JSON or is truncated, or exceeds a bound of this module. If a frame has no identifier. If
+        an object on the path to the frames has duplicate members, or anything on that path has the wrong type, such as
+        null in a list of frames, or a list where HealthImaging has one value.
 
     References
     ----------
     AWS HealthImaging developer guide, "Getting image set metadata" and "Pixel data verification".
-    RFC 8259, section 4: readers differ in what they make of an object with the same name twice.
+    RFC 8259, section 4: parsers differ in how they treat duplicate names in an object.
 
     Examples
     --------
@@ -111,42 +195,85 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     [('f1', 1), ('f2', 2)]
     """
     instance = _Instance()
-    # The path is kept here: ijson joins the names of its own with dots, which UIDs are full of.
-    path: list[Any] = []
-    # The names that each object on the path has had; None for an object that holds no frames.
+    # The open objects and arrays, as far as they are on the path to the frames; None for all others.
+    nodes: list[_Array | _Object | None] = []
+    # The name of the current member of each open object. ijson would join names with dots, which UIDs are full of.
+    members = [""]
+    # The names that each open object has had so far; None where they may repeat.
     names: list[set[str] | None] = []
-    arrays = 0
     for events in _events_of(document):
         for event, value in events:
             if event == "map_key":
-                path[-1] = value
+                members[-1] = value
                 if (known := names[-1]) is not None:
                     _add_name(known, value)
-            elif event == "start_map":
-                names.append(set() if _holds_frames(path) else None)
-                path.append(None)
-                _check_depth(len(path) + arrays)
-            elif event == "end_map":
-                path.pop()
+            elif event in ("end_map", "end_array"):
+                ended = nodes.pop()
                 names.pop()
-                if len(path) == INSTANCE and _is_instance(path):
-                    yield from instance.end(path[4])
-                elif len(path) >= IMAGE_FRAMES and _is_instance(path):
-                    instance.end_of(path[5:])
-            elif event == "start_array":
-                arrays += 1
-                _check_depth(len(path) + arrays)
-            elif event == "end_array":
-                arrays -= 1
-            elif len(path) >= IMAGE_FRAMES and _is_instance(path):
-                instance.take(path[5:], value)
+                members.pop()
+                if ended is _INSTANCE:
+                    yield from instance.end(members[-1])
+                elif ended is _FRAME:
+                    instance.end_frame()
+                elif ended is _RESOLUTION:
+                    instance.end_resolution()
+            else:
+                parent = nodes[-1] if nodes else None
+                node = _node_of(parent, members[-1]) if nodes else _DOCUMENT
+                if event in ("start_map", "start_array"):
+                    container = _container(node, is_object=event == "start_map")
+                    nodes.append(container)
+                    is_tracked = isinstance(container, _Object) and container.has_unique_names
+                    names.append(set() if is_tracked else None)
+                    members.append("")
+                    _check_depth(len(nodes))
+                elif node is not None:
+                    _check_value(node, parent, members[-1], is_null=value is None)
+                    instance.take(parent, members[-1], value)
+
+
+def _node_of(parent: _Array | _Object | None, member: str) -> _Node | None:
+    """What the current member or item of an object or array should be; None if it is not on the path to the frames."""
+    match parent:
+        case None:
+            return None
+        case _Array():
+            return parent.item
+        case _Object():
+            return parent.each_member or parent.members.get(member)
+
+
+def _container(node: _Node | None, *, is_object: bool) -> _Array | _Object | None:
+    """Check that an object or array is where it should be; return None if nothing in it is read."""
+    match node:
+        case None | _Value(is_strict=False):
+            return None
+        case _Object() if is_object:
+            return node
+        case _Array() if not is_object:
+            return node
+    raise _wrong_type(node)
+
+
+def _check_value(node: _Node, parent: _Array | _Object | None, member: str, *, is_null: bool) -> None:
+    """Check that a string, a number or null is where it should be."""
+    is_absent_member = is_null and isinstance(parent, _Object) and member in parent.members
+    if not isinstance(node, _Value) and not is_absent_member:
+        raise _wrong_type(node)
+
+
+def _wrong_type(node: _Node) -> MetadataError:
+    if node is _DOCUMENT:
+        return MetadataError("is not a JSON object")
+    expected = {_Value: "a single value", _Array: "an array", _Object: "an object"}[type(node)]
+    return MetadataError(f"has {node.name} that is not {expected}")
 
 
 def _events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
-    """The events of the JSON parser, some at a time; each list is valid until the next is asked for.
+    """The events of the JSON parser, a list at a time; each list is valid until the next is requested.
 
-    Blocks of the document have sizes that depend on the document alone. They grow while the parser is within one token:
-    it starts a token again with each block.
+    The sizes of the blocks that the parser gets depend on the document alone. Blocks grow while the parser is within
+    one token, because it starts that token again with each block.
     """
     reader = _Reader(document)
     events = ijson.sendable_list()
@@ -165,23 +292,23 @@ def _events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
                     raise MetadataError(f"has a value of more than {MAX_TOKEN_BYTES:,} bytes")
         parser.close()
     except (ijson.JSONError, UnicodeError, ArithmeticError):
-        # Text with half a surrogate pair, and numbers with an exponent that is out of range, are JSON by its grammar.
+        # JSON's grammar allows half a surrogate pair in a string and an exponent that is out of range in a number.
         reason = f"has a number of more than {MAX_NUMBER_DIGITS} digits, or " if reader.has_long_number else ""
-        raise MetadataError(f"{reason}is not whole JSON") from None
+        raise MetadataError(f"{reason}is not complete JSON") from None
     if events:
         yield events
 
 
 class _Reader:
-    """Reads a document in blocks of exact sizes, with no number in them that is too long.
+    """Reads a document in blocks of exact sizes that hold no overlong number.
 
-    Only the parser knows whether digits are in a number or in a string. So a letter is put into each run of digits that
-    is too long: a number is an error then, and a string so long holds nothing that is read here.
+    Only the parser knows whether digits belong to a number or to a string. The reader therefore inserts a letter into
+    each overlong run of digits. That turns a number into an error, and changes only strings that nobody reads.
 
     Attributes
     ----------
     has_long_number : bool
-        Whether there was such a run.
+        Whether the reader found an overlong run of digits.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -191,7 +318,7 @@ class _Reader:
         self.has_long_number = False
 
     def read(self, size: int) -> bytes:
-        """The next bytes of the document, about `size` of them; none at its end."""
+        """Return about `size` bytes, or none at the end of the document."""
         while len(self._content) < size and (piece := next(self._pieces, None)) is not None:
             self._content += piece
         is_last = len(self._content) < size
@@ -200,7 +327,7 @@ class _Reader:
         if _RUN_OF_DIGITS.search(block[::_STEP]):
             block, count = _LONG_RUN_OF_DIGITS.subn(rb"\g<0>x", block)
             self.has_long_number |= count > 0
-        # Digits at the end may go on in the next block.
+        # A run of digits at the end may continue in the next block.
         end = len(block) if is_last else len(block.rstrip(b"0123456789"))
         self._digits = block[end:]
         return block[:end]
@@ -218,22 +345,12 @@ def _add_name(known: set[str], name: str) -> None:
 
 def _check_depth(depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise MetadataError(f"has more than {MAX_DEPTH:,} objects and arrays within one another")
-
-
-def _holds_frames(path: list[Any]) -> bool:
-    """Whether an object is on the way to the frames, or a frame, or in its list of resolutions."""
-    fixed = ("Study", "Series", None, "Instances", None, "ImageFrames", _CHECKSUMS)
-    return len(path) <= len(fixed) and all(wanted in (None, name) for wanted, name in zip(fixed, path, strict=False))
-
-
-def _is_instance(path: list[Any]) -> bool:
-    return [path[0], path[1], path[3]] == ["Study", "Series", "Instances"]
+        raise MetadataError(f"has more than {MAX_DEPTH:,} nested objects and arrays")
 
 
 @dataclass(slots=True)
 class _Frame:
-    """The values read so far for one frame; an instance can have tens of thousands of frames."""
+    """The values read so far for one frame. Slots, because an instance can have tens of thousands of frames."""
 
     id: str | None = None
     size: int | None = None
@@ -244,7 +361,7 @@ class _Frame:
 
 
 class _Instance:
-    """The instance that is being read. Its transfer syntax and size may come after its frames."""
+    """The instance that is being read. Its transfer syntax and size may follow its frames."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -257,35 +374,33 @@ class _Instance:
         self._frames: list[_Frame] = []
         self._resolution: dict[str, int | None] = {}
 
-    def take(self, names: list[Any], value: Any) -> None:
-        match names:
-            case ["StoredTransferSyntaxUID"]:
-                self._syntax = _short(value) if isinstance(value, str) else None
-            case ["DICOM", "Rows" | "Columns" as name]:
-                self._size[name] = _whole_number(value)
-            case ["ImageFrames", "ID"]:
-                self._frame.id = _short(value) if isinstance(value, str) else None
-            case ["ImageFrames", "FrameSizeInBytes"]:
-                self._frame.size = _whole_number(value)
-            case ["ImageFrames", str(checksums), "Width" | "Height" | "Checksum" as name] if checksums == _CHECKSUMS:
-                self._resolution[name] = _whole_number(value)
+    def take(self, parent: _Array | _Object | None, name: str, value: Any) -> None:
+        """Take the value of a member that is read; null in place of an object or an array says nothing."""
+        if parent is _FRAME and name == "ID":
+            self._frame.id = _short(value) if isinstance(value, str) else None
+        elif parent is _FRAME and name == "FrameSizeInBytes":
+            self._frame.size = _whole_number(value)
+        elif parent is _RESOLUTION:
+            self._resolution[name] = _whole_number(value)
+        elif parent is _DICOM:
+            self._size[name] = _whole_number(value)
+        elif parent is _INSTANCE and name == "StoredTransferSyntaxUID":
+            self._syntax = _short(value) if isinstance(value, str) else None
 
-    def end_of(self, names: list[Any]) -> None:
-        """Handle the end of an object within the instance."""
-        match names:
-            case ["ImageFrames"]:
-                self._count += 1
-                if self._count > MAX_FRAMES:
-                    raise MetadataError(f"lists more than {MAX_FRAMES:,} frames")
-                self._frames.append(self._frame)
-                self._frame = _Frame()
-            case ["ImageFrames", str(checksums)] if checksums == _CHECKSUMS:
-                # The list goes from base to full resolution, so the last entry wins.
-                frame, resolution = self._frame, self._resolution
-                frame.resolutions = (frame.resolutions or 0) + 1
-                frame.rows, frame.columns = resolution.get("Height"), resolution.get("Width")
-                frame.checksum = resolution.get("Checksum")
-                self._resolution = {}
+    def end_frame(self) -> None:
+        self._count += 1
+        if self._count > MAX_FRAMES:
+            raise MetadataError(f"lists more than {MAX_FRAMES:,} frames")
+        self._frames.append(self._frame)
+        self._frame = _Frame()
+
+    def end_resolution(self) -> None:
+        # The list goes from base to full resolution, so the last entry wins.
+        frame, resolution = self._frame, self._resolution
+        frame.resolutions = (frame.resolutions or 0) + 1
+        frame.rows, frame.columns = resolution.get("Height"), resolution.get("Width")
+        frame.checksum = resolution.get("Checksum")
+        self._resolution = {}
 
     def end(self, sop_instance_uid: str) -> Iterator[FrameEntry]:
         for number, frame in enumerate(self._frames, start=1):
@@ -312,6 +427,6 @@ def _short(text: str) -> str:
 
 
 def _whole_number(value: Any) -> int | None:
-    """A size or a checksum; None is a value that cannot be one."""
+    """Return a size or a checksum; None for a value that cannot be one."""
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
     return value if is_count else None

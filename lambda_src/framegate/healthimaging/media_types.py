@@ -50,7 +50,7 @@ _OWN_SYNTAXES = {
 
 # RFC 6838 allows 127 characters on each side of the slash. A longer value is no media type, and the
 # answer's headers have to stay within what the inline limit leaves for them.
-MAX_LENGTH = 255
+MAX_CHARS = 255
 
 
 def pass_through(content_type: str | None) -> str:
@@ -61,7 +61,7 @@ def pass_through(content_type: str | None) -> str:
     >>> pass_through("image/jph"), pass_through("image/something-new"), pass_through(None)
     ('image/jph', 'image/something-new', 'application/octet-stream')
     """
-    if not content_type or len(content_type) > MAX_LENGTH:
+    if not content_type or len(content_type) > MAX_CHARS:
         return UNKNOWN
     return content_type
 

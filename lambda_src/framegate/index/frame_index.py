@@ -369,7 +369,8 @@ class _ContentTypes:
     def _ask(self, image_frame_id: str) -> str:
         try:
             ref = FrameRef(self._image_set.datastore_id, self._image_set.image_set_id, image_frame_id)
-            return self._source.fetch(ref, lambda stream: stream.content_type, self._budget)
+            # One attempt: if it fails, the whole build is retried, beginning with the metadata.
+            return self._source.fetch(ref, lambda stream: stream.content_type, self._budget, attempts=1)
         except (FrameNotFound, FrameNotAvailable, UpstreamRejected, UpstreamRefused, InvalidIdentifier):
             return media_types.WITHOUT_SYNTAX
 

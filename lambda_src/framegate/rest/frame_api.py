@@ -42,7 +42,7 @@ from framegate.rest.routes import (
     IMAGE_FRAME_ID_IN_QUERY,
     ROUTES,
 )
-from framegate.storage.object_writer import CLEANUP_TIME
+from framegate.storage.object_writer import CLEANUP_SECONDS
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from framegate.index.frame_index import FrameIndex
     from framegate.settings import Settings
 
-ANSWER_TIME = CLEANUP_TIME + HANDOVER_TIME + 1.0
+ANSWER_TIME = CLEANUP_SECONDS + HANDOVER_TIME + 1.0
 """Seconds of an invocation that are kept back from the work: to clean up, to hand the frame over, and to answer."""
 
 _NOT_HTTP = "This function answers requests of API Gateway's Lambda proxy integration (payload format 1.0)"

@@ -1,4 +1,4 @@
-"""Problems as HTTP answers: their status, and the RFC 9457 document that says what happened."""
+"""Words problems for HTTP clients: a status, what the client can do, and an RFC 9457 document."""
 
 from __future__ import annotations
 
@@ -36,31 +36,60 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.UpstreamRefused: HTTPStatus.BAD_GATEWAY,
     problems.UpstreamTimeout: HTTPStatus.GATEWAY_TIMEOUT,
 }
+"""The status of each problem that an HTTP client can meet."""
+
+_ASK_THE_OPERATOR = "The operator finds the cause in the log, by the request id."
+_TRY_AGAIN = "Nothing was delivered or stored in part; try again."
+
+ADVICE: dict[type[problems.Problem], str] = {
+    problems.UpstreamRejected: "Check the data store id, the image set id and the image frame id.",
+    problems.TokenExpired: "Get a new one from its issuer, and send the request again.",
+    problems.DatastoreNotServed: "Its operator lists the data stores that it serves in `datastore_ids`.",
+    problems.AccessDenied: _ASK_THE_OPERATOR,
+    problems.VersionNotFound: "Check versionId, or leave it out.",
+    problems.FrameNotAvailable: "Trying again does not help.",
+    problems.FrameConflict: "Try again when its update is done.",
+    problems.FrameTooLarge: "Use delivery=url, or leave delivery out.",
+    problems.PortionTooLarge: "Ask for fewer of them, or for the whole frame with delivery=url.",
+    problems.Throttled: "Try again after the seconds in Retry-After.",
+    problems.InternalError: _ASK_THE_OPERATOR,
+    problems.UpstreamFailed: _TRY_AGAIN,
+    problems.UpstreamRefused: _ASK_THE_OPERATOR,
+    problems.UpstreamTimeout: _TRY_AGAIN,
+}
+"""What a client can do about a problem, where the problem's description does not say it already."""
 
 
 def problem_response(problem: problems.Problem, request_id: str) -> HttpResponse:
-    """The answer that tells a client of a problem.
+    """Return the response that reports a problem to a client.
 
     References
     ----------
-    RFC 9457, with one member of ours: ``requestId``, by which the operator finds the request in the logs.
+    RFC 9457. The extension member ``requestId`` is the id by which the operator finds the request in the log.
     """
     status = STATUS[type(problem)]
     headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
-    if isinstance(problem, problems.Throttled):
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    if isinstance(problem, problems.MethodNotAllowed):
-        headers["Allow"] = ", ".join(problem.allowed)
-    if isinstance(problem, problems.TokenExpired):
-        # RFC 6750, section 3.1. API Gateway passes it on as x-amzn-Remapped-WWW-Authenticate.
-        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
-    if isinstance(problem, problems.RangeNotSatisfiable):
-        headers["Content-Range"] = f"bytes */{problem.size}"
+    match problem:
+        case problems.Throttled():
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case problems.MethodNotAllowed(allowed=allowed):
+            headers["Allow"] = ", ".join(allowed)
+        case problems.TokenExpired():
+            # RFC 6750, section 3.1. API Gateway passes it on as x-amzn-Remapped-WWW-Authenticate.
+            headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+        case problems.RangeNotSatisfiable(size_bytes=size_bytes):
+            headers["Content-Range"] = f"bytes */{size_bytes}"
     document = {
         "type": f"urn:framegate:problem:{problem.slug}",
         "title": problem.title,
         "status": int(status),
-        "detail": problem.detail,
+        "detail": _detail_of(problem),
         "requestId": request_id,
     }
     return HttpResponse(status, headers, json.dumps(document))
+
+
+def _detail_of(problem: problems.Problem) -> str:
+    """What happened, and what the client can do about it."""
+    advice = ADVICE.get(type(problem))
+    return f"{problem.description} {advice}" if advice else problem.description

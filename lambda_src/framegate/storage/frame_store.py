@@ -168,7 +168,7 @@ class FrameStore:
         """The identifiers of an image set's frames that were found wrong."""
         return self._objects.names(mismatched_prefix(image_set), budget)
 
-    def condemn(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
+    def quarantine(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
         """Put the frame with this entity tag, whose pixels are wrong, out of reach.
 
         The tag comes first: it hides the object at once. If the time runs out after it, or the function ends, requests
@@ -184,7 +184,7 @@ class FrameStore:
         self._objects.copy(key, _mismatched_key(frame), etag, MISMATCH_TAG, budget)
         self._objects.remove_if_unchanged(key, etag, budget)
 
-    def store_apart(
+    def store_quarantined(
         self,
         frame: FrameRef,
         content_type: str,
@@ -195,7 +195,7 @@ class FrameStore:
         """Store a new copy of a frame that was found wrong in the place of the wrong one, out of reach; see `store`."""
         return self._objects.put(_mismatched_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
 
-    def find_apart(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
+    def find_quarantined(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
         """The copy of a frame that is out of reach, or None if there is none."""
         return self._objects.head(_mismatched_key(frame), budget)
 
@@ -210,7 +210,7 @@ class FrameStore:
         self._objects.copy(_mismatched_key(frame), frame_key(frame), etag, {}, budget)
         self._objects.remove_if_unchanged(_mismatched_key(frame), etag, budget)
 
-    def withdraw(self, frame: FrameRef, budget: TimeBudget) -> None:
+    def remove(self, frame: FrameRef, budget: TimeBudget) -> None:
         """Remove a frame: HealthImaging, which it came from, sends wrong pixels."""
         self._objects.remove(frame_key(frame), budget)
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from framegate.time_budget import TimeBudget
 
-READ_SIZE = 256 * 1024
+READ_BYTES = 256 * 1024
 
-REMOVAL_SIZE = 1000
+MAX_REMOVALS_PER_CALL = 1000
 """Objects that one call removes, S3's maximum."""
 
 
@@ -174,7 +174,7 @@ class ObjectStore:
                     raise ObjectChangedError from None
                 raise
             try:
-                while piece := result_of(self._bucket.threads.submit(body.read, READ_SIZE), budget):
+                while piece := result_of(self._bucket.threads.submit(body.read, READ_BYTES), budget):
                     yield piece
             finally:
                 body.close()
@@ -227,13 +227,13 @@ class ObjectStore:
         """Write an object piece by piece: it appears at the end of the block, or never, if the block raises.
 
         At most four parts are in memory: one being filled, three on their way. Where the time runs out, removing every
-        trace takes up to ``CLEANUP_TIME`` more.
+        trace takes up to ``CLEANUP_SECONDS`` more.
         """
         headers = {"Content-Type": content_type}
         if cache_control:
             headers["Cache-Control"] = cache_control
         writer = ObjectWriter(self._bucket, key, headers, budget, expected_size)
-        with subsegment(SERVICE), writer.finished_or_gone():
+        with subsegment(SERVICE), writer.commit_or_abort():
             yield writer
 
     def put_if_unchanged(self, key: str, content: bytes, etag: str | None, budget: TimeBudget) -> bool:
@@ -330,7 +330,7 @@ class ObjectStore:
         batch: list[str] = []
         for name in self.names(prefix, budget):
             batch.append(prefix + name)
-            if len(batch) == REMOVAL_SIZE:
+            if len(batch) == MAX_REMOVALS_PER_CALL:
                 removed += self._remove_batch(batch, budget)
                 batch.clear()
         return removed + (self._remove_batch(batch, budget) if batch else 0)
@@ -343,9 +343,8 @@ class ObjectStore:
                 Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
             )
         if errors := answer.get("Errors"):
-            problem = UpstreamFailed(SERVICE, "did not remove every object")
-            problem.evidence = {"upstream_error": errors[0].get("Code", ""), "not_removed": len(errors)}
-            raise problem
+            evidence = {"upstream_error": errors[0].get("Code", ""), "not_removed": len(errors)}
+            raise UpstreamFailed(SERVICE, "did not remove every object", evidence=evidence)
         return len(keys)
 
     def tag(self, key: str, tags: dict[str, str], budget: TimeBudget) -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from framegate.aws.checksums import base64_of, crc32_of_both
+from framegate.aws.checksums import base64_of, crc32_combine
 from framegate.aws.errors import botocore_problems
 from framegate.observability import logger
 from framegate.problems import UpstreamTimeout
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 UPLOAD_CONCURRENCY = 3
 """Parts of one object that are on their way to S3 at the same time."""
 
-PART_SIZE = 8 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
 """Bytes of an upload's part: 10,000 of them, S3's maximum, are 80 GiB."""
 
-LARGEST_PUT = 16 * 1024 * 1024
+MAX_PUT_BYTES = 16 * 1024 * 1024
 """Bytes of an object that goes in one request, where it is known to have no more: three requests less, hardly later."""
 
-CLEANUP_TIME = 2.0
+CLEANUP_SECONDS = 2.0
 """Seconds that taking a failed upload away may need, after its time has run out."""
 
 
@@ -76,7 +76,7 @@ class ObjectWriter:
         self._key = key
         self._headers = headers
         self._budget = budget
-        self._part_size = PART_SIZE if expected_size is None or expected_size > LARGEST_PUT else LARGEST_PUT + 1
+        self._part_size = PART_BYTES if expected_size is None or expected_size > MAX_PUT_BYTES else MAX_PUT_BYTES + 1
         self._upload_id = ""
         self._part = bytearray()
         self._parts_begun = 0
@@ -94,7 +94,7 @@ class ObjectWriter:
         self._part += content
 
     @contextmanager
-    def finished_or_gone(self) -> Iterator[None]:
+    def commit_or_abort(self) -> Iterator[None]:
         """Complete the object at the end of the block; leave no trace of it if the block raises."""
         try:
             yield
@@ -159,7 +159,7 @@ class ObjectWriter:
                 self._wait_for_one()
             parts: list[CompletedPartTypeDef] = []
             for number, part in sorted(self._sent.items()):
-                self.checksum = crc32_of_both(self.checksum, part.checksum, part.size)
+                self.checksum = crc32_combine(self.checksum, part.checksum, part.size)
                 parts.append({"PartNumber": number, "ETag": part.etag, "ChecksumCRC32": base64_of(part.checksum)})
             self._bucket.call(
                 self._bucket.client().complete_multipart_upload,
@@ -179,7 +179,7 @@ class ObjectWriter:
             self._abort()
 
     def _abort(self) -> None:
-        cleanup = TimeBudget(CLEANUP_TIME)
+        cleanup = TimeBudget(CLEANUP_SECONDS)
         # A part that arrives after the abort would be kept, and paid for, so those under way come first.
         for future in self._pending:
             future.cancel()

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 SERVICE = "S3"
 
-SEND_TIMEOUT = 60.0
+SEND_TIMEOUT_SECONDS = 60.0
 """Seconds for bytes on their way: 16 MiB of each of 24 workers, where S3 takes no more than 7 MB/s of all of them."""
 
-ATTEMPTS = 2
+MAX_ATTEMPTS = 2
 
-MAX_ERROR_BODY = 16 * 1024
+MAX_ERROR_BODY_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class S3Put:
         self._bucket = bucket
         region = session.get_config_variable("region")
         self._http = SignedHttp(
-            session, SERVICE, lambda each: _Signer(each, "s3", region), max_connections, SEND_TIMEOUT
+            session, SERVICE, lambda each: _Signer(each, "s3", region), max_connections, SEND_TIMEOUT_SECONDS
         )
         self._base = ""
 
@@ -75,7 +75,7 @@ class S3Put:
         content: bytes | bytearray,
         headers: Mapping[str, str],
         budget: TimeBudget,
-        attempts: int = ATTEMPTS,
+        attempts: int = MAX_ATTEMPTS,
     ) -> int:
         """Store an object; return the CRC32 of its bytes, by which S3 knows that it has them.
 
@@ -132,7 +132,7 @@ class S3Put:
         checksum: int,
         headers: Mapping[str, str],
         budget: TimeBudget,
-        attempts: int = ATTEMPTS,
+        attempts: int = MAX_ATTEMPTS,
     ) -> BaseHTTPResponse:
         headers = {**headers, "x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": base64_of(checksum)}
         return retry(
@@ -149,7 +149,7 @@ class S3Put:
         answer = self._http.send("PUT", url, headers, content, budget)
         try:
             with transport_problems(SERVICE):
-                document = answer.read(MAX_ERROR_BODY)
+                document = answer.read(MAX_ERROR_BODY_BYTES)
         finally:
             # Of an answer that is no longer than that, the pool has the connection back already.
             answer.close()
