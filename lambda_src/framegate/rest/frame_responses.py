@@ -13,7 +13,7 @@ from framegate.rest.negotiation import JSON, Representation
 from framegate.storage.frame_store import CACHE_CONTROL
 
 if TYPE_CHECKING:
-    from framegate.delivery.delivery import InlineFrame, LinkedFrame
+    from framegate.delivery.executor import InlineFrame, LinkedFrame
     from framegate.delivery.portions import Portion
     from framegate.healthimaging.identifiers import FrameRef
     from framegate.rest.preconditions import FrameTag

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from framegate.delivery.delivery import DeliveryMode
 from framegate.delivery.portions import ByLevels, ByResolution, BySize, ByteRange
+from framegate.delivery.request import DeliveryMode
 from framegate.index.frame_index import IndexQuery
 from framegate.problems import InvalidRequest
 from framegate.rest import routes
@@ -121,7 +121,7 @@ def index_query(request: HttpRequest) -> IndexQuery:
         version_id=version_id,
         sop_instance_uid=uid,
         frame_number=_number(request, routes.FRAME_NUMBER),
-        most=_number(request, routes.MAX_RESULTS_PARAMETER) or routes.MAX_RESULTS,
+        max_frames=_number(request, routes.MAX_RESULTS_PARAMETER) or routes.MAX_RESULTS,
         position=position,
     )
 
