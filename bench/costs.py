@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, load_measured
-from framegate.delivery.delivery import SOON_STORED
+from framegate.delivery.plan import STORE_UNCHECKED_MAX_BYTES
 from framegate.rest.http import INLINE_LIMIT
 from framegate.storage.object_writer import MAX_PUT_BYTES, PART_BYTES
 from infra.authorizer_function import MEMORY_MB as AUTHORIZER_MEMORY_MB
@@ -139,7 +139,7 @@ def dollars_per_million(
     cost += p.api_request + p.lambda_request + usage.request_log_bytes / GB * p.logs_gb + usage.traced * p.trace
     if delivery in ("first_url", "later_url"):
         # Is it stored, or in other hands?
-        heads = 2 if delivery == "first_url" and size > SOON_STORED else 1
+        heads = 2 if delivery == "first_url" and size > STORE_UNCHECKED_MAX_BYTES else 1
         cost += (heads + 1) * p.s3_get + usage.kms_share * p.kms_request
     return MILLION * cost
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from framegate.delivery.delivery import BANDWIDTH
+from framegate.delivery.plan import LAMBDA_BYTES_PER_SECOND
 from framegate.entrypoints.export_parts import WORKERS
 from infra.config import Config
 
@@ -35,7 +35,7 @@ class Assumptions:
     s3_head_ms: float = 15.0
     s3_put_ms: float = 40.0
     frame_cpu_ms: float = 3.0  # of an exported frame, twice what `make bench` measures
-    bandwidth: float = BANDWIDTH
+    bandwidth: float = LAMBDA_BYTES_PER_SECOND
     answer_bandwidth: float = 50e6  # base64, and from the function to API Gateway
     json_bandwidth: float = 200e6  # base64 in a document of JSON
 

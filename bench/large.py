@@ -56,7 +56,7 @@ def _uploads() -> dict[str, list[float]]:
     from framegate.time_budget import TimeBudget
 
     source, s3 = boto3.client("medical-imaging"), boto3.client("s3")
-    delivery = api._api()._delivery
+    delivery = api._api().frames.delivery
     frame = FrameRef(DATASTORE, IMAGE_SET, QUARTER)
 
     def ours() -> None:

@@ -26,8 +26,9 @@ def measure() -> list[Row]:
     with Origin({FRAME: Frame(content)}, LINK) as origin, environment(origin.environment()), silence():
         import boto3
 
-        from framegate.delivery.delivery import DeliveryMode, InlineFrame, Wanted
+        from framegate.delivery.executor import InlineFrame
         from framegate.delivery.portions import BySize
+        from framegate.delivery.request import DeliveryMode, FrameRequest
         from framegate.entrypoints import api
         from framegate.identifiers import FrameRef
         from framegate.rest.negotiation import Accept, FrameNegotiation
@@ -61,9 +62,9 @@ def measure() -> list[Row]:
             )["imageFrameBlob"].read()
 
         seconds = in_turns({"thumbnail": thumbnail, "new connection": new_connection, "whole": whole}, TURNS, warm_up=1)
-        delivered = api._api()._delivery.deliver(
+        delivered = api._api().frames.delivery.deliver(
             FrameRef(DATASTORE, IMAGE_SET, FRAME),
-            Wanted(DeliveryMode.AUTO, FrameNegotiation(Accept.parse("*/*")), BySize(128)),
+            FrameRequest(DeliveryMode.AUTO, FrameNegotiation(Accept.parse("*/*")), BySize(128)),
             TimeBudget(20),
         )
         assert isinstance(delivered, InlineFrame)

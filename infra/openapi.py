@@ -1,4 +1,4 @@
-"""The OpenAPI document of the REST API, made from the code's own routes, limits and problems.
+"""Generates the OpenAPI document of the REST API from the declared routes, limits and problems.
 
 ``make openapi`` writes it to ``docs/openapi.json``.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from framegate import problems
 from framegate.healthimaging import media_types
 from framegate.identifiers import IDENTIFIER_PATTERN
-from framegate.jpeg2000.codestream import MOST_DECOMPOSITIONS
+from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.problem_documents import STATUS
@@ -44,10 +44,10 @@ PROBLEM_PREFIX = "urn:framegate:problem:"
 EXAMPLE_ID = "0123456789abcdef0123456789abcdef"
 
 MAX_SAFE_INTEGER = 2**53 - 1
-"""The largest whole number that every JSON reader keeps exactly (RFC 8259, section 6)."""
+"""The largest whole number that every JSON parser represents exactly (RFC 8259, section 6)."""
 
 MAX_URL_LENGTH = 8_192
-"""Characters of a pre-signed URL; most of them are the session token."""
+"""Maximum characters of a pre-signed URL, most of which are the session token."""
 
 MAX_RETRY_AFTER_SECONDS = 3_600
 
@@ -67,19 +67,19 @@ def _or_null(schema: Json) -> Json:
 
 
 _PORTION_SCHEMAS: dict[str, Json] = {
-    "wholeFrame": {"type": "boolean", "description": "Whether the answer is the whole frame."},
-    "resolution": _whole_number(0, MOST_DECOMPOSITIONS, description="Number of the resolution; 0 is the base."),
-    "resolutions": _whole_number(1, MOST_DECOMPOSITIONS + 1, description="Number of resolutions in the frame."),
+    "wholeFrame": {"type": "boolean", "description": "Whether the response has the whole frame."},
+    "resolution": _whole_number(0, MAX_DECOMPOSITIONS, description="Number of the resolution; 0 is the base."),
+    "resolutions": _whole_number(1, MAX_DECOMPOSITIONS + 1, description="Number of resolutions in the frame."),
     "rows": _whole_number(1, MAX_PIXELS, description="Height in pixels at that resolution."),
     "columns": _whole_number(1, MAX_PIXELS, description="Width in pixels at that resolution."),
     "skipDecompositions": _whole_number(
-        0, MOST_DECOMPOSITIONS, description="Decompositions that an HTJ2K decoder must skip to get that resolution."
+        0, MAX_DECOMPOSITIONS, description="Decompositions that an HTJ2K decoder must skip to get that resolution."
     ),
 }
 
 
 def routes_table() -> str:
-    """The table of routes for the documentation, in Markdown."""
+    """Return the table of routes for the documentation, in Markdown."""
     rows = [
         f"| `{operation.method} {route.template}` | {operation.example} |"
         for route in ROUTES
@@ -93,7 +93,7 @@ def document() -> Json:
 
     References
     ----------
-    OpenAPI Specification 3.1.1; RFC 9457 for problems, RFC 9110 for all else of HTTP.
+    OpenAPI Specification 3.1.1; RFC 9457 for problems; RFC 9110 for everything else.
     """
     return {
         "openapi": "3.1.0",
@@ -101,7 +101,7 @@ def document() -> Json:
             "title": "Framegate",
             "version": "1",
             "summary": "Image frames of AWS HealthImaging by URL",
-            "description": "Every error is a problem document (RFC 9457). A deployment takes one of the two kinds of "
+            "description": "Every error is a problem document (RFC 9457). A deployment uses one of the two kinds of "
             "authorization.",
             "contact": {"name": "The operator of this deployment"},
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -114,8 +114,8 @@ def document() -> Json:
         ],
         "security": [{"sigv4": []}, {"bearer": []}],
         "tags": [
-            {"name": "frames", "description": "A frame, or a part of one."},
-            {"name": "index", "description": "The frames that an image set has."},
+            {"name": "frames", "description": "Deliver a frame or part of one."},
+            {"name": "index", "description": "List the frames of an image set."},
         ],
         "paths": {route.template: _path_item(route) for route in ROUTES},
         "components": {
@@ -164,11 +164,11 @@ def _operation(operation: Operation) -> Json:
 
 
 def _head(operation: Operation) -> Json:
-    """HEAD answers with the header fields of GET and no body, those of a problem included."""
+    """Describe HEAD, which returns the headers of GET without a body, also for a problem."""
     described = _operation(operation)
     described["operationId"] += "Headers"
-    described["summary"] += ": its headers"
-    described["description"] = "The header fields that GET answers with, and no body. A range does not count."
+    described["summary"] += ", headers only"
+    described["description"] = "Returns the headers of GET without a body. A range is ignored."
     described["parameters"] = [
         _parameter(each) for each in operation.parameters if each.name not in ("Range", "If-Range")
     ]
@@ -181,8 +181,8 @@ def _head(operation: Operation) -> Json:
 
 
 def _statuses(operation: Operation) -> list[str]:
-    """The statuses that an operation answers with, API Gateway's own answers included."""
-    successes = set(_frame_successes() if operation.returns == "Frame" else _index_successes())
+    """The statuses of an operation's responses, API Gateway's own included."""
+    successes = set(_SUCCESSES[operation.returns]())
     if problems.RangeNotSatisfiable not in operation.problems:
         successes.discard("206")
     if operation.method != "GET":
@@ -227,9 +227,9 @@ def _frame_request_body() -> Json:
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/FrameRequest"},
                 "examples": {
-                    "wire": {"summary": "As HealthImaging's API has it", "value": {"imageFrameId": EXAMPLE_ID}},
+                    "wire": {"summary": "As in HealthImaging's API", "value": {"imageFrameId": EXAMPLE_ID}},
                     "sdk": {
-                        "summary": "As its SDKs have it",
+                        "summary": "As in its SDKs",
                         "value": {"imageFrameInformation": {"imageFrameId": EXAMPLE_ID}},
                     },
                 },
@@ -239,9 +239,9 @@ def _frame_request_body() -> Json:
 
 
 def _responses() -> Json:
-    successes = {"Frame": _frame_successes(), "Index": _index_successes()}
     described: Json = {}
-    for returns, responses in successes.items():
+    for returns, successes in _SUCCESSES.items():
+        responses = successes()
         causes = {
             problem: None
             for route in ROUTES
@@ -254,9 +254,7 @@ def _responses() -> Json:
         for status, response in responses.items():
             if status != "206":
                 described[f"{returns}Head{status}"] = _without_content(response)
-    described["Head4XX"] = {
-        "description": "The status and header fields of GET's answer, without the problem document."
-    }
+    described["Head4XX"] = {"description": "The status and headers of GET's response, without the problem document."}
     described["Head5XX"] = described["Head4XX"]
     return described
 
@@ -271,19 +269,19 @@ def _frame_successes() -> Json:
     ranges = {"Accept-Ranges": _optional_header({"type": "string", "const": "bytes"})}
     return {
         "200": {
-            "description": "The frame, or the part of it that was asked for: its bytes, or JSON with them in base64 or "
-            "with a pre-signed URL.",
-            # Caches must not keep a pre-signed URL, so an answer that has one has no entity tag.
+            "description": "The frame or the requested part of it: its bytes, or JSON with the bytes in base64 or with "
+            "a pre-signed URL.",
+            # Caches must not keep a pre-signed URL, so a response with one has no entity tag.
             "headers": {**_caching_headers(required=False), **ranges, **portion},
             "content": {**_json_content("Frame"), **as_it_is},
         },
         "202": {
-            "description": "Storing the frame takes longer than a request may last: ask again.",
+            "description": "Storing the frame takes longer than a request may last. Send the request again later.",
             "headers": {"Retry-After": _header(_seconds())},
             "content": _json_content("FrameQueued"),
         },
         "206": {
-            "description": "The range of bytes that was asked for.",
+            "description": "The requested range of bytes.",
             "headers": {
                 **_caching_headers(),
                 **ranges,
@@ -293,7 +291,7 @@ def _frame_successes() -> Json:
             "content": as_it_is,
         },
         "303": {
-            "description": "The frame is at a pre-signed URL.",
+            "description": "A redirect to the frame's pre-signed URL.",
             "headers": {
                 **portion,
                 "Location": _header(_text(MAX_URL_LENGTH, format="uri")),
@@ -315,6 +313,10 @@ def _index_successes() -> Json:
     }
 
 
+_SUCCESSES = {"Frame": _frame_successes, "Index": _index_successes}
+"""The successful responses of everything that an operation can return."""
+
+
 def _bytes() -> Json:
     return {"schema": _text(INLINE_LIMIT, format="binary")}
 
@@ -331,7 +333,7 @@ def _caching_headers(*, required: bool = True) -> Json:
 
 
 def _seconds() -> Json:
-    return _whole_number(0, MAX_RETRY_AFTER_SECONDS, description="Seconds until then.")
+    return _whole_number(0, MAX_RETRY_AFTER_SECONDS, description="Seconds to wait before the next request.")
 
 
 def _header(schema: Json) -> Json:
@@ -343,7 +345,7 @@ def _optional_header(schema: Json) -> Json:
 
 
 def _problem_responses(causes: Iterable[type[problems.Problem]]) -> Json:
-    """Return a response for each status, with the problems that have it, API Gateway's own included."""
+    """Return a response for each status with its problems, API Gateway's own included."""
     titles: dict[int, dict[str, str]] = {}
     for problem in causes:
         titles.setdefault(int(_status_of(problem)), {})[problem.slug] = problem.title
@@ -371,7 +373,7 @@ def _problem_response(status: int, titles: dict[str, str]) -> Json:
         },
     }
     if status == _status_of(problems.Throttled):
-        # API Gateway's own answer to a used-up quota has none.
+        # API Gateway's own response to an exhausted quota has no Retry-After.
         response["headers"] = {"Retry-After": _optional_header(_seconds())}
     if status == _status_of(problems.RangeNotSatisfiable):
         response["headers"] = {"Content-Range": _header(_text(100, pattern=r"^bytes \*/\d+$"))}
@@ -385,7 +387,7 @@ def _schemas() -> Json:
         "datastoreId": identifier,
         "imageSetId": identifier,
         "imageFrameId": identifier,
-        "contentType": {**media_type, "description": "The frame's media type."},
+        "contentType": {**media_type, "description": "Media type of the frame."},
         "contentLength": _whole_number(0, MAX_SAFE_INTEGER, description="Bytes of the content."),
         **_PORTION_SCHEMAS,
     }
@@ -454,7 +456,7 @@ def _schemas() -> Json:
                 "contentLength": _or_null(_whole_number(0, MAX_SAFE_INTEGER)),
                 "rows": _or_null(_whole_number(1, MAX_PIXELS)),
                 "columns": _or_null(_whole_number(1, MAX_PIXELS)),
-                "resolutions": _or_null(_whole_number(1, MOST_DECOMPOSITIONS + 1)),
+                "resolutions": _or_null(_whole_number(1, MAX_DECOMPOSITIONS + 1)),
             }
         ),
         "Problem": _object(
@@ -466,7 +468,7 @@ def _schemas() -> Json:
                 "requestId": _text(100),
             },
             is_closed=False,
-            description="RFC 9457, and the id by which the operator finds the request.",
+            description="RFC 9457, with the id by which the operator finds the request in the logs.",
         ),
     }
 

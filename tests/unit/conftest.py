@@ -20,8 +20,8 @@ from moto.backends import get_backend
 
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
-from framegate.delivery.deferred_store import FrameHandover
-from framegate.delivery.delivery import FrameDelivery
+from framegate.delivery.deferred_store import DeferredStoreQueue
+from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import HealthImaging
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import logger
@@ -233,13 +233,13 @@ class TestQueue(ExportQueue):
 
 
 @pytest.fixture
-def handover(objects, queue):
-    return FrameHandover(objects, queue)
+def deferred_stores(objects, queue):
+    return DeferredStoreQueue(objects, queue)
 
 
 @pytest.fixture
-def frame_delivery(source, store, handover):
-    return FrameDelivery(source, store, handover, INLINE_LIMIT, 300)
+def frame_delivery(source, store, deferred_stores):
+    return FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
 
 
 @pytest.fixture

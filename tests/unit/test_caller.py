@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from framegate.access.caller import admit, caller_context
+from framegate.access.caller import authorize_caller, caller_context
 from framegate.problems import DatastoreNotGranted, TokenExpired
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import FRAME_ROUTE
@@ -69,7 +69,9 @@ def test_token_that_ended_after_it_was_let_in_is_401(api, frame, health_imaging,
 
 def test_end_of_the_token_counts_before_its_data_stores():
     with pytest.raises(TokenExpired):
-        admit({"requestContext": {"authorizer": said(-1, [])}, "pathParameters": {"datastoreId": SERVED}}, "jwt")
+        authorize_caller(
+            {"requestContext": {"authorizer": said(-1, [])}, "pathParameters": {"datastoreId": SERVED}}, "jwt"
+        )
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_path_without_a_data_store_is_nobodys(api):
 @pytest.mark.parametrize("listed", ["", f"{SERVED[:-1]}", f"{SERVED}x"])
 def test_data_store_is_listed_whole_or_not_at_all(listed):
     with pytest.raises(DatastoreNotGranted):
-        admit(
+        authorize_caller(
             {"requestContext": {"authorizer": said(datastore_ids=[listed])}, "pathParameters": {"datastoreId": SERVED}},
             "jwt",
         )
@@ -97,8 +99,8 @@ def test_data_store_is_listed_whole_or_not_at_all(listed):
 
 @pytest.mark.parametrize("auth", ["iam", "cognito"])
 def test_what_iam_and_cognito_let_in_is_let_in(auth):
-    admit({"requestContext": {"authorizer": {"claims": {"sub": "somebody"}}}}, auth)
-    admit({"requestContext": {}}, auth)
+    authorize_caller({"requestContext": {"authorizer": {"claims": {"sub": "somebody"}}}}, auth)
+    authorize_caller({"requestContext": {}}, auth)
 
 
 def slug(answer):

@@ -444,11 +444,13 @@ def test_version_that_does_not_exist_removes_nothing(s3, health_imaging, exporte
     assert is_exported(s3, health_imaging, image_set, frames)
 
 
-def test_remover_removes_all_of_one_image_set_and_nothing_of_others(s3, health_imaging, exporter, objects, handover):
+def test_remover_removes_all_of_one_image_set_and_nothing_of_others(
+    s3, health_imaging, exporter, objects, deferred_stores
+):
     (gone, frames), (kept, _) = add_image_set(health_imaging, 3), add_image_set(health_imaging, 2)
     for image_set in (gone, kept):
         finish(exporter, order_for(image_set))
-    handover.hand_over(replace_frame(frames[0]), TimeBudget(60))
+    deferred_stores.enqueue(replace_frame(frames[0]), TimeBudget(60))
     assert ImageSetRemover(objects).remove(gone, TimeBudget(60)) == 5
     assert len(keys(s3)) == 3
     assert not [key for key in keys(s3) if gone.image_set_id in key]

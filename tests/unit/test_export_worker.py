@@ -481,24 +481,26 @@ def test_any_message_is_work_or_not_understood(message):
 # Frames handed over by requests
 
 
-def test_frame_that_a_request_handed_over_is_stored(s3, health_imaging, invoke, handover, queue):
+def test_frame_that_a_request_handed_over_is_stored(s3, health_imaging, invoke, deferred_stores, queue):
     image_set, (frame,) = add_image_set(health_imaging, 1)
-    handover.hand_over(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
+    deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
     assert invoke(*queue.received()) == []
     assert keys(s3) == [f"frames/{SERVED}/{image_set.image_set_id}/{frame.image_frame_id}"]
 
 
-def test_frame_that_does_not_exist_is_recorded_and_acknowledged(s3, health_imaging, invoke, handover, queue, log_lines):
+def test_frame_that_does_not_exist_is_recorded_and_acknowledged(
+    s3, health_imaging, invoke, deferred_stores, queue, log_lines
+):
     image_set, _ = add_image_set(health_imaging, 1)
-    handover.hand_over(FrameRef(SERVED, image_set.image_set_id, "0" * 32), TimeBudget(60))
+    deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, "0" * 32), TimeBudget(60))
     assert invoke(*queue.received()) == []
     assert keys(s3) == []
     assert "frame-not-found" in [line.get("problem") for line in log_lines()]
 
 
-def test_frame_that_fails_for_now_comes_again(health_imaging, invoke, handover, queue):
+def test_frame_that_fails_for_now_comes_again(health_imaging, invoke, deferred_stores, queue):
     image_set, (frame,) = add_image_set(health_imaging, 1)
-    handover.hand_over(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
+    deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
     health_imaging.faults.arm(Fault(then="reset"))
     assert invoke(*queue.received()) == ["message-0"]
 

@@ -11,7 +11,7 @@ import requests
 
 from framegate.aws import signed_http
 from framegate.aws.signed_http import SILENCE_TIMEOUT_SECONDS
-from framegate.delivery.delivery import FrameDelivery
+from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES, HealthImaging
 from framegate.identifiers import FrameRef
 from framegate.rest.frame_api import FrameApi
@@ -187,10 +187,12 @@ def test_storm_of_throttling_is_not_made_worse(health_imaging, client, small):
     assert client.get(small).body == SMALL
 
 
-def test_healthimaging_out_of_reach_is_502(health_imaging, store, handover, frame_index, settings, small, monkeypatch):
+def test_healthimaging_out_of_reach_is_502(
+    health_imaging, store, deferred_stores, frame_index, settings, small, monkeypatch
+):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:1")
     source = HealthImaging(botocore.session.Session())
-    delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, 300)
+    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
     answer = Client(FrameApi(settings, delivery, frame_index)).get(small)
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
 

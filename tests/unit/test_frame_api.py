@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
-from framegate.delivery.delivery import FrameDelivery
+from framegate.delivery.executor import FrameDelivery
 from framegate.identifiers import FrameRef
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
@@ -349,5 +349,5 @@ def test_fault_of_our_own_is_a_500_that_tells_nothing(source, frame_index, setti
     assert (answer.status, answer.json()["type"]) == (500, "urn:framegate:problem:internal-error")
     (line,) = log_lines()
     assert (line["level"], line["error"]) == ("ERROR", "RuntimeError")
-    assert " deliver < frame_api.py:" in line["stack"]
+    assert " deliver < frames.py:" in line["stack"]
     assert "Mueller" not in json.dumps(line) + answer.body.decode()

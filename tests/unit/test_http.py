@@ -34,7 +34,7 @@ def test_header_names_ignore_case_and_several_lines_are_one_list():
 
 def test_repeated_query_parameter_is_refused_by_name():
     request = HttpRequest.from_event(event(multiValueQueryStringParameters={"delivery": ["url", "inline"]}))
-    with pytest.raises(InvalidRequest, match="delivery is given 2 times"):
+    with pytest.raises(InvalidRequest, match="gives delivery 2 times"):
         request.query("delivery")
 
 

@@ -9,7 +9,7 @@ from base64 import b64encode
 import botocore.session
 import pytest
 
-from framegate.delivery.delivery import FrameDelivery
+from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import MAX_ATTEMPTS, HealthImaging
 from framegate.healthimaging.media_types import STORED, UNKNOWN, WITHOUT_SYNTAX, of_stored, pass_through, stored_syntax
@@ -100,9 +100,9 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def index_client(server, objects, store, handover, settings):
+def index_client(server, objects, store, deferred_stores, settings):
     source = HealthImaging(botocore.session.Session())
-    delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, 300)
+    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
     return Client(FrameApi(settings, delivery, FrameIndex(source, objects)))
 
 

@@ -10,7 +10,7 @@ import botocore.session
 import pytest
 
 from framegate.aws.errors import CREDENTIAL_CODES
-from framegate.delivery.delivery import FrameDelivery
+from framegate.delivery.executor import FrameDelivery
 from framegate.export.copying import FrameCopier
 from framegate.export.manifest import TRANSIENT, ExportedFrame
 from framegate.export.pace import Pace
@@ -88,10 +88,10 @@ def test_modelled_error_has_its_problem_and_attempts(server, source, operation, 
 
 
 @pytest.mark.parametrize("name", ["NotAcceptableException", "BadRequestException"])
-def test_client_gets_a_permanent_refusal_at_once(server, source, store, handover, frame_index, settings, name):
+def test_client_gets_a_permanent_refusal_at_once(server, source, store, deferred_stores, frame_index, settings, name):
     status, slug, _ = EXPECTED[name]
     server.reply = lambda _: error(status, name)
-    client = Client(FrameApi(settings, FrameDelivery(source, store, handover, INLINE_LIMIT, 300), frame_index))
+    client = Client(FrameApi(settings, FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300), frame_index))
     answer = client.get(FRAME)
     assert (answer.status, answer.json()["type"]) == (status, f"urn:framegate:problem:{slug}")
     assert len(server.requests) == 1

@@ -419,7 +419,7 @@ def test_issuer_that_is_not_there_is_an_error(tmp_path):
 
 
 def test_issuer_that_says_nothing_is_given_up(monkeypatch):
-    monkeypatch.setattr("framegate.access.issuer.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("framegate.access.issuer.CONNECT_TIMEOUT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(IssuerError, match="unreachable"):
         OpenIdIssuer(f"https://localhost:{silent.getsockname()[1]}").keys()
 

@@ -1,7 +1,7 @@
-"""What the authorizer tells the API's function of a caller, and what the function makes of it.
+"""Checks what a caller may read: the claims that the authorizer passes on, and the data stores that are served.
 
-API Gateway keeps an authorizer's answer for minutes, so a token can end while it is still let in. And whether a request
-is for a data store that the token lists, API Gateway decides by the path alone. Both are looked at once more here.
+API Gateway caches an authorizer's policy for minutes, so a token can expire while its policy still applies. The policy
+also names data stores by path alone. The API's function therefore checks both again.
 """
 
 from __future__ import annotations
@@ -9,46 +9,52 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from framegate.problems import DatastoreNotGranted, TokenExpired
+from framegate.problems import DatastoreNotGranted, DatastoreNotServed, TokenExpired
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+
+    from framegate.identifiers import ImageSetRef
 
 EVERY_DATASTORE = "*"
 
 
 def caller_context(expires_at: int, datastore_ids: Sequence[str] | None) -> dict[str, str]:
-    """The context of an authorizer's answer: texts, as API Gateway passes no lists on, and numbers as texts.
+    """The context that the authorizer returns. API Gateway passes on no lists, so every value is text.
 
     Parameters
     ----------
     expires_at : int
-        When the token ends, in seconds since 1970.
+        When the token expires, in seconds since 1970.
     datastore_ids : sequence of str or None
-        The data stores that its holder may read; None is all that are served.
+        The data stores that the caller may read; None is every served one.
+
+    References
+    ----------
+    API Gateway developer guide, "Output from an API Gateway Lambda authorizer".
     """
     listed = EVERY_DATASTORE if datastore_ids is None else " ".join(datastore_ids)
     return {"expiresAt": str(expires_at), "datastores": listed}
 
 
-def admit(event: Mapping[str, Any], auth: str) -> None:
-    """Let a request go on, or not.
+def authorize_caller(event: Mapping[str, Any], auth: str) -> None:
+    """Check that the caller's token is still valid and grants the requested data store.
 
     Parameters
     ----------
     event : mapping
         The event of a Lambda proxy integration, payload format 1.0.
     auth : str
-        Who checked the caller. What IAM and Cognito let in is let in.
+        The kind of authorization. For ``iam`` and ``cognito``, API Gateway has decided already.
 
     Raises
     ------
     TokenExpired
-        If the caller's token has ended.
+        If the caller's token has expired.
     DatastoreNotGranted
-        If the token lists data stores, and the request is for another.
+        If the token lists data stores, and the requested one is not among them.
     KeyError
-        If the authorizer was not asked: then the request should not be here.
+        If the event has no authorizer context: no authorizer has seen the request.
     """
     if auth != "jwt":
         return
@@ -59,3 +65,15 @@ def admit(event: Mapping[str, Any], auth: str) -> None:
     datastore_id = (event.get("pathParameters") or {}).get("datastoreId")
     if listed != EVERY_DATASTORE and datastore_id is not None and datastore_id not in listed.split():
         raise DatastoreNotGranted
+
+
+def require_served(image_set: ImageSetRef, datastore_ids: Collection[str]) -> None:
+    """Check that this deployment serves the image set's data store.
+
+    Raises
+    ------
+    DatastoreNotServed
+        If `datastore_ids` does not list it.
+    """
+    if image_set.datastore_id not in datastore_ids:
+        raise DatastoreNotServed

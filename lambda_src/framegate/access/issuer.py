@@ -1,4 +1,4 @@
-"""Fetches the keys of an OpenID Connect issuer: from where it says they are, and no more than an honest one sends."""
+"""Fetches the keys of an OpenID Connect issuer from the address in its discovery document."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from framegate.observability import subsegment
 from framegate.time_budget import TimeBudget
 
 FETCH_SECONDS = 6.0
-"""Seconds for both documents together; the function has 10 for everything."""
+"""Seconds for both documents together. The function has 10 seconds in all."""
 
-CONNECT_TIMEOUT = 2.0
+CONNECT_TIMEOUT_SECONDS = 2.0
 """Seconds that a TCP or TLS handshake may take."""
 
-SILENCE_TIMEOUT = 3.0
-"""Seconds without a byte after which a document is given up."""
+READ_TIMEOUT_SECONDS = 3.0
+"""Seconds without a byte after which a fetch fails."""
 
-MAX_DOCUMENT = 256 * 1024
-"""Bytes of a document; those of large issuers, with a certificate chain for each key, have some 20,000."""
+MAX_DOCUMENT_BYTES = 256 * 1024
+"""Maximum size of a document. Large issuers, with a certificate chain for each key, send some 20,000 bytes."""
 
 
 class IssuerError(Exception):
-    """The issuer's keys cannot be had, so that no token can be checked.
+    """The issuer's keys are not available, so no token can be checked.
 
     Parameters
     ----------
     reason : str
-        Why, in a word for the log.
+        The cause in one word, for the log.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"The issuer's keys cannot be had: {reason}")
+        super().__init__(f"The issuer's keys are not available: {reason}")
         self.reason = reason
 
 
 class OpenIdIssuer:
-    """An issuer, by its discovery document.
+    """An OpenID Connect issuer.
 
     Parameters
     ----------
     issuer : str
-        Its URL, as in ``iss``.
+        Its URL, as in the claim ``iss``.
 
     References
     ----------
@@ -57,20 +57,20 @@ class OpenIdIssuer:
 
     def __init__(self, issuer: str) -> None:
         self._issuer = issuer
-        # Loading the system's certificates takes longer than most requests, so it is done before the first one.
+        # Loading the system's certificates takes longer than most requests, so it happens before the first one.
         self._http = urllib3.PoolManager(ssl_context=ssl.create_default_context())
 
     def keys(self) -> list[Any]:
-        """Fetch the members of the issuer's key set, whatever they are.
+        """Fetch the members of the issuer's key set, without validating them.
 
         Raises
         ------
         IssuerError
-            If the issuer is not there, or does not answer as the standard has it.
+            If the issuer is unreachable or its documents violate the standards.
         """
         budget = TimeBudget(FETCH_SECONDS)
         with subsegment("OpenID issuer"):
-            # Section 4.1: a terminating slash of the issuer is removed, unlike in `iss`.
+            # Section 4.1 removes a trailing slash from the issuer; `iss` keeps it.
             configuration = self._get(f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration", budget)
             if configuration.get("issuer") != self._issuer:
                 raise IssuerError("other-issuer")
@@ -84,12 +84,14 @@ class OpenIdIssuer:
             raise IssuerError("too-slow")
         left = budget.remaining()
         try:
-            # Section 4.2: the status is 200. A redirect could lead anywhere, out of TLS as well.
+            # Section 4.2 requires status 200. A redirect could lead anywhere, even to plain HTTP.
             response = self._http.request(
                 "GET",
                 url,
                 headers={"Accept": "application/json"},
-                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, left), read=min(SILENCE_TIMEOUT, left)),
+                timeout=urllib3.Timeout(
+                    connect=min(CONNECT_TIMEOUT_SECONDS, left), read=min(READ_TIMEOUT_SECONDS, left)
+                ),
                 retries=False,
                 redirect=False,
                 preload_content=False,
@@ -112,7 +114,7 @@ class OpenIdIssuer:
 
 
 def _https(url: object) -> str:
-    """The URL, if keys that came from there could be trusted."""
+    """Return the URL if it uses HTTPS; keys from any other URL cannot be trusted."""
     try:
         parts = urlsplit(url) if isinstance(url, str) else None
     except ValueError:
@@ -124,10 +126,10 @@ def _https(url: object) -> str:
 
 def _body(response: urllib3.BaseHTTPResponse, budget: TimeBudget) -> bytes:
     content = b""
-    # read1, unlike read, comes back with what is there: a body that drips is given up when the time has run out.
-    while piece := response.read1(MAX_DOCUMENT):
+    # read1 returns whatever has arrived, so a body that trickles in cannot exceed the budget. read would wait for all.
+    while piece := response.read1(MAX_DOCUMENT_BYTES):
         content += piece
-        if len(content) > MAX_DOCUMENT:
+        if len(content) > MAX_DOCUMENT_BYTES:
             raise IssuerError("too-large")
         if budget.exhausted:
             raise IssuerError("too-slow")

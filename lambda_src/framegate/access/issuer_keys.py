@@ -1,4 +1,4 @@
-"""Keeps the keys of an issuer, and finds the one that a token says it was signed with."""
+"""Caches the keys of an issuer and finds the key that a token names."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from framegate.access.issuer import IssuerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-FRESH_SECONDS = 600
-"""Seconds after which the keys are fetched anew: so long is a key good that the issuer has withdrawn."""
+MAX_AGE_SECONDS = 600
+"""Seconds after which the keys are fetched again. A key that the issuer has withdrawn stays valid for this long."""
 
-LIFETIME_SECONDS = 3600
-"""Seconds for which keys are used while the issuer cannot be reached."""
+MAX_STALE_SECONDS = 3600
+"""Seconds for which keys are used while the issuer is unreachable."""
 
 REFETCH_SECONDS = 60
-"""Seconds between two fetches, however many tokens name keys that are not there: anybody can make such tokens up."""
+"""Minimum seconds between two fetches. Anyone can make up tokens with unknown keys, and each would cause a fetch."""
 
 RETRY_SECONDS = 5
-"""The same while there are no keys at all."""
+"""Minimum seconds between two fetches while there are no keys."""
 
 _RSA = ("RSA", (None,))
 _KEYS_OF = {
@@ -35,20 +35,20 @@ _KEYS_OF = {
 """The key type and curves that go with each algorithm (RFC 7518, section 3.1; RFC 8037, section 3.1)."""
 
 ALGORITHMS = tuple(_KEYS_OF)
-"""The algorithms that are accepted: asymmetric ones, and so neither ``none`` nor ``HS256``."""
+"""The accepted algorithms. All are asymmetric: ``none`` and ``HS256`` are not among them."""
 
 _PUBLIC_MEMBERS = ("kty", "crv", "n", "e", "x", "y")
 
 
 class IssuerKeys:
-    """The keys of an issuer, in memory.
+    """The keys of an issuer, cached in memory.
 
     Parameters
     ----------
     fetch : callable
-        Fetches the members of the issuer's key set, or raises an :exc:`IssuerError`.
+        Returns the members of the issuer's key set, or raises an :exc:`IssuerError`.
     clock : callable
-        The time in seconds. Not a monotonic clock: one can stand still while Lambda has the function frozen.
+        Returns the time in seconds. A monotonic clock can stop while Lambda has the function frozen.
     """
 
     def __init__(self, fetch: Callable[[], Sequence[Any]], clock: Callable[[], float] = time.time) -> None:
@@ -58,14 +58,14 @@ class IssuerKeys:
         self._fetched = self._tried = float("-inf")
 
     def find(self, algorithm: str, key_id: str | None) -> jwt.PyJWK | None:
-        """Find a key.
+        """Find the key of a token.
 
         Parameters
         ----------
         algorithm : str
             One of `ALGORITHMS`.
         key_id : str or None
-            The ``kid`` of the token. One that names none is taken for signed with the only key there is.
+            The ``kid`` of the token. A token without one matches an issuer's only key.
 
         Returns
         -------
@@ -75,13 +75,13 @@ class IssuerKeys:
         Raises
         ------
         IssuerError
-            If there are no keys to look among.
+            If no keys are available.
 
         References
         ----------
-        OpenID Connect Core 1.0, section 10.1: with several keys, ``kid`` must be there.
+        OpenID Connect Core 1.0, section 10.1: a token must have a ``kid`` if the issuer has several keys.
         """
-        if self._age() >= FRESH_SECONDS:
+        if self._age() >= MAX_AGE_SECONDS:
             self._refresh()
         key = self._pick(algorithm, key_id)
         if key is None and key_id is not None and self._refresh():
@@ -92,8 +92,8 @@ class IssuerKeys:
         return self._clock() - self._fetched
 
     def _refresh(self) -> bool:
-        """Fetch the keys, unless that was tried a moment ago; tell whether there are new ones."""
-        in_use = self._age() < LIFETIME_SECONDS
+        """Fetch the keys, unless the last attempt was too recent. Return whether the fetch succeeded."""
+        in_use = self._age() < MAX_STALE_SECONDS
         if self._clock() - self._tried < (REFETCH_SECONDS if in_use else RETRY_SECONDS):
             if not in_use:
                 raise IssuerError("failed-before")
@@ -118,11 +118,13 @@ class IssuerKeys:
 
 
 def _is_for_signatures(key: object) -> bool:
-    """Whether a member of the set is a public key that signatures can be checked with.
+    """Whether a member of the set is a public key for checking signatures.
+
+    A key with a private part is refused: everyone who can read the set could sign with it.
 
     References
     ----------
-    RFC 7517, section 4.2 and 4.3: ``use``, ``key_ops``. A key whose private part is published proves nothing.
+    RFC 7517, sections 4.2 and 4.3: ``use``, ``key_ops``.
     """
     return (
         isinstance(key, dict)

@@ -1,4 +1,4 @@
-"""Checks the tokens that callers bring, and says what a good one grants."""
+"""Checks callers' tokens and reads what they grant."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from framegate.access.issuer_keys import IssuerKeys
 
 LEEWAY_SECONDS = 30
-"""Seconds that the issuer's clock and ours may differ."""
+"""Seconds by which the issuer's clock and ours may differ."""
 
 MAX_TOKEN_LENGTH = 16 * 1024
-"""Characters of a token. API Gateway takes 10,240 bytes of headers, so this refuses none that gets here."""
+"""Maximum characters of a token. API Gateway limits all headers to 10,240 bytes, so it refuses such a token first."""
 
 _REASONS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
     (jwt.ExpiredSignatureError, "expired"),
@@ -31,12 +31,12 @@ _REASONS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
 
 
 class RefusedTokenError(Exception):
-    """The token is not one to let in.
+    """The token is not valid.
 
     Parameters
     ----------
     reason : str
-        Why, in a word for the log: it repeats nothing of the token.
+        The cause in one word, for the log. It repeats nothing of the token.
     """
 
     def __init__(self, reason: str) -> None:
@@ -51,9 +51,9 @@ class Grant:
     Attributes
     ----------
     expires_at : int
-        When it ends, in seconds since 1970: with the leeway, the moment from which the token itself is refused.
+        When the token expires, in seconds since 1970, leeway included.
     datastore_ids : frozenset of str or None
-        The data stores that its holder may read; None is all that are served.
+        The data stores that the caller may read; None is every served one.
     """
 
     expires_at: int
@@ -66,11 +66,11 @@ class TokenChecker:
     Parameters
     ----------
     issuer : str
-        What ``iss`` must be.
+        The required value of ``iss``.
     audiences : tuple of str
-        Of which ``aud`` must have one.
+        The accepted values of ``aud``.
     datastores_claim : str or None
-        The claim that lists data stores, as a JSON array or as text with spaces; None if there is none.
+        The claim that lists data stores, as a JSON array or as text separated by spaces; None if no claim does.
     keys : IssuerKeys
         The issuer's keys.
 
@@ -92,9 +92,9 @@ class TokenChecker:
         Raises
         ------
         RefusedTokenError
-            If anything about it is not as it should be.
+            If the token is malformed, expired, not for this audience, or otherwise invalid.
         IssuerError
-            If the issuer's keys cannot be had.
+            If the issuer's keys are not available.
         """
         if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
             raise RefusedTokenError("malformed")

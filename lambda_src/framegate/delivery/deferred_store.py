@@ -1,4 +1,4 @@
-"""Frames too large for a request: marked, queued once, and stored by the export function."""
+"""Deferred stores: a frame that takes too long for a request is marked, queued, and stored by the export function."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from framegate.healthimaging.client import HealthImaging
     from framegate.identifiers import FrameRef, ImageSetRef
     from framegate.storage.frame_store import FrameStore
-    from framegate.storage.object_store import ObjectStore
+    from framegate.storage.object_store import ObjectStore, StoredObject
     from framegate.time_budget import TimeBudget
 
 STORE_FRAME = "store-frame"
-"""What a message about such a frame asks for."""
+"""The kind of a queue message that requests a deferred store."""
 
-FORGOTTEN_AFTER = timedelta(hours=1)
-"""Age of a marker with which its message counts as lost, or as dead: the frame is queued again."""
+MARKER_LIFETIME = timedelta(hours=1)
+"""Age from which a marker counts for nothing: its message is lost or dead, and the frame is queued again."""
 
 
 def queued_prefix(image_set: ImageSetRef) -> str:
-    """What the keys of an image set's markers begin with."""
+    """The prefix of the keys of an image set's markers."""
     return f"queued/{image_set.datastore_id}/{image_set.image_set_id}/"
 
 
@@ -32,13 +32,13 @@ def _key(frame: FrameRef) -> str:
     return f"{queued_prefix(frame)}{frame.image_frame_id}"
 
 
-class FrameHandover:
-    """Hands frames over to the export function.
+class DeferredStoreQueue:
+    """Queues frames for the export function to store.
 
     Parameters
     ----------
     objects : ObjectStore
-        Where markers are kept: one for each frame that is queued.
+        Holds a marker for each queued frame.
     queue : ExportQueue
         The export function's queue.
     """
@@ -48,20 +48,20 @@ class FrameHandover:
         self._queue = queue
 
     def is_pending(self, frame: FrameRef, budget: TimeBudget) -> bool:
-        """Whether the frame was handed over and is on its way."""
+        """Whether the frame is queued, and its message is not lost."""
         marker = self._objects.head(_key(frame), budget)
-        return marker is not None and not _is_forgotten(marker.modified_at)
+        return marker is not None and not _is_expired(marker)
 
-    def hand_over(self, frame: FrameRef, budget: TimeBudget) -> None:
-        """Queue a frame, unless it is queued already: of many requests at once, one succeeds in writing the marker.
+    def enqueue(self, frame: FrameRef, budget: TimeBudget) -> None:
+        """Queue a frame, unless it is queued already. Of several requests at the same time, only one queues it.
 
         Raises
         ------
         Problem
-            If S3 or SQS fails. The frame can be handed over again then.
+            If S3 or SQS fails. The frame can then be queued again.
         """
         marker = self._objects.head(_key(frame), budget)
-        if marker is not None and not _is_forgotten(marker.modified_at):
+        if marker is not None and not _is_expired(marker):
             return
         message = {
             "framegate": STORE_FRAME,
@@ -73,17 +73,17 @@ class FrameHandover:
             if self._objects.put_if_unchanged(_key(frame), b"{}", marker.etag if marker else None, budget):
                 self._queue.send(message)
         except Problem:
-            # S3 may have the marker, even if it did not say so.
-            self.finish(frame, budget)
+            # S3 may hold the marker without having confirmed it.
+            self.remove_marker(frame, budget)
             raise
 
-    def finish(self, frame: FrameRef, budget: TimeBudget) -> None:
-        """Take the marker away: the frame is stored, or it never will be."""
+    def remove_marker(self, frame: FrameRef, budget: TimeBudget) -> None:
+        """Remove the marker, because the frame is stored or never will be."""
         self._objects.remove(_key(frame), budget)
 
 
-class HandedOverFrames:
-    """Stores the frames that requests have handed over.
+class DeferredStoreWorker:
+    """Stores the queued frames.
 
     Parameters
     ----------
@@ -91,29 +91,29 @@ class HandedOverFrames:
         Where frames come from.
     store : FrameStore
         Where they go.
-    handover : FrameHandover
-        Where they are marked.
+    queue : DeferredStoreQueue
+        Holds their markers.
     remover : ImageSetRemover
-        What takes an image set away again that turns out to be deleted.
+        Removes the objects of an image set that was deleted meanwhile.
     """
 
     def __init__(
-        self, source: HealthImaging, store: FrameStore, handover: FrameHandover, remover: ImageSetRemover
+        self, source: HealthImaging, store: FrameStore, queue: DeferredStoreQueue, remover: ImageSetRemover
     ) -> None:
         self._source = source
         self._store = store
-        self._handover = handover
+        self._queue = queue
         self._remover = remover
 
     def store(self, frame: FrameRef, budget: TimeBudget) -> None:
-        """Store a frame, if it is not there yet, and take its marker away.
+        """Store a frame, unless it is stored already, and remove its marker.
 
         Raises
         ------
         FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused
-            HealthImaging does not give such a frame, and its marker is gone.
+            If HealthImaging will never return the frame. The marker is removed.
         Problem
-            It could not be stored this time; its marker is still there.
+            If this attempt failed. The marker stays.
         """
         if not self._store.find(frame, budget):
             try:
@@ -123,14 +123,14 @@ class HandedOverFrames:
                     budget,
                 )
             except (FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused):
-                self._handover.finish(frame, budget)
+                self._queue.remove_marker(frame, budget)
                 raise
-        self._handover.finish(frame, budget)
+        self._queue.remove_marker(frame, budget)
         if not self._source.has_image_set(frame, budget):
-            # Deleted while it was stored.
+            # The image set was deleted while the frame was being stored.
             self._remover.remove(frame, budget)
             raise FrameNotFound
 
 
-def _is_forgotten(since: datetime) -> bool:
-    return datetime.now(UTC) - since > FORGOTTEN_AFTER
+def _is_expired(marker: StoredObject) -> bool:
+    return datetime.now(UTC) - marker.modified_at > MARKER_LIFETIME

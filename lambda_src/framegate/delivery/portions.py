@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Selection(Protocol):
-    """A selection of levels. A level is the tile-part that completes a resolution; level 0 completes the base."""
+    """Selects levels of a frame. A level is the tile-part that completes a resolution; level 0 completes the base."""
 
     @property
     def tag(self) -> str:
@@ -30,7 +30,7 @@ class Selection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BySize:
-    """The smallest resolution whose longer side has at least `pixels` pixels, or else the full one."""
+    """Selects the smallest resolution whose longer side has at least `pixels` pixels, or the full one if none has."""
 
     pixels: int
     is_image = True
@@ -46,7 +46,7 @@ class BySize:
 
 @dataclass(frozen=True, slots=True)
 class ByResolution:
-    """The resolution with this number, where 0 is the base, or else the full one."""
+    """Selects the resolution with this number, where 0 is the base, or the full one if no resolution has it."""
 
     number: int
     is_image = True
@@ -61,7 +61,7 @@ class ByResolution:
 
 @dataclass(frozen=True, slots=True)
 class ByLevels:
-    """The bytes of some levels, as in AWS's sample ``tile-level-marker-proxy``. All levels joined are the frame."""
+    """Selects the bytes of levels, as in AWS's sample ``tile-level-marker-proxy``. All levels joined are the frame."""
 
     first: int
     last: int | None
@@ -133,7 +133,7 @@ class Portion:
     is_whole : bool
         Whether the content is the whole frame.
     resolution : Resolution or None
-        The resolution that the content completes; None if it completes none, or if the frame's headers do not tell.
+        The resolution that the content completes; None if it completes none or the frame's headers do not say.
     resolutions : int or None
         Number of resolutions that the frame's main header declares.
     """

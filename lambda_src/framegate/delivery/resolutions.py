@@ -1,4 +1,4 @@
-"""Cuts stored resolutions out of a frame and reads only as much of the frame as they need."""
+"""Cuts stored resolutions out of a frame. Reads only as much of the frame as they need."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from framegate.jpeg2000.codestream import Codestream
 
 MIN_READ_BYTES = 16 * 1024
-"""The smallest read. A header has a few hundred bytes and comes with the first read."""
+"""Minimum bytes of a read. The first read includes the header, which has a few hundred bytes."""
 
 
 class TooLargeError(Exception):
-    """The requested bytes do not fit into an answer."""
+    """The requested bytes do not fit into a response."""
 
 
 class StreamPrefix:
-    """The beginning of a frame, read from its stream only as far as needed.
+    """The start of a frame, read from its stream only as far as needed.
 
     Parameters
     ----------
     stream : FrameStream
         The frame.
     max_bytes : int
-        How many bytes may be kept in memory.
+        Maximum number of bytes to keep in memory.
     """
 
     def __init__(self, stream: FrameStream, max_bytes: int) -> None:
@@ -42,13 +42,12 @@ class StreamPrefix:
         self._content = bytearray()
 
     def at_least(self, size: int) -> bytearray:
-        """Return all bytes that were read: at least `size`, unless the frame is shorter.
+        """Read at least `size` bytes, unless the frame is shorter, and return all bytes that were read.
 
         Raises
         ------
         TooLargeError
-            If `size` is above the maximum and the frame does not end before it. A length in a broken frame can point
-            far behind the frame's end.
+            If `size` and the frame both exceed the maximum. A damaged frame can declare a length far beyond its end.
         """
         if size > self.max_bytes and (self._stream.content_length or 0) > self.max_bytes:
             raise TooLargeError
@@ -62,17 +61,17 @@ class StreamPrefix:
         return self._content
 
     def to_the_end(self) -> bytearray:
-        """Return the whole frame.
+        """Read and return the whole frame.
 
         Raises
         ------
         TooLargeError
-            If the frame is above the maximum.
+            If the frame exceeds the maximum.
         """
         return self.at_least(self.max_bytes + 1)
 
     def all(self) -> Iterator[bytes]:
-        """The whole frame, in pieces: what was read, then the rest of the stream."""
+        """The whole frame in pieces: the bytes that were read, then the rest of the stream."""
         rest: Iterator[bytes] = iter(()) if self._ended else iter(self._stream)
         return chain([bytes(self._content)], rest)
 
@@ -88,25 +87,25 @@ class Cut:
 def cut(prefix: StreamPrefix, selection: Selection) -> Cut:
     """Cut a selection out of a frame.
 
-    An image is a codestream that decodes on its own: everything up to the end of its level, and the marker that ends a
-    codestream. A selection that cannot be proved to be one is answered with the whole frame.
+    An image is a codestream that decodes on its own: everything up to the end of its level, followed by the marker that
+    ends a codestream. If the image cannot be verified, the cut is the whole frame.
 
-    Levels split the frame, so that the answers to successive requests join to it, also if the frame is broken. A level
-    ends with its tile-part if all tile-parts up to there are proved. The first level that cannot be proved is the whole
-    rest of the frame, and so is the last level; the levels above it are empty. Each boundary depends on nothing but the
-    frame's bytes up to it, so all requests for a frame find the same boundaries.
+    Levels split the frame: joined in order, they are the frame, even if it is damaged. A level ends with its tile-part
+    if all tile-parts up to there are verified. The first level that cannot be verified is the whole rest of the frame,
+    and the levels above it are empty. Each boundary depends only on the frame's bytes before it, so all requests for a
+    frame find the same boundaries.
 
     Parameters
     ----------
     prefix : StreamPrefix
-        The frame. It is read up to the last level that is requested.
+        The frame. It is read up to the end of the last requested level.
     selection : Selection
-        What is requested.
+        The requested levels.
 
     Raises
     ------
     TooLargeError
-        If the bytes of levels do not fit into `prefix`.
+        If the requested levels exceed the maximum of `prefix`.
     Problem
         As `FrameStream` raises it.
 
@@ -144,7 +143,7 @@ class _Levels:
 
 
 def _image(codestream: Codestream, levels: _Levels, prefix: StreamPrefix) -> Cut:
-    """The image of level `last`, or the whole frame if that image is unproved or too large."""
+    """The image of level `last`, or the whole frame if that image is unverified or too large."""
     if levels.last == levels.top:
         return _whole(codestream)
     try:
@@ -170,7 +169,7 @@ def _bytes_of_levels(codestream: Codestream, levels: _Levels, prefix: StreamPref
 
 
 def _end_of_level(codestream: Codestream, number: int, top: int, prefix: StreamPrefix) -> int | None:
-    """Where a level ends, in bytes from the frame's beginning; None is the frame's end."""
+    """The end of a level, in bytes from the frame's start; None is the frame's end."""
     if number < 0:
         return 0
     if number >= top:
@@ -186,6 +185,6 @@ def _whole(codestream: Codestream) -> Cut:
 
 
 def _part(content: bytes, codestream: Codestream, level: int | None) -> Cut:
-    """A part of a frame, which completes a level or is empty."""
+    """A part of a frame that completes a level or is empty."""
     resolution = None if level is None else codestream.resolutions[level]
     return Cut(content, Portion(False, resolution, len(codestream.resolutions)))

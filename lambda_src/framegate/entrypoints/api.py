@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
-from framegate.delivery.deferred_store import FrameHandover
-from framegate.delivery.delivery import FrameDelivery
+from framegate.delivery.deferred_store import DeferredStoreQueue
+from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import HealthImaging
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import count_cold_start, tracer
@@ -29,9 +29,9 @@ def _api() -> FrameApi:
     settings = Settings.from_environment(os.environ)
     threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
     objects = ObjectStore(clients.session(), clients.s3, settings.frame_bucket, threads, clients.S3_CONNECTIONS)
-    handover = FrameHandover(objects, ExportQueue(clients.sqs, settings.export_queue_url))
+    deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.export_queue_url))
     source, store = HealthImaging(clients.session()), FrameStore(objects)
-    delivery = FrameDelivery(source, store, handover, INLINE_LIMIT, settings.presigned_url_lifetime)
+    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, settings.presigned_url_lifetime)
     return FrameApi(settings, delivery, FrameIndex(source, objects))
 
 

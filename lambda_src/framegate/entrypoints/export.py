@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
-from framegate.delivery.deferred_store import FrameHandover, HandedOverFrames
+from framegate.delivery.deferred_store import DeferredStoreQueue, DeferredStoreWorker
 from framegate.entrypoints.export_parts import ExportParts
 from framegate.export.export_messages import UnknownMessageError
 from framegate.export.report import report_not_understood, report_unforeseen
@@ -30,11 +30,11 @@ _processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_fail
 def _worker() -> ExportWorker:
     parts = ExportParts.from_environment()
     queue = _queue()
-    handover = FrameHandover(parts.objects, queue)
+    deferred_stores = DeferredStoreQueue(parts.objects, queue)
     return ExportWorker(
         parts.settings,
         parts.exporter,
-        HandedOverFrames(parts.source, parts.store, handover, parts.remover),
+        DeferredStoreWorker(parts.source, parts.store, deferred_stores, parts.remover),
         parts.remover,
         FrameIndex(parts.source, parts.objects),
         queue,

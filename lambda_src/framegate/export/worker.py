@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from framegate.aws.export_queue import ExportQueue
-    from framegate.delivery.deferred_store import HandedOverFrames
+    from framegate.delivery.deferred_store import DeferredStoreWorker
     from framegate.export.exporter import Exporter
     from framegate.export.removal import ImageSetRemover
     from framegate.index.frame_index import FrameIndex
@@ -145,7 +145,7 @@ class ExportWorker:
         Which data stores are served, which events are exported on, and whether these exports are verified.
     exporter : Exporter
         What exports image sets.
-    frames : HandedOverFrames
+    frames : DeferredStoreWorker
         What stores single frames.
     remover : ImageSetRemover
         What removes image sets.
@@ -162,7 +162,7 @@ class ExportWorker:
         self,
         settings: ExportSettings,
         exporter: Exporter,
-        frames: HandedOverFrames,
+        frames: DeferredStoreWorker,
         remover: ImageSetRemover,
         index: FrameIndex,
         queue: ExportQueue,

@@ -61,7 +61,7 @@ class IndexQuery:
         Instance that the frames belong to; None is any.
     frame_number : int or None
         Number of the frame in its instance, from 1; None is any.
-    most : int
+    max_frames : int
         Maximum number of frames.
     position : int
         Offset in the index, in bytes, where the page starts: 0, or `IndexPage.following`.
@@ -70,7 +70,7 @@ class IndexQuery:
     version_id: str | None = None
     sop_instance_uid: str | None = None
     frame_number: int | None = None
-    most: int = 1000
+    max_frames: int = 1000
     position: int = 0
 
     def wants(self, line: bytes) -> bool:
@@ -162,7 +162,7 @@ class FrameIndex:
         with closing(self._lines(image_set, version_id, position, budget)) as lines:
             for line in lines:
                 if query.wants(line):
-                    if len(frames) == query.most:
+                    if len(frames) == query.max_frames:
                         return IndexPage(frames, position)
                     frames.append(line)
                 position += len(line) + 1

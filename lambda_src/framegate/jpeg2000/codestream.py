@@ -29,7 +29,7 @@ EOC = b"\xff\xd9"
 MAX_HEADER_BYTES = 128 * 1024
 """Maximum size of the boxes and the main header. HealthImaging's frames have a few hundred bytes."""
 
-MOST_DECOMPOSITIONS = 32
+MAX_DECOMPOSITIONS = 32
 """Maximum number of decompositions of an image (ITU-T T.800, table A.15)."""
 
 _SOC_SIZ = b"\xff\x4f\xff\x51"
@@ -254,7 +254,7 @@ def _read_cod(segment: bytes, components: int) -> CodingStyle:
         raise NotDivisibleError("COD has a wrong length.")
     style, progression, layers, decompositions = segment[2], segment[3], _number(segment, 4, 2), segment[7]
     has_precincts = bool(style & 1)
-    if decompositions > MOST_DECOMPOSITIONS or len(segment) != 12 + has_precincts * (decompositions + 1):
+    if decompositions > MAX_DECOMPOSITIONS or len(segment) != 12 + has_precincts * (decompositions + 1):
         raise NotDivisibleError("COD has a wrong length.")
     if progression not in _RESOLUTION_FIRST or layers != 1:
         raise NotDivisibleError("The progression is not by resolution, or has several layers.")
@@ -280,7 +280,7 @@ def _read_tlm(segment: bytes, lengths: dict[int, list[int]]) -> None:
     tile_size = segment[3] >> 4 & 3
     length_size = 4 if segment[3] >> 6 & 1 else 2
     entry = tile_size + length_size
-    if tile_size == 3 or (len(segment) - 4) % entry or (len(segment) - 4) // entry > MOST_DECOMPOSITIONS + 1:
+    if tile_size == 3 or (len(segment) - 4) % entry or (len(segment) - 4) // entry > MAX_DECOMPOSITIONS + 1:
         raise NotDivisibleError("TLM has a wrong length, or too many tile-parts.")
     lengths[segment[2]] = [_number(segment, at + tile_size, length_size) for at in range(4, len(segment), entry)]
     if any(_number(segment, at, tile_size) for at in range(4, len(segment), entry)):

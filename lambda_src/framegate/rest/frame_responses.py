@@ -1,4 +1,4 @@
-"""Delivered frames as HTTP answers: bytes, base64 in JSON, or a pre-signed URL."""
+"""Turns delivered frames into HTTP responses: bytes, base64 in JSON, or a pre-signed URL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from framegate.rest.negotiation import JSON, Representation
 from framegate.storage.frame_store import CACHE_CONTROL
 
 if TYPE_CHECKING:
-    from framegate.delivery.delivery import InlineFrame, LinkedFrame
+    from framegate.delivery.executor import InlineFrame, LinkedFrame
     from framegate.delivery.portions import Portion
     from framegate.identifiers import FrameRef
     from framegate.rest.preconditions import FrameTag
@@ -28,13 +28,13 @@ HEADERS = {
     "columns": "Framegate-Columns",
     "skipDecompositions": "Framegate-Skip-Decompositions",
 }
-"""What says how much of a frame an answer is, by the member that says it in JSON."""
+"""The headers that describe the delivered portion of a frame, by the JSON member with the same content."""
 
 
 def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag) -> HttpResponse:
-    """``200`` with the frame or a part of it: its bytes, or JSON with them in base64; ``206`` with a range of bytes.
+    """``200`` with the frame or its portion, as bytes or as base64 in JSON, or ``206`` with a byte range.
 
-    Where only headers are asked for and the frame was not read, the answer has its Content-Length and no body.
+    If the frame was not read, because the client needs only headers, the response has a Content-Length and no body.
     """
     headers = {"Content-Type": tag.content_type, **_caching_headers(tag), **_portion_headers(delivered.portion)}
     if tag.representation is Representation.RAW:
@@ -46,7 +46,7 @@ def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag) -> H
         headers["Content-Range"] = f"bytes {span.first}-{span.last}/{span.total}"
         return HttpResponse(HTTPStatus.PARTIAL_CONTENT, headers, delivered.content)
     document = _frame_document(frame, delivered.content_type, delivered.size, delivered.portion)
-    # Not json.dumps of the whole: base64 has nothing to escape, and scanning megabytes for it takes milliseconds.
+    # The base64 is joined by hand: it has nothing to escape, and json.dumps takes milliseconds to scan megabytes.
     before, after = f'{json.dumps(document)[:-1]}, "imageFrameBlob": "', '"}'
     if delivered.content is None:
         size = len(before) + (delivered.size + 2) // 3 * 4 + len(after)
@@ -55,11 +55,11 @@ def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag) -> H
 
 
 def linked_response(frame: FrameRef, delivered: LinkedFrame, representation: Representation) -> HttpResponse:
-    """``303`` to the frame's pre-signed URL, or ``200`` with JSON that holds it and its end."""
-    # The URL is a credential with an end: no cache may keep it.
+    """``303`` to the frame's pre-signed URL, or ``200`` with a JSON document that has the URL and its expiry."""
+    # The URL is a credential that expires, so no cache may keep it.
     headers = {"Cache-Control": "no-store", **_portion_headers(delivered.portion)}
     if representation is Representation.RAW:
-        # There is no body, and API Gateway would call it JSON.
+        # Without a Content-Type, API Gateway would declare the empty body as JSON.
         return HttpResponse(
             HTTPStatus.SEE_OTHER, {"Location": delivered.url, "Content-Type": "text/plain; charset=utf-8", **headers}
         )
@@ -70,17 +70,17 @@ def linked_response(frame: FrameRef, delivered: LinkedFrame, representation: Rep
 
 
 def queued_response(request_id: str) -> HttpResponse:
-    """``202``: the frame is on its way to S3, and this is when to ask again.
+    """``202`` for a frame with a pending deferred store, with the time after which to request it again.
 
     References
     ----------
-    RFC 9110, section 15.3.3. The document is in the form of a problem's (RFC 9457), though nothing is wrong.
+    RFC 9110, section 15.3.3. The document has the members of a problem document (RFC 9457).
     """
     document = {
         "type": "urn:framegate:frame-queued",
         "title": "The frame is being stored",
         "status": int(HTTPStatus.ACCEPTED),
-        "detail": "Storing this frame takes longer than a request may last, so it goes on without you. "
+        "detail": "Storing this frame takes longer than a request may last, so it continues in the background. "
         "Send the same request again after the seconds in Retry-After, until it redirects to the frame.",
         "requestId": request_id,
     }
@@ -102,7 +102,7 @@ def _frame_document(
 
 
 def _portion_members(portion: Portion | None) -> dict[str, str | int | bool]:
-    """What a client that asked for some of a frame needs to know of what it got."""
+    """The members that describe the delivered portion; none if the request selects no levels."""
     if portion is None:
         return {}
     members: dict[str, str | int | bool] = {"wholeFrame": portion.is_whole}
@@ -119,16 +119,16 @@ def _portion_members(portion: Portion | None) -> dict[str, str | int | bool]:
 
 
 def _portion_headers(portion: Portion | None) -> dict[str, str]:
-    """The same as headers: ``Framegate-Whole-Frame``, ``Framegate-Resolution`` and so on."""
+    """The same members as headers: ``Framegate-Whole-Frame``, ``Framegate-Resolution`` and so on."""
     values = {HEADERS[name]: value for name, value in _portion_members(portion).items()}
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
 
 
 def not_modified_response(tag: FrameTag) -> HttpResponse:
-    """``304`` for a client that holds the representation with that entity tag.
+    """``304`` for a client that holds the representation with this entity tag.
 
-    It repeats the Content-Type of the 200. API Gateway adds ``application/json`` to an answer without one, and a cache
-    would replace the stored media type with that (RFC 9111, sections 3.2 and 4.3.4).
+    The response repeats the Content-Type of the 200. Otherwise API Gateway would add ``application/json``, and a cache
+    would store that in place of the media type (RFC 9111, sections 3.2 and 4.3.4).
     """
     return HttpResponse(HTTPStatus.NOT_MODIFIED, {"Content-Type": tag.content_type, **_caching_headers(tag)})
 

@@ -1,4 +1,4 @@
-"""HTTP as API Gateway's Lambda proxy integration speaks it: requests read, responses written."""
+"""Reads requests and writes responses in the format of API Gateway's Lambda proxy integration."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from pybase64 import b64encode_as_string
 from framegate.problems import InvalidRequest
 
 LAMBDA_RESPONSE_LIMIT = 6_291_556
-"""Bytes of a synchronous response as serialised (AWS Lambda developer guide, "Lambda quotas": 6 MB, plus 100 bytes)."""
+"""Maximum bytes of a serialised synchronous response (AWS Lambda developer guide, "Lambda quotas")."""
 
 ENVELOPE_ALLOWANCE = 8 * 1024
-"""Bytes left for everything in a response that is not the frame: status, headers, JSON members, quotes and escapes."""
+"""Bytes reserved for the rest of a response: status, headers, JSON members, quotes and escapes."""
 
 INLINE_LIMIT = (LAMBDA_RESPONSE_LIMIT - ENVELOPE_ALLOWANCE) // 4 * 3
-"""Bytes of the largest frame that fits a response: base64 makes four characters of three bytes."""
+"""Bytes of the largest frame that fits into a response. Base64 encodes three bytes as four characters."""
 
-
-# {name}, but not {name+}, whose value only unknown paths have.
+# Matches {name} but not {name+}, which only the catch-all route has.
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 class NotAnHttpRequestError(ValueError):
-    """An event is not one of API Gateway's Lambda proxy integration; the message says what is missing or wrong."""
+    """The event does not come from a Lambda proxy integration; the message says what is missing or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,13 @@ class HttpRequest:
     Attributes
     ----------
     method : str
-        In capitals.
+        The method, in upper case.
     route : str
-        The path's template, as the REST API has it: ``/datastore/{datastoreId}/…``.
+        The template of the path: ``/datastore/{datastoreId}/…``.
     path : mapping
-        The template's parameters.
+        The parameters in the path.
     request_id : str
-        API Gateway's own, by which its access log and ours are joined.
+        API Gateway's id of the request, which appears in its access log and in ours.
     """
 
     method: str
@@ -64,7 +63,7 @@ class HttpRequest:
         Raises
         ------
         NotAnHttpRequestError
-            If the event is anything else, such as a console test, a warm-up, or payload format 2.0.
+            If the event is something else, such as a console test, a warm-up, or payload format 2.0.
 
         References
         ----------
@@ -80,13 +79,13 @@ class HttpRequest:
         ):
             if not isinstance(value, str):
                 raise NotAnHttpRequestError(f"{name} is missing")
-        for name, is_right in (
+        for name, is_valid in (
             ("pathParameters", _is_mapping_of_texts),
             ("multiValueHeaders", _is_mapping_of_lists),
             ("multiValueQueryStringParameters", _is_mapping_of_lists),
             ("body", _is_text),
         ):
-            if event.get(name) is not None and not is_right(event[name]):
+            if event.get(name) is not None and not is_valid(event[name]):
                 raise NotAnHttpRequestError(f"{name} has another form")
         path = event.get("pathParameters") or {}
         for name in _PATH_PARAMETER.findall(event["resource"]):
@@ -105,29 +104,29 @@ class HttpRequest:
         )
 
     def header(self, name: str) -> str | None:
-        """A header's value; several lines of it joined by commas (RFC 9110, section 5.3)."""
+        """The value of a header; commas join repeated lines (RFC 9110, section 5.3)."""
         return self._headers.get(name.lower())
 
     def query(self, name: str) -> str | None:
-        """A query parameter's value.
+        """The value of a query parameter.
 
         Raises
         ------
         InvalidRequest
-            If it is given more than once: which one is meant is not ours to guess.
+            If the query gives it more than once.
         """
         values = self._query.get(name) or []
         if len(values) > 1:
-            raise InvalidRequest(f"{name} is given {len(values)} times in the query; give it once.")
+            raise InvalidRequest(f"The query gives {name} {len(values)} times; give it once.")
         return values[0] if values else None
 
     def json_object(self) -> dict[str, Any]:
-        """The body as a JSON object.
+        """Parse the body as a JSON object.
 
         Raises
         ------
         InvalidRequest
-            If it is anything else.
+            If the body is not a JSON object.
         """
         try:
             body = b64decode(self._body, validate=True) if self._body_is_base64 else self._body
@@ -141,32 +140,32 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A response; a body of ``bytes`` travels in base64, one of ``str`` as it is."""
+    """A response. A body of type ``bytes`` is sent in base64, one of type ``str`` as it is."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | str = ""
 
     def to_event(self) -> dict[str, Any]:
-        """The response as the Lambda proxy integration takes it."""
-        binary = isinstance(self.body, bytes)
+        """Convert the response to the format of the Lambda proxy integration."""
+        is_binary = isinstance(self.body, bytes)
         return {
             "statusCode": int(self.status),
             "headers": self.headers,
-            # Python's own takes as long for megabytes as HealthImaging does to send them.
+            # Python's base64 takes as long for megabytes as HealthImaging takes to send them.
             "body": b64encode_as_string(self.body) if isinstance(self.body, bytes) else self.body,
-            "isBase64Encoded": binary,
+            "isBase64Encoded": is_binary,
         }
 
     def without_body(self) -> HttpResponse:
-        """The answer to HEAD: the header fields of GET's answer, and no body.
+        """The response to HEAD: the headers of GET's response, without the body.
 
-        API Gateway derives Content-Length from the body that it sends, so that it may pass this one on as
+        API Gateway sets Content-Length from the body that it sends, so it may pass on the one that is set here as
         ``x-amzn-Remapped-Content-Length``.
 
         References
         ----------
-        RFC 9110, sections 9.3.2 and 8.6; the latter forbids a Content-Length other than GET's.
+        RFC 9110, sections 9.3.2 and 8.6. Section 8.6 forbids a Content-Length that differs from GET's.
         """
         if self.status == HTTPStatus.NOT_MODIFIED:
             return self

@@ -1,4 +1,4 @@
-"""A page of the frame index as an HTTP answer."""
+"""Turns a page of the frame index into an HTTP response."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 
 def index_tag(image_set: ImageSetRef, version_id: str) -> str:
-    """The strong entity tag of a page: a version of an image set never changes, and the page is in the URL."""
+    """The strong entity tag of a page. A version of an image set never changes, and the URL identifies the page."""
     return f'"{image_set.image_set_id}.version-{version_id}.{FORMAT}"'
 
 
 def index_response(image_set: ImageSetRef, version_id: str, page: IndexPage) -> HttpResponse:
-    """``200`` with the frames of a page, and how to get the next one."""
+    """``200`` with the frames of a page and the token of the next page."""
     document = {
         "datastoreId": image_set.datastore_id,
         "imageSetId": image_set.image_set_id,
         "versionId": version_id,
         **({} if page.following is None else {"nextToken": next_token(version_id, page.following)}),
     }
-    # The lines are JSON as they are: to read and write them again is most of the time that a page takes.
+    # The lines are JSON already. Parsing and serialising them again would take most of a page's time.
     frames = b",".join(page.frames).decode()
     body = f'{json.dumps(document)[:-1]}, "imageFrames": [{frames}]}}'
     return HttpResponse(HTTPStatus.OK, _headers(index_tag(image_set, version_id)), body)
 
 
 def index_not_modified_response(tag: str) -> HttpResponse:
-    """``304`` for a client that holds the page of that version, with the Content-Type of the 200."""
+    """``304`` for a client that holds the page of this version, with the Content-Type of the 200."""
     return HttpResponse(HTTPStatus.NOT_MODIFIED, _headers(tag))
 
 
 def _headers(tag: str) -> dict[str, str]:
-    # To be asked again each time: there may be a new version, and of a deleted image set there is nothing.
+    # Caches must revalidate: the image set may have a new version or be deleted.
     return {"Content-Type": JSON, "ETag": tag, "Cache-Control": "private, no-cache"}

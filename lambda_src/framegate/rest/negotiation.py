@@ -16,7 +16,7 @@ _WEIGHT = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 
 
 class Representation(StrEnum):
-    """The forms in which a frame can be answered."""
+    """The forms in which Framegate sends a frame: its bytes, or a JSON document."""
 
     RAW = "raw"
     JSON = "json"
@@ -45,10 +45,10 @@ class MediaRange:
     weight: float
 
     def specificity(self, media_type: str, parameters: dict[str, str]) -> tuple[int, int] | None:
-        """How closely the range describes a media type; None if it does not include it.
+        """How specifically the range matches a media type; None if it does not match.
 
-        HealthImaging leaves parameters out that clients of DICOM name, such as ``transfer-syntax``. A parameter that
-        the media type lacks therefore excludes nothing; one with another value does, unless the range has ``*``.
+        DICOM clients name parameters that HealthImaging omits, such as ``transfer-syntax``. A parameter that the media
+        type lacks is therefore ignored. A parameter with a different value excludes the range, unless it is ``*``.
         """
         precision = _precision(self.type, media_type)
         if precision is None:
@@ -68,7 +68,7 @@ class Accept:
     Parameters
     ----------
     ranges : tuple of MediaRange
-        Its elements, in the header's order.
+        The header's elements, in their order.
 
     Examples
     --------
@@ -80,19 +80,20 @@ class Accept:
 
     ranges: tuple[MediaRange, ...]
 
-    # Clients send the same header with every request.
+    # Cached, because clients send the same header with every request.
     @classmethod
     @lru_cache(maxsize=64)
     def parse(cls, header: str | None) -> Accept:
-        """Read a header. Without one, everything is acceptable; an element that is no media range is ignored."""
+        """Parse a header. Without one, everything is acceptable. Elements that are not media ranges are ignored."""
         if header is None or not header.strip():
             return cls((MediaRange("*/*", {}, 1.0),))
         return cls(tuple(filter(None, map(_media_range, _split(header, ",")))))
 
     def choose(self, content_type: str) -> Representation | None:
-        """The representation to send of a frame with this media type; None if the client accepts neither.
+        """Choose the representation of a frame with this media type; None if the client accepts neither.
 
-        JSON must be named: ``*/*`` asks for the frame as it is. Where both weigh the same, the named one wins.
+        The header must name JSON: ``*/*`` asks for the frame's own bytes. If both have the same weight, JSON wins,
+        because the client has named it.
         """
         raw, json = self._weight_of(content_type), self.json_weight
         if json > 0 and json >= raw:
@@ -101,11 +102,11 @@ class Accept:
 
     @cached_property
     def json_weight(self) -> float:
-        """The weight of ``application/json`` where the header names it; else 0."""
+        """The weight of ``application/json`` if the header names it; otherwise 0."""
         return max((each.weight for each in self.ranges if each.type == JSON), default=0.0)
 
     def _weight_of(self, content_type: str) -> float:
-        """The weight from the range that describes the media type most closely."""
+        """The weight of the most specific range that matches the media type; 0 if none does."""
         media_type, parameters = essence(content_type), _parameters(_split(content_type, ";")[1:])
         best: tuple[tuple[int, int], float] = ((0, 0), 0.0)
         for each in self.ranges:
@@ -117,7 +118,7 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class FrameNegotiation:
-    """What a request accepts of a frame, which is known once its media type is.
+    """Negotiates the representation of a frame once its media type is known.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ class FrameNegotiation:
     accept: Accept
 
     def representation(self, content_type: str) -> Representation:
-        """The representation to send of a frame with this media type.
+        """Choose the representation of a frame with this media type.
 
         Raises
         ------
@@ -141,7 +142,7 @@ class FrameNegotiation:
         return chosen
 
     def require_acceptable(self, content_type: str) -> None:
-        """Check that the client accepts some representation.
+        """Check that the client accepts a representation of a frame with this media type.
 
         Raises
         ------
@@ -151,17 +152,24 @@ class FrameNegotiation:
         self.representation(content_type)
 
     def may_send(self, representation: Representation, content_type: str) -> bool:
-        """Whether the client accepts a representation that it holds, with the representation's own media type.
+        """Whether the client accepts a representation that it holds.
 
-        JSON may be chosen depending on the frame's media type, which a document does not need. A document that the
-        client holds and still accepts is as good as new.
+        A JSON document only has to be acceptable: whether the client would prefer the bytes depends on the frame's
+        media type, which is not known yet.
+
+        Parameters
+        ----------
+        representation : Representation
+            What the client holds.
+        content_type : str
+            The representation's media type.
         """
         if representation is Representation.JSON:
             return self.accept.json_weight > 0
         return self.accept.choose(content_type) is Representation.RAW
 
     def sends_bytes(self, content_type: str) -> bool:
-        """Whether the client is sent the bytes as they are, of which a range makes sense."""
+        """Whether the client gets the frame's own bytes, to which a byte range applies."""
         return self.accept.choose(content_type) is Representation.RAW
 
 
@@ -195,14 +203,14 @@ def _weight(value: str) -> float:
 
 
 def _unquoted(value: str) -> str:
-    """The text of a quoted string (RFC 9110, section 5.6.4); any other value as it is."""
+    """The content of a quoted string (RFC 9110, section 5.6.4), or the value itself if it is not quoted."""
     if len(value) > 1 and value[0] == value[-1] == '"':
         return re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
     return value
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split a header field at a separator, but not within quoted strings."""
+    """Split a header's value at a separator, except within quoted strings."""
     if '"' not in text:
         return text.split(separator)
     parts, start, is_quoted, is_escaped = [], 0, False, False

@@ -1,12 +1,12 @@
-"""What a request says of what it wants: delivery, resolution or levels and a range of a frame; a page of the index."""
+"""Reads the parameters of a request: delivery mode, levels and byte range of a frame; filters and page of the index."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from framegate.delivery.delivery import DeliveryMode
 from framegate.delivery.portions import ByLevels, ByResolution, BySize, ByteRange
+from framegate.delivery.request import DeliveryMode
 from framegate.index.frame_index import IndexQuery
 from framegate.problems import InvalidRequest
 from framegate.rest import routes
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from framegate.rest.http import HttpRequest
     from framegate.rest.routes import Integer, Parameter
 
-# No more digits than any size has: Python refuses to read a number of some thousand.
+# No size has more than 20 digits, and Python refuses to parse a number with several thousand.
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(?:(\d{1,20})-(\d{0,20})|-(\d{1,20}))[ \t]*", re.IGNORECASE | re.ASCII)
 
 
 def delivery_mode(request: HttpRequest) -> DeliveryMode:
-    """How the frame is to be delivered.
+    """Read how to deliver the frame.
 
     Raises
     ------
     InvalidRequest
-        If `delivery` has another value.
+        If `delivery` is neither ``inline`` nor ``url``.
     """
     match request.query(routes.DELIVERY.name):
         case None:
@@ -41,12 +41,12 @@ def delivery_mode(request: HttpRequest) -> DeliveryMode:
 
 
 def selection(request: HttpRequest) -> Selection | None:
-    """Which of the frame's stored resolutions or levels are wanted; None is all of it.
+    """Read which resolution or levels to deliver; None is the whole frame.
 
     Raises
     ------
     InvalidRequest
-        If a value is not a number in its range, or if they contradict each other.
+        If a value is not a number within its bounds, or if the parameters contradict each other.
     """
     size = _number(request, routes.SIZE)
     resolution = _number(request, routes.RESOLUTION)
@@ -59,27 +59,28 @@ def selection(request: HttpRequest) -> Selection | None:
         *([] if levels is None else [levels]),
     ]
     if len(given) > 1:
-        raise InvalidRequest("Give one of size, resolution, and startLevel with endLevel; they choose the same thing.")
+        raise InvalidRequest("Give only one of size, resolution, and startLevel with endLevel.")
     if levels and levels.last is not None and levels.first > levels.last:
         raise InvalidRequest("startLevel must not be above endLevel.")
     return given[0] if given else None
 
 
 def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange | None:
-    """The range of bytes that is wanted; None is all of them.
+    """Read which bytes to deliver; None is all of them.
+
+    The header is ignored unless it has exactly one range in bytes. So is the header of any method but GET.
 
     Parameters
     ----------
     request : HttpRequest
         The request.
     entity_tags : collection of str
-        Those that the representation can have whose bytes they are.
+        The entity tags that ``If-Range`` may name for the range to apply.
 
     References
     ----------
-    RFC 9110, section 14.2: a range counts for GET alone; one in another unit, several at once, and what is no range are
-    ignored. Section 13.1.5: with ``If-Range``, a range counts if the representation is still the one that is named;
-    there is no ``Last-Modified`` that a date could be compared with.
+    RFC 9110, section 14.2; section 13.1.5 for ``If-Range``. A date in ``If-Range`` never matches, because no response
+    has a ``Last-Modified``.
     """
     header = request.header("Range")
     if header is None or request.method != "GET":
@@ -99,12 +100,12 @@ def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange 
 
 
 def index_query(request: HttpRequest) -> IndexQuery:
-    """Which frames of an image set are asked for.
+    """Read which frames of an image set to list.
 
     Raises
     ------
     InvalidRequest
-        If a value is not of its form, or if `nextToken` is of another version than `versionId`.
+        If a value is malformed, or if `nextToken` and `versionId` name different versions.
     """
     version = _number(request, routes.VERSION_ID)
     uid, token = request.query(routes.SOP_INSTANCE_UID.name), request.query(routes.NEXT_TOKEN.name)
@@ -114,20 +115,20 @@ def index_query(request: HttpRequest) -> IndexQuery:
     if token is not None:
         match = re.fullmatch(routes.PAGE_POSITION_PATTERN, token, re.ASCII)
         if match is None or version_id not in (None, match[1]):
-            raise InvalidRequest("nextToken must be one that an answer gave, for the same image set and version.")
-        # The pages that follow are of the version that the first one was of.
+            raise InvalidRequest("nextToken must come from a response for the same image set and version.")
+        # All pages show the version that the first page showed.
         version_id, position = match[1], int(match[2])
     return IndexQuery(
         version_id=version_id,
         sop_instance_uid=uid,
         frame_number=_number(request, routes.FRAME_NUMBER),
-        most=_number(request, routes.MAX_RESULTS_PARAMETER) or routes.MAX_RESULTS,
+        max_frames=_number(request, routes.MAX_RESULTS_PARAMETER) or routes.MAX_RESULTS,
         position=position,
     )
 
 
 def next_token(version_id: str, position: int) -> str:
-    """The `nextToken` of a page that others follow."""
+    """The `nextToken` that leads from a page to the next one."""
     return f"{version_id}-{position}"
 
 
@@ -135,7 +136,7 @@ def _number(request: HttpRequest, parameter: Parameter[Integer]) -> int | None:
     value, bounds = request.query(parameter.name), parameter.type
     if value is None:
         return None
-    # No bound has more than ten digits; Python refuses to read a number of several thousand.
+    # No bound has more than ten digits, and Python refuses to parse a number with several thousand.
     is_number = re.fullmatch(r"[0-9]{1,10}", value, re.ASCII) is not None
     if not is_number or not bounds.minimum <= int(value) <= bounds.maximum:
         raise InvalidRequest(f"{parameter.name} must be a whole number from {bounds.minimum} to {bounds.maximum}.")

@@ -1,4 +1,4 @@
-"""Entity tags of frames, and the conditions that a request makes with them."""
+"""Entity tags of frames, and the preconditions of requests that name them."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _KNOWN_CONTENT_TYPES = tuple(dict.fromkeys(STORED.values()))
 class FrameTag:
     """The strong entity tag of a frame's representation.
 
-    A frame never changes, so its identifier is enough, with what was selected of it, which is always the same bytes.
-    The tag also names the media type, so that a 304 can repeat it without a call to HealthImaging.
+    A frame never changes, and a selection of it always has the same bytes, so the identifier and the selection identify
+    the content. The tag also names the media type, so that a 304 can repeat it without a call of HealthImaging.
 
     Attributes
     ----------
     value : str
         The tag, in quotes.
     representation : Representation
-        Whether it is that of the bytes or of the JSON document.
+        Whether the tag is that of the bytes or of the JSON document.
     content_type : str
         The representation's media type.
 
     References
     ----------
-    RFC 9110, section 8.8.3; RFC 9111, section 4.3.4: a cache replaces the stored Content-Type by that of the 304.
+    RFC 9110, section 8.8.3; RFC 9111, section 4.3.4: a cache replaces the stored Content-Type with that of the 304.
     """
 
     value: str
@@ -57,8 +57,8 @@ class FrameTag:
     ) -> FrameTag:
         """The tag of a frame with this media type.
 
-        Only a media type that HealthImaging documents becomes part of the tag, so that no text of a client's tag can
-        come back as a Content-Type.
+        Only media types that HealthImaging documents become part of the tag. No text from a client's tag can therefore
+        return as a Content-Type.
         """
         if representation is Representation.JSON:
             suffix, content_type = "json", JSON
@@ -74,7 +74,7 @@ class FrameTag:
 
 
 def known_frame_tags(image_frame_id: str, selection: Selection | None = None) -> list[FrameTag]:
-    """Every tag with a known media type that the frame can have."""
+    """Every tag that the frame can have with a known media type."""
     return [
         *(FrameTag.of(image_frame_id, Representation.RAW, each, selection) for each in _KNOWN_CONTENT_TYPES),
         FrameTag.of(image_frame_id, Representation.JSON, JSON, selection),
@@ -88,9 +88,9 @@ class EntityTags:
     Attributes
     ----------
     any : bool
-        Whether it is ``*``.
+        Whether the value is ``*``.
     strong, weak : frozenset of str
-        The tags that it lists, in quotes, without ``W/``. Anything that is no entity tag counts for nothing.
+        The listed tags, in quotes and without ``W/``. Anything else in the list is ignored.
     """
 
     any: bool
@@ -99,7 +99,7 @@ class EntityTags:
 
     @classmethod
     def parse(cls, value: str) -> EntityTags:
-        """Read a header field's value."""
+        """Parse the value of a header."""
         found = _ENTITY_TAG.findall(value)
         return cls(
             value.strip() == "*",
@@ -110,10 +110,10 @@ class EntityTags:
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """The conditions of a request.
+    """The preconditions of a request.
 
-    ``If-Modified-Since`` and ``If-Unmodified-Since`` are ignored, since no answer has a ``Last-Modified``. ``If-Range``
-    is part of the range (`parameters.byte_range`).
+    ``If-Modified-Since`` and ``If-Unmodified-Since`` are ignored, because no response has a ``Last-Modified``.
+    `parameters.byte_range` evaluates ``If-Range``.
 
     References
     ----------
@@ -126,13 +126,13 @@ class Preconditions:
 
     @classmethod
     def of(cls, request: HttpRequest) -> Preconditions:
-        """Read the conditions of a request."""
+        """Read the preconditions of a request."""
         return cls(request.method in READ_METHODS, *(_tags(request, name) for name in ("If-Match", "If-None-Match")))
 
     def is_held(self, tag: str) -> bool:
-        """Whether the answer is 304 if this is the current entity tag.
+        """Whether the response is 304 if this is the current entity tag.
 
-        ``*`` in either field is left to `is_not_modified`: it depends on whether a representation exists.
+        A ``*`` in either header depends on whether a representation exists: `is_not_modified` evaluates it.
         """
         if not self.is_read or self.if_none_match is None:
             return False
@@ -141,28 +141,28 @@ class Preconditions:
         return tag in self.if_none_match.strong or tag in self.if_none_match.weak
 
     def require_match(self, tag: str | None) -> None:
-        """Check `If-Match`, now that a representation exists.
+        """Evaluate `If-Match` for a representation that exists. The comparison is strong: a weak tag never matches.
 
         Parameters
         ----------
         tag : str or None
-            Its entity tag; None if it has none.
+            The representation's entity tag; None if it has none.
 
         Raises
         ------
         PreconditionFailed
-            If the field neither lists the tag nor is ``*``. The comparison is strong: a weak tag never matches.
+            If the header neither lists the tag nor is ``*``.
         """
         if self.if_match is not None and not self.if_match.any and tag not in self.if_match.strong:
             raise PreconditionFailed("If-Match")
 
     def is_not_modified(self, tag: str) -> bool:
-        """Whether the answer is 304, now that a representation with this entity tag exists. The comparison is weak.
+        """Whether the response is 304 for a representation that exists and has this tag. The comparison is weak.
 
         Raises
         ------
         PreconditionFailed
-            If `If-None-Match` matches, and the method is neither GET nor HEAD.
+            If `If-None-Match` matches and the method is neither GET nor HEAD.
         """
         listed = self.if_none_match
         if listed is None or not (listed.any or tag in listed.strong or tag in listed.weak):

@@ -10,40 +10,40 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from framegate import problems
-from framegate.jpeg2000.codestream import MOST_DECOMPOSITIONS
+from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_PIXELS = 2**32 - 1
-"""Pixels of the longest side that an image can have (ITU-T T.800, table A.9)."""
+"""Maximum width and height of an image in pixels (ITU-T T.800, table A.9)."""
 
 MAX_LEVEL = 65_535
-"""The highest level that a request may name. No codestream has so many tile-parts that complete a resolution."""
+"""The highest level that a request may name. A codestream has at most 33 levels, one for each resolution."""
 
 MAX_RESULTS = 1000
-"""Frames on a page of the index: about 300 kB."""
+"""Maximum number of frames on a page of the index, about 300 kB."""
 
 MAX_NUMBER = 2**31 - 1
 """The highest frame number and version number that a request may name."""
 
 MAX_UID_LENGTH = 256
-"""Characters of a UID. DICOM allows 64 (PS3.5, section 9.1); HealthImaging accepts up to 256."""
+"""Maximum characters of a UID. DICOM allows 64 (PS3.5, section 9.1); HealthImaging accepts 256."""
 
 UID_PATTERN = rf"[0-9.]{{1,{MAX_UID_LENGTH}}}"
 
 MAX_HEADER_LENGTH = 10_240
-"""Bytes that API Gateway takes for all header lines of a request (API Gateway developer guide, "Quotas")."""
+"""Maximum bytes of all header lines of a request (API Gateway developer guide, "Quotas")."""
 
 PAGE_POSITION_PATTERN = r"([1-9][0-9]{0,9})-([1-9][0-9]{0,11})"
-"""`nextToken`: the version of the index, and the bytes of it that earlier pages have used."""
+"""The format of `nextToken`: the version of the image set, and the offset of the page in its index, in bytes."""
 
 MAX_PAGE_POSITION_LENGTH = 23
 
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """A whole number from `minimum` to `maximum`, both included."""
+    """A whole number from `minimum` to `maximum`, both inclusive."""
 
     minimum: int
     maximum: int
@@ -51,14 +51,14 @@ class Integer:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few words."""
+    """One of several fixed words."""
 
     values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text of at most `max_length` characters; the whole of it matches `pattern`, where there is one."""
+    """Text of at most `max_length` characters. If there is a `pattern`, it matches the whole text."""
 
     max_length: int
     pattern: str | None = None
@@ -66,7 +66,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """An identifier of HealthImaging: 32 characters, each ``0-9`` or ``a-z``."""
+    """A HealthImaging identifier: 32 characters, each ``0-9`` or ``a-z``."""
 
 
 ParameterType = Integer | Choice | Text | Identifier
@@ -80,17 +80,17 @@ class Parameter(Generic[Type]):
     Attributes
     ----------
     name : str
-        Its name in the path's template, in the query, or as a header field.
+        Its name in the path, in the query, or as a header.
     location : str
         ``path``, ``query`` or ``header``.
     type : Integer, Choice, Text or Identifier
-        The values that it takes.
+        The values that it accepts.
     description : str
         What it does, for the OpenAPI document.
     example : str or int
         A valid value.
     required : bool
-        Whether every request has it.
+        Whether every request must have it.
     """
 
     name: str
@@ -103,26 +103,26 @@ class Parameter(Generic[Type]):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a method of a route does.
+    """A method of a route.
 
     Attributes
     ----------
     method : str
-        ``GET`` or ``POST``. A route that takes GET takes HEAD as well.
+        ``GET`` or ``POST``. A route with GET also accepts HEAD.
     operation_id : str
-        Names the operation for client generators and in the dispatcher.
+        The operation's name for client generators and for the dispatcher.
     summary, description : str
         What it does, for the OpenAPI document.
     parameters : tuple of Parameter
-        Its parameters, without those in the path.
+        Its parameters, except those in the path.
     returns : str
-        What it answers with: ``Frame`` or ``Index``.
+        What it returns: ``Frame`` or ``Index``.
     media_types : tuple of str
-        The representations that a client can ask for; ``*/*`` is the frame's own media type.
+        The media types that a client can request; ``*/*`` stands for the frame's own.
     problems : tuple of type
         The problems that the function can answer with.
     example : str
-        A call, or a body, for the README.
+        A request or a body, for the table of routes.
     takes_body : bool
         Whether the request has a body.
     """
@@ -141,16 +141,16 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path and what its methods do.
+    """A path and its operations.
 
     Attributes
     ----------
     template : str
-        The path, as the REST API and its events have it.
+        The path, in API Gateway's notation.
     parameters : tuple of Parameter
         The parameters in the path.
     operations : tuple of Operation
-        One for each method, without HEAD.
+        One for each method except HEAD.
     """
 
     template: str
@@ -159,7 +159,7 @@ class Route:
 
     @property
     def operation_by_method(self) -> Mapping[str, Operation]:
-        """The operation behind each method that the route takes; HEAD runs the operation of GET."""
+        """The operation of each method that the route accepts. HEAD runs the operation of GET."""
         by_method: dict[str, Operation] = {}
         for operation in self.operations:
             by_method[operation.method] = operation
@@ -203,35 +203,35 @@ DELIVERY = Parameter(
     "delivery",
     "query",
     Choice(("inline", "url")),
-    "Sends the frame in the answer (`inline`) or by pre-signed URL (`url`). Without it, the frame's size decides.",
+    "Sends the frame in the response (`inline`) or as a pre-signed URL (`url`). Without it, the frame's size decides.",
     "url",
 )
 SIZE = Parameter(
     "size",
     "query",
     Integer(1, MAX_PIXELS),
-    "The smallest stored resolution whose longer side has at least this many pixels.",
+    "Selects the smallest stored resolution whose longer side has at least this many pixels.",
     128,
 )
 RESOLUTION = Parameter(
     "resolution",
     "query",
-    Integer(0, MOST_DECOMPOSITIONS),
-    "The stored resolution with this number; 0 is the base. Excludes `size`.",
+    Integer(0, MAX_DECOMPOSITIONS),
+    "Selects the stored resolution with this number; 0 is the base. Excludes `size`.",
     0,
 )
 START_LEVEL = Parameter(
     "startLevel",
     "query",
     Integer(0, MAX_LEVEL),
-    "The bytes from this level on. Excludes `size` and `resolution`.",
+    "Selects the bytes from this level on. Excludes `size` and `resolution`.",
     0,
 )
 END_LEVEL = Parameter(
     "endLevel",
     "query",
     Integer(0, MAX_LEVEL),
-    "The bytes up to this level, which must not be below `startLevel`.",
+    "Selects the bytes up to this level, which must not be below `startLevel`.",
     1,
 )
 VERSION_ID = Parameter(
@@ -248,13 +248,13 @@ FRAME_NUMBER = Parameter(
     "frameNumber", "query", Integer(1, MAX_NUMBER), "Only frames with this number, counted from 1.", 1
 )
 MAX_RESULTS_PARAMETER = Parameter(
-    "maxResults", "query", Integer(1, MAX_RESULTS), "The most frames that a page may have.", MAX_RESULTS
+    "maxResults", "query", Integer(1, MAX_RESULTS), "Maximum number of frames on a page.", MAX_RESULTS
 )
 NEXT_TOKEN = Parameter(
     "nextToken",
     "query",
     Text(MAX_PAGE_POSITION_LENGTH, PAGE_POSITION_PATTERN),
-    "The token from the page before, for the same image set and version.",
+    "The token from the previous page of the same image set and version.",
     "1-28400",
 )
 
@@ -262,14 +262,14 @@ IF_MATCH = Parameter(
     "If-Match",
     "header",
     Text(MAX_HEADER_LENGTH),
-    "Entity tags, or `*`. If none of them is the current one, the answer is 412.",
+    "Entity tags, or `*`. If none of them is current, the response is 412.",
     '"f1"',
 )
 IF_NONE_MATCH = Parameter(
     "If-None-Match",
     "header",
     Text(MAX_HEADER_LENGTH),
-    "Entity tags that the client holds, or `*`. If one of them is the current one, the answer is 304 (412 for POST).",
+    "Entity tags that the client holds, or `*`. If one of them is current, the response is 304 (412 for POST).",
     '"f1"',
 )
 RANGE = Parameter(
@@ -283,13 +283,13 @@ IF_RANGE = Parameter(
     "If-Range",
     "header",
     Text(MAX_HEADER_LENGTH),
-    "The range counts only if this is still the entity tag.",
+    "Applies the range only if this is the current entity tag.",
     '"f1"',
 )
 
 _FRAME_DESCRIPTION = (
-    "The frame's bytes, or JSON if the request's Accept header names it. A frame that is too large for the answer "
-    "comes by pre-signed URL. With `size`, `resolution` or levels, part of a frame in HTJ2K."
+    "Returns the frame's bytes, or JSON if the Accept header names it. A frame that is too large for a response is "
+    "delivered as a pre-signed URL. With `size`, `resolution` or levels, returns part of a frame in HTJ2K."
 )
 _FRAME_MEDIA_TYPES = ("*/*", "application/json")
 _PORTION = (DELIVERY, SIZE, RESOLUTION, START_LEVEL, END_LEVEL)
@@ -298,7 +298,7 @@ _CONDITIONS = (IF_MATCH, IF_NONE_MATCH)
 FRAME_BY_PATH = Operation(
     method="GET",
     operation_id="getImageFrameByPath",
-    summary="A frame, by its path",
+    summary="Get a frame by its path",
     description=_FRAME_DESCRIPTION,
     parameters=(*_PORTION, *_CONDITIONS, RANGE, IF_RANGE),
     returns="Frame",
@@ -309,7 +309,7 @@ FRAME_BY_PATH = Operation(
 FRAME_BY_QUERY = Operation(
     method="GET",
     operation_id="getImageFrameByQuery",
-    summary="A frame, by its id in the query",
+    summary="Get a frame by its id in the query",
     description=_FRAME_DESCRIPTION,
     parameters=(IMAGE_FRAME_ID_IN_QUERY, *_PORTION, *_CONDITIONS, RANGE, IF_RANGE),
     returns="Frame",
@@ -320,7 +320,7 @@ FRAME_BY_QUERY = Operation(
 FRAME_BY_BODY = Operation(
     method="POST",
     operation_id="getImageFrame",
-    summary="A frame, by its id in the body, as in HealthImaging's own API",
+    summary="Get a frame by its id in the body, as in HealthImaging's API",
     description=_FRAME_DESCRIPTION,
     parameters=(*_PORTION, *_CONDITIONS),
     returns="Frame",
@@ -332,8 +332,8 @@ FRAME_BY_BODY = Operation(
 FRAME_INDEX = Operation(
     method="GET",
     operation_id="listImageFrames",
-    summary="The frames of an image set",
-    description="Page by page, with nothing about the patient, study or series.",
+    summary="List the frames of an image set",
+    description="Returns the list page by page. It says nothing about the patient, study or series.",
     parameters=(
         VERSION_ID,
         SOP_INSTANCE_UID,
@@ -362,4 +362,4 @@ ROUTES = (
 """Every route of the API."""
 
 METHODS = tuple(dict.fromkeys(method for route in ROUTES for method in route.operation_by_method))
-"""Every method that some route takes."""
+"""Every method that at least one route accepts."""

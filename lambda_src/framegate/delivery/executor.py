@@ -1,0 +1,296 @@
+"""Carries out the plan for a frame: reads it, stores it, signs its URL, or queues a deferred store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from framegate.delivery.plan import (
+    AwaitDeferredStore,
+    CutLevels,
+    Defer,
+    FindCopy,
+    FindMarker,
+    FrameState,
+    LinkCopy,
+    OpenFrame,
+    SendCopyRange,
+    SendHeaders,
+    SendInline,
+    SendRange,
+    StoreCopy,
+    StoredCopy,
+    next_step,
+)
+from framegate.delivery.resolutions import StreamPrefix, TooLargeError, cut
+from framegate.observability import logger
+from framegate.problems import PortionTooLarge, Problem, UpstreamFailed, UpstreamTimeout
+from framegate.time_budget import TimeBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from framegate.delivery.deferred_store import DeferredStoreQueue
+    from framegate.delivery.plan import Step
+    from framegate.delivery.portions import ByteRange, Portion, Selection, Span
+    from framegate.delivery.request import FrameRequest
+    from framegate.delivery.resolutions import Cut
+    from framegate.healthimaging.client import FrameStream, HealthImaging
+    from framegate.identifiers import FrameRef
+    from framegate.storage.frame_store import FrameStore
+
+DEFER_SECONDS = 2.0
+"""Seconds that deferring a store may take after the time of the request has run out."""
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFrame:
+    """A frame, or part of one, to send in the response.
+
+    Attributes
+    ----------
+    content_type : str
+        The frame's media type.
+    content : bytes or None
+        The bytes to send; None if the client needs only headers and the frame was not read.
+    size : int
+        Number of bytes to send.
+    bytes_read : int
+        Bytes of the frame that were read from HealthImaging.
+    portion : Portion or None
+        How the content relates to the frame; None if the request selects no levels.
+    span : Span or None
+        Where the content lies in the frame or selection; None if the request has no byte range.
+    """
+
+    content_type: str
+    content: bytes | None
+    size: int
+    bytes_read: int
+    portion: Portion | None = None
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedFrame:
+    """A whole frame of `size` bytes that the client fetches from a pre-signed URL."""
+
+    content_type: str
+    size: int
+    url: str
+    expires_at: datetime
+    portion: Portion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedFrame:
+    """A frame with a pending deferred store. The client requests it again later."""
+
+
+class FrameDelivery:
+    """Delivers frames.
+
+    Parameters
+    ----------
+    source : HealthImaging
+        Where frames come from.
+    store : FrameStore
+        Keeps the frames that exceed the inline limit.
+    deferred_stores : DeferredStoreQueue
+        Takes the frames that cannot be stored within a request.
+    inline_limit : int
+        Bytes that an inline response can hold.
+    url_lifetime_seconds : int
+        Seconds for which a pre-signed URL is valid.
+    """
+
+    def __init__(
+        self,
+        source: HealthImaging,
+        store: FrameStore,
+        deferred_stores: DeferredStoreQueue,
+        inline_limit: int,
+        url_lifetime_seconds: int,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._deferred_stores = deferred_stores
+        self._inline_limit = inline_limit
+        self._url_lifetime_seconds = url_lifetime_seconds
+
+    def deliver(
+        self, frame: FrameRef, request: FrameRequest, budget: TimeBudget
+    ) -> InlineFrame | LinkedFrame | QueuedFrame:
+        """Deliver a frame.
+
+        Parameters
+        ----------
+        frame : FrameRef
+            The frame.
+        request : FrameRequest
+            What the client requests of it.
+        budget : TimeBudget
+            Time until the answer. Deferring a store takes up to ``DEFER_SECONDS`` more.
+
+        Raises
+        ------
+        FrameTooLarge
+            If the client requests an inline response that cannot hold the content.
+        RangeNotSatisfiable
+            If the content has no byte in the requested range.
+        Problem
+            As `Negotiation`, `HealthImaging.fetch`, `FrameStore` and `DeferredStoreQueue` raise it.
+        """
+        state = FrameState()
+        while not isinstance(step := self._next_step(request, state, budget), OpenFrame):
+            match step:
+                case FindCopy():
+                    state = self._find_copy(frame, state, budget)
+                case LinkCopy(copy):
+                    return self._link(frame, request, copy, request.whole_portion)
+                case _:
+                    raise AssertionError(f"{step} needs an open frame")
+        try:
+            return self._source.fetch(
+                frame,
+                lambda stream: self._answer_from(stream, frame, request, state, budget),
+                budget,
+                in_part=request.is_partial,
+            )
+        except _DeferError as deferred:
+            return self._defer(frame, request, deferred.timeout)
+
+    def _next_step(self, request: FrameRequest, state: FrameState, budget: TimeBudget) -> Step:
+        return next_step(request, state, inline_limit=self._inline_limit, seconds_left=budget.remaining())
+
+    def _answer_from(
+        self, stream: FrameStream, frame: FrameRef, request: FrameRequest, state: FrameState, budget: TimeBudget
+    ) -> InlineFrame | LinkedFrame | QueuedFrame:
+        """Carry out the steps that follow HealthImaging's answer."""
+        state = replace(state, content_type=stream.content_type, size=stream.content_length)
+        pieces, portion = iter(stream), request.whole_portion
+        while True:
+            match self._next_step(request, state, budget):
+                case CutLevels(selection, byte_range):
+                    prefix, taken = self._cut(stream, selection)
+                    if taken.content is not None:
+                        return _inline(stream, taken.content, byte_range, taken.portion)
+                    pieces, portion = prefix.all(), taken.portion
+                    state = replace(state, whole=portion)
+                case SendRange(span):
+                    return InlineFrame(
+                        stream.content_type, _read_span(stream, span), span.size, stream.bytes_read, span=span
+                    )
+                case SendHeaders(size):
+                    return InlineFrame(stream.content_type, None, size, stream.bytes_read)
+                case SendInline(byte_range):
+                    head = _read_beyond(pieces, self._inline_limit)
+                    if len(head) <= self._inline_limit:
+                        return _inline(stream, head, byte_range, portion)
+                    pieces = chain([head], pieces)
+                    state = replace(state, exceeds_limit=True)
+                case FindCopy():
+                    state = self._find_copy(frame, state, budget)
+                case FindMarker():
+                    state = replace(state, is_deferred=self._deferred_stores.is_pending(frame, budget))
+                case StoreCopy():
+                    state = replace(state, copy=self._store_copy(frame, stream, pieces, budget))
+                case SendCopyRange(copy, span):
+                    content = b"".join(self._store.read(frame, budget, span.first, span.last))
+                    return InlineFrame(copy.content_type, content, span.size, 0, portion, span)
+                case LinkCopy(copy):
+                    return self._link(frame, request, copy, portion)
+                case Defer():
+                    raise _DeferError(UpstreamTimeout("HealthImaging"))
+                case AwaitDeferredStore():
+                    return QueuedFrame()
+                case OpenFrame():
+                    raise AssertionError("the frame is open already")
+
+    def _cut(self, stream: FrameStream, selection: Selection) -> tuple[StreamPrefix, Cut]:
+        prefix = StreamPrefix(stream, self._inline_limit)
+        try:
+            return prefix, cut(prefix, selection)
+        except TooLargeError:
+            raise PortionTooLarge(self._inline_limit) from None
+
+    def _find_copy(self, frame: FrameRef, state: FrameState, budget: TimeBudget) -> FrameState:
+        stored = self._store.find(frame, budget)
+        copy = None if stored is None else StoredCopy(stored.content_type, stored.size)
+        return replace(state, is_copy_known=True, copy=copy)
+
+    def _store_copy(
+        self, frame: FrameRef, stream: FrameStream, pieces: Iterator[bytes], budget: TimeBudget
+    ) -> StoredCopy:
+        try:
+            written = self._store.store(frame, stream.content_type, pieces, budget, stream.content_length)
+        except UpstreamTimeout as timeout:
+            if budget.exhausted:
+                raise _DeferError(timeout) from None
+            raise
+        return StoredCopy(stream.content_type, written.size)
+
+    def _link(self, frame: FrameRef, request: FrameRequest, copy: StoredCopy, portion: Portion | None) -> LinkedFrame:
+        signed = self._store.presigned_url(frame, self._url_lifetime_seconds, for_head=request.headers_only)
+        return LinkedFrame(copy.content_type, copy.size, signed.url, signed.expires_at, portion)
+
+    def _defer(self, frame: FrameRef, request: FrameRequest, timeout: UpstreamTimeout) -> LinkedFrame | QueuedFrame:
+        budget = TimeBudget(DEFER_SECONDS)
+        try:
+            # The frame may have been stored meanwhile, by another request or by an earlier deferred store.
+            copy = self._find_copy(frame, FrameState(), budget).copy
+            if copy is not None:
+                request.negotiation.require_acceptable(copy.content_type)
+                return self._link(frame, request, copy, request.whole_portion)
+            self._deferred_stores.enqueue(frame, budget)
+        except Problem as problem:
+            logger.warning("deferred store not queued", extra={"problem": problem.slug, **problem.evidence})
+            raise timeout from None
+        return QueuedFrame()
+
+
+class _DeferError(Exception):
+    """The frame cannot be stored within the request; `timeout` is the problem if deferring fails as well."""
+
+    def __init__(self, timeout: UpstreamTimeout) -> None:
+        super().__init__()
+        self.timeout = timeout
+
+
+def _inline(stream: FrameStream, content: bytes, byte_range: ByteRange | None, portion: Portion | None) -> InlineFrame:
+    span = byte_range.within(len(content)) if byte_range else None
+    sent = span.of(content) if span else content
+    return InlineFrame(stream.content_type, sent, len(sent), stream.bytes_read, portion, span)
+
+
+def _read_span(stream: FrameStream, span: Span) -> bytes:
+    """Read a frame up to the end of a span and return the span.
+
+    Raises
+    ------
+    UpstreamFailed
+        If the frame ends before the span does.
+    """
+    content = bytearray()
+    position = 0
+    while position <= span.last:
+        piece = stream.read(span.last + 1 - position)
+        if not piece:
+            raise UpstreamFailed("HealthImaging", "ended before the range did")
+        content += piece[max(0, span.first - position) :]
+        position += len(piece)
+    return bytes(content)
+
+
+def _read_beyond(pieces: Iterator[bytes], limit: int) -> bytes:
+    """Read to the end, or until more than `limit` bytes are read."""
+    taken = []
+    size = 0
+    for piece in pieces:
+        taken.append(piece)
+        size += len(piece)
+        if size > limit:
+            break
+    return b"".join(taken)

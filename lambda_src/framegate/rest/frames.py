@@ -1,0 +1,151 @@
+"""Handles the routes that deliver frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from framegate.access.caller import require_served
+from framegate.delivery.executor import LinkedFrame, QueuedFrame
+from framegate.delivery.request import DeliveryMode, FrameRequest
+from framegate.identifiers import FrameRef
+from framegate.problems import InvalidRequest
+from framegate.rest.frame_responses import inline_response, linked_response, not_modified_response, queued_response
+from framegate.rest.negotiation import Accept, FrameNegotiation, Representation
+from framegate.rest.parameters import byte_range, delivery_mode, selection
+from framegate.rest.preconditions import FrameTag, Preconditions, known_frame_tags
+from framegate.rest.routes import FRAME_BY_BODY, FRAME_BY_PATH, FRAME_BY_QUERY, IMAGE_FRAME_ID_IN_QUERY
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from framegate.delivery.executor import FrameDelivery
+    from framegate.delivery.portions import Portion, Selection
+    from framegate.rest.exchange import Exchange, Handler
+    from framegate.rest.http import HttpResponse
+
+
+class FrameHandlers:
+    """The handlers of the routes that deliver frames.
+
+    Parameters
+    ----------
+    datastore_ids : collection of str
+        The data stores that this deployment serves.
+    delivery : FrameDelivery
+        Delivers frames.
+    """
+
+    def __init__(self, datastore_ids: Collection[str], delivery: FrameDelivery) -> None:
+        self._datastore_ids = datastore_ids
+        self.delivery = delivery
+
+    @property
+    def by_operation(self) -> Mapping[str, Handler]:
+        """The handler of each operation, by operation id."""
+        return {
+            FRAME_BY_PATH.operation_id: self._by_path,
+            FRAME_BY_QUERY.operation_id: self._by_query,
+            FRAME_BY_BODY.operation_id: self._by_body,
+        }
+
+    def _by_path(self, exchange: Exchange) -> HttpResponse:
+        return self._answer(exchange, exchange.request.path["imageFrameId"])
+
+    def _by_query(self, exchange: Exchange) -> HttpResponse:
+        image_frame_id = exchange.request.query(IMAGE_FRAME_ID_IN_QUERY.name)
+        if image_frame_id is None:
+            raise InvalidRequest("The query must have the frame's id: ?imageFrameId=…")
+        return self._answer(exchange, image_frame_id)
+
+    def _by_body(self, exchange: Exchange) -> HttpResponse:
+        return self._answer(exchange, _image_frame_id_of(exchange.request.json_object()))
+
+    def _answer(self, exchange: Exchange, image_frame_id: str) -> HttpResponse:
+        request = exchange.request
+        frame = FrameRef(request.path["datastoreId"], request.path["imageSetId"], image_frame_id)
+        exchange.record.update(
+            datastore_id=frame.datastore_id, image_set_id=frame.image_set_id, image_frame_id=frame.image_frame_id
+        )
+        require_served(frame, self._datastore_ids)
+        negotiation, preconditions = FrameNegotiation(Accept.parse(request.header("Accept"))), Preconditions.of(request)
+        selected = selection(request)
+        known_tags = known_frame_tags(image_frame_id, selected)
+        frame_request = FrameRequest(
+            delivery_mode(request),
+            negotiation,
+            selected,
+            byte_range(request, _range_tags(image_frame_id, known_tags, selected)),
+            headers_only=request.method == "HEAD",
+        )
+        if frame_request.mode is not DeliveryMode.URL and (held := _held_tag(known_tags, preconditions, negotiation)):
+            return _not_modified(exchange, held)
+        delivered = self.delivery.deliver(frame, frame_request, exchange.budget)
+        if isinstance(delivered, QueuedFrame):
+            exchange.record.update(delivery="queued", bytes=0)
+            return queued_response(request.request_id)
+        representation = negotiation.representation(delivered.content_type)
+        exchange.record.update(content_type=delivered.content_type, **_portion_record(delivered.portion))
+        if isinstance(delivered, LinkedFrame):
+            if representation is not Representation.RAW:
+                # The document has no entity tag. The other form, a redirect, does not evaluate preconditions.
+                preconditions.require_match(None)
+            exchange.record.update(delivery="url", bytes=delivered.size)
+            return linked_response(frame, delivered, representation)
+        tag = FrameTag.of(image_frame_id, representation, delivered.content_type, selected)
+        preconditions.require_match(tag.value)
+        if preconditions.is_not_modified(tag.value):
+            return _not_modified(exchange, tag)
+        exchange.record.update(
+            delivery="inline" if representation is Representation.RAW else "json",
+            bytes=delivered.size,
+            upstream_bytes=delivered.bytes_read,
+        )
+        return inline_response(frame, delivered, tag)
+
+
+def _not_modified(exchange: Exchange, tag: FrameTag) -> HttpResponse:
+    exchange.record.update(delivery="not-modified", bytes=0)
+    return not_modified_response(tag)
+
+
+def _image_frame_id_of(body: dict[str, Any]) -> str:
+    """Read the frame's id from either form of the body: that of HealthImaging's API, or that of its SDKs."""
+    information = body.get("imageFrameInformation", {})
+    if not isinstance(information, dict):
+        raise InvalidRequest('imageFrameInformation must be an object: {"imageFrameId": "…"}.')
+    given = {holder["imageFrameId"] for holder in (body, information) if _has_text(holder, "imageFrameId")}
+    if len(given) != 1:
+        raise InvalidRequest(
+            'The body must name one frame: {"imageFrameId": "…"} or {"imageFrameInformation": {"imageFrameId": "…"}}.'
+        )
+    return str(given.pop())
+
+
+def _has_text(holder: dict[str, Any], name: str) -> bool:
+    return isinstance(holder.get(name), str)
+
+
+def _held_tag(
+    known_tags: list[FrameTag], preconditions: Preconditions, negotiation: FrameNegotiation
+) -> FrameTag | None:
+    """The entity tag of a representation that the client holds and still accepts, if the request names one."""
+    return next(
+        (
+            tag
+            for tag in known_tags
+            if preconditions.is_held(tag.value) and negotiation.may_send(tag.representation, tag.content_type)
+        ),
+        None,
+    )
+
+
+def _range_tags(image_frame_id: str, known_tags: list[FrameTag], selected: Selection | None) -> set[str]:
+    """The entity tags that `If-Range` may name: every tag of the frame's bytes, whatever their media type."""
+    of_another_type = FrameTag.of(image_frame_id, Representation.RAW, "", selected)
+    return {tag.value for tag in (*known_tags, of_another_type) if tag.representation is Representation.RAW}
+
+
+def _portion_record(portion: Portion | None) -> dict[str, int]:
+    if portion is None or portion.resolution is None:
+        return {}
+    return {"resolution": portion.resolution.number}

@@ -1,0 +1,57 @@
+"""Handles the route that returns the frame index of an image set, page by page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from framegate.access.caller import require_served
+from framegate.identifiers import ImageSetRef
+from framegate.rest.index_responses import index_not_modified_response, index_response, index_tag
+from framegate.rest.parameters import index_query
+from framegate.rest.preconditions import Preconditions
+from framegate.rest.routes import FRAME_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from framegate.index.frame_index import FrameIndex
+    from framegate.rest.exchange import Exchange, Handler
+    from framegate.rest.http import HttpResponse
+
+
+class IndexHandlers:
+    """The handler of the frame index.
+
+    Parameters
+    ----------
+    datastore_ids : collection of str
+        The data stores that this deployment serves.
+    index : FrameIndex
+        Lists the frames of an image set.
+    """
+
+    def __init__(self, datastore_ids: Collection[str], index: FrameIndex) -> None:
+        self._datastore_ids = datastore_ids
+        self._index = index
+
+    @property
+    def by_operation(self) -> Mapping[str, Handler]:
+        """The handler of each operation, by operation id."""
+        return {FRAME_INDEX.operation_id: self._page}
+
+    def _page(self, exchange: Exchange) -> HttpResponse:
+        request = exchange.request
+        image_set = ImageSetRef(request.path["datastoreId"], request.path["imageSetId"])
+        exchange.record.update(datastore_id=image_set.datastore_id, image_set_id=image_set.image_set_id)
+        require_served(image_set, self._datastore_ids)
+        query = index_query(request)
+        version_id = self._index.version(image_set, query.version_id, exchange.budget)
+        exchange.record.update(version_id=version_id)
+        tag = index_tag(image_set, version_id)
+        preconditions = Preconditions.of(request)
+        preconditions.require_match(tag)
+        if preconditions.is_not_modified(tag):
+            return index_not_modified_response(tag)
+        page = self._index.page(image_set, version_id, query, exchange.budget)
+        exchange.record.update(frames=len(page.frames))
+        return index_response(image_set, version_id, page)
