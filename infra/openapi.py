@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from framegate import problems
 from framegate.healthimaging import media_types
 from framegate.healthimaging.identifiers import IDENTIFIER_PATTERN
-from framegate.jpeg2000.codestream import MOST_DECOMPOSITIONS
+from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.problem_documents import STATUS
@@ -68,12 +68,12 @@ def _or_null(schema: Json) -> Json:
 
 _PORTION_SCHEMAS: dict[str, Json] = {
     "wholeFrame": {"type": "boolean", "description": "Whether the answer is the whole frame."},
-    "resolution": _whole_number(0, MOST_DECOMPOSITIONS, description="Number of the resolution; 0 is the base."),
-    "resolutions": _whole_number(1, MOST_DECOMPOSITIONS + 1, description="Number of resolutions in the frame."),
+    "resolution": _whole_number(0, MAX_DECOMPOSITIONS, description="Number of the resolution; 0 is the base."),
+    "resolutions": _whole_number(1, MAX_DECOMPOSITIONS + 1, description="Number of resolutions in the frame."),
     "rows": _whole_number(1, MAX_PIXELS, description="Height in pixels at that resolution."),
     "columns": _whole_number(1, MAX_PIXELS, description="Width in pixels at that resolution."),
     "skipDecompositions": _whole_number(
-        0, MOST_DECOMPOSITIONS, description="Decompositions that an HTJ2K decoder must skip to get that resolution."
+        0, MAX_DECOMPOSITIONS, description="Decompositions that an HTJ2K decoder must skip to get that resolution."
     ),
 }
 
@@ -454,7 +454,7 @@ def _schemas() -> Json:
                 "contentLength": _or_null(_whole_number(0, MAX_SAFE_INTEGER)),
                 "rows": _or_null(_whole_number(1, MAX_PIXELS)),
                 "columns": _or_null(_whole_number(1, MAX_PIXELS)),
-                "resolutions": _or_null(_whole_number(1, MOST_DECOMPOSITIONS + 1)),
+                "resolutions": _or_null(_whole_number(1, MAX_DECOMPOSITIONS + 1)),
             }
         ),
         "Problem": _object(

@@ -226,7 +226,7 @@ def test_3000_frames_take_several_invocations_and_lose_nothing(events, add, is_e
     ((_, detail),) = wait_for(lambda: events(frames[0]))
     assert sum(detail["frames"].values()) == 3000
     of_this = [line for line in export_log() if line.get("image_set_id") == frames[0].image_set_id]
-    assert "export goes on" in [line["message"] for line in of_this]
+    assert "export continues" in [line["message"] for line in of_this]
     assert is_exported(frames)
 
 

@@ -18,7 +18,7 @@ KINDS = {
     "SpecificCharacterSet",
 }  # fmt: skip
 SOP_INSTANCE = {"SOPInstanceUID", "MediaStorageSOPInstanceUID"}
-SHORTEST, SHORTEST_NUMBER = 4, 8
+MIN_TEXT_LENGTH, MIN_NUMBER_LENGTH = 4, 8
 """Characters of a value that is looked for: shorter ones stand in any text by chance; six digits are a size, too."""
 
 
@@ -46,7 +46,8 @@ def identifying(datasets):
     return {
         value
         for value in values
-        if len(value) >= (SHORTEST_NUMBER if value.isdecimal() else SHORTEST) and not value.startswith("1.2.840.10008.")
+        if len(value) >= (MIN_NUMBER_LENGTH if value.isdecimal() else MIN_TEXT_LENGTH)
+        and not value.startswith("1.2.840.10008.")
     }
 
 

@@ -19,7 +19,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from framegate.aws.event_bus import EventBus
-from framegate.export.copying import ATTEMPTS, FrameCopier
+from framegate.export.copying import MAX_FRAME_ATTEMPTS, FrameCopier
 from framegate.export.exporter import Exporter, ExportOrder, ExportResult
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
@@ -107,7 +107,7 @@ def test_every_frame_is_copied_with_its_media_type_and_checksum(s3, health_imagi
     assert is_exported(s3, health_imaging, image_set, frames)
     assert result.completed
     assert result.frames == {"copied": 7, "present": 0, "failed": 0}
-    assert result.size == sum(len(health_imaging.content(frame)) for frame in frames)
+    assert result.total_bytes == sum(len(health_imaging.content(frame)) for frame in frames)
     for line in manifest_lines(s3, image_set):
         stored = s3.get_object(Bucket=BUCKET, Key=line["key"], ChecksumMode="ENABLED")
         body = stored["Body"].read()
@@ -350,7 +350,7 @@ def test_last_attempt_gives_up_what_is_missing(s3, health_imaging, exporter):
     result = exporter.export(order_for(image_set), TimeBudget(WHOLE), last_attempt=True)
     assert (result.completed, result.frames["failed"]) == (False, 1)
     tried = [call for call in health_imaging.calls if call.image_frame_id == frames[0].image_frame_id]
-    assert len(tried) == ATTEMPTS
+    assert len(tried) == MAX_FRAME_ATTEMPTS
 
 
 def test_frame_that_can_never_be_had_is_a_line_and_does_not_come_again(s3, health_imaging, exporter):
@@ -541,7 +541,7 @@ def test_wrong_frame_is_moved_out_of_reach_and_not_announced_as_good(s3, events,
 
 def test_wrong_frame_is_on_record_in_the_log(log_lines, found_wrong):
     _, frame, _ = found_wrong
-    (line,) = [line for line in log_lines() if line["message"] == "frame found wrong"]
+    (line,) = [line for line in log_lines() if line["message"] == "pixel mismatch"]
     assert (line["level"], line["image_frame_id"]) == ("ERROR", frame.image_frame_id)
 
 

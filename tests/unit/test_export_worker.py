@@ -410,7 +410,10 @@ def test_error_in_putting_off_hides_neither_the_message_nor_the_cause(
     monkeypatch.setattr(HealthImaging, "fetch_metadata", lambda *_: [][0])
     assert invoke(event("Image Set Created", image_set)) == ["message-0"]
     errors = {line["message"]: line["error"] for line in log_lines()}
-    assert errors == {"to be tried again": "IndexError", "visibility timeout not changed": "ZeroDivisionError"}
+    assert errors == {
+        "work failed, will be retried": "IndexError",
+        "visibility timeout not changed": "ZeroDivisionError",
+    }
 
 
 def test_messages_of_a_function_that_is_killed_come_again_soon_after_its_time(health_imaging, invoke):

@@ -24,6 +24,7 @@ from framegate.healthimaging.client import HealthImaging
 from framegate.healthimaging.identifiers import ImageSetRef
 from framegate.healthimaging.image_set_metadata import frames_of
 from framegate.index import frame_index as index_module
+from framegate.index import latest_version
 from framegate.index.frame_index import FrameIndex
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import INDEX_ROUTE
@@ -262,20 +263,20 @@ def test_small_index_is_kept_in_memory(client, image_set, s3):
 
 
 def test_memory_holds_a_bounded_number_of_indexes(client, health_imaging, frame_index, monkeypatch, s3):
-    monkeypatch.setattr(index_module, "KEPT_INDEXES", 3)
+    monkeypatch.setattr(index_module, "CACHE_MAX_INDEXES", 3)
     for _ in range(5):
         frame = health_imaging.add_frame(SERVED, b"x", "image/jph")
         ask(client, ImageSetRef(SERVED, frame.image_set_id))
 
-    assert len(frame_index._kept._contents) == 3
+    assert len(frame_index._cache._contents) == 3
 
 
 def test_large_index_is_read_from_the_store_each_time(client, image_set, monkeypatch, frame_index):
-    monkeypatch.setattr(index_module, "KEPT_SIZE", 100)
+    monkeypatch.setattr(index_module, "CACHE_MAX_INDEX_BYTES", 100)
     whole = ask(client, image_set).json()["imageFrames"]
 
     assert pages(client, image_set, "maxResults=4") == whole
-    assert not frame_index._kept._contents
+    assert not frame_index._cache._contents
 
 
 def test_new_version_is_seen_after_five_minutes_at_the_latest(client, series, monkeypatch):
@@ -367,7 +368,7 @@ def test_threads_that_note_versions_at_once_leave_the_newest(s3, image_set, fram
 def test_answer_older_than_an_event_does_not_replace_it(client, series, frame_index, health_imaging, monkeypatch):
     series()
     image_set = series()
-    answer = type(frame_index._source).image_set_version
+    answer = HealthImaging.image_set_version
 
     def overtaken(*arguments):
         version = answer(*arguments)
@@ -375,7 +376,7 @@ def test_answer_older_than_an_event_does_not_replace_it(client, series, frame_in
         frame_index.note_version(image_set, "3", TimeBudget(60), confirmed=True)
         return version
 
-    monkeypatch.setattr(type(frame_index._source), "image_set_version", overtaken)
+    monkeypatch.setattr(HealthImaging, "image_set_version", overtaken)
     assert ask(client, image_set).json()["versionId"] == "3"
     assert ask(client, image_set).json()["versionId"] == "3"
 
@@ -389,7 +390,7 @@ def test_wrong_version_of_an_event_is_corrected_by_the_next_request(client, s3, 
 
 def test_old_answer_is_better_than_none_while_healthimaging_throttles(client, image_set, health_imaging, monkeypatch):
     body = ask(client, image_set).body
-    monkeypatch.setattr(index_module, "LATEST_TTL_SECONDS", 0)
+    monkeypatch.setattr(latest_version, "LATEST_TTL_SECONDS", 0)
     health_imaging.calls.clear()
     health_imaging.faults.arm(Fault(error="ThrottlingException"))
 
@@ -632,7 +633,7 @@ def test_log_line_and_metric_tell_of_the_page_and_not_of_what_was_asked_for(clie
 
 def test_early_end_of_a_page_leaves_the_store_usable(client, image_set, monkeypatch):
     """Of a large index, a page is the beginning of what S3 sends: the rest must not take a connection with it."""
-    monkeypatch.setattr(index_module, "KEPT_SIZE", 0)
+    monkeypatch.setattr(index_module, "CACHE_MAX_INDEX_BYTES", 0)
 
     assert {ask(client, image_set, "maxResults=1").status for _ in range(50)} == {200}
 

@@ -75,7 +75,7 @@ def test_lasting_throttling_slows_down_to_almost_nothing_and_no_further(clock):
     for _ in range(50):
         pace.slow_down()
         clock.now += pace_module.REACTION_SECONDS
-    assert pace_module.SLOWEST <= pace.rate < 1
+    assert pace_module.MIN_CALLS_PER_SECOND <= pace.rate < 1
 
 
 def test_threads_share_the_rate():

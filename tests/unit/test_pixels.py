@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from framegate.export.decoder import DecoderProcess, DecodeStatus
 from framegate.export.verifying import MATCH, NotVerified, OutOfTimeError, PixelVerifier, Verdict
 from framegate.healthimaging.image_set_metadata import FrameEntry, frames_of
-from framegate.jpeg2000.decoder import DecoderProcess, DecodeStatus
 from framegate.jpeg2000.pixels import MAX_HEADER_BYTES, DamagedHeaderError, Decoder, read_header
 from framegate.time_budget import TimeBudget
 from local.samples import write_samples

@@ -88,7 +88,7 @@ def test_refused_manifest_has_an_answer_that_says_why(do, s3, monkeypatch, log_l
         "problem": "invalid-request-manifest",
         "detail": "The request manifest has more than 2 lines, the maximum: split it into several files.",
     }
-    assert [line["message"] for line in log_lines()] == ["manifest refused"]
+    assert [line["message"] for line in log_lines()] == ["request manifest rejected"]
 
 
 def test_folder_is_refused_without_an_answer(do, s3):
@@ -239,7 +239,7 @@ def retries(capsys):
 
 @pytest.mark.parametrize("task", [{"task": "dance"}, {}, {"task": None}, [], "validate", None], ids=str)
 def test_event_that_is_no_task_is_an_error(do, log_lines, capsys, task):
-    with pytest.raises(UnknownTaskError, match="do not belong together"):
+    with pytest.raises(UnknownTaskError, match="of different releases"):
         do(task)
     assert [line["message"] for line in log_lines()] == ["task not understood"]
     assert retries(capsys) == 1

@@ -121,7 +121,7 @@ def index_query(request: HttpRequest) -> IndexQuery:
         version_id=version_id,
         sop_instance_uid=uid,
         frame_number=_number(request, routes.FRAME_NUMBER),
-        most=_number(request, routes.MAX_RESULTS_PARAMETER) or routes.MAX_RESULTS,
+        max_frames=_number(request, routes.MAX_RESULTS_PARAMETER) or routes.MAX_RESULTS,
         position=position,
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from framegate import problems
-from framegate.jpeg2000.codestream import MOST_DECOMPOSITIONS
+from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -216,7 +216,7 @@ SIZE = Parameter(
 RESOLUTION = Parameter(
     "resolution",
     "query",
-    Integer(0, MOST_DECOMPOSITIONS),
+    Integer(0, MAX_DECOMPOSITIONS),
     "The stored resolution with this number; 0 is the base. Excludes `size`.",
     0,
 )
