@@ -93,7 +93,7 @@ def written(cloud, deployment, heard, answered, imported):
     return {kind: "\n".join(parts) for kind, parts in texts.items()}
 
 
-def test_search_finds_patients_where_they_are(imported, health_imaging, identifying, sop_instance_uids):
+def test_search_finds_attributes_in_metadata(imported, health_imaging, identifying, sop_instance_uids):
     """That what follows can fail: HealthImaging's metadata has nearly all of it."""
     image_sets = {frame.image_set_id for frame in imported.frames}
     metadata = "".join(
@@ -127,7 +127,7 @@ KINDS_OF_TEXT = [
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_TEXT)
-def test_no_identifying_attribute_is_in_it(written, identifying, sop_instance_uids, kind):
+def test_written_text_contains_no_identifying_attribute(written, identifying, sop_instance_uids, kind):
     text = written[kind]
     if kind == "manifests and indexes":
         # Whoever made a UID may have put a date in it.
@@ -137,6 +137,6 @@ def test_no_identifying_attribute_is_in_it(written, identifying, sop_instance_ui
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS_OF_TEXT if kind != "manifests and indexes"])
-def test_sop_instance_uids_are_in_manifests_and_indexes_alone(written, sop_instance_uids, kind):
+def test_sop_instance_uids_appear_only_in_manifests_and_indexes(written, sop_instance_uids, kind):
     assert found_in(written[kind], sop_instance_uids) == set()
     assert found_in(written["manifests and indexes"], sop_instance_uids) == sop_instance_uids

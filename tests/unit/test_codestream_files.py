@@ -28,7 +28,7 @@ FORMS = ["length", "to the end", "XLBox"]
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("codestream", [CONTENT, PLAIN], ids=["TLM", "no TLM"])
-def test_file_does_not_change_the_ends_within_its_codestream(codestream, form):
+def test_file_format_does_not_change_the_resolution_ends(codestream, form):
     content = file_of(codestream, form=form)
     found, ends = resolution_ends(content)
     alone, ends_alone = resolution_ends(codestream)
@@ -54,7 +54,7 @@ def test_boxes_that_do_not_affect_pixels_are_skipped(more):
     assert content[codestream.start :] == CONTENT
 
 
-def test_boxes_after_the_codestream_do_not_belong_to_it():
+def test_boxes_after_the_codestream_are_ignored():
     content = file_of(CONTENT) + box(b"xml ", b"<a/>")
     codestream, ends = resolution_ends(content)
 
@@ -129,6 +129,6 @@ def test_file_header_is_read_no_further_than_the_next_marker():
         ),
     ],
 )
-def test_file_that_leaves_doubt_is_indivisible(content, reason):
+def test_unsupported_or_damaged_file_is_indivisible(content, reason):
     with pytest.raises(NotDivisibleError, match=reason):
         resolution_ends(content)

@@ -128,7 +128,7 @@ def test_each_resolution_equals_the_whole_frame_at_that_resolution(samples, fetc
     )
 
 
-def test_each_resolution_is_read_with_at_most_one_piece_more(samples, fetch):
+def test_reading_a_resolution_overshoots_by_at_most_one_piece(samples, fetch):
     for sample in samples:
         if sample.content_type == HTJ2K:
             for fetched in fetch(sample, map(ByResolution, range(len(sample.checksums) - 1))):

@@ -137,7 +137,7 @@ def test_manifest_names_instance_frame_number_and_key(s3, health_imaging, export
     assert line["sopInstanceUID"].startswith("1.2.826")
 
 
-def test_completion_is_announced_with_the_manifests_place_and_counts(health_imaging, exporter, events):
+def test_completion_event_has_manifest_location_and_counts(health_imaging, exporter, events):
     image_set, frames = add_image_set(health_imaging, 3)
     finish(exporter, order_for(image_set))
     ((detail_type, detail),) = events()
@@ -158,7 +158,7 @@ def test_completion_is_announced_with_the_manifests_place_and_counts(health_imag
     }
 
 
-def test_second_export_copies_nothing_and_says_the_same(s3, health_imaging, exporter):
+def test_repeated_export_copies_nothing_and_writes_the_same_manifest(s3, health_imaging, exporter):
     image_set, frames = add_image_set(health_imaging, 5)
     finish(exporter, order_for(image_set))
     first = manifest_lines(s3, image_set)
@@ -171,7 +171,7 @@ def test_second_export_copies_nothing_and_says_the_same(s3, health_imaging, expo
     assert [call.operation for call in health_imaging.calls].count("GetImageFrame") == 1
 
 
-def test_frames_that_are_there_are_not_copied_again(s3, health_imaging, exporter, client):
+def test_stored_frames_are_not_copied_again(s3, health_imaging, exporter, client):
     image_set, frames = add_image_set(health_imaging, 4)
     assert client.get(frames[2], "delivery=url").status == 303
     result, _ = finish(exporter, order_for(image_set))
@@ -179,14 +179,14 @@ def test_frames_that_are_there_are_not_copied_again(s3, health_imaging, exporter
     assert is_exported(s3, health_imaging, image_set, frames)
 
 
-def test_only_the_frames_that_are_asked_for_are_exported(s3, health_imaging, exporter):
+def test_only_requested_frames_are_exported(s3, health_imaging, exporter):
     image_set, frames = add_image_set(health_imaging, 5)
     wanted = (frames[3].image_frame_id, frames[1].image_frame_id)
     finish(exporter, order_for(image_set, image_frame_ids=wanted))
     assert set(stored_frames(s3, image_set)) == set(wanted)
 
 
-def test_frame_that_is_asked_for_and_not_in_the_image_set_is_a_line(s3, health_imaging, exporter, events):
+def test_requested_frame_outside_the_image_set_is_listed_as_not_found(s3, health_imaging, exporter, events):
     image_set, frames = add_image_set(health_imaging, 2)
     wanted = (frames[0].image_frame_id, "0" * 32)
     result, _ = finish(exporter, order_for(image_set, image_frame_ids=wanted))
@@ -217,7 +217,7 @@ def test_large_frame_is_exported_in_parts(s3, health_imaging, exporter):
 # In more than one invocation
 
 
-def test_export_goes_on_where_it_stopped(s3, health_imaging, exporter, events):
+def test_next_invocation_continues_where_the_last_one_stopped(s3, health_imaging, exporter, events):
     image_set, frames = add_image_set(health_imaging, 40)
     health_imaging.faults.arm(Fault(latency=0.1))
     result, invocations = finish(exporter, order_for(image_set), LITTLE)
@@ -231,7 +231,7 @@ def test_export_goes_on_where_it_stopped(s3, health_imaging, exporter, events):
     assert [key for key in keys(s3) if "progress" in key] == []
 
 
-def test_invocation_that_is_repeated_loses_and_doubles_nothing(s3, health_imaging, exporter):
+def test_repeated_invocation_neither_loses_nor_duplicates_frames(s3, health_imaging, exporter):
     image_set, frames = add_image_set(health_imaging, 40)
     health_imaging.faults.arm(Fault(latency=0.1))
     order = order_for(image_set)
@@ -246,7 +246,7 @@ def test_invocation_that_is_repeated_loses_and_doubles_nothing(s3, health_imagin
     assert [key for key in keys(s3) if "progress" in key] == []
 
 
-def test_worker_that_dies_half_way_is_repeated_from_the_last_record(s3, health_imaging, exporter, monkeypatch):
+def test_export_after_a_crash_copies_only_missing_frames(s3, health_imaging, exporter, monkeypatch):
     image_set, frames = add_image_set(health_imaging, 30)
     copied = []
     original = FrameCopier.copy
@@ -267,7 +267,7 @@ def test_worker_that_dies_half_way_is_repeated_from_the_last_record(s3, health_i
     assert result.frames["present"] >= 10
 
 
-def test_export_that_makes_no_headway_is_a_failure_and_not_a_circle(s3, health_imaging, exporter):
+def test_export_without_progress_fails_instead_of_continuing(s3, health_imaging, exporter):
     image_set, _ = add_image_set(health_imaging, 5)
     health_imaging.faults.arm(Fault(then="stall"))
     with pytest.raises(UpstreamTimeout):
@@ -289,7 +289,7 @@ def test_export_that_makes_no_headway_is_a_failure_and_not_a_circle(s3, health_i
     ],
     ids=lambda fault: f"{fault.error} {fault.then} {fault.after}",
 )
-def test_faults_that_pass_leave_no_trace(s3, health_imaging, exporter, fault):
+def test_transient_faults_do_not_affect_the_result(s3, health_imaging, exporter, fault):
     image_set, frames = add_image_set(health_imaging, 30)
     health_imaging.faults.arm(fault)
     try:
@@ -303,7 +303,7 @@ def test_faults_that_pass_leave_no_trace(s3, health_imaging, exporter, fault):
     assert is_exported(s3, health_imaging, image_set, frames)
 
 
-def test_throttling_slows_down_and_drops_nothing(s3, health_imaging, exporter, pace):
+def test_throttling_slows_the_export_and_loses_no_frame(s3, health_imaging, exporter, pace):
     image_set, frames = add_image_set(health_imaging, 10)
     health_imaging.faults.arm(Fault(error="ThrottlingException", times=20))
     result, _ = finish(exporter, order_for(image_set))
@@ -312,7 +312,7 @@ def test_throttling_slows_down_and_drops_nothing(s3, health_imaging, exporter, p
     assert is_exported(s3, health_imaging, image_set, frames)
 
 
-def test_throttling_without_end_is_tried_again_later(health_imaging, exporter):
+def test_lasting_throttling_fails_the_invocation(health_imaging, exporter):
     image_set, _ = add_image_set(health_imaging, 3)
     health_imaging.faults.arm(Fault(error="ThrottlingException"))
     with pytest.raises(Throttled):
@@ -327,7 +327,7 @@ def test_throttling_without_end_is_tried_again_later(health_imaging, exporter):
         ("ConflictException", "conflict"),
     ],
 )
-def test_frame_that_fails_for_now_is_a_line_and_comes_again(s3, health_imaging, exporter, events, error, slug):
+def test_frame_with_a_transient_problem_is_listed_and_retried(s3, health_imaging, exporter, events, error, slug):
     image_set, frames = add_image_set(health_imaging, 4)
     health_imaging.faults.arm(Fault(error=error, image_frame_id=frames[2].image_frame_id))
     with pytest.raises(ExportIncomplete):
@@ -344,7 +344,7 @@ def test_frame_that_fails_for_now_is_a_line_and_comes_again(s3, health_imaging, 
     assert [each for each, _ in events()] == ["Frame Export Completed"]
 
 
-def test_last_attempt_gives_up_what_is_missing(s3, health_imaging, exporter):
+def test_last_attempt_returns_a_result_despite_missing_frames(s3, health_imaging, exporter):
     image_set, frames = add_image_set(health_imaging, 2)
     health_imaging.faults.arm(Fault(error="InternalServerException", image_frame_id=frames[0].image_frame_id))
     result = exporter.export(order_for(image_set), TimeBudget(WHOLE), last_attempt=True)
@@ -353,7 +353,7 @@ def test_last_attempt_gives_up_what_is_missing(s3, health_imaging, exporter):
     assert len(tried) == MAX_FRAME_ATTEMPTS
 
 
-def test_frame_that_can_never_be_had_is_a_line_and_does_not_come_again(s3, health_imaging, exporter):
+def test_frame_with_a_permanent_problem_is_listed_and_not_retried(s3, health_imaging, exporter):
     image_set, frames = add_image_set(health_imaging, 3)
     health_imaging.faults.arm(Fault(error="ValidationException", image_frame_id=frames[1].image_frame_id))
     result, _ = finish(exporter, order_for(image_set))
@@ -371,7 +371,7 @@ def test_frame_that_can_never_be_had_is_a_line_and_does_not_come_again(s3, healt
     ],
     ids=lambda value: getattr(value, "error", None) or getattr(value, "__name__", "short"),
 )
-def test_metadata_that_cannot_be_had_for_now_is_tried_again_later(s3, health_imaging, exporter, fault, problem):
+def test_transient_metadata_problem_fails_the_invocation(s3, health_imaging, exporter, fault, problem):
     image_set, _ = add_image_set(health_imaging, 3)
     health_imaging.faults.arm(fault)
     with pytest.raises(problem):
@@ -379,7 +379,7 @@ def test_metadata_that_cannot_be_had_for_now_is_tried_again_later(s3, health_ima
     assert keys(s3) == []
 
 
-def test_s3_that_fails_for_now_is_tried_again_later(health_imaging, exporter, s3, new_object_store, store, monkeypatch):
+def test_s3_failure_fails_the_invocation(health_imaging, exporter, s3, new_object_store, store, monkeypatch):
     image_set, _ = add_image_set(health_imaging, 2)
     monkeypatch.setattr(store, "_objects", new_object_store("no-such-bucket-anywhere"))
     with pytest.raises(Problem) as failed:
@@ -387,7 +387,7 @@ def test_s3_that_fails_for_now_is_tried_again_later(health_imaging, exporter, s3
     assert failed.value.evidence["upstream_error"] == "NoSuchBucket"
 
 
-def test_event_that_is_not_taken_brings_the_export_back(health_imaging, exporter, monkeypatch):
+def test_unreachable_event_bus_fails_the_invocation(health_imaging, exporter, monkeypatch):
     image_set, _ = add_image_set(health_imaging, 1)
     out_of_reach = boto3.client("events", endpoint_url="http://127.0.0.1:1")
     monkeypatch.setattr(exporter, "_bus", EventBus(lambda: out_of_reach, "default"))
@@ -398,7 +398,7 @@ def test_event_that_is_not_taken_brings_the_export_back(health_imaging, exporter
 # Deleted image sets
 
 
-def test_deleted_image_set_is_recorded_and_not_tried_again(s3, health_imaging, exporter, events):
+def test_export_of_a_deleted_image_set_fails_without_a_retry(s3, health_imaging, exporter, events):
     image_set, _ = add_image_set(health_imaging, 3)
     health_imaging.delete_image_set(SERVED, image_set.image_set_id)
     result, _ = finish(exporter, order_for(image_set))
@@ -408,7 +408,7 @@ def test_deleted_image_set_is_recorded_and_not_tried_again(s3, health_imaging, e
     assert keys(s3) == []
 
 
-def test_image_set_that_is_deleted_while_it_is_exported_does_not_stay(s3, health_imaging, exporter):
+def test_deletion_during_an_export_leaves_nothing(s3, health_imaging, exporter):
     image_set, _ = add_image_set(health_imaging, 40)
     health_imaging.faults.arm(Fault(latency=0.1))
     deletion = threading.Timer(0.4, health_imaging.delete_image_set, (SERVED, image_set.image_set_id))
@@ -421,7 +421,7 @@ def test_image_set_that_is_deleted_while_it_is_exported_does_not_stay(s3, health
     assert sum(call.status == 404 for call in health_imaging.calls) < 20
 
 
-def test_image_set_that_is_deleted_at_the_very_end_does_not_stay(s3, health_imaging, exporter, monkeypatch):
+def test_deletion_after_the_manifest_was_written_leaves_nothing(s3, health_imaging, exporter, monkeypatch):
     image_set, _ = add_image_set(health_imaging, 3)
     original = ExportRecords.write_manifest
 
@@ -436,7 +436,7 @@ def test_image_set_that_is_deleted_at_the_very_end_does_not_stay(s3, health_imag
     assert keys(s3) == []
 
 
-def test_version_that_does_not_exist_removes_nothing(s3, health_imaging, exporter):
+def test_unknown_version_removes_nothing(s3, health_imaging, exporter):
     image_set, frames = add_image_set(health_imaging, 2)
     finish(exporter, order_for(image_set))
     result, _ = finish(exporter, replace(order_for(image_set), version_id="7", export_id="other"))
@@ -444,7 +444,7 @@ def test_version_that_does_not_exist_removes_nothing(s3, health_imaging, exporte
     assert is_exported(s3, health_imaging, image_set, frames)
 
 
-def test_remover_removes_all_of_one_image_set_and_nothing_of_others(s3, health_imaging, exporter, objects, handover):
+def test_removal_affects_only_its_image_set(s3, health_imaging, exporter, objects, handover):
     (gone, frames), (kept, _) = add_image_set(health_imaging, 3), add_image_set(health_imaging, 2)
     for image_set in (gone, kept):
         finish(exporter, order_for(image_set))
@@ -478,7 +478,7 @@ def lossless(imported):
     return next(each for each in imported if any(frame.content_type == "image/jph" for frame in each.frames.values()))
 
 
-def test_pixels_of_real_frames_are_verified(s3, exporter, imported):
+def test_real_lossless_frames_are_verified(s3, exporter, imported):
     for image_set in imported:
         ref = ImageSetRef(SERVED, image_set.id)
         result, _ = finish(exporter, order_for(ref, verify=True))
@@ -523,7 +523,7 @@ def found_wrong(s3, exporter, scan):
     return ref, frame, damaged
 
 
-def test_wrong_frame_is_moved_out_of_reach_and_not_announced_as_good(s3, events, found_wrong):
+def test_mismatched_frame_is_quarantined_and_its_export_fails(s3, events, found_wrong):
     ref, frame, damaged = found_wrong
     good, apart = keys_of(frame)
     assert [key for key in keys(s3) if not key.startswith("exports/")] == [apart]
@@ -539,13 +539,13 @@ def test_wrong_frame_is_moved_out_of_reach_and_not_announced_as_good(s3, events,
     assert [each for each, _ in events()] == ["Frame Export Completed", "Frame Export Failed"]
 
 
-def test_wrong_frame_is_on_record_in_the_log(log_lines, found_wrong):
+def test_mismatched_frame_is_logged(log_lines, found_wrong):
     _, frame, _ = found_wrong
     (line,) = [line for line in log_lines() if line["message"] == "pixel mismatch"]
     assert (line["level"], line["image_frame_id"]) == ("ERROR", frame.image_frame_id)
 
 
-def test_export_that_does_not_verify_never_calls_a_wrong_frame_good(s3, exporter, found_wrong, events, health_imaging):
+def test_export_without_verification_reports_a_known_mismatch(s3, exporter, found_wrong, events, health_imaging):
     ref, *_ = found_wrong
     events()
     health_imaging.calls.clear()
@@ -557,7 +557,7 @@ def test_export_that_does_not_verify_never_calls_a_wrong_frame_good(s3, exporter
     assert "GetImageFrame" not in [call.operation for call in health_imaging.calls]
 
 
-def test_requests_get_a_frame_that_was_found_wrong_from_health_imaging(s3, exporter, found_wrong, client, emulator):
+def test_requests_for_a_mismatched_frame_are_served_from_healthimaging(s3, exporter, found_wrong, client, emulator):
     ref, frame, _ = found_wrong
     right = emulator.content(frame)
     assert client.get(frame).body == right
@@ -570,7 +570,7 @@ def test_requests_get_a_frame_that_was_found_wrong_from_health_imaging(s3, expor
 
 
 @pytest.mark.parametrize("stored_by_a_request", [False, True])
-def test_verifying_export_replaces_a_wrong_frame_by_a_right_one(
+def test_verifying_export_replaces_a_mismatched_frame(
     s3, exporter, found_wrong, client, emulator, stored_by_a_request
 ):
     ref, frame, _ = found_wrong
@@ -590,7 +590,7 @@ def test_verifying_export_replaces_a_wrong_frame_by_a_right_one(
     assert export(exporter, ref).frames == {"copied": 0, "present": 1, "failed": 0}
 
 
-def test_wrong_pixels_of_health_imagings_own_stay_out_of_the_store(s3, exporter, scan, client, emulator):
+def test_mismatch_at_healthimaging_itself_stays_quarantined(s3, exporter, scan, client, emulator):
     ref, frame = scan
     emulator.spoil_checksum(frame)
     for _ in range(2):
@@ -601,7 +601,7 @@ def test_wrong_pixels_of_health_imagings_own_stay_out_of_the_store(s3, exporter,
     assert export(exporter, ref).frames["failed"] == 1
 
 
-def test_frame_that_an_older_version_tagged_is_out_of_reach_too(s3, exporter, scan, client, emulator):
+def test_frame_tagged_by_an_older_release_counts_as_mismatched(s3, exporter, scan, client, emulator):
     ref, frame = scan
     export(exporter, ref)
     good, apart = keys_of(frame)
@@ -626,7 +626,7 @@ def test_request_replaces_a_tagged_frame(s3, exporter, scan, client, emulator):
     assert content(s3, good) == emulator.content(frame)
 
 
-def test_tags_of_others_change_nothing(s3, exporter, scan, client, health_imaging):
+def test_other_tags_have_no_effect(s3, exporter, scan, client, health_imaging):
     ref, frame = scan
     export(exporter, ref)
     s3.put_object_tagging(
@@ -639,7 +639,7 @@ def test_tags_of_others_change_nothing(s3, exporter, scan, client, health_imagin
 
 
 @pytest.mark.parametrize("step", ["copy", "remove_if_unchanged"])
-def test_frame_is_out_of_reach_from_the_first_step_on(s3, exporter, scan, client, emulator, objects, monkeypatch, step):
+def test_mismatched_frame_stays_quarantined_if_the_export_dies(s3, exporter, scan, client, emulator, objects, monkeypatch, step):
     ref, frame = scan
     export(exporter, ref)
     damage(s3, keys_of(frame)[0])
@@ -658,7 +658,7 @@ def test_frame_is_out_of_reach_from_the_first_step_on(s3, exporter, scan, client
     assert client.get(frame, "delivery=url").status == 303
 
 
-def test_frame_that_a_request_replaced_meanwhile_is_verified_again(s3, exporter, scan, emulator, store, monkeypatch):
+def test_frame_replaced_before_quarantine_is_verified_again(s3, exporter, scan, emulator, store, monkeypatch):
     ref, frame = scan
     export(exporter, ref)
     good, apart = keys_of(frame)
@@ -677,7 +677,7 @@ def test_frame_that_a_request_replaced_meanwhile_is_verified_again(s3, exporter,
     assert apart not in keys(s3)
 
 
-def test_frame_that_is_replaced_while_it_is_read_is_verified_again(s3, exporter, scan, emulator, store, monkeypatch):
+def test_frame_replaced_during_verification_is_verified_again(s3, exporter, scan, emulator, store, monkeypatch):
     ref, frame = scan
     export(exporter, ref)
     good, _ = keys_of(frame)
@@ -694,13 +694,13 @@ def test_frame_that_is_replaced_while_it_is_read_is_verified_again(s3, exporter,
     assert outcomes(manifest_lines(s3, ref)) == ["pixel-mismatch"]
 
 
-def test_removal_takes_wrong_frames_too(s3, found_wrong, objects):
+def test_removal_includes_mismatched_frames(s3, found_wrong, objects):
     ref, *_ = found_wrong
     ImageSetRemover(objects).remove(ref, TimeBudget(60))
     assert keys(s3) == []
 
 
-def test_image_set_that_is_deleted_while_a_wrong_frame_is_moved_does_not_stay(
+def test_deletion_while_a_frame_is_quarantined_leaves_nothing(
     s3, exporter, found_wrong, emulator, monkeypatch
 ):
     ref, *_ = found_wrong
@@ -717,7 +717,7 @@ def test_image_set_that_is_deleted_while_a_wrong_frame_is_moved_does_not_stay(
     assert keys(s3) == []
 
 
-def test_frame_of_which_nothing_can_be_said_is_exported_with_the_reason(s3, health_imaging, exporter):
+def test_unverifiable_frame_is_exported_with_the_reason(s3, health_imaging, exporter):
     image_set, _ = add_image_set(health_imaging, 2)
     assert export(exporter, image_set, verify=True).completed
     for line in manifest_lines(s3, image_set):
@@ -738,7 +738,7 @@ def test_32_bit_frame_is_verified(s3, exporter, emulator, health_imaging, tmp_pa
     assert (line["contentType"], line["pixelsVerified"]) == ("image/jph", True)
 
 
-def test_unverified_frame_is_left_to_do_when_the_time_ends(s3, exporter, scan, monkeypatch):
+def test_export_fails_if_time_runs_out_before_verification(s3, exporter, scan, monkeypatch):
     ref, _ = scan
     monkeypatch.setattr("framegate.export.verifying.MIN_DECODE_SECONDS", 1000)
     with pytest.raises(UpstreamTimeout):
@@ -746,7 +746,7 @@ def test_unverified_frame_is_left_to_do_when_the_time_ends(s3, exporter, scan, m
     monkeypatch.undo()
 
 
-def test_pixels_are_not_looked_at_unless_asked_for(s3, exporter, imported, monkeypatch):
+def test_pixels_are_verified_only_on_request(s3, exporter, imported, monkeypatch):
     monkeypatch.setattr(PixelVerifier, "verify", None)
     ref = ImageSetRef(SERVED, lossless(imported).id)
     result, _ = finish(exporter, order_for(ref))
@@ -757,7 +757,7 @@ def test_pixels_are_not_looked_at_unless_asked_for(s3, exporter, imported, monke
 # What it looks like from outside
 
 
-def test_workers_copy_at_the_same_time(health_imaging, exporter):
+def test_workers_copy_in_parallel(health_imaging, exporter):
     image_set, _ = add_image_set(health_imaging, 12)
     health_imaging.faults.arm(Fault(latency=0.3))
     started = time.monotonic()
@@ -765,7 +765,7 @@ def test_workers_copy_at_the_same_time(health_imaging, exporter):
     assert time.monotonic() - started < 12 * 0.3
 
 
-def test_pace_is_kept(health_imaging, exporter, store, objects):
+def test_copying_keeps_the_pace(health_imaging, exporter, store, objects):
     image_set, _ = add_image_set(health_imaging, 10)
     exporter._copier = FrameCopier(exporter._source, store, Pace(20))
     started = time.monotonic()

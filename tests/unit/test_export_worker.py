@@ -94,14 +94,14 @@ def event(detail_type, image_set, spelling="imagesetId", **detail):
 
 @pytest.mark.parametrize("detail_type", ["Image Set Created", "Image Set Updated", "Image Set Copied"])
 @pytest.mark.parametrize("spelling", ["imagesetId", "imageSetId"])
-def test_event_exports_the_image_set_of_its_detail(s3, health_imaging, invoke, queue, detail_type, spelling):
+def test_event_exports_the_image_set_in_its_detail(s3, health_imaging, invoke, queue, detail_type, spelling):
     image_set, frames = add_image_set(health_imaging, 3)
     assert invoke(event(detail_type, image_set, spelling)) == []
     assert is_exported(s3, health_imaging, image_set, frames)
     assert queue.received() == []
 
 
-def test_same_event_five_times_is_one_export(s3, health_imaging, invoke):
+def test_repeated_event_copies_each_frame_once(s3, health_imaging, invoke):
     image_set, frames = add_image_set(health_imaging, 3)
     assert invoke(*[event("Image Set Created", image_set)] * 5) == []
     assert is_exported(s3, health_imaging, image_set, frames)
@@ -110,7 +110,7 @@ def test_same_event_five_times_is_one_export(s3, health_imaging, invoke):
     assert len(copied) == 3 + 5
 
 
-def test_each_version_has_its_manifest(s3, health_imaging, invoke):
+def test_each_version_has_its_own_manifest(s3, health_imaging, invoke):
     image_set, frames = add_image_set(health_imaging, 1)
     metadata = health_imaging.stores.image_set(SERVED, image_set.image_set_id)
     metadata.versions.append(json.loads(json.dumps(metadata.versions[-1])))
@@ -139,7 +139,7 @@ def latest(s3, image_set):
 
 @pytest.mark.parametrize("kind", ["Updated", "Copied"])
 @pytest.mark.parametrize("known", [None, "1"])
-def test_version_of_an_event_that_is_not_exported_has_to_be_checked(
+def test_version_from_an_event_without_an_export_is_noted_unconfirmed(
     s3, health_imaging, invoke, monkeypatch, log_lines, frame_index, kind, known
 ):
     monkeypatch.setenv("FRAMEGATE_EXPORT_EVENTS", "Created")
@@ -154,7 +154,7 @@ def test_version_of_an_event_that_is_not_exported_has_to_be_checked(
 
 
 @pytest.mark.parametrize("kind", ["Created", "Updated", "Copied"])
-def test_index_needs_no_look_at_an_image_set_whose_version_was_exported(s3, health_imaging, invoke, frame_index, kind):
+def test_exported_version_is_noted_confirmed(s3, health_imaging, invoke, frame_index, kind):
     image_set, _ = add_image_set(health_imaging, 3)
     assert invoke(event(f"Image Set {kind}", image_set)) == []
     assert latest(s3, image_set) == ("1", True)
@@ -169,7 +169,7 @@ def add_versions(health_imaging, image_set, count):
     versions.extend(json.loads(json.dumps(versions[-1])) for _ in range(count))
 
 
-def test_versions_that_are_exported_out_of_order_leave_the_newest_noted(s3, health_imaging, invoke):
+def test_newest_version_stays_noted_after_exports_out_of_order(s3, health_imaging, invoke):
     image_set, _ = add_image_set(health_imaging, 1)
     add_versions(health_imaging, image_set, 10)
     for version in ("9", "11", "10", "1"):
@@ -177,7 +177,7 @@ def test_versions_that_are_exported_out_of_order_leave_the_newest_noted(s3, heal
     assert latest(s3, image_set) == ("11", True)
 
 
-def test_export_that_is_late_does_not_hide_a_newer_version_that_is_not_exported(
+def test_late_export_does_not_hide_a_newer_version(
     s3, health_imaging, invoke, monkeypatch, frame_index
 ):
     monkeypatch.setenv("FRAMEGATE_EXPORT_EVENTS", "Created")
@@ -187,21 +187,21 @@ def test_export_that_is_late_does_not_hide_a_newer_version_that_is_not_exported(
     assert frame_index.version(image_set, None, TimeBudget(60)) == "2"
 
 
-def test_version_that_healthimaging_does_not_have_is_not_confirmed(s3, health_imaging, invoke, frame_index):
+def test_version_unknown_to_healthimaging_is_not_confirmed(s3, health_imaging, invoke, frame_index):
     image_set, _ = add_image_set(health_imaging, 1)
     assert invoke(event("Image Set Updated", image_set, imageSetVersion="7")) == []
     assert latest(s3, image_set) == ("7", False)
     assert frame_index.version(image_set, None, TimeBudget(60)) == "1"
 
 
-def test_event_without_a_version_leaves_nothing_noted(s3, health_imaging, invoke, frame_index):
+def test_event_without_a_version_clears_the_noted_version(s3, health_imaging, invoke, frame_index):
     image_set, _ = add_image_set(health_imaging, 1)
     frame_index.note_version(image_set, "1", TimeBudget(60), confirmed=True)
     assert invoke(event("Image Set Updated", image_set, imageSetVersion=None)) == []
     assert latest(s3, image_set) is None
 
 
-def test_deleted_image_set_is_removed_now_and_once_more_later(s3, health_imaging, invoke, queue, log_lines):
+def test_deleted_image_set_is_removed_at_once_and_again_after_a_delay(s3, health_imaging, invoke, queue, log_lines):
     image_set, _ = add_image_set(health_imaging, 3)
     invoke(event("Image Set Created", image_set))
     health_imaging.delete_image_set(SERVED, image_set.image_set_id)
@@ -221,14 +221,14 @@ def test_deleted_image_set_is_removed_now_and_once_more_later(s3, health_imaging
 
 
 @pytest.mark.parametrize("kind", ["Created", "Updated"])
-def test_deleted_before_a_change_is_done_leaves_nothing(s3, health_imaging, invoke, kind):
+def test_change_event_after_a_deletion_leaves_nothing(s3, health_imaging, invoke, kind):
     image_set, _ = add_image_set(health_imaging, 3)
     health_imaging.delete_image_set(SERVED, image_set.image_set_id)
     assert invoke(event("Image Set Deleted", image_set), event(f"Image Set {kind}", image_set)) == []
     assert keys(s3) == []
 
 
-def test_data_store_that_is_not_served_is_recorded_and_acknowledged(s3, health_imaging, invoke, log_lines):
+def test_event_of_another_data_store_is_logged_and_acknowledged(s3, health_imaging, invoke, log_lines):
     other = health_imaging.create_datastore("other")
     image_set, _ = add_image_set(health_imaging, 1, datastore_id=other)
     assert invoke(event("Image Set Created", image_set)) == []
@@ -240,7 +240,7 @@ def test_data_store_that_is_not_served_is_recorded_and_acknowledged(s3, health_i
 # More than one invocation
 
 
-def test_large_image_set_goes_on_by_messages(s3, health_imaging, invoke, queue):
+def test_large_image_set_continues_with_queue_messages(s3, health_imaging, invoke, queue):
     image_set, frames = add_image_set(health_imaging, 60)
     health_imaging.faults.arm(Fault(latency=0.4))
     bodies, invocations = [event("Image Set Created", image_set)], 0
@@ -254,13 +254,13 @@ def test_large_image_set_goes_on_by_messages(s3, health_imaging, invoke, queue):
 
 @pytest.mark.parametrize("remaining_ms", [4_000, 60_000])
 @pytest.mark.parametrize("body", ["not JSON", "[]", "[" * 100_000, '"text"', "null", "", "NaN", "1" * 5000])
-def test_message_without_a_json_object_is_not_understood(invoke, log_lines, capsys, body, remaining_ms):
+def test_message_that_is_not_a_json_object_is_rejected(invoke, log_lines, capsys, body, remaining_ms):
     assert invoke(body, remaining_ms=remaining_ms) == ["message-0"]
     assert [line["message"] for line in log_lines()] == ["message not understood"]
     assert '"ExportRetries":[1.0]' in capsys.readouterr().out
 
 
-def test_message_for_which_no_time_is_left_goes_back_as_it_is(s3, health_imaging, invoke, queue):
+def test_message_returns_to_the_queue_unchanged_when_time_is_short(s3, health_imaging, invoke, queue):
     image_set, _ = add_image_set(health_imaging, 1)
     message = event("Image Set Created", image_set)
     assert invoke(message, remaining_ms=4_000) == []
@@ -271,7 +271,7 @@ def test_message_for_which_no_time_is_left_goes_back_as_it_is(s3, health_imaging
 # What fails
 
 
-def test_one_message_that_fails_does_not_take_the_others_along(s3, health_imaging, invoke):
+def test_failed_message_does_not_affect_the_others(s3, health_imaging, invoke):
     (good, frames), (bad, _), (other, other_frames) = (add_image_set(health_imaging, 2) for _ in range(3))
     fault = Fault(operation="GetImageSetMetadata", error="InternalServerException", image_set_id=bad.image_set_id)
     health_imaging.faults.arm(fault)
@@ -280,13 +280,13 @@ def test_one_message_that_fails_does_not_take_the_others_along(s3, health_imagin
     assert is_exported(s3, health_imaging, other, other_frames)
 
 
-def test_batch_that_fails_as_a_whole_is_answered_and_not_raised(health_imaging, invoke):
+def test_failed_batch_is_reported_without_an_exception(health_imaging, invoke):
     image_set, _ = add_image_set(health_imaging, 1)
     health_imaging.faults.arm(Fault(operation="GetImageSetMetadata", error="InternalServerException"))
     assert invoke(*[event("Image Set Created", image_set)] * 2) == ["message-0", "message-1"]
 
 
-def test_failure_is_logged_with_its_cause_and_the_message(health_imaging, invoke, log_lines):
+def test_failure_is_logged_with_cause_and_message_id(health_imaging, invoke, log_lines):
     image_set, _ = add_image_set(health_imaging, 1)
     health_imaging.faults.arm(Fault(operation="GetImageSetMetadata", error="AccessDeniedException"))
     invoke(event("Image Set Created", image_set), receives=3)
@@ -296,7 +296,7 @@ def test_failure_is_logged_with_its_cause_and_the_message(health_imaging, invoke
 
 
 @pytest.mark.parametrize(("receives", "seconds"), [(1, 20), (2, 40), (5, 320), (9, 900)])
-def test_message_that_failed_comes_again_later_each_time(health_imaging, invoke, receives, seconds):
+def test_retry_delay_grows_with_each_failure(health_imaging, invoke, receives, seconds):
     image_set, _ = add_image_set(health_imaging, 1)
     health_imaging.faults.arm(Fault(operation="GetImageSetMetadata", error="InternalServerException"))
     put_off = []
@@ -309,7 +309,7 @@ def test_message_that_failed_comes_again_later_each_time(health_imaging, invoke,
 
 @pytest.mark.parametrize("name", ["version-1/manifest.jsonl", "progress", "../x/progress/1.jsonl"])
 @pytest.mark.parametrize("own", [False, True])
-def test_message_cannot_name_anything_but_progress_of_its_image_set(s3, health_imaging, invoke, name, own):
+def test_message_can_name_only_progress_of_its_image_set(s3, health_imaging, invoke, name, own):
     mine, theirs = (add_image_set(health_imaging, 1)[0] for _ in range(2))
     assert invoke(event("Image Set Created", mine), event("Image Set Created", theirs)) == []
     before = keys(s3)
@@ -354,7 +354,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("error", [RuntimeError("Mueller^Hans"), MemoryError("Mueller^Hans")], ids=type)
 @pytest.mark.parametrize(("owner", "name"), FAULTS.values(), ids=FAULTS)
-def test_unforeseen_error_is_logged_counted_and_put_off(
+def test_unexpected_error_is_logged_counted_and_retried(
     health_imaging, invoke, monkeypatch, log_lines, capsys, owner, name, error
 ):
     image_set, _ = add_image_set(health_imaging, 2)
@@ -380,7 +380,7 @@ def test_unforeseen_error_is_logged_counted_and_put_off(
     ("detail_type", "owner", "name"),
     [("Image Set Deleted", ObjectStore, "remove_all"), ("Image Set Deleted", ExportQueue, "send")],
 )
-def test_unforeseen_error_of_a_removal_is_logged_too(
+def test_unexpected_error_of_a_removal_is_logged(
     health_imaging, invoke, monkeypatch, log_lines, detail_type, owner, name
 ):
     image_set, _ = add_image_set(health_imaging, 1)
@@ -389,7 +389,7 @@ def test_unforeseen_error_of_a_removal_is_logged_too(
     assert log_lines()[-1]["error"] == "ZeroDivisionError"
 
 
-def test_unforeseen_error_of_one_message_leaves_the_others_alone(s3, health_imaging, invoke, monkeypatch):
+def test_unexpected_error_of_one_message_does_not_affect_the_others(s3, health_imaging, invoke, monkeypatch):
     (good, frames), (bad, _) = (add_image_set(health_imaging, 2) for _ in range(2))
     fetch = HealthImaging.fetch_metadata
 
@@ -402,7 +402,7 @@ def test_unforeseen_error_of_one_message_leaves_the_others_alone(s3, health_imag
 
 
 @pytest.mark.parametrize("name", ["put_off", "hide"])
-def test_error_in_putting_off_hides_neither_the_message_nor_the_cause(
+def test_failed_visibility_change_does_not_hide_the_original_error(
     health_imaging, invoke, monkeypatch, log_lines, name
 ):
     image_set, _ = add_image_set(health_imaging, 1)
@@ -416,7 +416,7 @@ def test_error_in_putting_off_hides_neither_the_message_nor_the_cause(
     }
 
 
-def test_messages_of_a_function_that_is_killed_come_again_soon_after_its_time(health_imaging, invoke):
+def test_messages_of_a_killed_function_become_visible_soon_after_its_timeout(health_imaging, invoke):
     image_set, _ = add_image_set(health_imaging, 1)
     hidden = visibility_changes("ChangeMessageVisibilityBatch")
     assert invoke(*[event("Image Set Created", image_set)] * 3, remaining_ms=60_999) == []
@@ -425,7 +425,7 @@ def test_messages_of_a_function_that_is_killed_come_again_soon_after_its_time(he
 
 
 @pytest.mark.parametrize("received", [{}, [], None, "text", {"Records": []}, {"Records": [{"eventSource": "aws:s3"}]}])
-def test_event_that_is_no_batch_gets_one_clear_line(invoke, log_lines, received):
+def test_event_that_is_not_a_batch_is_logged_in_one_line(invoke, log_lines, received):
     context = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000)
     with pytest.raises(UnknownMessageError):
         export.lambda_handler(received, context)
@@ -433,7 +433,7 @@ def test_event_that_is_no_batch_gets_one_clear_line(invoke, log_lines, received)
     assert (line["message"], line["reason"]) == ("event not understood", "The event is not a batch of SQS messages.")
 
 
-def test_function_without_a_queue_says_so(invoke, monkeypatch, log_lines):
+def test_missing_queue_setting_is_logged(invoke, monkeypatch, log_lines):
     monkeypatch.delenv("FRAMEGATE_EXPORT_QUEUE_URL")
     with pytest.raises(UnforeseenError, match="KeyError"):
         invoke({})
@@ -456,7 +456,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize("body", UNKNOWN, ids=str)
-def test_message_that_is_not_understood_is_left_for_the_dead_letter_queue(invoke, log_lines, body):
+def test_unknown_message_fails_and_is_logged(invoke, log_lines, body):
     assert invoke(body) == ["message-0"]
     (line,) = [line for line in log_lines() if line["level"] == "ERROR"]
     assert line["message"] == "message not understood"
@@ -476,7 +476,7 @@ _JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["framegate", "detail-type", "detail", "datastoreId", "again"]), _JSON))
 @settings(suppress_health_check=[HealthCheck.too_slow])
-def test_any_message_is_work_or_not_understood(message):
+def test_arbitrary_message_raises_no_other_error(message):
     with pytest.raises((UnknownMessageError, InvalidIdentifier)):
         parse(message, verify=False)
 
@@ -484,14 +484,14 @@ def test_any_message_is_work_or_not_understood(message):
 # Frames handed over by requests
 
 
-def test_frame_that_a_request_handed_over_is_stored(s3, health_imaging, invoke, handover, queue):
+def test_deferred_frame_is_stored(s3, health_imaging, invoke, handover, queue):
     image_set, (frame,) = add_image_set(health_imaging, 1)
     handover.hand_over(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
     assert invoke(*queue.received()) == []
     assert keys(s3) == [f"frames/{SERVED}/{image_set.image_set_id}/{frame.image_frame_id}"]
 
 
-def test_frame_that_does_not_exist_is_recorded_and_acknowledged(s3, health_imaging, invoke, handover, queue, log_lines):
+def test_deferred_frame_that_does_not_exist_is_logged_and_acknowledged(s3, health_imaging, invoke, handover, queue, log_lines):
     image_set, _ = add_image_set(health_imaging, 1)
     handover.hand_over(FrameRef(SERVED, image_set.image_set_id, "0" * 32), TimeBudget(60))
     assert invoke(*queue.received()) == []
@@ -499,7 +499,7 @@ def test_frame_that_does_not_exist_is_recorded_and_acknowledged(s3, health_imagi
     assert "frame-not-found" in [line.get("problem") for line in log_lines()]
 
 
-def test_frame_that_fails_for_now_comes_again(health_imaging, invoke, handover, queue):
+def test_deferred_frame_with_a_transient_problem_is_retried(health_imaging, invoke, handover, queue):
     image_set, (frame,) = add_image_set(health_imaging, 1)
     handover.hand_over(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
     health_imaging.faults.arm(Fault(then="reset"))
@@ -509,7 +509,7 @@ def test_frame_that_fails_for_now_comes_again(health_imaging, invoke, handover, 
 # What is measured
 
 
-def test_export_is_one_line_and_one_set_of_metrics(health_imaging, invoke, log_lines, capsys):
+def test_export_writes_one_log_line_and_one_set_of_metrics(health_imaging, invoke, log_lines, capsys):
     image_set, frames = add_image_set(health_imaging, 3)
     invoke(event("Image Set Created", image_set))
     (line,) = log_lines()
@@ -522,7 +522,7 @@ def test_export_is_one_line_and_one_set_of_metrics(health_imaging, invoke, log_l
     assert emf["ExportedBytes"] == [float(sum(len(health_imaging.content(frame)) for frame in frames))]
 
 
-def test_sop_instance_uids_stay_out_of_the_log(health_imaging, invoke, log_lines, s3):
+def test_log_contains_no_sop_instance_uids(health_imaging, invoke, log_lines, s3):
     image_set, _ = add_image_set(health_imaging, 2)
     invoke(event("Image Set Created", image_set))
     for line in manifest_lines(s3, image_set):

@@ -89,7 +89,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("content", HOSTILE)
-def test_frame_made_to_do_harm_takes_bounded_work(content):
+def test_hostile_frame_takes_bounded_work_and_memory(content):
     watched = Watched()
     tracemalloc.start()
     try:
@@ -112,7 +112,7 @@ def test_frame_made_to_do_harm_takes_bounded_work(content):
         pytest.param(SIGNATURE + numbers(5 * MIB) + b"jp2h" + bytes(5 * MIB), id="one box"),
     ],
 )
-def test_endless_headers_are_read_no_further_than_the_maximum(content):
+def test_endless_headers_are_read_up_to_the_maximum(content):
     prefix = Prefix(content)
     with pytest.raises(NotDivisibleError):
         read_codestream(prefix)

@@ -94,7 +94,7 @@ def another_client(frame_delivery, source, objects, settings):
 # What it says
 
 
-def test_frame_is_listed_with_all_that_a_viewer_needs_to_fetch_and_draw_it(client, health_imaging):
+def test_index_entry_has_everything_that_a_viewer_needs(client, health_imaging):
     (imported,) = health_imaging.import_files(SERVED, [sample("CT_small.dcm")])
     (frame_id,) = imported.frames
     dataset = pydicom.dcmread(sample("CT_small.dcm"))
@@ -121,7 +121,7 @@ def test_frame_is_listed_with_all_that_a_viewer_needs_to_fetch_and_draw_it(clien
     }
 
 
-def test_frames_of_an_instance_are_numbered_in_their_order(client, health_imaging):
+def test_frames_of_an_instance_are_numbered_in_order(client, health_imaging):
     (imported,) = health_imaging.import_files(SERVED, [sample("color3d_jpeg_baseline.dcm")])
     frames = ask(client, ImageSetRef(SERVED, imported.id)).json()["imageFrames"]
 
@@ -131,7 +131,7 @@ def test_frames_of_an_instance_are_numbered_in_their_order(client, health_imagin
     assert {(frame["rows"], frame["columns"]) for frame in frames} == {(480, 640)}
 
 
-def test_nothing_of_patient_study_or_series_is_in_it_or_kept_with_it(client, health_imaging, s3):
+def test_index_contains_no_patient_study_or_series_attributes(client, health_imaging, s3):
     path = sample("CT_small.dcm")
     (imported,) = health_imaging.import_files(SERVED, [path])
     answer = ask(client, ImageSetRef(SERVED, imported.id))
@@ -151,7 +151,7 @@ def test_nothing_of_patient_study_or_series_is_in_it_or_kept_with_it(client, hea
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 22, 23, 24, 1000])
-def test_pages_joined_are_all_frames_once(client, image_set, size):
+def test_pages_together_list_each_frame_once(client, image_set, size):
     whole = ask(client, image_set).json()
 
     assert len(whole["imageFrames"]) == FRAMES
@@ -159,7 +159,7 @@ def test_pages_joined_are_all_frames_once(client, image_set, size):
     assert pages(client, image_set, f"maxResults={size}") == whole["imageFrames"]
 
 
-def test_page_holds_what_is_asked_for_and_the_last_one_has_no_token(client, image_set):
+def test_page_has_the_requested_size_and_the_last_page_has_no_token(client, image_set):
     first = ask(client, image_set, "maxResults=22").json()
     last = ask(client, image_set, f"maxResults=22&nextToken={first['nextToken']}").json()
 
@@ -167,7 +167,7 @@ def test_page_holds_what_is_asked_for_and_the_last_one_has_no_token(client, imag
     assert "nextToken" not in last
 
 
-def test_frames_of_one_instance(client, image_set):
+def test_index_can_be_filtered_by_instance(client, image_set):
     whole = ask(client, image_set).json()["imageFrames"]
     uid = whole[8]["sopInstanceUID"]
     expected = [frame for frame in whole if frame["sopInstanceUID"] == uid]
@@ -178,7 +178,7 @@ def test_frames_of_one_instance(client, image_set):
     assert pages(client, image_set, f"sopInstanceUID={uid}&frameNumber=3") == expected[2:3]
 
 
-def test_frames_of_one_number(client, image_set):
+def test_index_can_be_filtered_by_frame_number(client, image_set):
     whole = ask(client, image_set).json()["imageFrames"]
 
     assert pages(client, image_set, "frameNumber=2&maxResults=2") == [whole[1], whole[8], whole[15], whole[22]]
@@ -186,7 +186,7 @@ def test_frames_of_one_number(client, image_set):
 
 
 @pytest.mark.parametrize("query", ["sopInstanceUID=1.2.3", "frameNumber=99", "sopInstanceUID=1"])
-def test_filter_that_fits_nothing_is_an_empty_page(client, image_set, query):
+def test_filter_without_a_match_returns_an_empty_page(client, image_set, query):
     answer = ask(client, image_set, query)
 
     assert (answer.status, answer.json()["imageFrames"]) == (200, [])
@@ -196,7 +196,7 @@ def test_filter_that_fits_nothing_is_an_empty_page(client, image_set, query):
 # Versions and entity tags
 
 
-def test_latest_version_is_listed_and_earlier_ones_where_they_are_named(client, series):
+def test_latest_version_is_the_default_and_earlier_ones_can_be_requested(client, series):
     series()
     image_set = series()
 
@@ -206,7 +206,7 @@ def test_latest_version_is_listed_and_earlier_ones_where_they_are_named(client, 
         assert (document["versionId"], len(document["imageFrames"])) == (version, count)
 
 
-def test_entity_tag_is_that_of_the_version(client, series, health_imaging):
+def test_entity_tag_identifies_the_version(client, series, health_imaging):
     series()
     image_set = series()
     tag = ask(client, image_set).headers["ETag"]
@@ -219,7 +219,7 @@ def test_entity_tag_is_that_of_the_version(client, series, health_imaging):
     assert called(health_imaging) == {"GetImageSetMetadata": 1}
 
 
-def test_answer_is_asked_for_again_each_time(client, image_set):
+def test_response_must_be_revalidated(client, image_set):
     answer = ask(client, image_set)
 
     assert answer.headers["Cache-Control"] == "private, no-cache"
@@ -228,7 +228,7 @@ def test_answer_is_asked_for_again_each_time(client, image_set):
     assert not_modified.headers["ETag"] == answer.headers["ETag"]
 
 
-def test_pages_go_on_in_the_version_that_they_began_with(client, series, frame_index):
+def test_following_pages_belong_to_the_version_of_the_first_page(client, series, frame_index):
     series()
     image_set = series()
     first = ask(client, image_set, "maxResults=1").json()
@@ -243,7 +243,7 @@ def test_pages_go_on_in_the_version_that_they_began_with(client, series, frame_i
 # How seldom HealthImaging is asked
 
 
-def test_healthimaging_is_asked_once_however_many_ask(client, another_client, image_set, health_imaging):
+def test_healthimaging_is_called_once_for_many_requests(client, another_client, image_set, health_imaging):
     answers = [ask(each, image_set, "maxResults=5").body for each in (client, client, another_client)]
     for page in ("versionId=1", "frameNumber=2"):
         ask(another_client, image_set, page)
@@ -252,7 +252,7 @@ def test_healthimaging_is_asked_once_however_many_ask(client, another_client, im
     assert called(health_imaging) == {"GetImageSet": 1, "GetImageSetMetadata": 1}
 
 
-def test_small_index_is_kept_in_memory(client, image_set, s3):
+def test_small_index_is_cached_in_memory(client, image_set, s3):
     body = ask(client, image_set, "maxResults=5").body
     (index,) = [key for key in keys(s3) if key.endswith(".jsonl")]
     # Nobody takes it away behind the function's back; it only shows that it is not read again.
@@ -262,7 +262,7 @@ def test_small_index_is_kept_in_memory(client, image_set, s3):
     assert keys(s3) == [f"indexes/{SERVED}/{image_set.image_set_id}/latest.json"]
 
 
-def test_memory_holds_a_bounded_number_of_indexes(client, health_imaging, frame_index, monkeypatch, s3):
+def test_number_of_cached_indexes_is_bounded(client, health_imaging, frame_index, monkeypatch, s3):
     monkeypatch.setattr(index_module, "CACHE_MAX_INDEXES", 3)
     for _ in range(5):
         frame = health_imaging.add_frame(SERVED, b"x", "image/jph")
@@ -271,7 +271,7 @@ def test_memory_holds_a_bounded_number_of_indexes(client, health_imaging, frame_
     assert len(frame_index._cache._contents) == 3
 
 
-def test_large_index_is_read_from_the_store_each_time(client, image_set, monkeypatch, frame_index):
+def test_large_index_is_not_cached(client, image_set, monkeypatch, frame_index):
     monkeypatch.setattr(index_module, "CACHE_MAX_INDEX_BYTES", 100)
     whole = ask(client, image_set).json()["imageFrames"]
 
@@ -279,7 +279,7 @@ def test_large_index_is_read_from_the_store_each_time(client, image_set, monkeyp
     assert not frame_index._cache._contents
 
 
-def test_new_version_is_seen_after_five_minutes_at_the_latest(client, series, monkeypatch):
+def test_new_version_is_found_within_five_minutes_without_an_event(client, series, monkeypatch):
     series()
     image_set = series()
     assert ask(client, image_set).json()["versionId"] == "2"
@@ -290,7 +290,7 @@ def test_new_version_is_seen_after_five_minutes_at_the_latest(client, series, mo
     assert ask(client, image_set).json()["versionId"] == "3"
 
 
-def test_change_makes_the_next_request_look_for_the_version(client, another_client, series, frame_index):
+def test_change_event_makes_the_next_request_check_the_version(client, another_client, series, frame_index):
     series()
     image_set = series()
     assert {ask(each, image_set).json()["versionId"] for each in (client, another_client)} == {"2"}
@@ -310,14 +310,14 @@ def noted(s3, image_set):
     return json.loads(s3.get_object(Bucket=BUCKET, Key=latest_key(image_set))["Body"].read())["versionId"]
 
 
-def test_confirmed_version_needs_no_look_at_the_image_set(client, image_set, frame_index, health_imaging):
+def test_confirmed_version_is_used_without_a_check(client, image_set, frame_index, health_imaging):
     frame_index.note_version(image_set, "1", TimeBudget(60), confirmed=True)
 
     assert ask(client, image_set).json()["versionId"] == "1"
     assert called(health_imaging) == {"GetImageSetMetadata": 1}
 
 
-def test_version_that_is_not_confirmed_is_checked(client, series, frame_index, health_imaging):
+def test_unconfirmed_version_is_checked(client, series, frame_index, health_imaging):
     series()
     image_set = series()
     frame_index.note_version(image_set, "1", TimeBudget(60))
@@ -328,14 +328,14 @@ def test_version_that_is_not_confirmed_is_checked(client, series, frame_index, h
 
 @pytest.mark.parametrize("confirmed", [False, True])
 @pytest.mark.parametrize("order", list(permutations(["2", "9", "10"])))
-def test_newest_version_stays_noted_in_whatever_order_events_come(s3, image_set, frame_index, order, confirmed):
+def test_newest_version_stays_noted_in_any_order_of_events(s3, image_set, frame_index, order, confirmed):
     for version in order:
         frame_index.note_version(image_set, version, TimeBudget(60), confirmed=confirmed)
 
     assert noted(s3, image_set) == "10"
 
 
-def test_event_that_comes_again_does_not_end_what_is_known(client, image_set, frame_index, health_imaging):
+def test_repeated_event_does_not_cause_a_check(client, image_set, frame_index, health_imaging):
     ask(client, image_set)
     frame_index.note_version(image_set, "1", TimeBudget(60))
     health_imaging.calls.clear()
@@ -345,7 +345,7 @@ def test_event_that_comes_again_does_not_end_what_is_known(client, image_set, fr
 
 
 @pytest.mark.parametrize("known", [b"{}", None])
-def test_version_is_noted_whatever_was_there(s3, image_set, frame_index, known):
+def test_version_is_noted_in_any_previous_state(s3, image_set, frame_index, known):
     if known is not None:
         s3.put_object(Bucket=BUCKET, Key=latest_key(image_set), Body=known)
     frame_index.note_version(image_set, "3", TimeBudget(60), confirmed=True)
@@ -353,7 +353,7 @@ def test_version_is_noted_whatever_was_there(s3, image_set, frame_index, known):
     assert noted(s3, image_set) == "3"
 
 
-def test_threads_that_note_versions_at_once_leave_the_newest(s3, image_set, frame_index):
+def test_concurrent_notes_leave_the_newest_version(s3, image_set, frame_index):
     with ThreadPoolExecutor(4) as threads:
         list(
             threads.map(
@@ -365,7 +365,7 @@ def test_threads_that_note_versions_at_once_leave_the_newest(s3, image_set, fram
     assert noted(s3, image_set) == "24"
 
 
-def test_answer_older_than_an_event_does_not_replace_it(client, series, frame_index, health_imaging, monkeypatch):
+def test_version_from_an_event_is_not_replaced_by_an_older_answer(client, series, frame_index, health_imaging, monkeypatch):
     series()
     image_set = series()
     answer = HealthImaging.image_set_version
@@ -381,14 +381,14 @@ def test_answer_older_than_an_event_does_not_replace_it(client, series, frame_in
     assert ask(client, image_set).json()["versionId"] == "3"
 
 
-def test_wrong_version_of_an_event_is_corrected_by_the_next_request(client, s3, image_set, frame_index):
+def test_wrong_version_from_an_event_is_corrected_by_the_next_request(client, s3, image_set, frame_index):
     frame_index.note_version(image_set, "4000000000", TimeBudget(60))
 
     assert ask(client, image_set).json()["versionId"] == "1"
     assert noted(s3, image_set) == "1"
 
 
-def test_old_answer_is_better_than_none_while_healthimaging_throttles(client, image_set, health_imaging, monkeypatch):
+def test_noted_version_is_used_while_healthimaging_throttles(client, image_set, health_imaging, monkeypatch):
     body = ask(client, image_set).body
     monkeypatch.setattr(latest_version, "LATEST_TTL_SECONDS", 0)
     health_imaging.calls.clear()
@@ -402,21 +402,21 @@ def test_old_answer_is_better_than_none_while_healthimaging_throttles(client, im
 # What is not there
 
 
-def test_image_set_that_does_not_exist_is_404(client, s3):
+def test_unknown_image_set_is_404(client, s3):
     answer = ask(client, ImageSetRef(SERVED, "0" * 32))
 
     assert (answer.status, answer.json()["type"]) == (404, "urn:framegate:problem:image-set-not-found")
     assert not keys(s3)
 
 
-def test_version_that_does_not_exist_is_404(client, image_set, s3):
+def test_unknown_version_is_404(client, image_set, s3):
     answer = ask(client, image_set, "versionId=7")
 
     assert (answer.status, answer.json()["type"]) == (404, "urn:framegate:problem:version-not-found")
     assert not [key for key in keys(s3) if "version-7" in key]
 
 
-def test_deleted_image_set_is_gone_in_every_copy_of_the_function(
+def test_index_of_a_deleted_image_set_is_404_in_every_instance_of_the_function(
     client, another_client, image_set, health_imaging, objects, s3
 ):
     for each in (client, another_client):
@@ -430,7 +430,7 @@ def test_deleted_image_set_is_gone_in_every_copy_of_the_function(
     assert not keys(s3)
 
 
-def test_data_store_that_is_not_served_is_403(client, health_imaging):
+def test_other_data_store_is_403(client, health_imaging):
     answer = ask(client, ImageSetRef("e" * 32, "1" * 32))
 
     assert answer.status == 403
@@ -467,14 +467,14 @@ def test_data_store_that_is_not_served_is_403(client, health_imaging):
         "nextToken=2-100&versionId=1",
     ],
 )
-def test_parameter_that_makes_no_sense_is_400_and_nothing_is_asked(client, image_set, health_imaging, query):
+def test_invalid_parameter_is_400_without_a_call_of_healthimaging(client, image_set, health_imaging, query):
     answer = ask(client, image_set, query)
 
     assert (answer.status, answer.json()["type"]) == (400, "urn:framegate:problem:invalid-request")
     assert not called(health_imaging)
 
 
-def test_identifier_that_is_none_is_400(client):
+def test_malformed_identifier_is_400(client):
     path = {"datastoreId": SERVED, "imageSetId": "../etc"}
 
     assert client.call("GET", INDEX_ROUTE, path).status == 400
@@ -488,7 +488,7 @@ def test_another_method_is_405(client):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(1, 10_000), kept=st.booleans())
-def test_token_that_somebody_made_up_is_400_or_one_that_an_answer_could_have_given(
+def test_made_up_token_is_400_unless_a_response_could_have_given_it(
     client, another_client, image_set, position, kept
 ):
     lines = [json.dumps(frame, separators=(",", ":")) for frame in ask(client, image_set).json()["imageFrames"]]
@@ -521,7 +521,7 @@ def test_token_that_somebody_made_up_is_400_or_one_that_an_answer_could_have_giv
     ],
     ids=str,
 )
-def test_fault_of_healthimaging_has_its_status_and_nothing_is_kept(
+def test_fault_of_healthimaging_has_its_status_and_stores_no_index(
     client, image_set, health_imaging, s3, operation, fault, status
 ):
     health_imaging.faults.arm(Fault(operation=operation, **fault))
@@ -535,7 +535,7 @@ def test_fault_of_healthimaging_has_its_status_and_nothing_is_kept(
 
 
 @pytest.mark.parametrize("metadata", [b"{", b"[]", b'{"Study": 1}', b"\xff"], ids=repr)
-def test_metadata_that_makes_no_sense_is_no_fault_of_ours(client, image_set, health_imaging, metadata, monkeypatch):
+def test_unexpected_metadata_is_502_or_an_empty_index(client, image_set, health_imaging, metadata, monkeypatch):
     monkeypatch.setattr(ImageSet, "metadata", lambda *_: gzip.compress(metadata))
     answer = ask(client, image_set)
 
@@ -547,7 +547,7 @@ def with_metadata(monkeypatch, content):
     monkeypatch.setattr(ImageSet, "metadata", lambda *_: content)
 
 
-def test_metadata_of_several_gzip_members_is_read_whole(client, image_set, monkeypatch):
+def test_metadata_of_several_gzip_members_is_read_completely(client, image_set, monkeypatch):
     documents = []
 
     def in_members(compressed):
@@ -581,7 +581,7 @@ def test_metadata_of_several_gzip_members_is_read_whole(client, image_set, monke
     ],
     ids=["JSON", "digits", "twice", "depth", "string", "gzip cut off", "gzip and more", "no gzip"],
 )
-def test_metadata_that_cannot_be_read_is_502_and_says_why(client, image_set, s3, monkeypatch, content, reason):
+def test_unreadable_metadata_is_502_with_the_reason(client, image_set, s3, monkeypatch, content, reason):
     with_metadata(monkeypatch, content)
     answer = ask(client, image_set)
 
@@ -599,7 +599,7 @@ def test_metadata_above_the_maximum_is_502(client, image_set, monkeypatch):
     assert "sent metadata that decompresses to more than 1,000,000 bytes" in answer.json()["detail"]
 
 
-def test_gzip_bomb_ends_with_the_time_of_the_request(client, image_set, monkeypatch):
+def test_gzip_bomb_ends_when_the_time_runs_out(client, image_set, monkeypatch):
     """It is read without a byte from the network, where else the time is looked at."""
     with_metadata(monkeypatch, gzip.compress(b"[") + gzip.compress(b"1," * 500_000) * 300)
     began = time.monotonic()
@@ -610,7 +610,7 @@ def test_gzip_bomb_ends_with_the_time_of_the_request(client, image_set, monkeypa
     assert time.monotonic() - began < 15
 
 
-def test_store_that_fails_is_502(client, image_set, s3):
+def test_s3_failure_is_502(client, image_set, s3):
     s3.delete_bucket(Bucket=BUCKET)
     answer = ask(client, image_set)
 
@@ -620,7 +620,7 @@ def test_store_that_fails_is_502(client, image_set, s3):
 # What is logged
 
 
-def test_log_line_and_metric_tell_of_the_page_and_not_of_what_was_asked_for(client, image_set, log_lines, capsys):
+def test_log_and_metrics_describe_the_page_without_the_query(client, image_set, log_lines, capsys):
     uid = ask(client, image_set).json()["imageFrames"][0]["sopInstanceUID"]
     ask(client, image_set, f"sopInstanceUID={uid}")
     line = log_lines()[-1]
@@ -631,14 +631,14 @@ def test_log_line_and_metric_tell_of_the_page_and_not_of_what_was_asked_for(clie
     assert json.loads(printed.splitlines()[-1])["IndexPages"] == [1.0]
 
 
-def test_early_end_of_a_page_leaves_the_store_usable(client, image_set, monkeypatch):
+def test_partly_read_index_does_not_use_up_connections(client, image_set, monkeypatch):
     """Of a large index, a page is the beginning of what S3 sends: the rest must not take a connection with it."""
     monkeypatch.setattr(index_module, "CACHE_MAX_INDEX_BYTES", 0)
 
     assert {ask(client, image_set, "maxResults=1").status for _ in range(50)} == {200}
 
 
-def test_source_signs_what_it_asks_for(health_imaging, image_set):
+def test_get_image_set_is_signed(health_imaging, image_set):
     """GetImageSet has neither body nor query: it is signed all the same."""
     version = HealthImaging(botocore.session.Session()).image_set_version(image_set, TimeBudget(60))
 

@@ -147,7 +147,7 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
         ),
     ],
 )
-def test_header_that_leaves_doubt_makes_a_frame_indivisible(content, reason):
+def test_unsupported_or_damaged_header_makes_a_frame_indivisible(content, reason):
     with pytest.raises(NotDivisibleError, match=reason):
         resolution_ends(content)
 

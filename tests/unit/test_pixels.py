@@ -120,7 +120,7 @@ def test_jpeg_2000_lossless_is_verified(verify, bits):
 
 @pytest.mark.parametrize("encode", [htj2k, jpeg_2000])
 @pytest.mark.parametrize("content_type", ["image/jph", "application/octet-stream"])
-def test_codestream_itself_says_which_lossless_format_it_is_where_the_metadata_does_not(verify, encode, content_type):
+def test_lossless_format_is_detected_without_a_transfer_syntax(verify, encode, content_type):
     pixels = noise("u2")
     assert verify(entry_for(pixels, syntax=None), encode(pixels), content_type) == MATCH
 
@@ -141,7 +141,7 @@ def test_checksum_of_8_bits_stored_in_16_is_verified(verify):
     assert verify(entry_for(pixels, stored=pixels.astype("u2")), htj2k(pixels)) == MATCH
 
 
-def test_uncompressed_pixels_are_compared_as_they_are(verify):
+def test_uncompressed_pixels_are_compared_as_stored(verify):
     pixels = noise("f4")
     entry = entry_for(pixels, UNCOMPRESSED)
     assert verify(entry, pixels.tobytes()) == MATCH
@@ -149,7 +149,7 @@ def test_uncompressed_pixels_are_compared_as_they_are(verify):
 
 
 @pytest.mark.parametrize("columns", [64, 61])
-def test_binary_segmentation_is_verified_whether_the_checksum_is_of_bits_or_of_pixels(verify, columns):
+def test_binary_segmentation_is_verified_by_a_checksum_of_bits_or_pixels(verify, columns):
     pixels = noise("u1", (33, columns), bits=1)
     packed = np.packbits(pixels, axis=None, bitorder="little").tobytes()
     assert verify(entry_for(pixels, UNCOMPRESSED), packed) == MATCH
@@ -170,12 +170,12 @@ def test_other_syntaxes_are_not_verified(verify, syntax):
     assert verify(entry_for(noise("u2"), syntax), b"any bytes") == unknown(NotVerified.LOSSY)
 
 
-def test_frame_of_no_syntax_that_is_no_codestream_is_not_verified(verify):
+def test_frame_without_syntax_or_codestream_is_not_verified(verify):
     assert verify(entry_for(noise("u2"), None), b"any bytes", "image/jpeg") == unknown(NotVerified.LOSSY)
 
 
 @pytest.mark.parametrize(("syntax", "encode"), [(MAYBE_JPEG_2000, jpeg_2000), (MAYBE_HTJ2K, htj2k)])
-def test_frame_that_may_be_lossy_is_verified_by_its_pixels_and_never_found_wrong(verify, syntax, encode):
+def test_possibly_lossy_frame_is_verified_but_never_mismatched(verify, syntax, encode):
     pixels = noise("u2")
     assert verify(entry_for(pixels, syntax), encode(pixels)) == MATCH
     for content in (encode(pixels), encode(pixels, reversible=False), encode(pixels)[:-500], b"damaged"):
@@ -213,7 +213,7 @@ def test_damaged_headers_are_a_mismatch(verify, content):
     assert verify(entry_for(noise("u2")), content) == DAMAGED_HEADERS
 
 
-def test_headers_longer_than_any_are_a_mismatch(verify):
+def test_headers_above_the_maximum_are_a_mismatch(verify):
     comments = (b"\xff\x64\xff\xff" + b"\x00" * 0xFFFD) * (MAX_HEADER_BYTES // 0xFFFF + 1)
     content = htj2k(pixels := noise("u2"))
     at = content.index(b"\xff\x52")
@@ -221,18 +221,18 @@ def test_headers_longer_than_any_are_a_mismatch(verify):
 
 
 @pytest.mark.parametrize("changes", [{"rows": 71}, {"columns": 89}])
-def test_other_size_than_that_of_the_metadata_is_a_mismatch(verify, changes):
+def test_size_that_differs_from_the_metadata_is_a_mismatch(verify, changes):
     pixels = noise("u2")
     assert verify(replace(entry_for(pixels), **changes), htj2k(pixels)) == OTHER_SIZE
 
 
 @pytest.mark.parametrize(("syntax", "encode"), [(HTJ2K, htj2k), (JPEG_2000, jpeg_2000)])
-def test_frame_cut_off_is_a_mismatch(verify, syntax, encode):
+def test_truncated_frame_is_a_mismatch(verify, syntax, encode):
     content = encode(pixels := noise("u2"))
     assert verify(entry_for(pixels, syntax), content[: len(content) // 2]).mismatch
 
 
-def test_frame_without_one_tile_part_does_not_decode(verify):
+def test_frame_without_a_tile_part_is_a_mismatch(verify):
     content = htj2k(pixels := noise("u2"))
     assert verify(entry_for(pixels), content[: content.index(b"\xff\x90")] + b"\xff\x90" + b"\xff" * 50).mismatch
 
@@ -249,7 +249,7 @@ CODESTREAMS = {HTJ2K_RPCL: htj2k(SMALL), JPEG_2000: jpeg_2000(SMALL)}
     changes=st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 255)), min_size=1, max_size=8),
     length=st.integers(0, 1400),
 )
-def test_changed_codestream_is_never_verified_with_other_pixels_and_never_an_error(verify, syntax, changes, length):
+def test_changed_codestream_is_never_verified_with_other_pixels(verify, syntax, changes, length):
     content = bytearray(CODESTREAMS[syntax][:length])
     for at, value in changes:
         if at < len(content):
@@ -264,7 +264,7 @@ def test_changed_codestream_is_never_verified_with_other_pixels_and_never_an_err
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_damaged_headers_or_an_image(content):
+def test_arbitrary_bytes_are_damaged_headers_or_a_valid_image(content):
     for head in (content, b"\xff\x4f\xff\x51" + content, CODESTREAMS[JPEG_2000][:40] + content):
         try:
             header = read_header(head)
@@ -289,7 +289,7 @@ def decode(process, content, decoder=Decoder.OPENJPH, seconds=30):
     return process.decode([content], len(content), decoder, seconds)
 
 
-def test_process_is_kept_for_the_next_frame_and_has_its_pixels(process):
+def test_process_is_reused_for_the_next_frame(process):
     pids = set()
     for number in range(3):
         pixels = noise("u2") + number
@@ -298,7 +298,7 @@ def test_process_is_kept_for_the_next_frame_and_has_its_pixels(process):
     assert len(pids) == 1
 
 
-def test_process_has_no_credentials_and_can_open_nothing(process, monkeypatch):
+def test_process_has_no_credentials_and_cannot_open_files(process, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "secret")
     decode(process, htj2k(noise("u2")))
@@ -313,14 +313,14 @@ def test_process_has_no_credentials_and_can_open_nothing(process, monkeypatch):
     assert child.num_fds() <= 3
 
 
-def test_process_without_enough_memory_is_stopped_and_replaced():
+def test_process_out_of_memory_is_replaced():
     small = DecoderProcess(memory_bytes=16 * 1024**2)
     assert decode(small, htj2k(noise("u2", (3000, 3000)))).status is not DecodeStatus.DECODED
     assert decode(small, htj2k(noise("u2"))).status is DecodeStatus.DECODED
     small.stop()
 
 
-def test_process_that_takes_too_long_is_stopped_and_replaced(process, slow_frame):
+def test_process_out_of_time_is_replaced(process, slow_frame):
     _, content = slow_frame
     decode(process, htj2k(noise("u2")))
     started = time.monotonic()
@@ -329,14 +329,14 @@ def test_process_that_takes_too_long_is_stopped_and_replaced(process, slow_frame
     assert decode(process, htj2k(noise("u2"))).status is DecodeStatus.DECODED
 
 
-def test_process_that_was_killed_is_replaced(process):
+def test_killed_process_is_replaced(process):
     decode(process, htj2k(noise("u2")))
     process._process.kill()
     process._process.wait()
     assert decode(process, htj2k(noise("u2"))).status is DecodeStatus.DECODED
 
 
-def test_reader_that_fails_is_passed_on_and_the_next_frame_decoded(process):
+def test_reader_error_is_passed_on_and_the_next_frame_is_decoded(process):
     def broken():
         yield b"\xff\x4f"
         raise KeyError("gone")
@@ -347,7 +347,7 @@ def test_reader_that_fails_is_passed_on_and_the_next_frame_decoded(process):
 
 
 @pytest.mark.parametrize("size", [10, 10_000])
-def test_frame_of_another_size_than_announced_is_an_error_and_does_not_spoil_the_next(process, size):
+def test_wrong_frame_size_is_an_error_and_does_not_affect_the_next_frame(process, size):
     with pytest.raises(ValueError, match="another size"):
         process.decode([b"\xff" * 1000], size, Decoder.OPENJPH, 30)
     assert decode(process, htj2k(noise("u2"))).status is DecodeStatus.DECODED
@@ -361,7 +361,7 @@ def test_process_ends_with_its_owner():
     assert not child.is_running()
 
 
-def test_decoder_that_crashes_on_a_frame_condemns_nothing(verify):
+def test_decoder_crash_is_not_a_mismatch(verify):
     class Crashing(DecoderProcess):
         def decode(self, content, size, decoder, seconds, *, all_layouts=False):
             # As a fault in the library would end it.
@@ -381,7 +381,7 @@ def slow_frame():
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 1.1])
-def test_end_of_the_time_is_no_verdict(verify, slow_frame, seconds):
+def test_verification_out_of_time_has_no_verdict(verify, slow_frame, seconds):
     pixels, content = slow_frame
     with pytest.raises(OutOfTimeError):
         verify(entry_for(pixels, JPEG_2000), content, seconds=seconds)
