@@ -365,7 +365,9 @@ def test_concurrent_notes_leave_the_newest_version(s3, image_set, frame_index):
     assert noted(s3, image_set) == "24"
 
 
-def test_version_from_an_event_is_not_replaced_by_an_older_answer(client, series, frame_index, health_imaging, monkeypatch):
+def test_version_from_an_event_is_not_replaced_by_an_older_answer(
+    client, series, frame_index, health_imaging, monkeypatch
+):
     series()
     image_set = series()
     answer = HealthImaging.image_set_version
@@ -488,9 +490,7 @@ def test_another_method_is_405(client):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(1, 10_000), kept=st.booleans())
-def test_made_up_token_is_400_unless_a_response_could_have_given_it(
-    client, another_client, image_set, position, kept
-):
+def test_made_up_token_is_400_unless_a_response_could_have_given_it(client, another_client, image_set, position, kept):
     lines = [json.dumps(frame, separators=(",", ":")) for frame in ask(client, image_set).json()["imageFrames"]]
     ends = [sum(len(line) + 1 for line in lines[:number]) for number in range(1, FRAMES + 1)]
     answer = ask(client if kept else another_client, image_set, f"nextToken=1-{position}")
