@@ -286,9 +286,7 @@ def test_request_manifest_is_processed_line_by_line(bucket, emulator, add, is_ex
     assert len(bucket.frames(some[0])) == 1
 
 
-def test_request_longer_than_an_invocation_continues_in_its_workflow(
-    bucket, emulator, add, is_exported, datastore_id
-):
+def test_request_longer_than_an_invocation_continues_in_its_workflow(bucket, emulator, add, is_exported, datastore_id):
     frames = add(200, 2_000, created=False)
     emulator.faults.arm(Fault(latency=1.0, image_set_id=frames[0].image_set_id))
     prefix = bucket.put_request({"datastoreId": datastore_id, "imageSetId": frames[0].image_set_id})
@@ -327,9 +325,7 @@ def test_pixels_are_verified_on_request(bucket, emulator, imported):
 # Frames that take longer than a request
 
 
-def test_frame_too_slow_for_ten_requests_is_queued_once_and_stored(
-    api, bucket, emulator, datastore_id, export_log
-):
+def test_frame_too_slow_for_ten_requests_is_queued_once_and_stored(api, bucket, emulator, datastore_id, export_log):
     frame = emulator.add_frame(datastore_id, generated(60), "video/mp4")
     emulator.faults.arm(Fault(bytes_per_second=MIB, image_frame_id=frame.image_frame_id, times=10))
     with ThreadPoolExecutor(10) as clients:

@@ -59,9 +59,7 @@ def test_index_matches_every_imported_frame(api, imported, index_of, health_imag
             assert (int(whole["Framegate-Rows"]), int(whole["Framegate-Columns"])) == (entry["rows"], entry["columns"])
 
 
-def test_new_version_is_listed_after_its_event(
-    emulator, import_datastore_id, deployment, index_of, tmp_path
-):
+def test_new_version_is_listed_after_its_event(emulator, import_datastore_id, deployment, index_of, tmp_path):
     dataset = pydicom.dcmread(get_testdata_file("MR_small.dcm"))
     dataset.SeriesInstanceUID = generate_uid()
 
@@ -96,9 +94,7 @@ def test_index_of_a_deleted_image_set_is_removed(emulator, datastore_id, deploym
     assert index_of(frame, versionId="1").status_code == 404
 
 
-def test_index_of_50000_frames_needs_little_memory(
-    cloud, emulator, datastore_id, index_of, api
-):
+def test_index_of_50000_frames_needs_little_memory(cloud, emulator, datastore_id, index_of, api):
     small = emulator.add_frame(datastore_id, b"small", "image/jph")
     index_of(small)
     with PeakMemory(cloud) as idle:

@@ -37,7 +37,9 @@ def frames(emulator, datastore_id):
     }
 
 
-def test_load_with_faults_gives_complete_frames_documented_errors_and_stable_memory(cloud, deployment, emulator, frames):
+def test_load_with_faults_gives_complete_frames_documented_errors_and_stable_memory(
+    cloud, deployment, emulator, frames
+):
     contents = {frame: emulator.content(frame) for each in frames.values() for frame in each}
     chosen = random.Random(20).choices(list(SIZES), weights=list(SIZES.values()), k=REQUESTS)
     work = [frames[size][number % 2] for number, size in enumerate(chosen)]

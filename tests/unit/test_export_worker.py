@@ -183,14 +183,6 @@ def test_large_image_set_continues_with_queue_messages(s3, health_imaging, invok
     assert is_exported(s3, health_imaging, image_set, frames)
 
 
-@pytest.mark.parametrize("remaining_ms", [4_000, 60_000])
-@pytest.mark.parametrize("body", ["not JSON", "[]", "[" * 100_000, '"text"', "null", "", "NaN", "1" * 5000])
-def test_message_that_is_not_a_json_object_is_rejected(invoke, log_lines, capsys, body, remaining_ms):
-    assert invoke(body, remaining_ms=remaining_ms) == ["message-0"]
-    assert [line["message"] for line in log_lines()] == ["message not understood"]
-    assert '"ExportRetries":[1.0]' in capsys.readouterr().out
-
-
 def test_message_returns_to_the_queue_unchanged_when_time_is_short(s3, health_imaging, invoke, queue):
     image_set, _ = add_image_set(health_imaging, 1)
     message = event("Image Set Created", image_set)

@@ -195,6 +195,14 @@ def test_missing_queue_setting_is_logged(invoke, monkeypatch, log_lines):
 # Unknown messages
 
 
+@pytest.mark.parametrize("remaining_ms", [4_000, 60_000])
+@pytest.mark.parametrize("body", ["not JSON", "[]", "[" * 100_000, '"text"', "null", "", "NaN", "1" * 5000])
+def test_message_that_is_not_a_json_object_is_rejected(invoke, log_lines, capsys, body, remaining_ms):
+    assert invoke(body, remaining_ms=remaining_ms) == ["message-0"]
+    assert [line["message"] for line in log_lines()] == ["message not understood"]
+    assert '"ExportRetries":[1.0]' in capsys.readouterr().out
+
+
 UNKNOWN = [
     "not JSON",
     "[]",
