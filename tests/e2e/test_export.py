@@ -1,4 +1,4 @@
-"""Frames that come to S3 by events and by request manifests, whatever goes wrong on the way."""
+"""Exports to S3 by events and request manifests, including faults and deletions."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def dead_letters(sqs, deployment):
 
 @pytest.fixture(scope="module")
 def events(cloud, sqs):
-    """Gives the events of Framegate about an image set, as a pipeline hears them: by a rule on the default bus."""
+    """A function that returns the events about an image set that a rule on the default bus has received."""
     client = cloud.client("events")
     url = sqs.create_queue(QueueName="pipeline")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     client.put_rule(Name="pipeline", EventPattern=json.dumps({"source": ["framegate"]}))
     client.put_targets(Rule="pipeline", Targets=[{"Id": "pipeline", "Arn": arn}])
-    heard = []
+    received = []
 
     def about(frame):
         while messages := Queue(sqs, url).receive():
-            heard.extend(json.loads(message["Body"]) for message in messages)
+            received.extend(json.loads(message["Body"]) for message in messages)
         return [
             (event["detail-type"], event["detail"])
-            for event in heard
+            for event in received
             if event["detail"]["imageSetId"] == frame.image_set_id
         ]
 
@@ -59,7 +59,7 @@ def events(cloud, sqs):
 
 @pytest.fixture
 def is_exported(bucket, emulator):
-    """Says whether S3 holds exactly the bytes of these frames, and the manifest every one of them once."""
+    """A function that asserts that S3 has exactly these frames, and that the manifest lists each once."""
 
     def check(frames, export_id="version-1"):
         emulator.faults.clear()
@@ -77,7 +77,7 @@ def is_exported(bucket, emulator):
 
 @pytest.fixture
 def add(emulator, datastore_id):
-    """Adds an image set of so many frames of so many bytes, and tells of it if asked to."""
+    """A function that adds an image set of `count` frames of `size` bytes, and can announce it by an event."""
 
     def image_set(count, size=20_000, created=True):
         contents = [os.urandom(size) for _ in range(count)]
@@ -141,7 +141,7 @@ def test_repeated_event_copies_each_frame_once(bucket, emulator, events, add, is
     wait_for(lambda: len(events(frames[0])) == 5)
     counts = Counter(call.image_frame_id for call in emulator.calls if call.image_set_id == frames[0].image_set_id)
     assert is_exported(frames)
-    # Once for the copy; two workers at the same time may both make it; and one frame is asked for to end with.
+    # Two workers may copy a frame at the same time. Each of the five exports ends with another call for one frame.
     assert sum(counts[frame.image_frame_id] for frame in frames) <= 2 * 20 + 5
 
 
@@ -214,7 +214,7 @@ def test_killed_function_loses_no_frames(cloud, bucket, emulator, add, is_export
         process.kill()
     emulator.faults.clear()
     assert len(bucket.frames(frames[0])) < 60
-    # Soon after the end of the invocation, and not after the queue's visibility timeout of six times as long.
+    # The message becomes visible soon after the invocation, and not only after the queue's visibility timeout.
     wait_for(lambda: events(frames[0]))
     assert is_exported(frames)
     assert "present" in {line["outcome"] for line in bucket.manifest(frames[0])}
@@ -237,7 +237,7 @@ def test_failed_message_ends_in_the_dead_letter_queue_with_its_cause_in_the_log(
     fault = Fault(operation="GetImageSetMetadata", error="InternalServerException", image_set_id=frames[0].image_set_id)
     emulator.faults.arm(fault)
     policy = queue.get("RedrivePolicy")
-    # It takes half an hour as deployed.
+    # The deployed value of maxReceiveCount would take half an hour.
     queue.set(RedrivePolicy=json.dumps({**json.loads(policy), "maxReceiveCount": 1}))
     try:
         emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
@@ -296,7 +296,7 @@ def test_request_longer_than_an_invocation_continues_in_its_workflow(bucket, emu
 
 
 def test_pixels_are_verified_on_request(bucket, emulator, imported):
-    # Frames that HealthImaging has transcoded, so that it knows their pixels.
+    # HealthImaging has checksums for the frames that it transcoded.
     wait_for(lambda: all(bucket.manifest(frame) for frame in imported.frames))
     good, bad = [frame for frame in imported.frames if bucket.head(frame)["ContentType"] == "image/jph"][:2]
     emulator.spoil_checksum(bad)
@@ -331,7 +331,7 @@ def test_frame_too_slow_for_ten_requests_is_queued_once_and_stored(api, bucket, 
     with ThreadPoolExecutor(10) as clients:
         answers = list(clients.map(api.get, [frame] * 10))
     queued = [answer for answer in answers if answer.status_code == 202]
-    # A slow one may find what a quick one has queued.
+    # A slow request may find the frame stored that a quick one queued.
     assert queued
     assert {answer.status_code for answer in answers} <= {202, 303}
     for answer in queued:
@@ -346,7 +346,7 @@ def test_frame_too_slow_for_ten_requests_is_queued_once_and_stored(api, bucket, 
     assert [line["message"] for line in stored_lines] == ["frame stored"]
 
 
-# At the end
+# Queues
 
 
 def test_queues_are_empty_at_the_end(queue, dead_letters):

@@ -1,4 +1,4 @@
-"""DICOM files in, their frames out."""
+"""Frames of imported DICOM files, compared with HealthImaging's answers and with the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frame index over HTTP: what was imported, what changed since, and image sets of 50,000 frames."""
+"""The frame index over HTTP: imports, new versions, deletions, and image sets of 50,000 frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANY = 50_000
 
 @pytest.fixture
 def index_of(api):
-    """Gets a page of the index of a frame's image set."""
+    """A function that requests a page of the index of a frame's image set."""
 
     def get(frame, headers=None, **query):
         url = f"{api.url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}/imageFrames"

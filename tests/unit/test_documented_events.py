@@ -1,4 +1,4 @@
-"""The handlers take the events that AWS's service guides show, as they stand there."""
+"""The handlers process the sample events of AWS's service guides unchanged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_readme_names_the_source_of_every_sample():
 
 @pytest.fixture
 def environment(health_imaging, s3, queue, monkeypatch):
-    """The environment of a deployment for the data store of the samples."""
+    """The environment of functions that serve the data store of the samples."""
     settings = {
         "FRAMEGATE_DATASTORE_IDS": DATASTORE,
         "FRAMEGATE_FRAME_BUCKET": BUCKET,
@@ -90,7 +90,7 @@ def test_batch_processes_an_event_and_reports_a_text_as_failed(environment, log_
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": batch["Records"][1]["messageId"]}]}
     lines = {line["message"]: line for line in log_lines()}
-    # The emulator has no such image set, so that is the end of it.
+    # The emulator has no such image set, so the export fails.
     exported = lines["export failed"]
     assert (exported["datastore_id"], exported["image_set_id"]) == (DATASTORE, IMAGE_SET)
     assert exported["correlation_id"] == batch["Records"][0]["messageId"]
@@ -126,7 +126,7 @@ def test_request_with_an_invalid_token_is_rejected(environment, log_lines):
 
 
 def test_records_of_a_map_run_are_summarized(objects, s3):
-    """The samples around our own input and output, which are the parts that are ours."""
+    """The samples, with input and output replaced by those of Framegate."""
     run = documented("stepfunctions-map-result")
     manifest, folder = run["ResultWriterDetails"]["Key"], "exports/requests/monday.jsonl/execution-1/results"
     record = documented("stepfunctions-map-record")

@@ -1,4 +1,4 @@
-"""Codestreams that are not divided, because a header or a tile-part leaves doubt."""
+"""Codestreams that are indivisible because of a header or a tile-part."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.unit.codestreams import (
     without,
 )
 
-# Headers that make it unclear what is where
+# Headers
 
 
 def tlm_of(*lengths):
@@ -54,8 +54,8 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(b"", "not a JPEG 2000 codestream|break off", id="nothing"),
-        pytest.param(SOC, "break off", id="a beginning"),
+        pytest.param(b"", "not a JPEG 2000 codestream|break off", id="empty"),
+        pytest.param(SOC, "break off", id="only SOC"),
         pytest.param(b"\xff\xd8\xff\xe0" + bytes(100), "not a JPEG 2000 codestream", id="JPEG"),
         pytest.param(CONTENT[:60], "break off", id="broken off in a segment"),
         pytest.param(CONTENT[: find(CONTENT, SOT)], "break off", id="broken off at the header's end"),
@@ -97,7 +97,7 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
         # COD
         pytest.param(exchanged(CONTENT, COD, COD_BODY[:9]), "COD has a wrong length", id="short COD"),
         pytest.param(exchanged(CONTENT, COD, COD_BODY + b"\0"), "COD has a wrong length", id="long COD"),
-        pytest.param(within(CONTENT, COD, 4, b"\1"), "COD has a wrong length", id="precincts that are not there"),
+        pytest.param(within(CONTENT, COD, 4, b"\1"), "COD has a wrong length", id="missing precincts"),
         pytest.param(within(CONTENT, COD, 9, b"\x21"), "COD has a wrong length", id="33 decompositions"),
         pytest.param(within(CONTENT, COD, 5, b"\0"), "not by resolution", id="LRCP"),
         pytest.param(within(CONTENT, COD, 5, b"\3"), "not by resolution", id="PCRL"),
@@ -134,7 +134,9 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
             id="TLM of another tile",
         ),
         pytest.param(
-            exchanged(CONTENT, TLM, tlm_of(LENGTHS[0] + 1, *LENGTHS[1:])), "not where it should be", id="TLM that lies"
+            exchanged(CONTENT, TLM, tlm_of(LENGTHS[0] + 1, *LENGTHS[1:])),
+            "not where it should be",
+            id="TLM with a wrong length",
         ),
         pytest.param(
             exchanged(CONTENT, TLM, tlm_of(LENGTHS[0], LENGTHS[2], LENGTHS[1])),
@@ -152,7 +154,7 @@ def test_unsupported_or_damaged_header_makes_a_frame_indivisible(content, reason
         resolution_ends(content)
 
 
-# Tile-parts that are not the resolutions
+# Tile-parts
 
 
 PARTS = tile_parts(PLAIN)
@@ -161,7 +163,7 @@ EMPTY = tile_part(1, 3, b"")
 
 
 def with_parts(*data):
-    """The codestream with its packets in other tile-parts."""
+    """The codestream with its packets distributed over other tile-parts."""
     return joined(PLAIN, [tile_part(part, len(data), each) for part, each in enumerate(data)])
 
 
@@ -173,7 +175,7 @@ def sot(part, offset, new):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(sot(0, 6, bytes(4)), "has no length", id="length of 0, which is: to the end"),
+        pytest.param(sot(0, 6, bytes(4)), "has no length", id="length of 0, which means up to the end"),
         pytest.param(sot(2, 6, bytes(4)), "has no length", id="last length of 0"),
         pytest.param(sot(1, 6, (13).to_bytes(4, "big")), "has no length", id="length without SOD"),
         pytest.param(sot(1, 6, (14).to_bytes(4, "big")), "more packets than bytes", id="length without packets"),
@@ -187,20 +189,28 @@ def sot(part, offset, new):
         pytest.param(sot(2, 11, b"\2"), "not as many tile-parts", id="2 tile-parts"),
         pytest.param(PLAIN[: find(PLAIN, SOT) + 11], "before a tile-part", id="broken off in SOT"),
         pytest.param(joined(PLAIN, PARTS[:2]), "before a tile-part", id="last tile-part missing"),
-        pytest.param(
-            joined(PLAIN, PARTS[:2])[:-2] + bytes(30), "not where it should be", id="nothing behind the second"
-        ),
+        pytest.param(joined(PLAIN, PARTS[:2])[:-2] + bytes(30), "not where it should be", id="no third tile-part"),
         pytest.param(joined(PLAIN, [PARTS[1], PARTS[0], PARTS[2]]), "not where it should be", id="another order"),
         pytest.param(encoded(PIXELS, tilepart=None), "not as many tile-parts", id="one tile-part"),
-        pytest.param(encoded(PIXELS, tilepart=None, tlm=False), "not as many tile-parts", id="one, and no TLM"),
+        pytest.param(
+            encoded(PIXELS, tilepart=None, tlm=False), "not as many tile-parts", id="one tile-part without TLM"
+        ),
         pytest.param(with_parts(BASE + MIDDLE, FULL), "not as many tile-parts", id="two resolutions in one"),
-        pytest.param(with_parts(BASE + MIDDLE, b"", FULL), "exactly one resolution", id="and one empty behind"),
-        pytest.param(with_parts(b"", BASE + MIDDLE, FULL), "more packets than bytes", id="and one empty before"),
-        pytest.param(with_parts(BASE, b"\xff", FULL), "header breaks off", id="header and nothing behind it"),
+        pytest.param(
+            with_parts(BASE + MIDDLE, b"", FULL), "exactly one resolution", id="two in one, then an empty one"
+        ),
+        pytest.param(
+            with_parts(b"", BASE + MIDDLE, FULL), "more packets than bytes", id="an empty one, then two in one"
+        ),
+        pytest.param(with_parts(BASE, b"\xff", FULL), "header breaks off", id="packet header without a body"),
         pytest.param(with_parts(BASE, MIDDLE + FULL, b""), "exactly one resolution", id="last two in one"),
-        pytest.param(with_parts(BASE, MIDDLE, FULL + b"\0"), "exactly one resolution", id="one packet more"),
-        pytest.param(with_parts(BASE[:-1], BASE[-1:] + MIDDLE, FULL), "longer than its tile-part", id="a byte later"),
-        pytest.param(with_parts(BASE + MIDDLE[:1], MIDDLE[1:], FULL), "exactly one resolution", id="a byte earlier"),
+        pytest.param(with_parts(BASE, MIDDLE, FULL + b"\0"), "exactly one resolution", id="extra packet"),
+        pytest.param(
+            with_parts(BASE[:-1], BASE[-1:] + MIDDLE, FULL), "longer than its tile-part", id="boundary one byte early"
+        ),
+        pytest.param(
+            with_parts(BASE + MIDDLE[:1], MIDDLE[1:], FULL), "exactly one resolution", id="boundary one byte late"
+        ),
         pytest.param(with_parts(BASE, MIDDLE, FULL[:-1]), "longer than its tile-part", id="last byte missing"),
         pytest.param(
             joined(PLAIN, [tile_part(0, 3, BASE, segment(PPT, b"\0\0")), *PARTS[1:]]), "coding of its own", id="PPT"

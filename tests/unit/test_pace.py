@@ -1,4 +1,4 @@
-"""The pace of an export."""
+"""The pace at which exports call HealthImaging."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from framegate.time_budget import TimeBudget
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that the test turns; sleeping turns it too."""
+    """A clock that only advances when the test sets it or the code sleeps."""
 
     class Clock:
         now = 1000.0

@@ -1,4 +1,4 @@
-"""Request manifests: every line is accepted or rejected with a reason, and none of what it says comes out again."""
+"""Request manifests: every line is accepted, or rejected with a reason that repeats nothing of the line."""
 
 from __future__ import annotations
 
@@ -64,27 +64,27 @@ def test_results_prefix_contains_the_manifest_name(s3, manifests):
 
 
 REJECTED = {
-    "no JSON": ("Mueller^Hans", "JSON"),
+    "not JSON": ("Mueller^Hans", "JSON"),
     "broken JSON": ('{"datastoreId": ', "JSON"),
     "not UTF-8": (b"\xff\xfe\x00", "UTF-8"),
     "a list": ("[]", "object"),
     "a number": ("7", "object"),
     "deep nesting": ("[" * 100_000, "JSON"),
-    "nothing in it": ("{}", "datastoreId must be 32 characters"),
-    "no image set": ({"datastoreId": SERVED}, "imageSetId must be 32 characters"),
+    "no members": ("{}", "datastoreId must be 32 characters"),
+    "missing image set": ({"datastoreId": SERVED}, "imageSetId must be 32 characters"),
     "malformed id": ({**GOOD, "imageSetId": "Mueller^Hans"}, "imageSetId must be 32 characters"),
     "id of another type": ({**GOOD, "imageSetId": 7}, "imageSetId must be 32 characters"),
     "unknown member": ({**GOOD, "patientName": "Mueller^Hans"}, "a member other than datastoreId"),
-    "foreign data store": ({**GOOD, "datastoreId": "f" * 32}, "does not serve that data store"),
-    "no list of frames": ({**GOOD, "imageFrameIds": "f" * 32}, "must be a list"),
+    "other data store": ({**GOOD, "datastoreId": "f" * 32}, "does not serve that data store"),
+    "frames not in a list": ({**GOOD, "imageFrameIds": "f" * 32}, "must be a list"),
     "empty list of frames": ({**GOOD, "imageFrameIds": []}, "leave it out to export all"),
     "malformed frame id": ({**GOOD, "imageFrameIds": ["x"]}, "imageFrameId must be 32 characters"),
     "too many frames": ({**GOOD, "imageFrameIds": ["f" * 32] * (MAX_FRAME_IDS + 1)}, "use several lines"),
-    "no number of a version": ({**GOOD, "versionId": "latest"}, "versionId must be the number"),
+    "version that is not a number": ({**GOOD, "versionId": "latest"}, "versionId must be the number"),
     "version zero": ({**GOOD, "versionId": 0}, "versionId must be the number"),
     "version true": ({**GOOD, "versionId": True}, "versionId must be the number"),
     "verify as text": ({**GOOD, "verify": "yes"}, "verify must be true or false"),
-    "a line without end": ("x" * (MAX_LINE_BYTES + 1), "longer than"),
+    "line above the limit": ("x" * (MAX_LINE_BYTES + 1), "longer than"),
 }
 
 
@@ -182,7 +182,7 @@ def test_failed_check_leaves_no_partial_lists(s3, manifests):
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
 
 
-# Blank lines, and those that only look so
+# Blank lines
 
 
 @pytest.mark.parametrize("blank", [b" ", b"\t", b"\r", b"\x00"])
@@ -227,7 +227,7 @@ def test_every_line_that_is_not_blank_is_counted(parts, size):
     assert {number for number, line in enumerate(parts, 1) if line.strip(b" \xef\xbb\xbf")} <= numbers
 
 
-# Repeated lines
+# Duplicate requests
 
 
 FULL = {**GOOD, "imageFrameIds": ["a" * 32, "b" * 32], "versionId": "7", "verify": True}
@@ -238,9 +238,9 @@ SAME = {
     "frames in another order": (FULL, {**FULL, "imageFrameIds": ["b" * 32, "a" * 32]}),
     "a frame twice": (FULL, {**FULL, "imageFrameIds": ["a" * 32, "b" * 32, "a" * 32]}),
     "version as a number": (FULL, {**FULL, "versionId": 7}),
-    "version with zeros before it": (FULL, {**FULL, "versionId": "007"}),
-    "verify left out": ({**GOOD, "verify": False}, GOOD),
-    "null for what is left out": (GOOD, {**GOOD, "versionId": None, "imageFrameIds": None, "verify": None}),
+    "version with leading zeros": (FULL, {**FULL, "versionId": "007"}),
+    "verify absent": ({**GOOD, "verify": False}, GOOD),
+    "null for an absent member": (GOOD, {**GOOD, "versionId": None, "imageFrameIds": None, "verify": None}),
 }
 
 DIFFERENT = {

@@ -1,4 +1,4 @@
-"""The tasks of the state machine, as Step Functions hands them to the function."""
+"""Tasks of the state machine, run by the function's own handler as Step Functions does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PREFIX = "exports/requests/monday.jsonl/execution-1"
 
 @pytest.fixture
 def do(health_imaging, s3, monkeypatch):
-    """Does a task with the function's own handler."""
+    """A function that runs a task."""
     monkeypatch.setenv("FRAMEGATE_DATASTORE_IDS", SERVED)
     monkeypatch.setenv("FRAMEGATE_FRAME_BUCKET", BUCKET)
     monkeypatch.setenv("FRAMEGATE_EVENT_BUS", "default")
@@ -40,7 +40,7 @@ def do(health_imaging, s3, monkeypatch):
 
     def call(task, remaining_ms=60_000):
         context = SimpleNamespace(get_remaining_time_in_millis=lambda: remaining_ms)
-        # What goes from state to state is JSON.
+        # States pass JSON to one another.
         return json.loads(json.dumps(export_requests.lambda_handler(json.loads(json.dumps(task)), context)))
 
     yield call
@@ -126,7 +126,7 @@ def test_line_can_request_frames_version_and_verification(do, s3, health_imaging
 
 def test_export_longer_than_an_invocation_returns_the_next_task(do, s3, health_imaging):
     image_set, frames = add_image_set(health_imaging, 30)
-    # Eight rounds of all workers, and the metadata: more than the time, and the first of them in a third of it.
+    # Four workers need eight rounds of 0.3 s for 30 frames. One invocation has time for some of the rounds.
     health_imaging.faults.arm(Fault(latency=0.3))
     answer, invocations = do(export_task(image_set), remaining_ms=5_500), 1
     while not answer["done"]:
@@ -135,7 +135,7 @@ def test_export_longer_than_an_invocation_returns_the_next_task(do, s3, health_i
     assert invocations > 1
     health_imaging.faults.clear()
     assert is_exported(s3, health_imaging, image_set, frames, "execution-1-1")
-    # S3 may have taken a frame of which it said so after the time was up: it is present then.
+    # A frame may reach S3 just after the time runs out. The next invocation then finds it present.
     frames = answer["result"]["frames"]
     assert (frames["copied"] + frames["present"], frames["failed"]) == (30, 0)
 
@@ -164,7 +164,7 @@ def test_last_attempt_always_returns_a_result(do, s3, health_imaging):
 
 
 def record(name, request, output=None, status="SUCCEEDED"):
-    """What Step Functions writes down of a line's execution."""
+    """A record that Step Functions stores for the execution of a line."""
     return {
         "ExecutionArn": f"arn:aws:states:us-east-1:000000000000:execution:m/ExportImageSets:{name}",
         "Input": json.dumps({"task": "export", "request": request}),
@@ -174,7 +174,7 @@ def record(name, request, output=None, status="SUCCEEDED"):
 
 
 def write_results(s3, **files):
-    """The files of a Map state's ResultWriter, with their manifest."""
+    """Write the files that the ResultWriter of a Map state writes, including their manifest."""
     listed = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
     for kind, records in files.items():
         key = f"{PREFIX}/results/run/{kind}_0.jsonl"
@@ -228,11 +228,11 @@ def test_manifest_without_a_valid_line_is_summarized(do, s3):
     assert answer["summary"] == {"bucket": BUCKET, "key": f"{PREFIX}/summary.json"}
 
 
-# What nobody foresaw
+# Unknown tasks and unexpected errors
 
 
 def retries(capsys):
-    """How often work was counted that will be tried again."""
+    """The value of the metric for retried work."""
     written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     return sum(line["ExportRetries"][0] for line in written if "ExportRetries" in line)
 
@@ -281,7 +281,7 @@ def test_unexpected_error_is_logged_counted_and_raised_without_its_message(
     with pytest.raises(UnforeseenError, match=f"^{type(error).__name__}$") as raised:
         do(tasks[task])
 
-    # Lambda logs the chain of an exception too.
+    # Lambda also logs the exceptions in the chain.
     assert raised.value.__suppress_context__
     line = log_lines()[-1]
     assert (line["level"], line["problem"], line["error"]) == ("ERROR", "internal-error", type(error).__name__)
