@@ -79,8 +79,8 @@ def test_file_header_is_read_no_further_than_the_next_marker():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(SIGNATURE, "break off", id="nothing but the signature"),
-        pytest.param(SIGNATURE + FILE_TYPE, "break off", id="no codestream"),
+        pytest.param(SIGNATURE, "truncated", id="nothing but the signature"),
+        pytest.param(SIGNATURE + FILE_TYPE, "truncated", id="no codestream"),
         pytest.param(
             SIGNATURE + box(b"free", b"", form="to the end"), "no codestream in the file", id="box up to the end"
         ),
@@ -89,10 +89,10 @@ def test_file_header_is_read_no_further_than_the_next_marker():
         pytest.param(
             SIGNATURE + b"\0\0\0\1free" + (15).to_bytes(8, "big"), "shorter than its header", id="XLBox of 15 bytes"
         ),
-        pytest.param(SIGNATURE + b"\0\0\0\1free" + b"\xff" * 8, "break off", id="XLBox of 2**64 - 1 bytes"),
-        pytest.param(SIGNATURE + b"\0\0\0\1jp2c" + b"\xff" * 8, "break off", id="codestream of 2**64 - 1 bytes"),
-        pytest.param(SIGNATURE + b"\xff\xff\xff\xffjp2h", "break off", id="header of 2**32 - 1 bytes"),
-        pytest.param(SIGNATURE + box(b"jp2c", b""), "break off", id="empty codestream"),
+        pytest.param(SIGNATURE + b"\0\0\0\1free" + b"\xff" * 8, "truncated", id="XLBox of 2**64 - 1 bytes"),
+        pytest.param(SIGNATURE + b"\0\0\0\1jp2c" + b"\xff" * 8, "truncated", id="codestream of 2**64 - 1 bytes"),
+        pytest.param(SIGNATURE + b"\xff\xff\xff\xffjp2h", "truncated", id="header of 2**32 - 1 bytes"),
+        pytest.param(SIGNATURE + box(b"jp2c", b""), "truncated", id="empty codestream"),
         pytest.param(file_of(bytes(100)), "not a JPEG 2000 codestream", id="another codestream"),
         pytest.param(file_of(CONTENT, more=box(b"uuid", bytes(MAX_HEADER_BYTES))), "too long", id="long boxes"),
         pytest.param(file_of(CONTENT, header=b"\0\0\0\7ihdr"), "shorter than its header", id="short box in the header"),
@@ -123,7 +123,7 @@ def test_file_header_is_read_no_further_than_the_next_marker():
             "changes the pixels",
             id="second header's palette",
         ),
-        pytest.param(file_of(CONTENT[:-3]), "more than there is", id="last tile-part beyond its box"),
+        pytest.param(file_of(CONTENT[:-3]), "beyond its box", id="last tile-part beyond its box"),
         pytest.param(
             file_of(CONTENT, more=box(b"jpch", box(b"pclr", bytes(9)))), "can change its pixels", id="palette elsewhere"
         ),

@@ -56,7 +56,7 @@ def exporter(health_imaging, store, objects, moto, pace):
 
 
 def test_every_frame_is_copied_with_its_media_type_and_checksum(s3, health_imaging, exporter):
-    image_set, frames = add_image_set(health_imaging, 7, "image/never-heard-of")
+    image_set, frames = add_image_set(health_imaging, 7, "image/unknown-format")
     result, _ = finish(exporter, order_for(image_set))
     assert is_exported(s3, health_imaging, image_set, frames)
     assert result.completed
@@ -66,7 +66,7 @@ def test_every_frame_is_copied_with_its_media_type_and_checksum(s3, health_imagi
         stored = s3.get_object(Bucket=BUCKET, Key=line["key"], ChecksumMode="ENABLED")
         body = stored["Body"].read()
         assert (line["contentType"], line["contentLength"]) == (stored["ContentType"], len(body))
-        assert line["contentType"] == "image/never-heard-of"
+        assert line["contentType"] == "image/unknown-format"
         assert line["checksumCRC32"] == b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
         assert line["checksumCRC32"] == stored["ChecksumCRC32"]
         assert stored["CacheControl"] == "private, max-age=31536000, immutable"
@@ -135,15 +135,15 @@ def test_stored_frames_are_not_copied_again(s3, health_imaging, exporter, client
 
 def test_only_requested_frames_are_exported(s3, health_imaging, exporter):
     image_set, frames = add_image_set(health_imaging, 5)
-    wanted = (frames[3].image_frame_id, frames[1].image_frame_id)
-    finish(exporter, order_for(image_set, image_frame_ids=wanted))
-    assert set(stored_frames(s3, image_set)) == set(wanted)
+    requested = (frames[3].image_frame_id, frames[1].image_frame_id)
+    finish(exporter, order_for(image_set, image_frame_ids=requested))
+    assert set(stored_frames(s3, image_set)) == set(requested)
 
 
 def test_requested_frame_outside_the_image_set_is_listed_as_not_found(s3, health_imaging, exporter, events):
     image_set, frames = add_image_set(health_imaging, 2)
-    wanted = (frames[0].image_frame_id, "0" * 32)
-    result, _ = finish(exporter, order_for(image_set, image_frame_ids=wanted))
+    requested = (frames[0].image_frame_id, "0" * 32)
+    result, _ = finish(exporter, order_for(image_set, image_frame_ids=requested))
     assert not result.completed
     assert outcomes(manifest_lines(s3, image_set)) == ["copied", "frame-not-found"]
     ((detail_type, detail),) = events()

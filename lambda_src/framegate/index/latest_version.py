@@ -56,7 +56,7 @@ class LatestVersions:
             return noted.version_id
         noted, etag = self._read_with_etag(key, budget)
         try:
-            # With a noted version to fall back on, there is no need to add retries to the load of a failing service.
+            # A noted version can replace the answer, so retries need not add to the load of a failing service.
             attempts = 1 if noted else MAX_ATTEMPTS
             version_id = self._source.image_set_version(image_set, budget, attempts)
         except FrameNotFound:

@@ -99,7 +99,7 @@ class Codestream:
             If their number differs from the number of resolutions.
         """
         if len(tile_part_lengths) != len(self.resolutions):
-            raise NotDivisibleError("There are not as many tile-parts as resolutions.")
+            raise NotDivisibleError("The number of tile-parts differs from the number of resolutions.")
         self._tile_part_lengths = tile_part_lengths
 
     def end_of(self, number: int, prefix: FramePrefix) -> int:
@@ -134,12 +134,12 @@ class Codestream:
         tile, length, part, parts = _number(head, 4, 2), _number(head, 6, 4), head[10], head[11]
         expected = self._tile_part_lengths[number] if self._tile_part_lengths else length
         if (_number(head, 0, 4), tile, part, length) != (_SOT << 16 | 10, 0, number, expected):
-            raise NotDivisibleError("A tile-part is not where it should be.")
+            raise NotDivisibleError("A tile-part is missing or out of place.")
         if parts not in (0, len(self.resolutions)):
-            raise NotDivisibleError("There are not as many tile-parts as resolutions.")
+            raise NotDivisibleError("The number of tile-parts differs from the number of resolutions.")
         end = position + length
         if length < 14 or (self._end is not None and end > self._end):
-            raise NotDivisibleError("A tile-part has no length, or more than there is.")
+            raise NotDivisibleError("A tile-part has no length, or extends beyond its box.")
         content = prefix.at_least(end)
         if len(content) < end:
             raise NotDivisibleError("The frame ends within a tile-part.")
@@ -182,10 +182,10 @@ def read_codestream(prefix: FramePrefix) -> Codestream:
             raise NotDivisibleError("The main header has a marker segment that can change where packets are.")
         position += 2 + len(segment)
     if area is None or style is None:
-        raise NotDivisibleError("The main header has no SIZ or no COD.")
+        raise NotDivisibleError("The main header lacks SIZ or COD.")
     codestream = Codestream(start, end, position, area, style)
     if not all(each.columns and each.rows for each in codestream.resolutions):
-        raise NotDivisibleError("The image is so small, or placed so, that one of its resolutions has no pixels.")
+        raise NotDivisibleError("One of the resolutions has no pixels.")
     if lengths:
         if sorted(lengths) != list(range(len(lengths))):
             raise NotDivisibleError("A TLM marker segment is missing.")
@@ -291,7 +291,7 @@ def _start_of_data(content: bytes | bytearray, position: int, end: int) -> int:
     """Return the offset of a tile-part's packets, which follow its header."""
     while position + 2 <= end and (marker := _number(content, position, 2)) != _SOD:
         if marker not in _HARMLESS_IN_TILE_PART or position + 4 > end:
-            raise NotDivisibleError("A tile-part has a coding of its own.")
+            raise NotDivisibleError("A tile-part has its own coding parameters.")
         position += 2 + max(2, _number(content, position + 2, 2))
     if position + 2 > end:
         raise NotDivisibleError("A tile-part has no data.")
@@ -317,7 +317,7 @@ def _bytes_at(prefix: FramePrefix, position: int, size: int) -> bytes | bytearra
     end = position + size
     found = prefix.at_least(end)[position:end] if end <= MAX_HEADER_BYTES else b""
     if len(found) < size:
-        raise NotDivisibleError("The headers break off, or are too long.")
+        raise NotDivisibleError("The headers are truncated or too long.")
     return found
 
 

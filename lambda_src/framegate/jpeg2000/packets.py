@@ -264,7 +264,7 @@ class _Bits:
         while count:
             if not self._left:
                 if self._position >= self._end:
-                    raise NotDivisibleError("A packet's header breaks off.")
+                    raise NotDivisibleError("A packet header is truncated.")
                 self._left = 7 if self._byte == 0xFF else 8
                 self._byte = self._content[self._position]
                 self._position += 1

@@ -192,5 +192,5 @@ def _number(content: bytes, position: int, size: int) -> int:
     """Return an unsigned big-endian number."""
     found = content[position : position + size]
     if len(found) < size:
-        raise DamagedHeaderError("The headers break off, or are too long.")
+        raise DamagedHeaderError("The headers are truncated or too long.")
     return int.from_bytes(found, "big")
