@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.account import Account, Bucket
 from bench.durations import ASSUMED, DEFAULT, frame_latency, worker_limits
 from framegate.entrypoints.export_parts import RETURN_TIME, WORKERS
-from framegate.export.exporter import ENDING_SHARE, ENDING_TIME
+from framegate.export.exporter import FINISH_SHARE, MAX_FINISH_SECONDS
 from framegate.export.worker import MIN_WORK_SECONDS
 from infra.export_functions import BATCH_SIZE
 from infra.export_queue import RETENTION
@@ -75,7 +75,7 @@ def invoke(batch: tuple[int, ...], size: int, config: Config, *, by_events: bool
         remaining = config.export_timeout_seconds - RETURN_TIME - elapsed
         done = 0
         if remaining >= MIN_WORK_SECONDS:
-            work = remaining - min(ENDING_TIME, ENDING_SHARE * remaining)
+            work = remaining - min(MAX_FINISH_SECONDS, FINISH_SHARE * remaining)
             done, seconds = copy_frames(count, size, config, work - OVERHEADS.before)
             elapsed += OVERHEADS.before + seconds + OVERHEADS.after + by_events * OVERHEADS.latest
         copied += done

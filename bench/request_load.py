@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.account import GET_IMAGE_FRAME, Account, Bucket
 from framegate.aws.retries import RetryQuota
-from framegate.export.pace import REACTION_SECONDS, RECOVERY_SECONDS, SLOWEST
+from framegate.export.pace import MIN_CALLS_PER_SECOND, REACTION_SECONDS, RECOVERY_SECONDS
 from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Pacer:
         self.changed = now
         if throttled and now - self.slowed >= REACTION_SECONDS:
             self.slowed = now
-            self.rate = max(min(SLOWEST, self.full), self.rate / 2)
+            self.rate = max(min(MIN_CALLS_PER_SECOND, self.full), self.rate / 2)
         return now + 1 / self.rate
 
 

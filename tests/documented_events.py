@@ -1,4 +1,4 @@
-"""The sample events of AWS's service guides, as ``tests/fixtures/events`` has them."""
+"""Reads the sample events of AWS's service guides from ``tests/fixtures/events``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ FOLDER = Path(__file__).parent / "fixtures" / "events"
 
 DATASTORE = "bbc4f3cccbae4095a34170fddc19b13d"
 IMAGE_SET = "5b3a711878c34d40e888253319388649"
-"""What the samples of HealthImaging's image set events have in their detail."""
+"""The identifiers in the detail of HealthImaging's image set events."""
 
 
 def documented(name):
-    """A sample, read anew: a test may change it."""
+    """Read a sample. Each call returns a new object that a test may change."""
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 

@@ -1,4 +1,4 @@
-"""Frames that come to S3 by events and by request manifests, whatever goes wrong on the way."""
+"""Exports to S3 by events and request manifests, including faults and deletions."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def dead_letters(sqs, deployment):
 
 @pytest.fixture(scope="module")
 def events(cloud, sqs):
-    """Gives the events of Framegate about an image set, as a pipeline hears them: by a rule on the default bus."""
+    """A function that returns the events about an image set that a rule on the default bus has received."""
     client = cloud.client("events")
     url = sqs.create_queue(QueueName="pipeline")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     client.put_rule(Name="pipeline", EventPattern=json.dumps({"source": ["framegate"]}))
     client.put_targets(Rule="pipeline", Targets=[{"Id": "pipeline", "Arn": arn}])
-    heard = []
+    received = []
 
     def about(frame):
         while messages := Queue(sqs, url).receive():
-            heard.extend(json.loads(message["Body"]) for message in messages)
+            received.extend(json.loads(message["Body"]) for message in messages)
         return [
             (event["detail-type"], event["detail"])
-            for event in heard
+            for event in received
             if event["detail"]["imageSetId"] == frame.image_set_id
         ]
 
@@ -59,7 +59,7 @@ def events(cloud, sqs):
 
 @pytest.fixture
 def is_exported(bucket, emulator):
-    """Says whether S3 holds exactly the bytes of these frames, and the manifest every one of them once."""
+    """A function that asserts that S3 has exactly these frames, and that the manifest lists each once."""
 
     def check(frames, export_id="version-1"):
         emulator.faults.clear()
@@ -77,7 +77,7 @@ def is_exported(bucket, emulator):
 
 @pytest.fixture
 def add(emulator, datastore_id):
-    """Adds an image set of so many frames of so many bytes, and tells of it if asked to."""
+    """A function that adds an image set of `count` frames of `size` bytes, and can announce it by an event."""
 
     def image_set(count, size=20_000, created=True):
         contents = [os.urandom(size) for _ in range(count)]
@@ -92,7 +92,7 @@ def add(emulator, datastore_id):
 # Events
 
 
-def test_import_alone_brings_every_frame_to_s3(bucket, imported, health_imaging):
+def test_import_exports_every_frame_to_s3(bucket, imported, health_imaging):
     keys = {f"frames/{each.datastore_id}/{each.image_set_id}/{each.image_frame_id}" for each in imported.frames}
     wait_for(lambda: keys <= bucket.listed("frames/"))
     image_sets = {frame.image_set_id: frame for frame in imported.frames}
@@ -115,7 +115,7 @@ def test_import_alone_brings_every_frame_to_s3(bucket, imported, health_imaging)
     )
 
 
-def test_large_frame_of_an_import_is_there_on_first_open(api, bucket, imported, emulator):
+def test_large_imported_frame_is_stored_before_the_first_request(api, bucket, imported, emulator):
     frame = max(imported.frames, key=lambda each: each.size)
     wait_for(lambda: bucket.manifest(frame))
     emulator.calls.clear()
@@ -124,7 +124,7 @@ def test_large_frame_of_an_import_is_there_on_first_open(api, bucket, imported, 
     assert list(emulator.calls) == []
 
 
-def test_completion_is_announced_to_pipelines(bucket, events, add):
+def test_completion_event_reaches_pipelines(bucket, events, add):
     frames = add(3)
     ((detail_type, detail),) = wait_for(lambda: events(frames[0]))
     assert detail_type == "Frame Export Completed"
@@ -134,18 +134,18 @@ def test_completion_is_announced_to_pipelines(bucket, events, add):
     assert len(bucket.lines(place["key"])) == 3
 
 
-def test_same_event_five_times_is_one_export(bucket, emulator, events, add, is_exported, datastore_id):
+def test_repeated_event_copies_each_frame_once(bucket, emulator, events, add, is_exported, datastore_id):
     frames = add(20, created=False)
     for _ in range(5):
         emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
     wait_for(lambda: len(events(frames[0])) == 5)
     counts = Counter(call.image_frame_id for call in emulator.calls if call.image_set_id == frames[0].image_set_id)
     assert is_exported(frames)
-    # Once for the copy; two workers at the same time may both make it; and one frame is asked for to end with.
+    # Two workers may copy a frame at the same time. Each of the five exports ends with another call for one frame.
     assert sum(counts[frame.image_frame_id] for frame in frames) <= 2 * 20 + 5
 
 
-def test_events_of_data_stores_that_are_not_listed_are_not_heard(bucket, emulator, queue, add):
+def test_events_of_other_data_stores_are_ignored(bucket, emulator, queue, add):
     other = emulator.create_datastore("not-listed")
     frame = emulator.add_frame(other, b"not listed", "image/jph")
     emulator.announce("Image Set Created", other, frame.image_set_id)
@@ -157,7 +157,7 @@ def test_events_of_data_stores_that_are_not_listed_are_not_heard(bucket, emulato
 # Deletion
 
 
-def test_deletion_reaches_frames_and_manifests(bucket, health_imaging, events, add, datastore_id):
+def test_deletion_removes_frames_and_manifests(bucket, health_imaging, events, add, datastore_id):
     frames = add(10)
     kept = add(2)
     wait_for(lambda: events(frames[0]) and events(kept[0]))
@@ -166,7 +166,7 @@ def test_deletion_reaches_frames_and_manifests(bucket, health_imaging, events, a
     assert len(bucket.frames(kept[0])) == 2
 
 
-def test_deleted_before_created_is_done_leaves_nothing(bucket, emulator, events, add, datastore_id):
+def test_deletion_during_an_export_leaves_nothing(bucket, emulator, events, add, datastore_id):
     frames = add(100, created=False)
     emulator.faults.arm(Fault(latency=0.3, image_set_id=frames[0].image_set_id))
     emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
@@ -177,7 +177,7 @@ def test_deleted_before_created_is_done_leaves_nothing(bucket, emulator, events,
     wait_for(lambda: not [key for key in bucket.listed() if frames[0].image_set_id in key])
 
 
-def test_deleted_before_created_is_heard_of_leaves_nothing(bucket, emulator, events, add, datastore_id):
+def test_deletion_before_the_created_event_leaves_nothing(bucket, emulator, events, add, datastore_id):
     frames = add(3, created=False)
     emulator.delete_image_set(datastore_id, frames[0].image_set_id)
     emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
@@ -197,7 +197,7 @@ def test_deleted_before_created_is_heard_of_leaves_nothing(bucket, emulator, eve
     ],
     ids=["throttling", "resets", "short bodies"],
 )
-def test_faults_lose_nothing(emulator, events, add, is_exported, datastore_id, fault):
+def test_faults_lose_no_frames(emulator, events, add, is_exported, datastore_id, fault):
     frames = add(200, created=False)
     emulator.faults.arm(fault)
     emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
@@ -205,7 +205,7 @@ def test_faults_lose_nothing(emulator, events, add, is_exported, datastore_id, f
     assert is_exported(frames)
 
 
-def test_worker_that_dies_half_way_loses_nothing(cloud, bucket, emulator, add, is_exported, datastore_id, events):
+def test_killed_function_loses_no_frames(cloud, bucket, emulator, add, is_exported, datastore_id, events):
     frames = add(60, created=False)
     emulator.faults.arm(Fault(latency=0.3, image_set_id=frames[0].image_set_id))
     emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
@@ -214,30 +214,30 @@ def test_worker_that_dies_half_way_loses_nothing(cloud, bucket, emulator, add, i
         process.kill()
     emulator.faults.clear()
     assert len(bucket.frames(frames[0])) < 60
-    # Soon after the end of the invocation, and not after the queue's visibility timeout of six times as long.
+    # The message becomes visible soon after the invocation, and not only after the queue's visibility timeout.
     wait_for(lambda: events(frames[0]))
     assert is_exported(frames)
     assert "present" in {line["outcome"] for line in bucket.manifest(frames[0])}
     assert not [key for key in bucket.listed(f"exports/{datastore_id}/{frames[0].image_set_id}/") if "progress" in key]
 
 
-def test_3000_frames_take_several_invocations_and_lose_nothing(events, add, is_exported, export_log):
+def test_3000_frames_take_several_invocations_and_lose_no_frames(events, add, is_exported, export_log):
     frames = add(3000, 5_000)
     ((_, detail),) = wait_for(lambda: events(frames[0]))
     assert sum(detail["frames"].values()) == 3000
     of_this = [line for line in export_log() if line.get("image_set_id") == frames[0].image_set_id]
-    assert "export goes on" in [line["message"] for line in of_this]
+    assert "export continues" in [line["message"] for line in of_this]
     assert is_exported(frames)
 
 
-def test_what_cannot_be_done_ends_in_the_dead_letter_queue_with_its_cause_in_the_log(
+def test_failed_message_ends_in_the_dead_letter_queue_with_its_cause_in_the_log(
     emulator, queue, dead_letters, add, datastore_id, export_log
 ):
     frames = add(1, created=False)
     fault = Fault(operation="GetImageSetMetadata", error="InternalServerException", image_set_id=frames[0].image_set_id)
     emulator.faults.arm(fault)
     policy = queue.get("RedrivePolicy")
-    # It takes half an hour as deployed.
+    # The deployed value of maxReceiveCount would take half an hour.
     queue.set(RedrivePolicy=json.dumps({**json.loads(policy), "maxReceiveCount": 1}))
     try:
         emulator.announce("Image Set Created", datastore_id, frames[0].image_set_id)
@@ -255,7 +255,7 @@ def test_what_cannot_be_done_ends_in_the_dead_letter_queue_with_its_cause_in_the
 # Request manifests
 
 
-def test_request_manifest_is_worked_off_line_by_line(bucket, emulator, add, is_exported, datastore_id):
+def test_request_manifest_is_processed_line_by_line(bucket, emulator, add, is_exported, datastore_id):
     whole, some = add(5, created=False), add(5, created=False)
     names = {"datastoreId": datastore_id}
     prefix = bucket.put_request(
@@ -286,9 +286,7 @@ def test_request_manifest_is_worked_off_line_by_line(bucket, emulator, add, is_e
     assert len(bucket.frames(some[0])) == 1
 
 
-def test_request_that_takes_longer_than_an_invocation_goes_on_in_its_workflow(
-    bucket, emulator, add, is_exported, datastore_id
-):
+def test_request_longer_than_an_invocation_continues_in_its_workflow(bucket, emulator, add, is_exported, datastore_id):
     frames = add(200, 2_000, created=False)
     emulator.faults.arm(Fault(latency=1.0, image_set_id=frames[0].image_set_id))
     prefix = bucket.put_request({"datastoreId": datastore_id, "imageSetId": frames[0].image_set_id})
@@ -298,7 +296,7 @@ def test_request_that_takes_longer_than_an_invocation_goes_on_in_its_workflow(
 
 
 def test_pixels_are_verified_on_request(bucket, emulator, imported):
-    # Frames that HealthImaging has transcoded, so that it knows their pixels.
+    # HealthImaging has checksums for the frames that it transcoded.
     wait_for(lambda: all(bucket.manifest(frame) for frame in imported.frames))
     good, bad = [frame for frame in imported.frames if bucket.head(frame)["ContentType"] == "image/jph"][:2]
     emulator.spoil_checksum(bad)
@@ -327,15 +325,13 @@ def test_pixels_are_verified_on_request(bucket, emulator, imported):
 # Frames that take longer than a request
 
 
-def test_frame_too_slow_for_ten_requests_is_accepted_queued_once_stored_and_found(
-    api, bucket, emulator, datastore_id, export_log
-):
+def test_frame_too_slow_for_ten_requests_is_queued_once_and_stored(api, bucket, emulator, datastore_id, export_log):
     frame = emulator.add_frame(datastore_id, generated(60), "video/mp4")
     emulator.faults.arm(Fault(bytes_per_second=MIB, image_frame_id=frame.image_frame_id, times=10))
     with ThreadPoolExecutor(10) as clients:
         answers = list(clients.map(api.get, [frame] * 10))
     queued = [answer for answer in answers if answer.status_code == 202]
-    # A slow one may find what a quick one has queued.
+    # A slow request may find the frame stored that a quick one queued.
     assert queued
     assert {answer.status_code for answer in answers} <= {202, 303}
     for answer in queued:
@@ -350,9 +346,9 @@ def test_frame_too_slow_for_ten_requests_is_accepted_queued_once_stored_and_foun
     assert [line["message"] for line in stored_lines] == ["frame stored"]
 
 
-# At the end
+# Queues
 
 
-def test_queues_are_empty_in_the_end(queue, dead_letters):
+def test_queues_are_empty_at_the_end(queue, dead_letters):
     wait_for(queue.is_empty, 60)
     assert dead_letters.is_empty()

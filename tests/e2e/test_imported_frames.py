@@ -1,4 +1,4 @@
-"""DICOM files in, their frames out."""
+"""Frames of imported DICOM files, compared with HealthImaging's answers and with the files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def from_health_imaging(health_imaging, frame):
     return answer["imageFrameBlob"].read(), answer["contentType"]
 
 
-def test_every_frame_is_byte_identical_to_healthimagings_answer(imported, api, health_imaging):
+def test_every_frame_is_byte_identical_to_that_of_healthimaging(imported, api, health_imaging):
     media_types = set()
     for frame in imported.frames:
         answer = api.get(frame)

@@ -1,4 +1,4 @@
-"""The frame index over HTTP: what was imported, what changed since, and image sets of 50,000 frames."""
+"""The frame index over HTTP: imports, new versions, deletions, and image sets of 50,000 frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANY = 50_000
 
 @pytest.fixture
 def index_of(api):
-    """Gets a page of the index of a frame's image set."""
+    """A function that requests a page of the index of a frame's image set."""
 
     def get(frame, headers=None, **query):
         url = f"{api.url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}/imageFrames"
@@ -36,7 +36,7 @@ def all_pages(index_of, frame, **query):
         query["nextToken"] = page["nextToken"]
 
 
-def test_index_lists_every_imported_frame_and_each_is_there_as_it_says(api, imported, index_of, health_imaging):
+def test_index_matches_every_imported_frame(api, imported, index_of, health_imaging):
     image_sets = {frame.image_set_id: frame for frame in imported.frames}
     listed = {
         entry["imageFrameId"]: entry
@@ -59,9 +59,7 @@ def test_index_lists_every_imported_frame_and_each_is_there_as_it_says(api, impo
             assert (int(whole["Framegate-Rows"]), int(whole["Framegate-Columns"])) == (entry["rows"], entry["columns"])
 
 
-def test_new_version_is_listed_when_healthimaging_has_told_of_it(
-    emulator, import_datastore_id, deployment, index_of, tmp_path
-):
+def test_new_version_is_listed_after_its_event(emulator, import_datastore_id, deployment, index_of, tmp_path):
     dataset = pydicom.dcmread(get_testdata_file("MR_small.dcm"))
     dataset.SeriesInstanceUID = generate_uid()
 
@@ -83,7 +81,7 @@ def test_new_version_is_listed_when_healthimaging_has_told_of_it(
     assert len(index_of(frame, versionId="1").json()["imageFrames"]) == 1
 
 
-def test_index_of_a_deleted_image_set_is_gone(emulator, datastore_id, deployment, index_of, s3):
+def test_index_of_a_deleted_image_set_is_removed(emulator, datastore_id, deployment, index_of, s3):
     (frame,) = emulator.add_frames(datastore_id, [b"x"], "image/jph")
     assert index_of(frame).status_code == 200
     bucket = Bucket(s3, deployment.frame_bucket)
@@ -96,9 +94,7 @@ def test_index_of_a_deleted_image_set_is_gone(emulator, datastore_id, deployment
     assert index_of(frame, versionId="1").status_code == 404
 
 
-def test_image_set_of_50000_frames_is_listed_page_by_page_in_little_memory(
-    cloud, emulator, datastore_id, index_of, api
-):
+def test_index_of_50000_frames_needs_little_memory(cloud, emulator, datastore_id, index_of, api):
     small = emulator.add_frame(datastore_id, b"small", "image/jph")
     index_of(small)
     with PeakMemory(cloud) as idle:

@@ -1,4 +1,4 @@
-"""Thousands of requests at the same time, some of which fail: no wrong byte, no undocumented answer, no leak."""
+"""Load: thousands of concurrent requests with faults give right bytes and documented errors, and leak no memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.e2e.test_rest_api import problem
 
 REQUESTS, CLIENTS = 2_100, 32
 SIZES = {1_000: 30, 50_000: 40, 185_000: 20, 1_500_000: 4, 4_700_000: 1, 9_000_000: 1}
-"""Bytes of frames, and how many of them in about a hundred requests."""
+"""Sizes of frames in bytes, and their weights among about a hundred requests."""
 
 FAULTS = [
     Fault(error="ThrottlingException", probability=0.02),
@@ -37,7 +37,9 @@ def frames(emulator, datastore_id):
     }
 
 
-def test_every_success_is_whole_every_failure_documented_and_memory_stays(cloud, deployment, emulator, frames):
+def test_load_with_faults_gives_complete_frames_documented_errors_and_stable_memory(
+    cloud, deployment, emulator, frames
+):
     contents = {frame: emulator.content(frame) for each in frames.values() for frame in each}
     chosen = random.Random(20).choices(list(SIZES), weights=list(SIZES.values()), k=REQUESTS)
     work = [frames[size][number % 2] for number, size in enumerate(chosen)]
@@ -50,7 +52,7 @@ def test_every_success_is_whole_every_failure_documented_and_memory_stays(cloud,
         if answer.status_code == 303:
             answer = local.plain.get(answer.headers["Location"], timeout=60)
         if answer.status_code == 200:
-            assert answer.content == contents[frame], "a frame is not what HealthImaging has"
+            assert answer.content == contents[frame], "The frame differs from that of HealthImaging."
         else:
             assert problem(answer) in DOCUMENTED[answer.status_code]
         return answer.status_code
@@ -66,7 +68,7 @@ def test_every_success_is_whole_every_failure_documented_and_memory_stays(cloud,
 
     assert sum(statuses.values()) == REQUESTS
     assert statuses[200] > 0.95 * REQUESTS
-    # That faults did happen: some are more than three attempts can mend.
+    # Some faults must persist through three attempts, or the test would show nothing.
     assert set(statuses) > {200}
     assert memory[2] - memory[0] < 24 * MIB, memory
 

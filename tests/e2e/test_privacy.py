@@ -1,4 +1,4 @@
-"""No patient in anything that Framegate wrote down or told while all the other tests ran; this file runs last."""
+"""No identifying attribute in anything that Framegate wrote while the other tests ran. This file runs last."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from tests.e2e.watching import log_messages
 
 IDENTIFYING_VRS = {"PN", "DA", "TM", "DT", "LO", "LT", "SH", "ST", "UC", "UT", "UI", "AS"}
-# Names of kinds of things, not of somebody's: they say which format a file has, or which class it is of.
+# These attributes identify formats and classes, not persons or objects.
 KINDS = {
     "SOPClassUID", "MediaStorageSOPClassUID", "TransferSyntaxUID", "ImplementationClassUID", "CodingSchemeDesignator",
     "SpecificCharacterSet",
 }  # fmt: skip
 SOP_INSTANCE = {"SOPInstanceUID", "MediaStorageSOPInstanceUID"}
-SHORTEST, SHORTEST_NUMBER = 4, 8
-"""Characters of a value that is looked for: shorter ones stand in any text by chance; six digits are a size, too."""
+MIN_TEXT_LENGTH, MIN_NUMBER_LENGTH = 4, 8
+"""Minimum length of a value to search for. Shorter values occur in any text by chance, and six digits can be a size."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def datasets(imported):
 
 @pytest.fixture(scope="module")
 def identifying(datasets):
-    """Every value of the imported files that could tell of whom or of what they are."""
+    """All values of the imported files that could identify a patient, a study or a device."""
     values = set()
 
     def collect(dataset):
@@ -46,7 +46,8 @@ def identifying(datasets):
     return {
         value
         for value in values
-        if len(value) >= (SHORTEST_NUMBER if value.isdecimal() else SHORTEST) and not value.startswith("1.2.840.10008.")
+        if len(value) >= (MIN_NUMBER_LENGTH if value.isdecimal() else MIN_TEXT_LENGTH)
+        and not value.startswith("1.2.840.10008.")
     }
 
 
@@ -56,7 +57,7 @@ def sop_instance_uids(datasets):
 
 
 def found_in(text, values):
-    """The values that stand in a text as words of their own: digits within an identifier or a time are no date."""
+    """The values that occur in a text as whole words. Digits within an identifier or a time are not a date."""
     return {
         value
         for value in values
@@ -66,11 +67,11 @@ def found_in(text, values):
 
 @pytest.fixture(scope="module")
 def written(cloud, deployment, heard, answered, imported):
-    """All that was written down or told, by what it is; texts in which SOP instance UIDs may stand are apart."""
+    """All written text by kind. Manifests and indexes, which may contain SOP instance UIDs, are a kind of their own."""
     s3, bucket = cloud.client("s3"), deployment.frame_bucket
     texts = {
         "log lines and metrics": list(log_messages(cloud)),
-        "events, and with them every key that was ever written": heard(),
+        "events, including each written key": heard(),
         "errors": answered,
         "keys, tags and headers": [],
         "manifests and indexes": [],
@@ -78,7 +79,7 @@ def written(cloud, deployment, heard, answered, imported):
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for key in (each["Key"] for each in page.get("Contents", [])):
             if key.startswith("frames/") and imported.datastore_id not in key:
-                # Of frames that have no patient, thousands.
+                # Thousands of frames of other tests have no patient.
                 texts["keys, tags and headers"].append(key)
             elif key.startswith("frames/"):
                 tags = s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
@@ -92,8 +93,8 @@ def written(cloud, deployment, heard, answered, imported):
     return {kind: "\n".join(parts) for kind, parts in texts.items()}
 
 
-def test_search_finds_patients_where_they_are(imported, health_imaging, identifying, sop_instance_uids):
-    """That what follows can fail: HealthImaging's metadata has nearly all of it."""
+def test_search_finds_attributes_in_metadata(imported, health_imaging, identifying, sop_instance_uids):
+    """The other tests could fail: HealthImaging's metadata contains nearly all values."""
     image_sets = {frame.image_set_id for frame in imported.frames}
     metadata = "".join(
         gzip.decompress(
@@ -115,7 +116,7 @@ def test_something_of_every_kind_was_written(written):
     assert {event["source"] for event in map(json.loads, written[_EVENTS].splitlines())} >= {"framegate", "aws.s3"}
 
 
-_EVENTS = "events, and with them every key that was ever written"
+_EVENTS = "events, including each written key"
 KINDS_OF_TEXT = [
     "log lines and metrics",
     _EVENTS,
@@ -126,16 +127,16 @@ KINDS_OF_TEXT = [
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_TEXT)
-def test_no_identifying_attribute_is_in_it(written, identifying, sop_instance_uids, kind):
+def test_written_text_contains_no_identifying_attribute(written, identifying, sop_instance_uids, kind):
     text = written[kind]
     if kind == "manifests and indexes":
-        # Whoever made a UID may have put a date in it.
+        # A UID may contain a date.
         for uid in sop_instance_uids:
             text = text.replace(uid, "")
     assert found_in(text, identifying) == set()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS_OF_TEXT if kind != "manifests and indexes"])
-def test_sop_instance_uids_are_in_manifests_and_indexes_alone(written, sop_instance_uids, kind):
+def test_sop_instance_uids_appear_only_in_manifests_and_indexes(written, sop_instance_uids, kind):
     assert found_in(written[kind], sop_instance_uids) == set()
     assert found_in(written["manifests and indexes"], sop_instance_uids) == sop_instance_uids

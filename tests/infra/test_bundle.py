@@ -228,7 +228,7 @@ def test_layer_decodes_both_kinds_of_frames_with_what_is_left_in_it(bundled, mon
     script = f"""
 import sys, zlib
 sys.path[:0] = [{str(bundled(architecture))!r}, {str(tmp_path / "python")!r}]
-from framegate.jpeg2000.decoder import DecoderProcess
+from framegate.export.decoder import DecoderProcess
 from framegate.jpeg2000.pixels import Decoder
 process = DecoderProcess()
 for decoder, path in ((Decoder.OPENJPH, "htj2k"), (Decoder.OPENJPEG, "jpeg2k")):

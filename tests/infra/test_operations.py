@@ -40,7 +40,7 @@ def test_query_asks_for_fields_that_are_logged(query):
 def test_messages_that_queries_look_for_are_logged():
     wanted = {message for query in QUERIES for message in re.findall(r'message = "([^"]+)"', query)}
 
-    assert wanted == {"request answered", "export failed", "frame found wrong"}
+    assert wanted == {"request answered", "export failed", "pixel mismatch"}
     assert all(f'"{message}"' in code() for message in wanted)
 
 

@@ -1,4 +1,4 @@
-"""Codestreams for tests: how to make them, take them apart and damage them without the code under test."""
+"""Creates, takes apart and damages codestreams for tests, without the code under test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 class Prefix:
-    """A frame in memory of which no more is given than was asked for."""
+    """A frame in memory that returns no more bytes than were requested."""
 
     def __init__(self, content, given=None):
         self.content = content
@@ -35,11 +35,11 @@ class Prefix:
 
 
 def image(rows, columns, *, components=1, dtype="uint16", kind="structure", seed=7):
-    """Something with structure at every scale, noise from the lowest to the highest value, or nothing."""
+    """Pixels with structure at every scale, with noise over the full range, or of one value."""
     shape = (rows, columns) if components == 1 else (rows, columns, components)
     noise = np.random.default_rng(seed)
     lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
-    if kind == "nothing":
+    if kind == "constant":
         return np.full(shape, (lowest + highest + 1) // 2, dtype)
     if kind == "noise":
         return noise.integers(lowest, highest, shape, dtype, endpoint=True)
@@ -50,27 +50,50 @@ def image(rows, columns, *, components=1, dtype="uint16", kind="structure", seed
 
 
 def encoded(pixels, **options):
-    """A frame as the service has it."""
-    as_the_service_does = {
+    """A frame encoded as HealthImaging encodes it."""
+    defaults = {
         "reversible": True,
         "resolutions": 2,
         "tlm": True,
         "tilepart": imagecodecs.HTJ2K.TILEPART.RESOLUTIONS,
     }
-    return bytes(imagecodecs.htj2k_encode(pixels, **{**as_the_service_does, **options}))
+    return bytes(imagecodecs.htj2k_encode(pixels, **{**defaults, **options}))
+
+
+def noise(dtype, shape=(70, 90), bits=None):
+    """Random pixels of `bits` bits."""
+    bits = bits or np.dtype(dtype).itemsize * 8
+    low = -(2 ** (bits - 1)) if np.dtype(dtype).kind == "i" else 0
+    return np.random.default_rng(1).integers(low, low + 2**bits, shape).astype(dtype)
+
+
+def htj2k(pixels, **options):
+    """A lossless HTJ2K codestream by OpenJPH."""
+    return bytes(imagecodecs.htj2k_encode(pixels, **{"reversible": True, **options}))
+
+
+def jpeg_2000(pixels, **options):
+    """A lossless JPEG 2000 codestream by OpenJPEG."""
+    return bytes(imagecodecs.jpeg2k_encode(pixels, **{"reversible": True, "level": 0, "codecformat": "j2k", **options}))
+
+
+def slow_frame():
+    """Pixels, and a codestream of them that takes seconds to decode."""
+    pixels = np.tile(noise("u2", (500, 500)), (5, 5))
+    return pixels, jpeg_2000(pixels)
 
 
 def resolution_ends(content, given=None):
-    """The codestream, and where each of its resolutions ends."""
+    """The codestream and the offset at which each resolution ends."""
     prefix = Prefix(content, given)
     codestream = read_codestream(prefix)
     return codestream, [codestream.end_of(each.number, prefix) for each in codestream.resolutions]
 
 
 def by_openjpeg(content, skip, resolution):
-    """The pixels as OpenJPEG decodes them, as far as Pillow has room for their bits."""
+    """Decode with OpenJPEG through Pillow, which may reduce the bits of samples."""
     picture = Image.open(io.BytesIO(content))
-    # Pillow rounds the size of a resolution, and OpenJPEG rounds it up.
+    # Pillow rounds the size of a resolution to the nearest integer, but OpenJPEG rounds it up.
     picture._size = (resolution.columns << skip, resolution.rows << skip)
     picture.reduce = skip
     return np.asarray(picture)
@@ -89,7 +112,7 @@ def assert_resolutions_are_those_of_the_whole(content, *, by_openjph=True):
         assert np.array_equal(by_openjpeg(part, skip, resolution), by_openjpeg(whole, skip, resolution))
 
 
-# What a codestream is made of, found and changed without the code under test
+# Parts of a codestream
 
 
 def number(content, position, size):
@@ -101,7 +124,7 @@ def segment(marker, body):
 
 
 def find(content, marker):
-    """Where a marker segment of the main header begins; that of SOT is where the header ends."""
+    """The offset of a marker segment in the main header. SOT marks the end of the header."""
     position = 2
     while content[position : position + 2] not in (marker, SOT):
         position += 2 + number(content, position + 2, 2)
@@ -113,12 +136,12 @@ def replaced(content, position, new, size=None):
 
 
 def within(content, marker, offset, new):
-    """The content with some bytes of a marker segment replaced; offsets count from the marker."""
+    """Replace bytes of a marker segment. Offsets start at the marker."""
     return replaced(content, find(content, marker) + offset, new)
 
 
 def with_segment(content, marker, body):
-    """The content with one more marker segment at the end of its main header."""
+    """Add a marker segment at the end of the main header."""
     return replaced(content, find(content, SOT), segment(marker, body), 0)
 
 
@@ -128,7 +151,7 @@ def without(content, marker):
 
 
 def exchanged(content, marker, body):
-    """The content with a marker segment of the main header made anew."""
+    """Replace the body of a marker segment in the main header."""
     return replaced(without(content, marker), find(content, marker), segment(marker, body), 0)
 
 
@@ -138,7 +161,7 @@ def body_of(content, marker):
 
 
 def tile_parts(content):
-    """All tile-parts, one after the other."""
+    """All tile-parts in their order."""
     position, parts = find(content, SOT), []
     while content[position : position + 2] == SOT:
         parts.append(content[position : position + number(content, position + 6, 4)])
@@ -147,18 +170,18 @@ def tile_parts(content):
 
 
 def tile_part(part, parts, data, header=b""):
-    """A tile-part made anew."""
+    """Make a tile-part from packets and marker segments."""
     length = 12 + len(header) + 2 + len(data)
     return segment(SOT, b"\0\0" + length.to_bytes(4, "big") + bytes([part, parts])) + header + SOD + data
 
 
 def joined(content, parts):
-    """A codestream of the main header of one and of tile-parts."""
+    """Join the main header of a codestream with other tile-parts."""
     return content[: find(content, SOT)] + b"".join(parts) + EOC
 
 
 def data_of(part):
-    """The packets of a tile-part that has nothing in its header."""
+    """The packets of a tile-part without further marker segments."""
     assert part[12:14] == SOD
     return part[14:]
 
@@ -178,7 +201,7 @@ GREY, RGB, YCC = (box(b"colr", b"\1\0\0" + space.to_bytes(4, "big")) for space i
 
 
 def file_of(codestream, *, form="length", header=IMAGE_HEADER + GREY, more=b""):
-    """A JPH file."""
+    """Wrap a codestream in a JPH file."""
     return SIGNATURE + FILE_TYPE + box(b"jp2h", header) + more + box(b"jp2c", codestream, form=form)
 
 
@@ -189,7 +212,7 @@ COLOURS = encoded(image(33, 47, components=3, dtype="uint8"), resolutions=3)
 
 
 def coding_style(decompositions, block_style=0x40, block_size=(6, 6)):
-    """What the service uses: HT code-blocks of 64 by 64 samples."""
+    """A coding style, by default that of HealthImaging: HT code-blocks of 64 by 64 samples."""
     return CodingStyle(
         components=1,
         decompositions=decompositions,
@@ -206,7 +229,7 @@ SIZ_BODY, COD_BODY = body_of(CONTENT, SIZ), body_of(CONTENT, COD)
 
 
 def by_pillow(pixels, decompositions, **options):
-    """A codestream by OpenJPEG, and the lengths of its packets, which it wrote into it."""
+    """Encode with OpenJPEG; return the codestream, and the lengths (from PLT) and bytes of its packets."""
     written = io.BytesIO()
     options = {"no_jp2": True, "num_resolutions": decompositions + 1, "progression": "RPCL", **options}
     Image.fromarray(pixels).save(written, "JPEG2000", plt=True, **options)
@@ -227,7 +250,7 @@ def by_pillow(pixels, decompositions, **options):
 
 
 def packets_of(content, decompositions):
-    """How many packets each resolution has (ITU-T T.800, B-16)."""
+    """The number of packets of each resolution (ITU-T T.800, B-16)."""
     x1, y1, x0, y0 = (number(content, find(content, SIZ) + 6 + 4 * n, 4) for n in range(4))
     components = number(content, find(content, SIZ) + 38, 2)
     precincts = body_of(content, COD)[10:] or b"\xff" * (decompositions + 1)
@@ -241,7 +264,7 @@ def packets_of(content, decompositions):
 
 
 def by_resolution(pixels, decompositions, *, before_packet=None, **options):
-    """OpenJPEG's packets in a tile-part for each resolution."""
+    """Encode with OpenJPEG, and put the packets of each resolution into a tile-part of their own."""
     content, lengths, data = by_pillow(pixels, decompositions, **options)
     ends = list(accumulate(lengths, initial=0))
     packets = [data[start:end] for start, end in pairwise(ends)]
@@ -254,7 +277,7 @@ def by_resolution(pixels, decompositions, *, before_packet=None, **options):
 
 
 def start_of_packet(index):
-    """SOP (ITU-T T.800, A.8.1)."""
+    """The SOP marker segment of a packet (ITU-T T.800, A.8.1)."""
     return b"\xff\x91\0\4" + (index & 0xFFFF).to_bytes(2, "big")
 
 
@@ -266,7 +289,7 @@ def numbers(*values):
 
 
 def header(columns=60, rows=40, *, components=1, decompositions=0, block=b"\4\4", precincts=b"", more=b""):
-    """A main header of HTJ2K in RPCL."""
+    """Make the main header of an HTJ2K codestream in RPCL."""
     siz = b"\x40\0" + numbers(columns, rows, 0, 0, columns, rows, 0, 0) + components.to_bytes(2, "big")
     siz += b"\x0f\1\1" * components
     cod = bytes([bool(precincts), 2, 0, 1, 0, decompositions]) + block + b"\x40\1" + precincts

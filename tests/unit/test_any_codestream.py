@@ -1,4 +1,4 @@
-"""Broken codestreams, changed at random: whatever is left of them, no other error is raised."""
+"""Codestreams that are truncated or changed at random: they are divided correctly, or found indivisible."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from tests.unit.codestreams import (
 )
 
 
-def assert_ends_are_ends_of_tile_parts_or_none(content):
-    """It is indivisible, or as far as it is not, its resolutions end within it and with a tile-part."""
+def count_divisible_resolutions(content):
+    """Count the resolutions before the first indivisible one, and assert that each ends with a tile-part."""
     prefix = Prefix(content)
     try:
         codestream = read_codestream(prefix)
@@ -74,8 +74,8 @@ def test_truncated_frame_has_the_resolutions_before_its_end(content, data):
 
 
 @given(st.sampled_from(REAL), st.lists(CHANGE, min_size=1, max_size=5))
-def test_changed_frame_has_ends_within_it_or_none(content, changes):
-    assert_ends_are_ends_of_tile_parts_or_none(changed(content, changes))
+def test_changed_frame_has_valid_ends_or_is_indivisible(content, changes):
+    count_divisible_resolutions(changed(content, changes))
 
 
 BEGINNINGS = [
@@ -95,19 +95,19 @@ BEGINNINGS = [
 
 @settings(max_examples=300)
 @given(st.sampled_from(BEGINNINGS), st.binary(max_size=300))
-def test_arbitrary_bytes_after_a_valid_start_have_ends_within_them_or_none(beginning, rest):
-    assert_ends_are_ends_of_tile_parts_or_none(beginning + rest)
+def test_arbitrary_bytes_after_a_valid_start_have_valid_ends_or_are_indivisible(beginning, rest):
+    count_divisible_resolutions(beginning + rest)
 
 
 @given(st.binary(max_size=300))
-def test_arbitrary_bytes_have_ends_within_them_or_none(content):
-    assert_ends_are_ends_of_tile_parts_or_none(content)
+def test_arbitrary_bytes_have_valid_ends_or_are_indivisible(content):
+    count_divisible_resolutions(content)
 
 
 FUZZED = 10_000
 
 
-def test_thousands_of_broken_frames_raise_no_other_error():
+def test_broken_frames_raise_no_other_error():
     chance = random.Random(20_240_229)
     divided = 0
     for _ in range(FUZZED):
@@ -130,6 +130,6 @@ def test_thousands_of_broken_frames_raise_no_other_error():
                     other = chance.choice(REAL)
                     source = chance.randrange(len(other))
                     content[position : position + 30] = other[source : source + 30]
-        divided += assert_ends_are_ends_of_tile_parts_or_none(bytes(content)) > 0
-    # Neither are all of them refused at their beginning, nor are they all still whole.
+        divided += count_divisible_resolutions(bytes(content)) > 0
+    # The changes must neither break nor spare nearly all frames.
     assert FUZZED / 10 < divided < FUZZED * 9 / 10

@@ -1,4 +1,4 @@
-"""Where the resolutions of a codestream end, and how much is read to find out."""
+"""Where the resolutions of a codestream end, and how many bytes Framegate reads to find out."""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ def test_openjpeg_codestream_with_one_tile_part_is_indivisible(bits, colour):
     with pytest.raises(NotDivisibleError, match="not by resolution"):
         resolution_ends(content)
     at = content.index(COD)
-    with pytest.raises(NotDivisibleError, match="not as many tile-parts"):
+    with pytest.raises(NotDivisibleError, match="number of tile-parts differs"):
         resolution_ends(replaced(content, at + 5, b"\1"))
 
 
-# How much is read
+# Bytes read
 
 
 @pytest.mark.parametrize("content", [CONTENT, PLAIN, COLOURS], ids=["TLM", "no TLM", "colours"])
@@ -143,7 +143,7 @@ def test_resolution_is_read_no_further_than_its_end(content):
         assert len(prefix.given) == end
 
 
-def test_tlm_lets_a_resolution_be_read_in_one_request():
+def test_resolution_with_tlm_is_read_in_one_request():
     prefix = Prefix(CONTENT)
     codestream = read_codestream(prefix)
     prefix.asks.clear()
@@ -152,7 +152,7 @@ def test_tlm_lets_a_resolution_be_read_in_one_request():
     assert prefix.asks[0] == end
 
 
-# Headers that a codestream may have
+# Optional headers
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_tlm_lets_a_resolution_be_read_in_one_request():
         pytest.param(with_segment(CONTENT, b"\xff\x57", bytes(4)), id="PLM"),
         pytest.param(
             joined(PLAIN, [tile_part(n, 0, data_of(part)) for n, part in enumerate(tile_parts(PLAIN))]),
-            id="number of tile-parts that is not told",
+            id="unknown number of tile-parts",
         ),
         pytest.param(
             joined(
@@ -209,7 +209,7 @@ def test_offset_image_has_the_sizes_of_its_subsampled_grid():
     codestream = read_codestream(Prefix(content))
     columns, rows = np.arange(3, 3 + GREY_8.shape[1]), np.arange(6, 6 + GREY_8.shape[0])
 
-    # A resolution has the places of the grid that its step divides (ITU-T T.800, B.5).
+    # A resolution consists of the grid points that its step divides (ITU-T T.800, B.5).
     assert [(each.columns, each.rows) for each in codestream.resolutions] == [
         (np.count_nonzero(columns % step == 0), np.count_nonzero(rows % step == 0)) for step in (8, 4, 2, 1)
     ]
@@ -235,19 +235,19 @@ def test_code_blocks_of_all_resolutions_share_one_maximum(monkeypatch):
         resolution_ends(CONTENT)
 
 
-# Any image
+# Arbitrary images
 
 
 @st.composite
 def frames(draw):
-    """A frame as the service has it, and its pixels."""
+    """Pixels, and a frame that encodes them as HealthImaging does."""
     dtype = draw(st.sampled_from(["uint8", "uint16", "int8", "int16"]))
     pixels = image(
         draw(st.integers(1, 70)),
         draw(st.integers(1, 70)),
         components=draw(st.sampled_from([1, 3, 4])),
         dtype=dtype,
-        kind=draw(st.sampled_from(["structure", "noise", "nothing"])),
+        kind=draw(st.sampled_from(["structure", "noise", "constant"])),
         seed=draw(st.integers(0, 1000)),
     )
     return pixels, encoded(pixels, resolutions=draw(st.integers(1, 7)), tlm=draw(st.booleans()))

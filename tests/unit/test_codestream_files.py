@@ -28,7 +28,7 @@ FORMS = ["length", "to the end", "XLBox"]
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("codestream", [CONTENT, PLAIN], ids=["TLM", "no TLM"])
-def test_file_does_not_change_the_ends_within_its_codestream(codestream, form):
+def test_file_format_does_not_change_the_resolution_ends(codestream, form):
     content = file_of(codestream, form=form)
     found, ends = resolution_ends(content)
     alone, ends_alone = resolution_ends(codestream)
@@ -54,7 +54,7 @@ def test_boxes_that_do_not_affect_pixels_are_skipped(more):
     assert content[codestream.start :] == CONTENT
 
 
-def test_boxes_after_the_codestream_do_not_belong_to_it():
+def test_boxes_after_the_codestream_are_ignored():
     content = file_of(CONTENT) + box(b"xml ", b"<a/>")
     codestream, ends = resolution_ends(content)
 
@@ -79,8 +79,8 @@ def test_file_header_is_read_no_further_than_the_next_marker():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(SIGNATURE, "break off", id="nothing but the signature"),
-        pytest.param(SIGNATURE + FILE_TYPE, "break off", id="no codestream"),
+        pytest.param(SIGNATURE, "truncated", id="nothing but the signature"),
+        pytest.param(SIGNATURE + FILE_TYPE, "truncated", id="no codestream"),
         pytest.param(
             SIGNATURE + box(b"free", b"", form="to the end"), "no codestream in the file", id="box up to the end"
         ),
@@ -89,10 +89,10 @@ def test_file_header_is_read_no_further_than_the_next_marker():
         pytest.param(
             SIGNATURE + b"\0\0\0\1free" + (15).to_bytes(8, "big"), "shorter than its header", id="XLBox of 15 bytes"
         ),
-        pytest.param(SIGNATURE + b"\0\0\0\1free" + b"\xff" * 8, "break off", id="XLBox of 2**64 - 1 bytes"),
-        pytest.param(SIGNATURE + b"\0\0\0\1jp2c" + b"\xff" * 8, "break off", id="codestream of 2**64 - 1 bytes"),
-        pytest.param(SIGNATURE + b"\xff\xff\xff\xffjp2h", "break off", id="header of 2**32 - 1 bytes"),
-        pytest.param(SIGNATURE + box(b"jp2c", b""), "break off", id="empty codestream"),
+        pytest.param(SIGNATURE + b"\0\0\0\1free" + b"\xff" * 8, "truncated", id="XLBox of 2**64 - 1 bytes"),
+        pytest.param(SIGNATURE + b"\0\0\0\1jp2c" + b"\xff" * 8, "truncated", id="codestream of 2**64 - 1 bytes"),
+        pytest.param(SIGNATURE + b"\xff\xff\xff\xffjp2h", "truncated", id="header of 2**32 - 1 bytes"),
+        pytest.param(SIGNATURE + box(b"jp2c", b""), "truncated", id="empty codestream"),
         pytest.param(file_of(bytes(100)), "not a JPEG 2000 codestream", id="another codestream"),
         pytest.param(file_of(CONTENT, more=box(b"uuid", bytes(MAX_HEADER_BYTES))), "too long", id="long boxes"),
         pytest.param(file_of(CONTENT, header=b"\0\0\0\7ihdr"), "shorter than its header", id="short box in the header"),
@@ -123,12 +123,12 @@ def test_file_header_is_read_no_further_than_the_next_marker():
             "changes the pixels",
             id="second header's palette",
         ),
-        pytest.param(file_of(CONTENT[:-3]), "more than there is", id="last tile-part beyond its box"),
+        pytest.param(file_of(CONTENT[:-3]), "beyond its box", id="last tile-part beyond its box"),
         pytest.param(
             file_of(CONTENT, more=box(b"jpch", box(b"pclr", bytes(9)))), "can change its pixels", id="palette elsewhere"
         ),
     ],
 )
-def test_file_that_leaves_doubt_is_indivisible(content, reason):
+def test_unsupported_or_damaged_file_is_indivisible(content, reason):
     with pytest.raises(NotDivisibleError, match=reason):
         resolution_ends(content)

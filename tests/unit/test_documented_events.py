@@ -1,4 +1,4 @@
-"""The handlers take the events that AWS's service guides show, as they stand there."""
+"""The handlers process the sample events of AWS's service guides unchanged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_readme_names_the_source_of_every_sample():
 
 @pytest.fixture
 def environment(health_imaging, s3, queue, monkeypatch):
-    """The environment of a deployment for the data store of the samples."""
+    """The environment of functions that serve the data store of the samples."""
     settings = {
         "FRAMEGATE_DATASTORE_IDS": DATASTORE,
         "FRAMEGATE_FRAME_BUCKET": BUCKET,
@@ -61,12 +61,12 @@ def environment(health_imaging, s3, queue, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["Created", "Updated", "Copied"])
-def test_event_of_a_change_names_the_image_set_and_version_of_its_detail(kind):
+def test_change_event_is_decoded_from_its_detail(kind):
     parsed = parse(image_set_event(f"Image Set {kind}"), verify=False)
     assert parsed == ImageSetChange(kind, ExportOrder(THE_IMAGE_SET, "version-1", "1"))
 
 
-def test_event_of_a_deletion_removes_the_image_set_of_its_detail():
+def test_deletion_event_is_decoded_from_its_detail():
     assert parse(image_set_event("Image Set Deleted"), verify=False) == Removal(THE_IMAGE_SET)
 
 
@@ -78,19 +78,19 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("event", OTHERS, ids=lambda each: each["detail-type"])
-def test_other_events_are_not_understood(event):
+def test_other_events_are_rejected(event):
     with pytest.raises(UnknownMessageError):
         parse(event, verify=False)
 
 
-def test_batch_of_events_is_processed_and_a_text_is_named_as_failed(environment, log_lines, s3):
+def test_batch_processes_an_event_and_reports_a_text_as_failed(environment, log_lines, s3):
     batch = documented("lambda-sqs-batch")
     batch["Records"][0]["body"] = json.dumps(image_set_event("Image Set Created"))
     answer = export.lambda_handler(batch, CONTEXT)
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": batch["Records"][1]["messageId"]}]}
     lines = {line["message"]: line for line in log_lines()}
-    # The emulator has no such image set, so that is the end of it.
+    # The emulator has no such image set, so the export fails.
     exported = lines["export failed"]
     assert (exported["datastore_id"], exported["image_set_id"]) == (DATASTORE, IMAGE_SET)
     assert exported["correlation_id"] == batch["Records"][0]["messageId"]
@@ -99,7 +99,7 @@ def test_batch_of_events_is_processed_and_a_text_is_named_as_failed(environment,
 
 
 @pytest.mark.parametrize("detail_type", ["Image Set Updated", "Image Set Copied", "Image Set Deleted"])
-def test_every_event_that_the_rules_pass_on_is_acknowledged(environment, detail_type):
+def test_every_forwarded_event_is_acknowledged(environment, detail_type):
     batch = documented("lambda-sqs-batch")
     for record in batch["Records"]:
         record["body"] = json.dumps(image_set_event(detail_type))
@@ -107,7 +107,7 @@ def test_every_event_that_the_rules_pass_on_is_acknowledged(environment, detail_
 
 
 @pytest.mark.parametrize("iam", [False, True])
-def test_request_of_a_proxy_integration_is_answered(environment, iam):
+def test_proxy_integration_request_is_answered(environment, iam):
     event = documented("apigateway-proxy")
     if iam:
         event["requestContext"] = documented("apigateway-iam-request-context")
@@ -119,14 +119,14 @@ def test_request_of_a_proxy_integration_is_answered(environment, iam):
     assert json.loads(body)["requestId"] == event["requestContext"]["requestId"]
 
 
-def test_request_with_a_token_that_is_none_is_refused(environment, log_lines):
+def test_request_with_an_invalid_token_is_rejected(environment, log_lines):
     with pytest.raises(UnauthorizedError):
         authorizer.lambda_handler(documented("apigateway-token-authorizer"), None)
     assert [line["message"] for line in log_lines()] == ["token refused"]
 
 
-def test_records_of_a_map_run_are_summed_up(objects, s3):
-    """The samples around our own input and output, which are the parts that are ours."""
+def test_records_of_a_map_run_are_summarized(objects, s3):
+    """The samples, with input and output replaced by those of Framegate."""
     run = documented("stepfunctions-map-result")
     manifest, folder = run["ResultWriterDetails"]["Key"], "exports/requests/monday.jsonl/execution-1/results"
     record = documented("stepfunctions-map-record")

@@ -1,8 +1,7 @@
-"""Every DICOM file of pydicom and pydicom-data: its resolutions as they are cut out, decoded by two decoders."""
+"""Resolutions of every DICOM file in pydicom and pydicom-data, checked with two decoders."""
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ import numpy as np
 import pydicom
 import pydicom.data
 import pytest
-from PIL import Image
 
 from framegate.delivery.portions import ByLevels, ByResolution, Portion
 from framegate.delivery.resolutions import MIN_READ_BYTES, StreamPrefix, cut
 from framegate.time_budget import TimeBudget
 from local.health_imaging.frames import CONTENT_TYPES
 from local.health_imaging.transcoding import encode_frames
+from tests.unit.codestreams import by_openjpeg
 from tests.unit.conftest import SERVED
 from tests.unit.test_byte_ranges import ref
 
@@ -29,13 +28,13 @@ FOLDERS = [Path(module.__file__).parent for module in (pydicom.data, data_store)
 HTJ2K = "image/jph"
 LIMIT = 64 * 1024 * 1024
 
-# Some of the files are not what they should be, and pydicom says so.
+# pydicom warns about some of the files, which do not conform to DICOM.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A frame of a file, as the emulator keeps it."""
+    """A frame of a file, in the form in which the emulator stores it."""
 
     path: Path
     frame_number: int
@@ -55,7 +54,7 @@ def samples():
         try:
             syntax, frames = encode_frames(pydicom.dcmread(path))
         except Exception:
-            # No DICOM, or broken; how many are left is counted below.
+            # The file is not DICOM, or is broken. A test below counts the others.
             continue
         for index in sorted({0, len(frames) - 1}) if frames else ():
             frame = frames[index]
@@ -65,7 +64,7 @@ def samples():
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a selection came to, and how many bytes came for it."""
+    """The result of a selection, and the number of bytes that were read for it."""
 
     content: bytes
     portion: Portion
@@ -74,7 +73,7 @@ class Fetched:
 
 @pytest.fixture
 def fetch(health_imaging, source):
-    """Gives a function that cuts selections out of a frame, each while it comes over the wire."""
+    """A function that cuts selections out of a frame while it arrives from the emulator."""
 
     def fetch_each(sample, selections):
         frame = ref(health_imaging.add_frame(SERVED, sample.content, sample.content_type))
@@ -88,15 +87,6 @@ def fetch(health_imaging, source):
         return Fetched(content, taken.portion, bytes_read)
 
     return fetch_each
-
-
-def by_openjpeg(content, skip, resolution):
-    """The pixels as OpenJPEG decodes them, as far as Pillow has room for their bits."""
-    picture = Image.open(io.BytesIO(content))
-    # Pillow rounds the size of a resolution, and OpenJPEG rounds it up.
-    picture._size = (resolution.columns << skip, resolution.rows << skip)
-    picture.reduce = skip
-    return np.asarray(picture)
 
 
 def test_each_resolution_equals_the_whole_frame_at_that_resolution(samples, fetch):
@@ -115,20 +105,20 @@ def test_each_resolution_equals_the_whole_frame_at_that_resolution(samples, fetc
             assert np.array_equal(pixels, imagecodecs.htj2k_decode(sample.content, skipres=skip)), sample
             assert zlib.crc32(np.ascontiguousarray(pixels)) == checksum["Checksum"], sample
             covered["resolutions by OpenJPH"] += 1
-            # OpenJPEG takes no samples of 32 bits, in the whole frame neither.
+            # OpenJPEG does not decode samples of 32 bits.
             if pixels.dtype.itemsize < 4:
                 whole = by_openjpeg(sample.content, skip, resolution)
                 assert np.array_equal(by_openjpeg(fetched.content, skip, resolution), whole), sample
                 covered["resolutions by OpenJPEG"] += 1
         covered["frames"] += 1
     covered["files"] = len({sample.path for sample in samples if sample.content_type == HTJ2K})
-    # So that no file stays away unnoticed.
+    # These minimums show that no file was skipped unnoticed.
     assert covered >= Counter(
         {"files": 142, "frames": 163, "resolutions by OpenJPH": 455, "resolutions by OpenJPEG": 419}
     )
 
 
-def test_each_resolution_is_read_with_at_most_one_piece_more(samples, fetch):
+def test_reading_a_resolution_overshoots_by_at_most_one_piece(samples, fetch):
     for sample in samples:
         if sample.content_type == HTJ2K:
             for fetched in fetch(sample, map(ByResolution, range(len(sample.checksums) - 1))):

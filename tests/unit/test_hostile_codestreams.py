@@ -1,4 +1,4 @@
-"""Codestreams that were made to use up memory or time."""
+"""Hostile codestreams that aim to exhaust memory or time."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from tests.unit.codestreams import (
 
 
 class Watched(bytearray):
-    """Bytes that may be looked at only so often."""
+    """Bytes that count their accesses, up to a maximum."""
 
-    looks = 0
-    most = 200_000
+    accesses = 0
+    max_accesses = 200_000
 
     def __getitem__(self, key):
-        self.looks += 1
-        if self.looks > self.most:
-            raise AssertionError("It was looked at more often than anything that makes sense takes.")
+        self.accesses += 1
+        if self.accesses > self.max_accesses:
+            raise AssertionError("The content was accessed more often than the maximum.")
         return super().__getitem__(key)
 
 
 HUGE = 2**32 - 1
-# Of a code-block, a byte that says that its length has some more bits; behind a byte of ones there are but seven.
+# Each set bit makes the length of a code-block one bit longer. A byte after 0xFF has seven bits.
 LENGTH_HAS = b"\xef"
 MORE_BITS = b"\xff\x7f"
 DATA = bytes(300_000)
@@ -81,15 +81,13 @@ HOSTILE = [
     pytest.param(SIGNATURE + (b"\0\x20\0\0jp2h" * 500_000), id="megabytes of boxes in boxes"),
     pytest.param(SIGNATURE + box(b"jp2h", box(b"free", b"") * 16_000) + CONTENT, id="16,000 boxes in a header"),
     pytest.param(SIGNATURE + box(b"jp2h", b"") * 500_000, id="500,000 headers"),
-    pytest.param(
-        header(508, 508, block=b"\0\0") + tile_part(0, 1, b"\xc0" + DATA), id="as many code-blocks as are looked at"
-    ),
-    pytest.param(header() + tile_part(0, 1, LENGTH_HAS + MORE_BITS * 200_000), id="length without end"),
+    pytest.param(header(508, 508, block=b"\0\0") + tile_part(0, 1, b"\xc0" + DATA), id="maximum number of code-blocks"),
+    pytest.param(header() + tile_part(0, 1, LENGTH_HAS + MORE_BITS * 200_000), id="endless length"),
 ]
 
 
 @pytest.mark.parametrize("content", HOSTILE)
-def test_frame_made_to_do_harm_takes_bounded_work(content):
+def test_hostile_frame_takes_bounded_work_and_memory(content):
     watched = Watched()
     tracemalloc.start()
     try:
@@ -99,7 +97,7 @@ def test_frame_made_to_do_harm_takes_bounded_work(content):
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    # Of which the bytes themselves are up to two.
+    # The content itself takes up to 2 MiB of this.
     assert peak < 8 * MIB
 
 
@@ -112,17 +110,17 @@ def test_frame_made_to_do_harm_takes_bounded_work(content):
         pytest.param(SIGNATURE + numbers(5 * MIB) + b"jp2h" + bytes(5 * MIB), id="one box"),
     ],
 )
-def test_endless_headers_are_read_no_further_than_the_maximum(content):
+def test_endless_headers_are_read_up_to_the_maximum(content):
     prefix = Prefix(content)
     with pytest.raises(NotDivisibleError):
         read_codestream(prefix)
     assert len(prefix.given) <= MAX_HEADER_BYTES
 
 
-@pytest.mark.parametrize("behind", [b"", bytes(2000)], ids=["without end", "which are there"])
+@pytest.mark.parametrize("behind", [b"", bytes(2000)], ids=["at the end", "before more bytes"])
 def test_code_block_length_has_a_maximum_size(behind):
     content = Watched(LENGTH_HAS + MORE_BITS * 1000 + behind)
     style = coding_style(decompositions=0)
     with pytest.raises(NotDivisibleError):
         check_packets(content, 0, len(content), 0, ImageArea(0, 0, 64, 64), style)
-    assert content.looks < 100
+    assert content.accesses < 100

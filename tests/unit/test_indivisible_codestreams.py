@@ -1,4 +1,4 @@
-"""Codestreams that are not divided, because a header or a tile-part leaves doubt."""
+"""Codestreams that are indivisible because of a header or a tile-part."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.unit.codestreams import (
     without,
 )
 
-# Headers that make it unclear what is where
+# Headers
 
 
 def tlm_of(*lengths):
@@ -54,16 +54,16 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(b"", "not a JPEG 2000 codestream|break off", id="nothing"),
-        pytest.param(SOC, "break off", id="a beginning"),
+        pytest.param(b"", "not a JPEG 2000 codestream|truncated", id="empty"),
+        pytest.param(SOC, "truncated", id="only SOC"),
         pytest.param(b"\xff\xd8\xff\xe0" + bytes(100), "not a JPEG 2000 codestream", id="JPEG"),
-        pytest.param(CONTENT[:60], "break off", id="broken off in a segment"),
-        pytest.param(CONTENT[: find(CONTENT, SOT)], "break off", id="broken off at the header's end"),
-        pytest.param(without(CONTENT, COD), "no SIZ or no COD", id="no COD"),
-        pytest.param(SOC + segment(SIZ, SIZ_BODY) + SOT + bytes(10), "no SIZ or no COD", id="only SIZ"),
+        pytest.param(CONTENT[:60], "truncated", id="cut off in a segment"),
+        pytest.param(CONTENT[: find(CONTENT, SOT)], "truncated", id="cut off at the header's end"),
+        pytest.param(without(CONTENT, COD), "lacks SIZ or COD", id="no COD"),
+        pytest.param(SOC + segment(SIZ, SIZ_BODY) + SOT + bytes(10), "lacks SIZ or COD", id="only SIZ"),
         pytest.param(within(CONTENT, QCD, 2, b"\0\0"), "no length", id="segment of 0 bytes"),
         pytest.param(within(CONTENT, QCD, 2, b"\0\1"), "no length", id="segment of 1 byte"),
-        pytest.param(within(CONTENT, QCD, 2, b"\xff\xff"), "break off", id="segment of 65,535 bytes"),
+        pytest.param(within(CONTENT, QCD, 2, b"\xff\xff"), "truncated", id="segment of 65,535 bytes"),
         pytest.param(with_segment(CONTENT, POC, bytes(7)), "where packets are", id="POC"),
         pytest.param(with_segment(CONTENT, PPM, bytes(7)), "where packets are", id="PPM"),
         pytest.param(with_segment(CONTENT, COC, bytes(7)), "where packets are", id="COC"),
@@ -89,7 +89,7 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
         pytest.param(within(CONTENT, SIZ, 22, (59).to_bytes(4, "big")), "not one tile", id="tile less wide"),
         pytest.param(within(CONTENT, SIZ, 26, (39).to_bytes(4, "big")), "not one tile", id="tile less high"),
         pytest.param(within(CONTENT, SIZ, 22, bytes(8)), "not one tile", id="tile of no size"),
-        pytest.param(within(CONTENT, SIZ, 30, (1).to_bytes(4, "big")), "not one tile", id="tile beside the image"),
+        pytest.param(within(CONTENT, SIZ, 30, (1).to_bytes(4, "big")), "not one tile", id="tile outside the image"),
         pytest.param(encoded(image(80, 80), tile=(32, 32)), "not one tile", id="several tiles"),
         pytest.param(within(COLOURS, SIZ, 44, b"\2"), "subsampled", id="component subsampled across"),
         pytest.param(within(COLOURS, SIZ, 45, b"\2"), "subsampled", id="component subsampled down"),
@@ -97,7 +97,7 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
         # COD
         pytest.param(exchanged(CONTENT, COD, COD_BODY[:9]), "COD has a wrong length", id="short COD"),
         pytest.param(exchanged(CONTENT, COD, COD_BODY + b"\0"), "COD has a wrong length", id="long COD"),
-        pytest.param(within(CONTENT, COD, 4, b"\1"), "COD has a wrong length", id="precincts that are not there"),
+        pytest.param(within(CONTENT, COD, 4, b"\1"), "COD has a wrong length", id="missing precincts"),
         pytest.param(within(CONTENT, COD, 9, b"\x21"), "COD has a wrong length", id="33 decompositions"),
         pytest.param(within(CONTENT, COD, 5, b"\0"), "not by resolution", id="LRCP"),
         pytest.param(within(CONTENT, COD, 5, b"\3"), "not by resolution", id="PCRL"),
@@ -105,20 +105,22 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
         pytest.param(within(CONTENT, COD, 5, b"\xff"), "not by resolution", id="no progression"),
         pytest.param(within(CONTENT, COD, 6, b"\0\2"), "several layers", id="two layers"),
         pytest.param(within(CONTENT, COD, 6, b"\0\0"), "several layers", id="no layer"),
-        pytest.param(within(CONTENT, COD, 9, b"\1"), "not as many tile-parts", id="fewer decompositions"),
-        pytest.param(within(PLAIN, COD, 9, b"\1"), "not as many tile-parts", id="fewer decompositions without TLM"),
-        pytest.param(within(PLAIN, COD, 9, b"\3"), "not as many tile-parts", id="more decompositions"),
-        pytest.param(within(CONTENT, COD, 12, b"\xc0"), "lengths that are not read", id="HT and other code-blocks"),
-        pytest.param(within(CONTENT, COD, 12, b"\x41"), "lengths that are not read", id="HT with a bypass"),
-        pytest.param(within(CONTENT, COD, 12, b"\x44"), "lengths that are not read", id="HT with terminations"),
-        pytest.param(within(CONTENT, COD, 12, b"\1"), "lengths that are not read", id="bypass"),
-        pytest.param(within(CONTENT, COD, 12, b"\4"), "lengths that are not read", id="terminations"),
-        pytest.param(within(CONTENT, COD, 10, b"\x09"), "lengths that are not read", id="code-blocks of 2048 columns"),
-        pytest.param(within(CONTENT, COD, 11, b"\xff"), "lengths that are not read", id="code-blocks of 2**257 rows"),
+        pytest.param(within(CONTENT, COD, 9, b"\1"), "number of tile-parts differs", id="fewer decompositions"),
+        pytest.param(
+            within(PLAIN, COD, 9, b"\1"), "number of tile-parts differs", id="fewer decompositions without TLM"
+        ),
+        pytest.param(within(PLAIN, COD, 9, b"\3"), "number of tile-parts differs", id="more decompositions"),
+        pytest.param(within(CONTENT, COD, 12, b"\xc0"), "codes lengths", id="HT and other code-blocks"),
+        pytest.param(within(CONTENT, COD, 12, b"\x41"), "codes lengths", id="HT with a bypass"),
+        pytest.param(within(CONTENT, COD, 12, b"\x44"), "codes lengths", id="HT with terminations"),
+        pytest.param(within(CONTENT, COD, 12, b"\1"), "codes lengths", id="bypass"),
+        pytest.param(within(CONTENT, COD, 12, b"\4"), "codes lengths", id="terminations"),
+        pytest.param(within(CONTENT, COD, 10, b"\x09"), "codes lengths", id="code-blocks of 2048 columns"),
+        pytest.param(within(CONTENT, COD, 11, b"\xff"), "codes lengths", id="code-blocks of 2**257 rows"),
         # TLM
-        pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS[:2])), "not as many tile-parts", id="short TLM"),
-        pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS, 20)), "not as many tile-parts", id="long TLM"),
-        pytest.param(exchanged(CONTENT, TLM, tlm_of()), "not as many tile-parts", id="empty TLM"),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS[:2])), "number of tile-parts differs", id="short TLM"),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS, 20)), "number of tile-parts differs", id="long TLM"),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of()), "number of tile-parts differs", id="empty TLM"),
         pytest.param(exchanged(CONTENT, TLM, b"\0"), "TLM has a wrong length", id="TLM without its parameters"),
         pytest.param(exchanged(CONTENT, TLM, tlm_of(*LENGTHS) + b"\0"), "TLM has a wrong length", id="odd TLM"),
         pytest.param(exchanged(CONTENT, TLM, tlm_of(*[14] * 34)), "too many tile-parts", id="TLM of 34"),
@@ -134,25 +136,25 @@ LENGTHS = [len(part) for part in tile_parts(PLAIN)]
             id="TLM of another tile",
         ),
         pytest.param(
-            exchanged(CONTENT, TLM, tlm_of(LENGTHS[0] + 1, *LENGTHS[1:])), "not where it should be", id="TLM that lies"
+            exchanged(CONTENT, TLM, tlm_of(LENGTHS[0] + 1, *LENGTHS[1:])),
+            "out of place",
+            id="TLM with a wrong length",
         ),
         pytest.param(
             exchanged(CONTENT, TLM, tlm_of(LENGTHS[0], LENGTHS[2], LENGTHS[1])),
-            "not where it should be",
+            "out of place",
             id="TLM in another order",
         ),
-        pytest.param(exchanged(CONTENT, TLM, tlm_of(0, 0, 0)), "not where it should be", id="TLM of nothing"),
-        pytest.param(
-            exchanged(CONTENT, TLM, tlm_of(*[2**32 - 1] * 3)), "not where it should be", id="TLM of 12 gigabytes"
-        ),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of(0, 0, 0)), "out of place", id="TLM of nothing"),
+        pytest.param(exchanged(CONTENT, TLM, tlm_of(*[2**32 - 1] * 3)), "out of place", id="TLM of 12 gigabytes"),
     ],
 )
-def test_header_that_leaves_doubt_makes_a_frame_indivisible(content, reason):
+def test_unsupported_or_damaged_header_makes_a_frame_indivisible(content, reason):
     with pytest.raises(NotDivisibleError, match=reason):
         resolution_ends(content)
 
 
-# Tile-parts that are not the resolutions
+# Tile-parts
 
 
 PARTS = tile_parts(PLAIN)
@@ -161,7 +163,7 @@ EMPTY = tile_part(1, 3, b"")
 
 
 def with_parts(*data):
-    """The codestream with its packets in other tile-parts."""
+    """The codestream with its packets distributed over other tile-parts."""
     return joined(PLAIN, [tile_part(part, len(data), each) for part, each in enumerate(data)])
 
 
@@ -173,47 +175,59 @@ def sot(part, offset, new):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(sot(0, 6, bytes(4)), "has no length", id="length of 0, which is: to the end"),
+        pytest.param(sot(0, 6, bytes(4)), "has no length", id="length of 0, which means up to the end"),
         pytest.param(sot(2, 6, bytes(4)), "has no length", id="last length of 0"),
         pytest.param(sot(1, 6, (13).to_bytes(4, "big")), "has no length", id="length without SOD"),
         pytest.param(sot(1, 6, (14).to_bytes(4, "big")), "more packets than bytes", id="length without packets"),
         pytest.param(sot(2, 6, (len(PARTS[2]) + 3).to_bytes(4, "big")), "ends within a tile-part", id="beyond the end"),
         pytest.param(sot(2, 6, b"\xff\xff\xff\xff"), "ends within a tile-part", id="length of 4 gigabytes"),
-        pytest.param(sot(1, 4, b"\0\1"), "not where it should be", id="another tile"),
-        pytest.param(sot(1, 10, b"\2"), "not where it should be", id="another tile-part"),
-        pytest.param(sot(1, 0, COM), "not where it should be", id="another marker"),
-        pytest.param(sot(1, 2, b"\0\x0b"), "not where it should be", id="longer SOT"),
-        pytest.param(sot(0, 11, b"\xff"), "not as many tile-parts", id="255 tile-parts"),
-        pytest.param(sot(2, 11, b"\2"), "not as many tile-parts", id="2 tile-parts"),
-        pytest.param(PLAIN[: find(PLAIN, SOT) + 11], "before a tile-part", id="broken off in SOT"),
+        pytest.param(sot(1, 4, b"\0\1"), "out of place", id="another tile"),
+        pytest.param(sot(1, 10, b"\2"), "out of place", id="another tile-part"),
+        pytest.param(sot(1, 0, COM), "out of place", id="another marker"),
+        pytest.param(sot(1, 2, b"\0\x0b"), "out of place", id="longer SOT"),
+        pytest.param(sot(0, 11, b"\xff"), "number of tile-parts differs", id="255 tile-parts"),
+        pytest.param(sot(2, 11, b"\2"), "number of tile-parts differs", id="2 tile-parts"),
+        pytest.param(PLAIN[: find(PLAIN, SOT) + 11], "before a tile-part", id="cut off in SOT"),
         pytest.param(joined(PLAIN, PARTS[:2]), "before a tile-part", id="last tile-part missing"),
+        pytest.param(joined(PLAIN, PARTS[:2])[:-2] + bytes(30), "out of place", id="no third tile-part"),
+        pytest.param(joined(PLAIN, [PARTS[1], PARTS[0], PARTS[2]]), "out of place", id="another order"),
+        pytest.param(encoded(PIXELS, tilepart=None), "number of tile-parts differs", id="one tile-part"),
         pytest.param(
-            joined(PLAIN, PARTS[:2])[:-2] + bytes(30), "not where it should be", id="nothing behind the second"
+            encoded(PIXELS, tilepart=None, tlm=False), "number of tile-parts differs", id="one tile-part without TLM"
         ),
-        pytest.param(joined(PLAIN, [PARTS[1], PARTS[0], PARTS[2]]), "not where it should be", id="another order"),
-        pytest.param(encoded(PIXELS, tilepart=None), "not as many tile-parts", id="one tile-part"),
-        pytest.param(encoded(PIXELS, tilepart=None, tlm=False), "not as many tile-parts", id="one, and no TLM"),
-        pytest.param(with_parts(BASE + MIDDLE, FULL), "not as many tile-parts", id="two resolutions in one"),
-        pytest.param(with_parts(BASE + MIDDLE, b"", FULL), "exactly one resolution", id="and one empty behind"),
-        pytest.param(with_parts(b"", BASE + MIDDLE, FULL), "more packets than bytes", id="and one empty before"),
-        pytest.param(with_parts(BASE, b"\xff", FULL), "header breaks off", id="header and nothing behind it"),
+        pytest.param(with_parts(BASE + MIDDLE, FULL), "number of tile-parts differs", id="two resolutions in one"),
+        pytest.param(
+            with_parts(BASE + MIDDLE, b"", FULL), "exactly one resolution", id="two in one, then an empty one"
+        ),
+        pytest.param(
+            with_parts(b"", BASE + MIDDLE, FULL), "more packets than bytes", id="an empty one, then two in one"
+        ),
+        pytest.param(with_parts(BASE, b"\xff", FULL), "header is truncated", id="packet header without a body"),
         pytest.param(with_parts(BASE, MIDDLE + FULL, b""), "exactly one resolution", id="last two in one"),
-        pytest.param(with_parts(BASE, MIDDLE, FULL + b"\0"), "exactly one resolution", id="one packet more"),
-        pytest.param(with_parts(BASE[:-1], BASE[-1:] + MIDDLE, FULL), "longer than its tile-part", id="a byte later"),
-        pytest.param(with_parts(BASE + MIDDLE[:1], MIDDLE[1:], FULL), "exactly one resolution", id="a byte earlier"),
+        pytest.param(with_parts(BASE, MIDDLE, FULL + b"\0"), "exactly one resolution", id="extra packet"),
+        pytest.param(
+            with_parts(BASE[:-1], BASE[-1:] + MIDDLE, FULL), "longer than its tile-part", id="boundary one byte early"
+        ),
+        pytest.param(
+            with_parts(BASE + MIDDLE[:1], MIDDLE[1:], FULL), "exactly one resolution", id="boundary one byte late"
+        ),
         pytest.param(with_parts(BASE, MIDDLE, FULL[:-1]), "longer than its tile-part", id="last byte missing"),
         pytest.param(
-            joined(PLAIN, [tile_part(0, 3, BASE, segment(PPT, b"\0\0")), *PARTS[1:]]), "coding of its own", id="PPT"
+            joined(PLAIN, [tile_part(0, 3, BASE, segment(PPT, b"\0\0")), *PARTS[1:]]), "own coding parameters", id="PPT"
         ),
         pytest.param(
-            joined(PLAIN, [tile_part(0, 3, BASE, segment(POC, bytes(7))), *PARTS[1:]]), "coding of its own", id="POC"
+            joined(PLAIN, [tile_part(0, 3, BASE, segment(POC, bytes(7))), *PARTS[1:]]),
+            "own coding parameters",
+            id="POC",
         ),
         pytest.param(
-            joined(PLAIN, [tile_part(0, 3, BASE, segment(COD, COD_BODY)), *PARTS[1:]]), "coding of its own", id="COD"
+            joined(PLAIN, [tile_part(0, 3, BASE, segment(COD, COD_BODY)), *PARTS[1:]]),
+            "own coding parameters",
+            id="COD",
         ),
         pytest.param(
             joined(PLAIN, [tile_part(0, 3, BASE, segment(b"\xff\x5e", b"\0\0\7")), *PARTS[1:]]),
-            "coding of its own",
+            "own coding parameters",
             id="RGN",
         ),
         pytest.param(
@@ -228,11 +242,13 @@ def sot(part, offset, new):
         ),
         pytest.param(
             joined(PLAIN, [segment(SOT, b"\0\0\0\0\0\x0f\0\3") + COM + b"\0", *PARTS[1:]]),
-            "coding of its own",
+            "own coding parameters",
             id="piece of a comment",
         ),
         pytest.param(
-            joined(PLAIN, [segment(SOT, b"\0\0\0\0\0\x0e\0\3") + b"\0\0", *PARTS[1:]]), "coding of its own", id="no SOD"
+            joined(PLAIN, [segment(SOT, b"\0\0\0\0\0\x0e\0\3") + b"\0\0", *PARTS[1:]]),
+            "own coding parameters",
+            id="no SOD",
         ),
         pytest.param(
             joined(PLAIN, [replaced(PARTS[0], 14, b"\xc0" + bytes(20)), *PARTS[1:]]),

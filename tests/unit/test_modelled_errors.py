@@ -118,7 +118,7 @@ def test_export_does_not_come_back_to_a_frame_that_is_refused_for_good(server, s
         frame, FRAME, TimeBudget(10), known=False, mismatched=False, verify=False
     )
     assert (frame.outcome not in TRANSIENT) == is_final
-    assert frame.to_do is not is_final
+    assert frame.is_unfinished is not is_final
     if is_final:
         assert len(server.requests) == 1
 

@@ -1,4 +1,4 @@
-"""The pace of an export."""
+"""The pace at which exports call HealthImaging."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from framegate.time_budget import TimeBudget
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that the test turns; sleeping turns it too."""
+    """A clock that only advances when the test sets it or the code sleeps."""
 
     class Clock:
         now = 1000.0
@@ -38,11 +38,11 @@ def calls_within(pace, clock, seconds):
     return count
 
 
-def test_calls_keep_to_the_rate(clock):
+def test_calls_do_not_exceed_the_rate(clock):
     assert calls_within(Pace(50), clock, 10) == pytest.approx(500, abs=2)
 
 
-def test_calls_come_one_after_the_other_and_not_in_bursts(clock):
+def test_idle_time_does_not_allow_a_burst(clock):
     pace = Pace(10)
     clock.now += 100
     assert calls_within(pace, clock, 1) == pytest.approx(10, abs=2)
@@ -54,14 +54,14 @@ def test_throttling_halves_the_rate(clock):
     assert pace.rate == pytest.approx(50)
 
 
-def test_calls_that_are_throttled_together_slow_down_once(clock):
+def test_calls_throttled_together_halve_the_rate_once(clock):
     pace = Pace(100)
     for _ in range(20):
         pace.slow_down()
     assert pace.rate == pytest.approx(50)
 
 
-def test_rate_grows_back(clock):
+def test_rate_recovers_steadily(clock):
     pace = Pace(100)
     pace.slow_down()
     clock.now += pace_module.RECOVERY_SECONDS / 4
@@ -70,12 +70,12 @@ def test_rate_grows_back(clock):
     assert pace.rate == pytest.approx(100)
 
 
-def test_lasting_throttling_slows_down_to_almost_nothing_and_no_further(clock):
+def test_lasting_throttling_reduces_the_rate_to_its_minimum(clock):
     pace = Pace(4)
     for _ in range(50):
         pace.slow_down()
         clock.now += pace_module.REACTION_SECONDS
-    assert pace_module.SLOWEST <= pace.rate < 1
+    assert pace_module.MIN_CALLS_PER_SECOND <= pace.rate < 1
 
 
 def test_threads_share_the_rate():
@@ -86,7 +86,7 @@ def test_threads_share_the_rate():
     assert time.monotonic() - started >= 0.2
 
 
-def test_waiting_ends_with_the_time():
+def test_wait_ends_when_the_time_runs_out():
     pace = Pace(0.01)
     pace.wait(TimeBudget(60))
     started = time.monotonic()

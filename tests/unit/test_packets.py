@@ -1,4 +1,4 @@
-"""The packets of a resolution, as other encoders write them and as no encoder does."""
+"""Packets of a resolution, written by encoders and made by hand."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from tests.unit.codestreams import (
 )
 
 CODINGS = [
-    pytest.param({}, id="as it likes"),
+    pytest.param({}, id="default"),
     pytest.param({"progression": "RLCP"}, id="RLCP"),
     pytest.param({"codeblock_size": (4, 4)}, id="smallest code-blocks"),
     pytest.param({"codeblock_size": (64, 16)}, id="wide code-blocks"),
     pytest.param({"precinct_size": (32, 32), "codeblock_size": (16, 16)}, id="precincts"),
-    pytest.param({"precinct_size": (16, 64), "codeblock_size": (4, 8)}, id="high precincts"),
+    pytest.param({"precinct_size": (16, 64), "codeblock_size": (4, 8)}, id="tall precincts"),
     pytest.param({"precinct_size": (16, 32), "codeblock_size": (8, 8), "progression": "RLCP"}, id="precincts in RLCP"),
     pytest.param({"offset": (3, 5), "tile_size": (200, 200)}, id="offset"),
     pytest.param(
@@ -67,7 +67,7 @@ def assert_is_divided_as_openjpeg_wrote_it(content):
     if number(content, find(content, SIZ) + 14, 8) == 0:
         assert_resolutions_are_those_of_the_whole(content, by_openjph=False)
     else:
-        # Pillow cannot reduce an image that has an offset; it decodes, at least, with the high frequencies missing.
+        # Pillow cannot reduce an image with an offset, so this only checks that the part decodes at full size.
         for end in ends:
             assert imagecodecs.jpeg2k_decode(content[:end] + EOC).size
 
@@ -96,15 +96,15 @@ def test_packets_may_start_with_a_marker():
 
 
 @pytest.mark.parametrize("encoder", ["OpenJPEG", "OpenJPH"])
-def test_resolution_with_markers_after_packet_headers_decodes_or_is_refused(encoder):
-    """EPH (ITU-T T.800, A.8.2): OpenJPEG looks for the markers of the packets that were cut off."""
-    # Of an image of nothing, a packet is a header of one byte, and no more.
-    nothing = image(50, 50, dtype="uint8", kind="nothing")
+def test_resolution_with_markers_after_packet_headers_decodes_or_is_indivisible(encoder):
+    """With EPH markers (ITU-T T.800, A.8.2), OpenJPEG expects the markers of packets that were cut off."""
+    # In a constant image, each packet is a header of one byte.
+    constant = image(50, 50, dtype="uint8", kind="constant")
     if encoder == "OpenJPEG":
-        content, lengths, data = by_pillow(nothing, 2)
+        content, lengths, data = by_pillow(constant, 2)
         assert lengths == [1, 1, 1]
     else:
-        content = encoded(nothing, tlm=False)
+        content = encoded(constant, tlm=False)
         data = b"".join(map(data_of, tile_parts(content)))
     content = joined(content, [tile_part(n, 3, data[n : n + 1] + b"\xff\x92") for n in range(3)])
     with suppress(NotDivisibleError):
@@ -119,7 +119,7 @@ def test_unannounced_marker_is_read_as_a_packet():
 
 def test_resolution_without_pixels_has_no_packets():
     style = coding_style(decompositions=2)
-    # At an odd place, a single pixel is all high frequencies; so is a single column, or row.
+    # A single pixel, column or row at an odd coordinate has only high frequencies.
     for area in (ImageArea(1, 1, 2, 2), ImageArea(1, 0, 2, 60), ImageArea(0, 1, 60, 2)):
         check_packets(b"", 0, 0, 0, area, style)
         check_packets(b"", 0, 0, 1, area, style)
@@ -134,12 +134,12 @@ def test_code_blocks_have_4_to_1024_samples_on_a_side(size):
 
 
 @pytest.mark.parametrize("size", [(1, 2), (2, 1), (10, 11), (11, 10)])
-def test_code_blocks_of_other_sizes_are_refused(size):
-    with pytest.raises(NotDivisibleError, match="lengths that are not read"):
+def test_code_blocks_of_other_sizes_are_indivisible(size):
+    with pytest.raises(NotDivisibleError, match="codes lengths"):
         check_packets(b"\0", 0, 1, 0, ImageArea(0, 0, 64, 64), coding_style(0, block_size=size))
 
 
-# Headers of packets that no encoder at hand writes
+# Packet headers made by hand
 
 HT, MQ = 0x40, 0
 
@@ -170,7 +170,7 @@ HT, MQ = 0x40, 0
 )
 def test_code_block_length_is_read_from_its_header(block_style, passes, lengths, size):
     """ITU-T T.800, table B.4 and B.10.7.1; ITU-T T.814, B.3."""
-    # A packet that is not empty, in it a code-block that lacks two bit-planes.
+    # The packet is not empty, and includes a code-block with two missing bit-planes.
     head = packet_header("1 1 001" + passes + lengths)
     style, area = coding_style(0, block_style), ImageArea(0, 0, 64, 64)
     content = b"before" + head + bytes(size)
@@ -181,7 +181,7 @@ def test_code_block_length_is_read_from_its_header(block_style, passes, lengths,
 
 
 def packet_header(bits):
-    """Bits in bytes, with a 0 behind eight that are set (ITU-T T.800, B.10.1)."""
+    """Pack bits into bytes, with a stuffing bit after each byte of ones (ITU-T T.800, B.10.1)."""
     bits, content = bits.replace(" ", ""), bytearray()
     while bits or content[-1] == 0xFF:
         count = 7 if content and content[-1] == 0xFF else 8
@@ -192,7 +192,7 @@ def packet_header(bits):
 
 @st.composite
 def codings(draw):
-    """What OpenJPEG can be told."""
+    """Options for encoding with OpenJPEG."""
     block = draw(st.sampled_from([(4, 4), (8, 4), (16, 16), (64, 64)]))
     options = {"progression": draw(st.sampled_from(["RPCL", "RLCP"])), "codeblock_size": block}
     if draw(st.booleans()):
@@ -207,7 +207,7 @@ def codings(draw):
     st.integers(8, 80),
     st.sampled_from([1, 3]),
     st.integers(0, 3),
-    st.sampled_from(["structure", "noise", "nothing"]),
+    st.sampled_from(["structure", "noise", "constant"]),
     codings(),
 )
 def test_packets_written_by_openjpeg_are_read_for_any_coding(rows, columns, components, decompositions, kind, options):
@@ -229,7 +229,7 @@ STYLES = st.builds(
     precincts=st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), min_size=33, max_size=33).map(tuple),
     may_have_sop=st.booleans(),
 )
-# Bits that are mostly set make headers with something in them.
+# Packets that are not empty begin with a set bit, so most of these bytes have many.
 PACKETS = st.lists(st.sampled_from([0, 0x7F, 0x80, 0x91, 0x92, 0xC0, 0xEF, 0xFE, 0xFF, 0x55]), max_size=200).map(bytes)
 
 

@@ -1,4 +1,4 @@
-"""Pixels of stored frames against the checksums of the metadata: what is verified, what is wrong, what is unknown."""
+"""Verification of stored frames by the checksums of the metadata: right, wrong and unverifiable frames."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import replace
 
 import imagecodecs
 import numpy as np
-import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from framegate.export.decoder import DecoderProcess
 from framegate.export.verifying import MATCH, NotVerified, OutOfTimeError, PixelVerifier, Verdict
 from framegate.healthimaging.image_set_metadata import FrameEntry, frames_of
-from framegate.jpeg2000.decoder import DecoderProcess, DecodeStatus
 from framegate.jpeg2000.pixels import MAX_HEADER_BYTES, DamagedHeaderError, Decoder, read_header
 from framegate.time_budget import TimeBudget
 from local.samples import write_samples
+from tests.unit.codestreams import htj2k, jpeg_2000, noise, slow_frame
 
 PREFIX = "1.2.840.10008.1.2.4."
 UNCOMPRESSED, JPEG_2000, HTJ2K, HTJ2K_RPCL = "1.2.840.10008.1.2.1", f"{PREFIX}90", f"{PREFIX}201", f"{PREFIX}202"
@@ -44,7 +44,7 @@ def verifier():
 
 @pytest.fixture
 def verify(verifier):
-    """Verifies bytes against an entry of the metadata."""
+    """A function that verifies bytes against an entry of the metadata."""
 
     def verify(entry, content, content_type="image/jph", seconds=60, by=verifier):
         pieces = [content[at : at + 50_000] for at in range(0, len(content), 50_000)]
@@ -54,29 +54,15 @@ def verify(verifier):
 
 
 def entry_for(pixels, syntax=HTJ2K_RPCL, stored=None):
-    """The entry of an image; ``stored`` are its samples as the data set has them."""
+    """A metadata entry for an image; `stored` are its samples as the data set has them."""
     rows, columns = pixels.shape[:2]
     stored = pixels if stored is None else stored
     checksum = zlib.crc32(np.ascontiguousarray(stored).tobytes())
     return FrameEntry("f" * 32, "1.2.3", 1, syntax, None, checksum, rows, columns)
 
 
-def noise(dtype, shape=(70, 90), bits=None):
-    bits = bits or np.dtype(dtype).itemsize * 8
-    low = -(2 ** (bits - 1)) if np.dtype(dtype).kind == "i" else 0
-    return np.random.default_rng(1).integers(low, low + 2**bits, shape).astype(dtype)
-
-
-def htj2k(pixels, **options):
-    return bytes(imagecodecs.htj2k_encode(pixels, **{"reversible": True, **options}))
-
-
-def jpeg_2000(pixels, **options):
-    return bytes(imagecodecs.jpeg2k_encode(pixels, **{"reversible": True, "level": 0, "codecformat": "j2k", **options}))
-
-
 def empty_codestream(columns, rows, bits=16, components=1):
-    """A codestream without a single code-block: a hundred bytes for an image of any size."""
+    """A codestream without code-blocks: about a hundred bytes for an image of any size."""
     sizes = (columns, rows, 0, 0, columns, rows, 0, 0)
     siz = struct.pack(">HH8IH", 38 + 3 * components, 0, *sizes, components) + bytes([bits - 1, 1, 1]) * components
     cod = struct.pack(">HBBHBBBBBB", 12, 0, 2, 1, 0, 0, 4, 4, 0, 1)
@@ -120,7 +106,7 @@ def test_jpeg_2000_lossless_is_verified(verify, bits):
 
 @pytest.mark.parametrize("encode", [htj2k, jpeg_2000])
 @pytest.mark.parametrize("content_type", ["image/jph", "application/octet-stream"])
-def test_codestream_itself_says_which_lossless_format_it_is_where_the_metadata_does_not(verify, encode, content_type):
+def test_lossless_format_is_detected_without_a_transfer_syntax(verify, encode, content_type):
     pixels = noise("u2")
     assert verify(entry_for(pixels, syntax=None), encode(pixels), content_type) == MATCH
 
@@ -141,7 +127,7 @@ def test_checksum_of_8_bits_stored_in_16_is_verified(verify):
     assert verify(entry_for(pixels, stored=pixels.astype("u2")), htj2k(pixels)) == MATCH
 
 
-def test_uncompressed_pixels_are_compared_as_they_are(verify):
+def test_uncompressed_pixels_are_compared_as_stored(verify):
     pixels = noise("f4")
     entry = entry_for(pixels, UNCOMPRESSED)
     assert verify(entry, pixels.tobytes()) == MATCH
@@ -149,7 +135,7 @@ def test_uncompressed_pixels_are_compared_as_they_are(verify):
 
 
 @pytest.mark.parametrize("columns", [64, 61])
-def test_binary_segmentation_is_verified_whether_the_checksum_is_of_bits_or_of_pixels(verify, columns):
+def test_binary_segmentation_is_verified_by_a_checksum_of_bits_or_pixels(verify, columns):
     pixels = noise("u1", (33, columns), bits=1)
     packed = np.packbits(pixels, axis=None, bitorder="little").tobytes()
     assert verify(entry_for(pixels, UNCOMPRESSED), packed) == MATCH
@@ -157,7 +143,7 @@ def test_binary_segmentation_is_verified_whether_the_checksum_is_of_bits_or_of_p
     assert verify(replace(entry_for(pixels, UNCOMPRESSED), checksum=1), packed) == unknown(NotVerified.UNSUPPORTED)
 
 
-# Frames of which nothing can be said
+# Unverifiable frames
 
 
 def test_frame_without_a_checksum_is_not_verified(verify):
@@ -170,12 +156,12 @@ def test_other_syntaxes_are_not_verified(verify, syntax):
     assert verify(entry_for(noise("u2"), syntax), b"any bytes") == unknown(NotVerified.LOSSY)
 
 
-def test_frame_of_no_syntax_that_is_no_codestream_is_not_verified(verify):
+def test_frame_without_syntax_or_codestream_is_not_verified(verify):
     assert verify(entry_for(noise("u2"), None), b"any bytes", "image/jpeg") == unknown(NotVerified.LOSSY)
 
 
 @pytest.mark.parametrize(("syntax", "encode"), [(MAYBE_JPEG_2000, jpeg_2000), (MAYBE_HTJ2K, htj2k)])
-def test_frame_that_may_be_lossy_is_verified_by_its_pixels_and_never_found_wrong(verify, syntax, encode):
+def test_possibly_lossy_frame_is_verified_but_never_mismatched(verify, syntax, encode):
     pixels = noise("u2")
     assert verify(entry_for(pixels, syntax), encode(pixels)) == MATCH
     for content in (encode(pixels), encode(pixels, reversible=False), encode(pixels)[:-500], b"damaged"):
@@ -213,7 +199,7 @@ def test_damaged_headers_are_a_mismatch(verify, content):
     assert verify(entry_for(noise("u2")), content) == DAMAGED_HEADERS
 
 
-def test_headers_longer_than_any_are_a_mismatch(verify):
+def test_headers_above_the_maximum_are_a_mismatch(verify):
     comments = (b"\xff\x64\xff\xff" + b"\x00" * 0xFFFD) * (MAX_HEADER_BYTES // 0xFFFF + 1)
     content = htj2k(pixels := noise("u2"))
     at = content.index(b"\xff\x52")
@@ -221,23 +207,23 @@ def test_headers_longer_than_any_are_a_mismatch(verify):
 
 
 @pytest.mark.parametrize("changes", [{"rows": 71}, {"columns": 89}])
-def test_other_size_than_that_of_the_metadata_is_a_mismatch(verify, changes):
+def test_size_that_differs_from_the_metadata_is_a_mismatch(verify, changes):
     pixels = noise("u2")
     assert verify(replace(entry_for(pixels), **changes), htj2k(pixels)) == OTHER_SIZE
 
 
 @pytest.mark.parametrize(("syntax", "encode"), [(HTJ2K, htj2k), (JPEG_2000, jpeg_2000)])
-def test_frame_cut_off_is_a_mismatch(verify, syntax, encode):
+def test_truncated_frame_is_a_mismatch(verify, syntax, encode):
     content = encode(pixels := noise("u2"))
     assert verify(entry_for(pixels, syntax), content[: len(content) // 2]).mismatch
 
 
-def test_frame_without_one_tile_part_does_not_decode(verify):
+def test_frame_without_a_tile_part_is_a_mismatch(verify):
     content = htj2k(pixels := noise("u2"))
     assert verify(entry_for(pixels), content[: content.index(b"\xff\x90")] + b"\xff\x90" + b"\xff" * 50).mismatch
 
 
-# Any bytes
+# Changed and arbitrary bytes
 
 SMALL = noise("u2", (24, 20))
 CODESTREAMS = {HTJ2K_RPCL: htj2k(SMALL), JPEG_2000: jpeg_2000(SMALL)}
@@ -249,14 +235,14 @@ CODESTREAMS = {HTJ2K_RPCL: htj2k(SMALL), JPEG_2000: jpeg_2000(SMALL)}
     changes=st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 255)), min_size=1, max_size=8),
     length=st.integers(0, 1400),
 )
-def test_changed_codestream_is_never_verified_with_other_pixels_and_never_an_error(verify, syntax, changes, length):
+def test_changed_codestream_is_never_verified_with_other_pixels(verify, syntax, changes, length):
     content = bytearray(CODESTREAMS[syntax][:length])
     for at, value in changes:
         if at < len(content):
             content[at] = value
     verdict = verify(entry_for(SMALL, syntax), bytes(content))
     if verdict == MATCH:
-        # The change was in bytes that carry no pixels, or changed nothing.
+        # The change did not affect the pixels.
         decode = imagecodecs.htj2k_decode if syntax == HTJ2K_RPCL else imagecodecs.jpeg2k_decode
         assert np.array_equal(decode(bytes(content)), SMALL)
     else:
@@ -264,7 +250,7 @@ def test_changed_codestream_is_never_verified_with_other_pixels_and_never_an_err
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_damaged_headers_or_an_image(content):
+def test_arbitrary_bytes_are_damaged_headers_or_a_valid_image(content):
     for head in (content, b"\xff\x4f\xff\x51" + content, CODESTREAMS[JPEG_2000][:40] + content):
         try:
             header = read_header(head)
@@ -275,96 +261,13 @@ def test_any_bytes_are_damaged_headers_or_an_image(content):
         assert 1 <= header.bits <= 38
 
 
-# The decoder process
+# Decoder failures
 
 
-@pytest.fixture
-def process():
-    running = DecoderProcess()
-    yield running
-    running.stop()
-
-
-def decode(process, content, decoder=Decoder.OPENJPH, seconds=30):
-    return process.decode([content], len(content), decoder, seconds)
-
-
-def test_process_is_kept_for_the_next_frame_and_has_its_pixels(process):
-    pids = set()
-    for number in range(3):
-        pixels = noise("u2") + number
-        assert decode(process, htj2k(pixels)).checksums == (zlib.crc32(pixels.tobytes()),)
-        pids.add(process._process.pid)
-    assert len(pids) == 1
-
-
-def test_process_has_no_credentials_and_can_open_nothing(process, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "secret")
-    decode(process, htj2k(noise("u2")))
-    child = psutil.Process(process._process.pid)
-    assert set(child.environ()) <= {"PYTHONPATH", "OPENBLAS_NUM_THREADS", "LD_LIBRARY_PATH", "LC_CTYPE"}
-    for limit in (psutil.RLIMIT_NOFILE, psutil.RLIMIT_NPROC, psutil.RLIMIT_FSIZE, psutil.RLIMIT_CORE):
-        assert child.rlimit(limit) == (0, 0)
-    soft, hard = child.rlimit(psutil.RLIMIT_AS)
-    assert soft == hard
-    assert soft < child.memory_info().vms + 600 * 1024**2
-    assert child.rlimit(psutil.RLIMIT_CPU)[0] < 100
-    assert child.num_fds() <= 3
-
-
-def test_process_without_enough_memory_is_stopped_and_replaced():
-    small = DecoderProcess(memory_bytes=16 * 1024**2)
-    assert decode(small, htj2k(noise("u2", (3000, 3000)))).status is not DecodeStatus.DECODED
-    assert decode(small, htj2k(noise("u2"))).status is DecodeStatus.DECODED
-    small.stop()
-
-
-def test_process_that_takes_too_long_is_stopped_and_replaced(process, slow_frame):
-    _, content = slow_frame
-    decode(process, htj2k(noise("u2")))
-    started = time.monotonic()
-    assert decode(process, content, Decoder.OPENJPEG, seconds=0.1).status is DecodeStatus.STOPPED
-    assert time.monotonic() - started < 5
-    assert decode(process, htj2k(noise("u2"))).status is DecodeStatus.DECODED
-
-
-def test_process_that_was_killed_is_replaced(process):
-    decode(process, htj2k(noise("u2")))
-    process._process.kill()
-    process._process.wait()
-    assert decode(process, htj2k(noise("u2"))).status is DecodeStatus.DECODED
-
-
-def test_reader_that_fails_is_passed_on_and_the_next_frame_decoded(process):
-    def broken():
-        yield b"\xff\x4f"
-        raise KeyError("gone")
-
-    with pytest.raises(KeyError):
-        process.decode(broken(), 1000, Decoder.OPENJPH, 30)
-    assert decode(process, htj2k(noise("u2"))).status is DecodeStatus.DECODED
-
-
-@pytest.mark.parametrize("size", [10, 10_000])
-def test_frame_of_another_size_than_announced_is_an_error_and_does_not_spoil_the_next(process, size):
-    with pytest.raises(ValueError, match="another size"):
-        process.decode([b"\xff" * 1000], size, Decoder.OPENJPH, 30)
-    assert decode(process, htj2k(noise("u2"))).status is DecodeStatus.DECODED
-
-
-def test_process_ends_with_its_owner():
-    process = DecoderProcess()
-    decode(process, htj2k(noise("u2")))
-    child = psutil.Process(process._process.pid)
-    del process
-    assert not child.is_running()
-
-
-def test_decoder_that_crashes_on_a_frame_condemns_nothing(verify):
+def test_decoder_crash_is_not_a_mismatch(verify):
     class Crashing(DecoderProcess):
         def decode(self, content, size, decoder, seconds, *, all_layouts=False):
-            # As a fault in the library would end it.
+            # SIGSEGV, as from a fault in the library.
             self._running().send_signal(11)
             return super().decode(content, size, decoder, seconds, all_layouts=all_layouts)
 
@@ -374,14 +277,12 @@ def test_decoder_that_crashes_on_a_frame_condemns_nothing(verify):
 
 
 @pytest.fixture(scope="module")
-def slow_frame():
-    """An image whose decoding takes seconds, and its codestream."""
-    pixels = np.tile(noise("u2", (500, 500)), (5, 5))
-    return pixels, jpeg_2000(pixels)
+def slow():
+    return slow_frame()
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 1.1])
-def test_end_of_the_time_is_no_verdict(verify, slow_frame, seconds):
-    pixels, content = slow_frame
+def test_verification_out_of_time_has_no_verdict(verify, slow, seconds):
+    pixels, content = slow
     with pytest.raises(OutOfTimeError):
         verify(entry_for(pixels, JPEG_2000), content, seconds=seconds)

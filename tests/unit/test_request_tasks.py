@@ -1,4 +1,4 @@
-"""The tasks of the state machine, as Step Functions hands them to the function."""
+"""Tasks of the state machine, run by the function's own handler as Step Functions does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PREFIX = "exports/requests/monday.jsonl/execution-1"
 
 @pytest.fixture
 def do(health_imaging, s3, monkeypatch):
-    """Does a task with the function's own handler."""
+    """A function that runs a task."""
     monkeypatch.setenv("FRAMEGATE_DATASTORE_IDS", SERVED)
     monkeypatch.setenv("FRAMEGATE_FRAME_BUCKET", BUCKET)
     monkeypatch.setenv("FRAMEGATE_EVENT_BUS", "default")
@@ -40,7 +40,7 @@ def do(health_imaging, s3, monkeypatch):
 
     def call(task, remaining_ms=60_000):
         context = SimpleNamespace(get_remaining_time_in_millis=lambda: remaining_ms)
-        # What goes from state to state is JSON.
+        # States pass JSON to one another.
         return json.loads(json.dumps(export_requests.lambda_handler(json.loads(json.dumps(task)), context)))
 
     yield call
@@ -61,7 +61,7 @@ def document(s3, name):
     return json.loads(content(s3, f"{PREFIX}/{name}"))
 
 
-def test_validation_says_where_the_lines_are_and_how_many(do, s3, health_imaging):
+def test_validation_returns_the_keys_and_counts_of_lines(do, s3, health_imaging):
     image_set, _ = add_image_set(health_imaging, 1)
     good = {"datastoreId": SERVED, "imageSetId": image_set.image_set_id}
     other = {**good, "verify": True}
@@ -73,13 +73,13 @@ def test_validation_says_where_the_lines_are_and_how_many(do, s3, health_imaging
     }
 
 
-def test_manifest_that_cannot_be_worked_off_is_an_error_that_step_functions_knows_by_name(do):
+def test_missing_manifest_raises_the_error_that_step_functions_matches_by_name(do):
     with pytest.raises(InvalidRequestManifest):
         do({"task": "validate", "bucket": BUCKET, "key": KEY, "execution": "execution-1"})
     assert InvalidRequestManifest.__name__ == "InvalidRequestManifest"
 
 
-def test_refused_manifest_has_an_answer_that_says_why(do, s3, monkeypatch, log_lines):
+def test_rejected_manifest_has_a_summary_with_the_reason(do, s3, monkeypatch, log_lines):
     monkeypatch.setattr(request_manifest, "MAX_LINES", 2)
     with pytest.raises(InvalidRequestManifest):
         validate(do, s3, {}, {}, {})
@@ -88,16 +88,16 @@ def test_refused_manifest_has_an_answer_that_says_why(do, s3, monkeypatch, log_l
         "problem": "invalid-request-manifest",
         "detail": "The request manifest has more than 2 lines, the maximum: split it into several files.",
     }
-    assert [line["message"] for line in log_lines()] == ["manifest refused"]
+    assert [line["message"] for line in log_lines()] == ["request manifest rejected"]
 
 
-def test_folder_is_refused_without_an_answer(do, s3):
+def test_folder_is_rejected_without_a_summary(do, s3):
     with pytest.raises(InvalidRequestManifest):
         do({"task": "validate", "bucket": BUCKET, "key": "export-requests/monday/", "execution": "execution-1"})
     assert keys(s3) == []
 
 
-def test_summary_of_an_execution_that_an_earlier_release_began(do, s3):
+def test_execution_started_by_an_earlier_release_is_summarized(do, s3):
     validated = validate(do, s3, {"no": "request"})
     del validated["rejected"]["listed"]
     do({"task": "summarize", "input": validated})
@@ -115,7 +115,7 @@ def test_line_is_exported_with_its_result(do, s3, health_imaging):
     assert answer["result"]["manifest"]["key"] in keys(s3)
 
 
-def test_line_can_ask_for_frames_and_version_and_verification(do, s3, health_imaging, monkeypatch):
+def test_line_can_request_frames_version_and_verification(do, s3, health_imaging, monkeypatch):
     image_set, frames = add_image_set(health_imaging, 3)
     answer = do(export_task(image_set, imageFrameIds=[frames[1].image_frame_id], versionId="1", verify=True))
     assert answer["result"]["versionId"] == "1"
@@ -124,9 +124,9 @@ def test_line_can_ask_for_frames_and_version_and_verification(do, s3, health_ima
     ]
 
 
-def test_line_that_takes_longer_is_its_own_next_task(do, s3, health_imaging):
+def test_export_longer_than_an_invocation_returns_the_next_task(do, s3, health_imaging):
     image_set, frames = add_image_set(health_imaging, 30)
-    # Eight rounds of all workers, and the metadata: more than the time, and the first of them in a third of it.
+    # Four workers need eight rounds of 0.3 s for 30 frames. One invocation has time for some of the rounds.
     health_imaging.faults.arm(Fault(latency=0.3))
     answer, invocations = do(export_task(image_set), remaining_ms=5_500), 1
     while not answer["done"]:
@@ -135,12 +135,12 @@ def test_line_that_takes_longer_is_its_own_next_task(do, s3, health_imaging):
     assert invocations > 1
     health_imaging.faults.clear()
     assert is_exported(s3, health_imaging, image_set, frames, "execution-1-1")
-    # S3 may have taken a frame of which it said so after the time was up: it is present then.
+    # A frame may reach S3 just after the time runs out. The next invocation then finds it present.
     frames = answer["result"]["frames"]
     assert (frames["copied"] + frames["present"], frames["failed"]) == (30, 0)
 
 
-def test_line_that_fails_for_now_is_an_error_for_step_functions_to_retry(do, health_imaging, log_lines):
+def test_transient_problem_is_raised_for_step_functions_to_retry(do, health_imaging, log_lines):
     image_set, frames = add_image_set(health_imaging, 2)
     health_imaging.faults.arm(Fault(error="InternalServerException", image_frame_id=frames[0].image_frame_id))
     with pytest.raises(ExportIncomplete):
@@ -151,7 +151,7 @@ def test_line_that_fails_for_now_is_an_error_for_step_functions_to_retry(do, hea
         do(export_task(image_set))
 
 
-def test_last_attempt_is_a_result_whatever_happens(do, s3, health_imaging):
+def test_last_attempt_always_returns_a_result(do, s3, health_imaging):
     image_set, frames = add_image_set(health_imaging, 2)
     health_imaging.faults.arm(Fault(error="InternalServerException", image_frame_id=frames[0].image_frame_id))
     answer = do(export_task(image_set, final=True))
@@ -164,7 +164,7 @@ def test_last_attempt_is_a_result_whatever_happens(do, s3, health_imaging):
 
 
 def record(name, request, output=None, status="SUCCEEDED"):
-    """What Step Functions writes down of a line's execution."""
+    """A record that Step Functions stores for the execution of a line."""
     return {
         "ExecutionArn": f"arn:aws:states:us-east-1:000000000000:execution:m/ExportImageSets:{name}",
         "Input": json.dumps({"task": "export", "request": request}),
@@ -174,7 +174,7 @@ def record(name, request, output=None, status="SUCCEEDED"):
 
 
 def write_results(s3, **files):
-    """The files of a Map state's ResultWriter, with their manifest."""
+    """Write the files that the ResultWriter of a Map state writes, including their manifest."""
     listed = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
     for kind, records in files.items():
         key = f"{PREFIX}/results/run/{kind}_0.jsonl"
@@ -210,7 +210,7 @@ def test_summary_counts_lines_exports_frames_and_bytes(do, s3):
     assert summary["failed"] == {"bucket": BUCKET, "key": f"{PREFIX}/failed.jsonl"}
 
 
-def test_lines_that_failed_can_be_requested_again_as_they_are(do, s3):
+def test_failed_lines_can_be_submitted_again(do, s3):
     bad = {"line": 7, "datastoreId": SERVED, "imageSetId": "5" * 32, "verify": True}
     results = write_results(s3, FAILED=[record("c", bad, status="FAILED")])
     validated = validate(do, s3)
@@ -221,25 +221,25 @@ def test_lines_that_failed_can_be_requested_again_as_they_are(do, s3):
     assert (answer["accepted"]["count"], answer["rejected"]["count"]) == (1, 0)
 
 
-def test_manifest_without_a_good_line_is_summarized_too(do, s3):
+def test_manifest_without_a_valid_line_is_summarized(do, s3):
     validated = validate(do, s3, {"no": "request"})
     answer = do({"task": "summarize", "input": validated})
     assert document(s3, "summary.json")["exports"] == {"completed": 0, "failed": 0}
     assert answer["summary"] == {"bucket": BUCKET, "key": f"{PREFIX}/summary.json"}
 
 
-# What nobody foresaw
+# Unknown tasks and unexpected errors
 
 
 def retries(capsys):
-    """How often work was counted that will be tried again."""
+    """The value of the metric for retried work."""
     written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     return sum(line["ExportRetries"][0] for line in written if "ExportRetries" in line)
 
 
 @pytest.mark.parametrize("task", [{"task": "dance"}, {}, {"task": None}, [], "validate", None], ids=str)
-def test_event_that_is_no_task_is_an_error(do, log_lines, capsys, task):
-    with pytest.raises(UnknownTaskError, match="do not belong together"):
+def test_unknown_task_is_logged_and_raised(do, log_lines, capsys, task):
+    with pytest.raises(UnknownTaskError, match="of different releases"):
         do(task)
     assert [line["message"] for line in log_lines()] == ["task not understood"]
     assert retries(capsys) == 1
@@ -261,7 +261,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("error", [RuntimeError("Mueller^Hans"), MemoryError("Mueller^Hans")], ids=type)
 @pytest.mark.parametrize(("task", "owner", "name"), FAULTS.values(), ids=FAULTS)
-def test_unforeseen_error_is_logged_counted_and_raised_without_its_message(
+def test_unexpected_error_is_logged_counted_and_raised_without_its_message(
     do, s3, health_imaging, monkeypatch, log_lines, capsys, task, owner, name, error
 ):
     image_set, _ = add_image_set(health_imaging, 2)
@@ -281,7 +281,7 @@ def test_unforeseen_error_is_logged_counted_and_raised_without_its_message(
     with pytest.raises(UnforeseenError, match=f"^{type(error).__name__}$") as raised:
         do(tasks[task])
 
-    # Lambda logs the chain of an exception too.
+    # Lambda also logs the exceptions in the chain.
     assert raised.value.__suppress_context__
     line = log_lines()[-1]
     assert (line["level"], line["problem"], line["error"]) == ("ERROR", "internal-error", type(error).__name__)

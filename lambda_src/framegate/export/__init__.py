@@ -1,1 +1,1 @@
-"""Exports of image sets to S3: orders, copying, manifests, records, removal."""
+"""Exports image sets to S3, and removes deleted ones."""

@@ -1,4 +1,4 @@
-"""Brings one frame into the frame store, with as much patience as there is time."""
+"""Copies single frames into the frame store, and retries until a frame is there or the time runs out."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from framegate.storage.object_store import StoredObject
     from framegate.time_budget import TimeBudget
 
-ATTEMPTS = 4
-"""Attempts at one frame in one invocation, those that were throttled not counted."""
+MAX_FRAME_ATTEMPTS = 4
+"""Maximum number of attempts at one frame in one invocation. Throttled attempts do not count."""
 
 
 class FrameCopier:
-    """Copies frames from HealthImaging to the frame store; many threads can use one.
+    """Copies frames from HealthImaging to the frame store. Threads can share one copier.
 
     Parameters
     ----------
     source : HealthImaging
-        Where frames come from.
+        Provides the frames.
     store : FrameStore
-        Where they go.
+        Receives the frames.
     pace : Pace
-        How fast HealthImaging may be called.
+        Limits the rate of calls to HealthImaging.
     verifier : PixelVerifier, optional
-        What compares pixels; its processes start with the first frame to decode.
+        Verifies pixels. Its decoder processes start with the first frame that needs decoding.
     """
 
     def __init__(
@@ -56,34 +56,34 @@ class FrameCopier:
         image_set: ImageSetRef,
         budget: TimeBudget,
         *,
-        known: bool,
-        mismatched: bool,
+        may_be_stored: bool,
+        is_mismatched: bool,
         verify: bool,
     ) -> Problem | None:
-        """Copy a frame, if it is not there yet, and record what became of it.
+        """Copy a frame unless it is stored already, and record the outcome.
 
-        Faults are tried again, and throttling slows all threads down; neither loses the frame. If the time runs out
-        before that ends, the frame is left to do.
+        Faults are retried, and throttling slows down all threads. If the time runs out first, the outcome stays None,
+        and a later invocation continues.
 
         Parameters
         ----------
         frame : ExportedFrame
-            The frame; its outcome is set, or left None.
+            The frame. Its outcome is set, or stays None.
         image_set : ImageSetRef
-            The image set that it is in.
+            The image set that contains the frame.
         budget : TimeBudget
-            The time for it.
-        known : bool
-            Whether the store seems to have it.
-        mismatched : bool
-            Whether an earlier export found a copy of it wrong, and none found a right one since.
+            The time for all attempts.
+        may_be_stored : bool
+            Whether a listing of the store contained the frame.
+        is_mismatched : bool
+            Whether an earlier export found a copy with wrong pixels, and no export has found a right one since.
         verify : bool
-            Whether to decode it and compare its pixels with HealthImaging's checksum.
+            Whether to decode the frame and compare its pixels with HealthImaging's checksum.
 
         Returns
         -------
         Problem or None
-            What an attempt failed with; None if none did, or none was made.
+            The problem of a failed attempt; None if no attempt failed, or none was made.
         """
         frame.outcome = frame.detail = frame.not_verified = None
         frame.verified = False
@@ -92,7 +92,9 @@ class FrameCopier:
         failures = 0
         while not budget.exhausted:
             try:
-                self._attempt(frame, ref, budget, known=known, mismatched=mismatched, verify=verify)
+                self._attempt(
+                    frame, ref, budget, may_be_stored=may_be_stored, is_mismatched=is_mismatched, verify=verify
+                )
             except Throttled as throttled:
                 self._pace.slow_down()
                 problem = throttled.without_traceback()
@@ -100,11 +102,11 @@ class FrameCopier:
                 problem = problem or UpstreamTimeout("The decoder")
                 break
             except (UpstreamFailed, UpstreamTimeout) as failure:
-                # That the time ran out in the end is not the reason, where there is one.
+                # An attempt that only ran out of time must not hide the cause of an earlier failure.
                 failure.without_traceback()
                 problem = problem if problem and budget.exhausted else failure
                 failures += 1
-                if failures == ATTEMPTS and not budget.exhausted:
+                if failures == MAX_FRAME_ATTEMPTS and not budget.exhausted:
                     frame.fail(failure)
                     return failure
                 time.sleep(min(random.uniform(0, 0.1 * 2**failures), budget.remaining()))  # noqa: S311 - jitter
@@ -113,24 +115,31 @@ class FrameCopier:
                 return final.without_traceback()
             else:
                 return None
-            known = known or frame.outcome is not None
-        # Copied, perhaps, but not verified.
+            may_be_stored = may_be_stored or frame.outcome is not None
+        # The frame may be copied, but its verification is not complete.
         frame.outcome = None
         return problem
 
     def _attempt(
-        self, frame: ExportedFrame, ref: FrameRef, budget: TimeBudget, *, known: bool, mismatched: bool, verify: bool
+        self,
+        frame: ExportedFrame,
+        ref: FrameRef,
+        budget: TimeBudget,
+        *,
+        may_be_stored: bool,
+        is_mismatched: bool,
+        verify: bool,
     ) -> None:
         stored = None
-        if known:
+        if may_be_stored:
             stored, is_tagged = self._store.look_up(ref, budget)
-            mismatched = mismatched or is_tagged
-        if mismatched and not verify:
+            is_mismatched = is_mismatched or is_tagged
+        if is_mismatched and not verify:
             raise PixelMismatch(
                 "An earlier export found a wrong copy, and no verifying export found a right one since."
             )
         try:
-            if mismatched:
+            if is_mismatched:
                 self._replace(frame, ref, budget)
                 return
             if stored:
@@ -152,22 +161,22 @@ class FrameCopier:
             frame.content_type, frame.size, frame.checksum = stream.content_type, written.size, written.checksum
 
         self._pace.wait(budget)
-        # One attempt: that it failed has to be known here, where it slows the others down.
+        # The client must not retry: each throttled call has to slow down all threads.
         self._source.fetch(ref, store, budget, attempts=1)
         frame.outcome = Outcome.COPIED
 
     def _verify(self, frame: ExportedFrame, ref: FrameRef, budget: TimeBudget) -> None:
-        """Verify the stored frame, and put it out of reach if it is wrong."""
+        """Verify the stored frame, and quarantine it if its pixels are wrong."""
         stored = self._store.find(ref, budget)
         if stored is None:
             raise ObjectChangedError
-        verdict = self._verdict_on(frame, ref, stored, budget)
+        verdict = self._compare(frame, ref, stored, budget)
         if verdict.mismatch:
             self._store.quarantine(ref, stored.etag, budget)
             self._report_mismatch(frame, ref, verdict.mismatch)
 
     def _replace(self, frame: ExportedFrame, ref: FrameRef, budget: TimeBudget) -> None:
-        """Fetch a frame again of which a copy was wrong; it stays out of reach until it is verified."""
+        """Fetch a mismatched frame again. The new copy stays quarantined until it is verified."""
         self._pace.wait(budget)
         self._source.fetch(
             ref,
@@ -180,19 +189,19 @@ class FrameCopier:
         stored = self._store.find_quarantined(ref, budget)
         if stored is None:
             raise ObjectChangedError
-        verdict = self._verdict_on(frame, ref, stored, budget, is_mismatched=True)
+        verdict = self._compare(frame, ref, stored, budget, is_mismatched=True)
         if verdict == MATCH:
             self._store.release(ref, stored.etag, budget)
             self._record(frame, Outcome.COPIED, stored)
             return
         if verdict.mismatch:
-            # A request may have stored the same pixels meanwhile.
+            # A request may have stored the same wrong pixels in the meantime.
             self._store.remove(ref, budget)
         self._report_mismatch(
             frame, ref, verdict.mismatch or "An earlier copy was wrong, and the new one could not be verified."
         )
 
-    def _verdict_on(
+    def _compare(
         self,
         frame: ExportedFrame,
         ref: FrameRef,
@@ -201,6 +210,7 @@ class FrameCopier:
         *,
         is_mismatched: bool = False,
     ) -> Verdict:
+        """Compare the pixels of a stored frame with HealthImaging's checksum, and record the result in the frame."""
         verdict = self._verifier.verify(
             frame.entry,
             stored.content_type,
@@ -213,11 +223,11 @@ class FrameCopier:
             logger.warning("frame not verified", extra={**_identifiers(ref), "reason": verdict.not_verified})
         return verdict
 
-    def _report_mismatch(self, frame: ExportedFrame, ref: FrameRef, what: str) -> None:
-        logger.error("frame found wrong", extra=_identifiers(ref))
-        # Nothing is under the key of the manifest's line.
+    def _report_mismatch(self, frame: ExportedFrame, ref: FrameRef, detail: str) -> None:
+        logger.error("pixel mismatch", extra=_identifiers(ref))
+        # The key in the frame's manifest line holds no object now.
         frame.content_type = frame.size = frame.checksum = None
-        raise PixelMismatch(what)
+        raise PixelMismatch(detail)
 
 
 def _identifiers(ref: FrameRef) -> dict[str, str]:

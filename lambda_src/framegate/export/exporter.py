@@ -1,13 +1,12 @@
-"""Copies the frames of an image set to the frame store, and leaves a manifest that accounts for every one of them."""
+"""Exports an image set: copies its frames to the frame store, and writes a manifest with a line for each frame."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from framegate.export.copy_run import CopyRun
 from framegate.export.manifest import TRANSIENT, ExportedFrame
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
 from framegate.identifiers import FrameRef, ImageSetRef
@@ -25,7 +24,7 @@ from framegate.problems import (
 from framegate.storage.frame_store import frame_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from framegate.aws.event_bus import EventBus
     from framegate.export.copying import FrameCopier
@@ -35,28 +34,28 @@ if TYPE_CHECKING:
     from framegate.storage.frame_store import FrameStore
     from framegate.time_budget import TimeBudget
 
-ENDING_SHARE, ENDING_TIME = 0.25, 30.0
-"""The share of an invocation's time, and the seconds at most, that are kept for the manifest and the event."""
+FINISH_SHARE, MAX_FINISH_SECONDS = 0.25, 30.0
+"""Share of an invocation's time that is reserved for the manifest and the event, and its maximum in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOrder:
-    """What to export.
+    """A request to export an image set.
 
     Parameters
     ----------
     image_set : ImageSetRef
         The image set.
     export_id : str
-        Names the export among those of the image set; its manifest is kept under it.
+        Identifies the export among those of the image set. It is part of the manifest's key.
     version_id : str or None
-        The image set's version; None is the latest.
+        The version of the image set; None is the latest.
     image_frame_ids : tuple of str, or None
-        The only frames to export; None is all.
+        The frames to export; None is all frames.
     verify : bool
         Whether to decode lossless frames and compare their pixels with HealthImaging's checksums.
     progress : str or None
-        Where an earlier invocation wrote down how far it came.
+        The key of the progress that an earlier invocation saved.
     """
 
     image_set: ImageSetRef
@@ -69,20 +68,20 @@ class ExportOrder:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What became of an export that is over.
+    """The result of a finished export.
 
     Attributes
     ----------
     order : ExportOrder
-        What was asked for.
+        The export's order.
     manifest : str or None
-        The manifest's key; None if there is nothing to account for.
+        The key of the manifest; None if the export failed before it knew its frames.
     frames : mapping of str to int
-        How many were ``copied``, ``present`` and ``failed``.
-    size : int
-        Bytes of the frames that are stored.
+        The number of frames that were ``copied``, ``present`` and ``failed``.
+    total_bytes : int
+        The total size of the stored frames.
     missing : int
-        How many of those that failed a later attempt may get.
+        The number of failed frames that a later attempt may copy.
     problem : Problem or None
         Why the image set could not be exported at all.
     """
@@ -90,7 +89,7 @@ class ExportResult:
     order: ExportOrder
     manifest: str | None = None
     frames: dict[str, int] = field(default_factory=lambda: {"copied": 0, "present": 0, "failed": 0})
-    size: int = 0
+    total_bytes: int = 0
     missing: int = 0
     problem: Problem | None = None
 
@@ -100,7 +99,7 @@ class ExportResult:
         return self.problem is None and not self.frames["failed"]
 
     def to_json(self, bucket: str) -> dict[str, Any]:
-        """The result as events and the summaries of requests have it."""
+        """The result in the form that events and the summaries of request manifests share."""
         order = self.order
         return {
             "datastoreId": order.image_set.datastore_id,
@@ -111,7 +110,7 @@ class ExportResult:
             "problem": self.problem.slug if self.problem else None,
             "manifest": {"bucket": bucket, "key": self.manifest} if self.manifest else None,
             "frames": self.frames,
-            "bytes": self.size,
+            "bytes": self.total_bytes,
         }
 
 
@@ -121,19 +120,19 @@ class Exporter:
     Parameters
     ----------
     source : HealthImaging
-        Where frames come from, and what image sets are made of.
+        Provides the metadata of image sets.
     store : FrameStore
-        Where frames go.
+        Lists the frames that are stored already.
     copier : FrameCopier
-        What brings one there.
+        Copies single frames.
     records : ExportRecords
-        Where manifests go.
+        Stores manifests and progress.
     remover : ImageSetRemover
-        What takes an image set away again that turns out to be deleted.
+        Removes an image set that turns out to be deleted.
     bus : EventBus
-        Where it is told that an export is over.
+        Announces that an export has ended.
     workers : int
-        Frames that are copied at the same time.
+        Number of threads that copy frames.
     """
 
     def __init__(
@@ -157,33 +156,33 @@ class Exporter:
     def export(
         self, order: ExportOrder, budget: TimeBudget, *, last_attempt: bool = False
     ) -> ExportResult | ExportOrder:
-        """Export an image set, or as much of it as there is time for.
+        """Export an image set, or as much of it as the time allows.
 
         Parameters
         ----------
         order : ExportOrder
-            What to export.
+            The export's order.
         budget : TimeBudget
-            The time for it.
+            The time for this invocation.
         last_attempt : bool
-            Whether frames that a later attempt may get are given up.
+            Whether to return the result even if a later attempt may copy more frames.
 
         Returns
         -------
         ExportResult or ExportOrder
-            What became of it; or, if the time was not enough, what to call this with next.
+            The result; or, if the time was too short, the order with which the next invocation continues.
 
         Raises
         ------
         ExportIncomplete
-            All is accounted for, and frames are missing that a later attempt may get.
+            The manifest is written, but frames are missing that a later attempt may copy.
         Problem
-            HealthImaging, S3 or EventBridge failed in a way that a later attempt may not; nothing is lost.
+            HealthImaging, S3 or EventBridge failed. A later attempt may succeed; no frame is lost.
         """
         try:
             result = self._export(order, budget)
         except _ImageSetDeletedError:
-            # What was stored after the event of its deletion had been worked off would stay for good.
+            # This export may have stored frames after the deletion's event was processed. Nothing else removes them.
             self._remover.remove(order.image_set, budget)
             return self.give_up(order, FrameNotFound())
         except (VersionNotFound, UpstreamRejected, UpstreamRefused) as problem:
@@ -195,41 +194,40 @@ class Exporter:
         return result
 
     def give_up(self, order: ExportOrder, problem: Problem) -> ExportResult:
-        """Say that an image set cannot be exported, and why."""
+        """Announce that an image set cannot be exported, and why."""
         result = ExportResult(order, problem=problem)
         self._announce(result)
         return result
 
     def _export(self, order: ExportOrder, budget: TimeBudget) -> ExportResult | ExportOrder:
-        work = budget.share(budget.remaining() - min(ENDING_TIME, ENDING_SHARE * budget.remaining()))
+        work = budget.share(budget.remaining() - min(MAX_FINISH_SECONDS, FINISH_SHARE * budget.remaining()))
         frames = self._frames_of(order, work)
         if self._copy_all(order, frames, work):
             progress = self._records.save_progress(order.image_set, frames, budget)
-            following: ExportResult | ExportOrder = replace(order, progress=progress)
+            outcome: ExportResult | ExportOrder = replace(order, progress=progress)
         else:
             manifest = self._records.write_manifest(order.image_set, order.export_id, frames, budget)
-            self._make_sure_it_is_not_deleted(order.image_set, frames, budget)
-            following = _result(order, manifest, frames)
+            self._require_not_deleted(order.image_set, frames, budget)
+            outcome = _result(order, manifest, frames)
         if order.progress:
             self._records.remove_progress(order.progress, budget)
-        return following
+        return outcome
 
     def _frames_of(self, order: ExportOrder, budget: TimeBudget) -> list[ExportedFrame]:
         if order.progress:
             try:
                 return self._records.load_progress(order.progress, budget)
             except KeyError:
-                # A message that is delivered again, after all was done: what is stored is found to be there.
+                # SQS delivered the message again after the export had ended. The frames are found in the store.
                 pass
         entries = self._entries(order, budget)
-        if order.image_frame_ids is not None:
-            wanted = set(order.image_frame_ids)
-            entries = [entry for entry in entries if entry.image_frame_id in wanted]
-            wanted -= {entry.image_frame_id for entry in entries}
-        frames = [_to_do(order.image_set, entry) for entry in entries]
-        if order.image_frame_ids is not None:
-            frames += [_unknown(order.image_set, each) for each in order.image_frame_ids if each in wanted]
-        return frames
+        if order.image_frame_ids is None:
+            return [_new_frame(order.image_set, entry) for entry in entries]
+        requested = set(order.image_frame_ids)
+        entries = [entry for entry in entries if entry.image_frame_id in requested]
+        unknown = requested - {entry.image_frame_id for entry in entries}
+        frames = [_new_frame(order.image_set, entry) for entry in entries]
+        return frames + [_unknown_frame(order.image_set, each) for each in order.image_frame_ids if each in unknown]
 
     def _entries(self, order: ExportOrder, budget: TimeBudget) -> list[FrameEntry]:
         try:
@@ -240,52 +238,46 @@ class Exporter:
             raise _ImageSetDeletedError from None
 
     def _copy_all(self, order: ExportOrder, frames: list[ExportedFrame], budget: TimeBudget) -> int:
-        """Copy what there is to do; return how many frames are left to do.
+        """Copy the unfinished frames; return how many still have no outcome.
 
         Raises
         ------
         Problem
-            If it was possible to do nothing at all: going on at once would be going round in circles.
+            If no frame got an outcome. An invocation that followed at once would make no progress either.
         """
-        to_do = [frame for frame in frames if frame.to_do]
-        if not to_do:
+        unfinished = [frame for frame in frames if frame.is_unfinished]
+        if not unfinished:
             return 0
-        known = set(self._store.names(order.image_set, budget))
+        stored = set(self._store.names(order.image_set, budget))
         mismatched = set(self._store.mismatched_names(order.image_set, budget))
-        run = _Run(to_do, lambda frame: self._copy(order, frame, known, mismatched, budget), budget)
-        count = min(self._workers, len(to_do))
-        with ThreadPoolExecutor(count, thread_name_prefix="export") as threads:
-            workers = [threads.submit(run.work) for _ in range(count)]
-        for worker in workers:
-            worker.result()
-        left = sum(frame.outcome is None for frame in to_do)
-        if left == len(to_do):
+        run = CopyRun(unfinished, lambda frame: self._copy(order, frame, stored, mismatched, budget), budget)
+        run.run(self._workers)
+        remaining = sum(frame.outcome is None for frame in unfinished)
+        if remaining == len(unfinished):
             raise run.problem or UpstreamTimeout("HealthImaging")
-        return left
+        return remaining
 
     def _copy(
-        self, order: ExportOrder, frame: ExportedFrame, known: set[str], mismatched: set[str], budget: TimeBudget
+        self, order: ExportOrder, frame: ExportedFrame, stored: set[str], mismatched: set[str], budget: TimeBudget
     ) -> Problem | None:
         frame_id = frame.entry.image_frame_id
         problem = self._copier.copy(
             frame,
             order.image_set,
             budget,
-            known=frame_id in known,
-            mismatched=frame_id in mismatched,
+            may_be_stored=frame_id in stored,
+            is_mismatched=frame_id in mismatched,
             verify=order.verify,
         )
         if isinstance(problem, FrameNotFound) and not self._source.has_image_set(order.image_set, budget):
             raise _ImageSetDeletedError
         return problem
 
-    def _make_sure_it_is_not_deleted(
-        self, image_set: ImageSetRef, frames: list[ExportedFrame], budget: TimeBudget
-    ) -> None:
-        """Raise if the image set was deleted meanwhile, at a time when all that this export stores was stored.
+    def _require_not_deleted(self, image_set: ImageSetRef, frames: list[ExportedFrame], budget: TimeBudget) -> None:
+        """Raise an error if the image set was deleted before the export had stored everything.
 
-        The smallest frame is asked for, and not the metadata: HealthImaging allows 1000 calls a second for the one and
-        50 for the other.
+        The check fetches the smallest frame instead of the metadata: HealthImaging allows an account 1000 calls of
+        GetImageFrame a second, but only 50 of GetImageSetMetadata.
         """
         stored = [frame for frame in frames if frame.stored]
         if stored:
@@ -306,35 +298,7 @@ class Exporter:
 
 
 class _ImageSetDeletedError(Exception):
-    """The image set is not there any more."""
-
-
-class _Run:
-    """The frames of an export in the hands of several threads, in one invocation."""
-
-    def __init__(
-        self, frames: list[ExportedFrame], copy: Callable[[ExportedFrame], Problem | None], budget: TimeBudget
-    ) -> None:
-        self._frames = iter(frames)
-        self._copy = copy
-        self._budget = budget
-        self._lock = threading.Lock()
-        self._stopped = False
-        self.problem: Problem | None = None
-
-    def work(self) -> None:
-        """Copy frame after frame, until there is none left, no time left, or no sense in it."""
-        while (frame := self._next()) is not None:
-            try:
-                problem = self._copy(frame)
-            except BaseException:
-                self._stopped = True
-                raise
-            self.problem = self.problem or problem
-
-    def _next(self) -> ExportedFrame | None:
-        with self._lock:
-            return None if self._stopped or self._budget.exhausted else next(self._frames, None)
+    """The image set no longer exists."""
 
 
 def _entries_of(document: Iterator[bytes]) -> list[FrameEntry]:
@@ -344,14 +308,14 @@ def _entries_of(document: Iterator[bytes]) -> list[FrameEntry]:
         raise UpstreamFailed("HealthImaging", f"sent metadata that {error}") from None
 
 
-def _to_do(image_set: ImageSetRef, entry: FrameEntry) -> ExportedFrame:
+def _new_frame(image_set: ImageSetRef, entry: FrameEntry) -> ExportedFrame:
     frame = FrameRef(image_set.datastore_id, image_set.image_set_id, entry.image_frame_id)
     return ExportedFrame(entry, frame_key(frame))
 
 
-def _unknown(image_set: ImageSetRef, image_frame_id: str) -> ExportedFrame:
-    """A frame that was asked for and is not in the metadata."""
-    frame = _to_do(image_set, FrameEntry(image_frame_id, None, None))
+def _unknown_frame(image_set: ImageSetRef, image_frame_id: str) -> ExportedFrame:
+    """A requested frame that the metadata does not list."""
+    frame = _new_frame(image_set, FrameEntry(image_frame_id, None, None))
     frame.fail(FrameNotFound())
     return frame
 

@@ -1,4 +1,4 @@
-"""What an export leaves behind: a line a frame, in JSON, and where manifests are kept."""
+"""The manifest of an export: one JSON line for each frame with its outcome."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ JSON_LINES = "application/jsonl"
 TRANSIENT = frozenset(
     problem.slug for problem in (AccessDenied, FrameConflict, Throttled, UpstreamFailed, UpstreamTimeout)
 )
-"""Outcomes that another attempt may change; denied access among them, because an operator can grant it."""
+"""Outcomes that another attempt may change. Denied access is one, because an operator can grant it."""
 
 
 class Outcome(StrEnum):
-    """What became of a frame, where nothing went wrong; else the outcome is the problem's name."""
+    """The outcomes of a stored frame. The outcome of any other frame is the slug of its problem."""
 
     COPIED = "copied"
     PRESENT = "present"
@@ -32,28 +32,28 @@ class Outcome(StrEnum):
 
 @dataclass(slots=True)
 class ExportedFrame:
-    """A frame in an export, and what became of it.
+    """A frame of an export and its outcome.
 
     Parameters
     ----------
     entry : FrameEntry
         The frame as the metadata lists it.
     key : str
-        Where it is in the bucket, or will be.
+        The key of the frame in the bucket.
 
     Attributes
     ----------
     content_type, size, checksum
-        Media type, bytes, and CRC32 of the bytes in base64; None until it is stored, the checksum also where S3 has
-        none of a frame that was there already.
+        The media type, the size in bytes, and the CRC32 of the bytes in base64. All are None until the frame is stored;
+        the checksum stays None if S3 has none for a frame that was present.
     outcome : str or None
-        `Outcome`, or the slug of a `Problem`; None while it is to be done.
+        An `Outcome` or the slug of a `Problem`; None until an attempt has ended.
     detail : str or None
-        The problem's detail.
+        The detail of the problem.
     verified : bool
-        Whether its pixels were decoded and found to be those that HealthImaging took in.
+        Whether the decoded pixels are those that HealthImaging imported.
     not_verified : str or None
-        Why a verifying export could not verify it: a `NotVerified`.
+        Why a verifying export could not verify the frame: a `NotVerified`.
     """
 
     entry: FrameEntry
@@ -68,20 +68,20 @@ class ExportedFrame:
 
     @property
     def stored(self) -> bool:
-        """Whether it is in the bucket, by this export or before it."""
+        """Whether the frame is in the bucket, copied by this export or present before it."""
         return self.outcome in (Outcome.COPIED, Outcome.PRESENT)
 
     @property
-    def to_do(self) -> bool:
-        """Whether there is something left to try."""
+    def is_unfinished(self) -> bool:
+        """Whether another attempt may change the outcome."""
         return self.outcome is None or self.outcome in TRANSIENT
 
     def fail(self, problem: Problem) -> None:
-        """Record what went wrong."""
+        """Record a problem as the outcome."""
         self.outcome, self.detail = problem.slug, problem.description
 
     def to_line(self) -> dict[str, Any]:
-        """The frame as the manifest has it."""
+        """The manifest's line for the frame, as a JSON object."""
         line = {
             "sopInstanceUID": self.entry.sop_instance_uid,
             "frameNumber": self.entry.frame_number,
@@ -102,23 +102,23 @@ class ExportedFrame:
 
 
 def export_prefix(image_set: ImageSetRef) -> str:
-    """What the keys of everything begin with that exports leave of an image set, its frames apart."""
+    """The key prefix of everything that exports store for an image set, except its frames."""
     return f"exports/{image_set.datastore_id}/{image_set.image_set_id}/"
 
 
 def progress_prefix(image_set: ImageSetRef) -> str:
-    """What the keys begin with under which exports of an image set write down how far they came."""
+    """The key prefix of the progress that exports of an image set save."""
     return f"{export_prefix(image_set)}progress/"
 
 
 def encode_lines(documents: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """JSON Lines (https://jsonlines.org), a piece a line."""
+    """Encode documents as JSON Lines (https://jsonlines.org), one line at a time."""
     for document in documents:
         yield json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
 def decode_lines(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The documents of JSON Lines; the last line may lack its end."""
+    """Decode JSON Lines. The last line may lack its line feed."""
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")

@@ -1,4 +1,4 @@
-"""How fast an export calls HealthImaging: evenly, never above its share, and slower for a while when throttled."""
+"""Paces the calls of an export to HealthImaging: evenly, below a rate, and more slowly after throttling."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 RECOVERY_SECONDS = 20.0
-"""Time in which a pace that was slowed down to nothing is back at its full rate."""
+"""Time in which the rate grows from zero to its maximum."""
 
-SLOWEST = 0.5
-"""Calls per second that remain of any pace: something has to find out when throttling is over."""
+MIN_CALLS_PER_SECOND = 0.5
+"""Minimum rate. Some calls must continue to find out when throttling ends."""
 
 REACTION_SECONDS = 1.0
-"""One slow-down in this time: calls that were under way together are throttled together."""
+"""Time in which the rate is halved at most once, because concurrent calls are throttled together."""
 
 
 class Pace:
-    """Lets threads call one after the other, so many times a second.
+    """Lets threads call one after the other, up to a number of times a second.
 
     Parameters
     ----------
     rate : float
-        Calls per second at most.
+        Maximum number of calls per second.
 
     Notes
     -----
-    Additive increase, multiplicative decrease, as TCP does it (RFC 5681, section 3.1): being throttled halves the rate,
-    and it grows back steadily. Calls are spaced out, not let through in bursts, since every burst is somebody else's
-    throttling.
+    The rate follows additive increase and multiplicative decrease, as in TCP (RFC 5681, section 3.1): throttling halves
+    it, and it grows back steadily. Calls are spaced evenly, because a burst would throttle other callers of the
+    account.
     """
 
     def __init__(self, rate: float) -> None:
@@ -44,7 +44,7 @@ class Pace:
 
     @property
     def rate(self) -> float:
-        """Calls per second at present."""
+        """The current number of calls per second."""
         with self._lock:
             self._recover(time.monotonic())
             return self._rate
@@ -59,14 +59,14 @@ class Pace:
         time.sleep(min(turn - now, budget.remaining()))
 
     def slow_down(self) -> None:
-        """Halve the rate: a call was throttled."""
+        """Halve the rate after a throttled call."""
         with self._lock:
             now = time.monotonic()
             if now - self._slowed < REACTION_SECONDS:
                 return
             self._recover(now)
             self._slowed = now
-            self._rate = max(min(SLOWEST, self._full_rate), self._rate / 2)
+            self._rate = max(min(MIN_CALLS_PER_SECOND, self._full_rate), self._rate / 2)
 
     def _recover(self, now: float) -> None:
         gained = (now - self._changed) * self._full_rate / RECOVERY_SECONDS

@@ -1,4 +1,4 @@
-"""What exports keep in the bucket beside frames: manifests, and how far an export has come."""
+"""Stores the records of exports in the bucket: manifests, and the progress of unfinished exports."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class ExportRecords:
-    """The records of exports.
+    """The manifests and the progress of exports.
 
     Parameters
     ----------
     objects : ObjectStore
-        Where they are.
+        The bucket.
     """
 
     def __init__(self, objects: ObjectStore) -> None:
@@ -44,32 +44,32 @@ class ExportRecords:
     def write_manifest(
         self, image_set: ImageSetRef, export_id: str, frames: Iterable[ExportedFrame], budget: TimeBudget
     ) -> str:
-        """Write the manifest of an export in the place of the one that it may have had; return its key."""
+        """Write the manifest of an export and return its key. It replaces the manifest of an earlier attempt."""
         key = f"{export_prefix(image_set)}{export_id}/manifest.jsonl"
         self._objects.put(key, JSON_LINES, encode_lines(frame.to_line() for frame in frames), budget)
         return key
 
     def save_progress(self, image_set: ImageSetRef, frames: Iterable[ExportedFrame], budget: TimeBudget) -> str:
-        """Write down how far an export has come, under a key of its own; return the key.
+        """Save the progress of an export under a new key, and return the key.
 
-        The key is new each time. An invocation that is repeated, because its end was not noticed, then cannot change
-        what the other one left, and each chain of invocations accounts for every frame once.
+        SQS may deliver a message again after its invocation has succeeded. As each invocation saves under its own key,
+        the repeated one cannot change the progress of the first.
         """
         key = f"{progress_prefix(image_set)}{uuid.uuid4()}.jsonl"
         self._objects.put(key, JSON_LINES, encode_lines(map(asdict, frames)), budget)
         return key
 
     def load_progress(self, key: str, budget: TimeBudget) -> list[ExportedFrame]:
-        """The frames of an export as they were when its progress was saved.
+        """Load the frames of an export as its progress was saved.
 
         Raises
         ------
         KeyError
-            If there is no such progress any more.
+            If the progress no longer exists.
         """
         documents = decode_lines(self._objects.read(key, budget))
         return [ExportedFrame(FrameEntry(**document.pop("entry")), **document) for document in documents]
 
     def remove_progress(self, key: str, budget: TimeBudget) -> None:
-        """Forget how far an export had come."""
+        """Remove the progress of an export."""
         self._objects.remove(key, budget)

@@ -1,4 +1,4 @@
-"""Removes every copy of a deleted image set: a patient's deletion reaches all that Framegate has stored of it."""
+"""Removes everything that Framegate stores for a deleted image set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from framegate.delivery.deferred_store import queued_prefix
 from framegate.export.manifest import export_prefix
-from framegate.index.frame_index import index_prefix
+from framegate.index.keys import index_prefix
 from framegate.storage.frame_store import frame_prefix, mismatched_prefix
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ class ImageSetRemover:
         self._objects = objects
 
     def remove(self, image_set: ImageSetRef, budget: TimeBudget) -> int:
-        """Remove the frames, indexes, manifests and markers of an image set; return how many objects that were.
+        """Remove the frames, indexes, manifests and markers of an image set; return the number of objects removed.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
-            If S3 does not remove all, or not in time. Once more removes the rest.
+            If S3 does not remove all objects in time. Another call removes the rest.
         """
         return sum(self._objects.remove_all(prefix(image_set), budget) for prefix in PREFIXES)

@@ -1,4 +1,4 @@
-"""What the functions that export write down: a log line for each piece of work, and metrics."""
+"""Writes the log lines and metrics of the export functions."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
 
 
 def identifiers(image_set: ImageSetRef) -> dict[str, Any]:
-    """An image set, as log lines name it."""
+    """The log fields that identify an image set."""
     return {"datastore_id": image_set.datastore_id, "image_set_id": image_set.image_set_id}
 
 
 def report_export(outcome: ExportResult | ExportOrder) -> None:
-    """Tell of an export that is over, or goes on in another invocation."""
+    """Log and count an export that has ended, or log that the next invocation continues it."""
     if isinstance(outcome, ExportOrder):
-        logger.info("export goes on", extra={**identifiers(outcome.image_set), "export_id": outcome.export_id})
+        logger.info("export continues", extra={**identifiers(outcome.image_set), "export_id": outcome.export_id})
         return
     record = {**identifiers(outcome.order.image_set), "export_id": outcome.order.export_id}
     if outcome.problem:
         record |= {"problem": outcome.problem.slug, **outcome.problem.evidence}
-    record |= {"frames": outcome.frames, "bytes": outcome.size, "missing": outcome.missing}
+    record |= {"frames": outcome.frames, "bytes": outcome.total_bytes, "missing": outcome.missing}
     log = logger.info if outcome.completed else logger.error
     log("export completed" if outcome.completed else "export failed", extra=record)
     metrics.add_metric(Metric.EXPORTS_COMPLETED if outcome.completed else Metric.EXPORTS_FAILED, MetricUnit.Count, 1)
     for name, count in outcome.frames.items():
         metrics.add_metric(Metric(f"Frames{name.capitalize()}"), MetricUnit.Count, count)
-    metrics.add_metric(Metric.EXPORTED_BYTES, MetricUnit.Bytes, outcome.size)
+    metrics.add_metric(Metric.EXPORTED_BYTES, MetricUnit.Bytes, outcome.total_bytes)
     metrics.flush_metrics()
 
 
 class UnforeseenError(Exception):
-    """An error that nobody foresaw, by the name of its class alone.
+    """Replaces an unexpected error, and carries only the name of its class.
 
-    Lambda logs every exception that leaves a handler, and Step Functions keeps it. The message of an unforeseen error
-    may quote what came with the work, so it stays inside.
+    Lambda logs each exception that leaves a handler, and Step Functions stores it. The message of the original error
+    may quote data of the work, so it must not leave the handler.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -50,21 +50,21 @@ class UnforeseenError(Exception):
 
 
 def report_failure(problem: Problem, **record: Any) -> None:
-    """Log and count work that will be tried again, and why."""
-    logger.error("to be tried again", extra={**record, "problem": problem.slug, **problem.evidence})
+    """Log and count work that failed with a problem and will be retried."""
+    logger.error("work failed, will be retried", extra={**record, "problem": problem.slug, **problem.evidence})
     _count_retry()
 
 
 def report_unforeseen(error: Exception, **record: Any) -> UnforeseenError:
-    """Log and count an error that nobody foresaw; return what to raise in its place."""
+    """Log and count an unexpected error; return the error to raise in its place."""
     place = {"error": type(error).__name__, "stack": stack_of(error)}
-    logger.error("to be tried again", extra={**record, "problem": InternalError.slug, **place})
+    logger.error("work failed, will be retried", extra={**record, "problem": InternalError.slug, **place})
     _count_retry()
     return UnforeseenError(error)
 
 
 def report_not_understood(what: str, reason: str, **record: Any) -> None:
-    """Log and count a message or a task that this release does not know."""
+    """Log and count a message, task or event of unknown form."""
     logger.error(f"{what} not understood", extra={**record, "reason": reason})
     _count_retry()
 

@@ -1,4 +1,4 @@
-"""Request manifests: what to export, a line an image set, checked line by line as it streams by."""
+"""Checks request manifests, which name the image sets to export, line by line as they stream from S3."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 REQUESTS, RESULTS = "export-requests/", "exports/requests/"
-"""Where users put request manifests, and where what becomes of them is told."""
+"""Key prefixes of request manifests and of their results."""
 
 MEMBERS = ("datastoreId", "imageSetId", "imageFrameIds", "versionId", "verify")
 
 MAX_FRAME_IDS = 4000
-"""Frames that one line can name: some 140 kB, of the 256 KiB that a state's data can have in Step Functions."""
+"""Maximum number of frames that a line names: about 140 kB. Step Functions allows 256 KiB for the input of a state."""
 
 MAX_LINE_BYTES = 200_000
-"""Bytes of a line that are read; no valid line is longer."""
+"""Maximum size of a line. No valid line is longer."""
 
 MAX_LINES = 1_000_000
-"""Lines of a manifest, blank ones included."""
+"""Maximum number of lines in a manifest, including blank ones."""
 
 MAX_MANIFEST_BYTES = 2 * 1024**3
-"""Bytes of a manifest.
+"""Maximum size of a manifest.
 
-Measured: the check of ``MAX_LINES`` short lines takes 25 s of processor time, this many bytes in long lines 80 s.
-Reading them from S3 and writing them back adds 60 s at 75 MB/s. An invocation has 300 s by default.
+In measurements, checking ``MAX_LINES`` short lines took 25 s of CPU time, and long lines of this total size 80 s.
+Reading them from S3 and writing them back adds 60 s at 75 MB/s. By default, an invocation has 300 s.
 """
 
 MAX_LISTED_REJECTIONS = 100_000
-"""Rejected lines that ``rejected.jsonl`` lists, the first ones; all of them are counted."""
+"""Maximum number of rejected lines that ``rejected.jsonl`` lists. The count includes the others."""
 
 MAX_KEY_BYTES = 800
-"""Bytes of a manifest's key, of the 1024 that S3 allows: the keys of its results are longer."""
+"""Maximum size of a manifest's key. The keys of its results are longer, and S3 allows 1024 bytes."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedManifest:
-    """A request manifest after its lines were checked.
+    """The result of checking a request manifest.
 
     Attributes
     ----------
     prefix : str
-        What the keys of all its results begin with.
+        The key prefix of the manifest's results.
     accepted, rejected : int
-        Number of lines. Every line that is not blank is one or the other.
+        Number of accepted and rejected lines. Every line that is not blank is one or the other.
     listed : int
         Number of rejected lines that ``rejected.jsonl`` lists.
     """
@@ -75,12 +75,12 @@ class CheckedManifest:
 
     @property
     def accepted_key(self) -> str:
-        """Where the accepted lines are."""
+        """The key of the accepted lines."""
         return accepted_key(self.prefix)
 
     @property
     def rejected_key(self) -> str:
-        """Where the rejected lines are listed, each with a reason."""
+        """The key of the list of rejected lines, each with a reason."""
         return rejected_key(self.prefix)
 
 
@@ -95,12 +95,12 @@ def rejected_key(prefix: str) -> str:
 
 
 def results_prefix(key: str, execution: str) -> str:
-    """What the keys of all results of one execution for a manifest begin with.
+    """The key prefix of the results that one execution stores for a manifest.
 
     Raises
     ------
     InvalidRequestManifest
-        If no object with this key can be a request manifest.
+        If the key cannot be that of a request manifest.
     """
     if not key.startswith(REQUESTS) or len(key.encode()) > MAX_KEY_BYTES:
         raise InvalidRequestManifest(
@@ -129,24 +129,24 @@ class RequestManifests:
         self._datastore_ids = datastore_ids
 
     def check(self, key: str, execution: str, budget: TimeBudget) -> CheckedManifest:
-        """Check a manifest, and write each line down as accepted or rejected.
+        """Check a manifest, and write its lines to the lists of accepted and rejected ones.
 
-        A line that asks for the same as an earlier one is rejected, so that no request is carried out twice.
+        A line that repeats an earlier request is rejected, so that no request is carried out twice.
 
         Parameters
         ----------
         key : str
             The manifest's key.
         execution : str
-            Names this reading of it among others of the same key.
+            Identifies this check among others of the same key.
         budget : TimeBudget
             The time for it.
 
         Raises
         ------
         InvalidRequestManifest
-            If it is not there, if its key is not that of a manifest, or if it has more than ``MAX_MANIFEST_BYTES``
-            bytes or more than ``MAX_LINES`` lines. Nothing is accepted then.
+            If the manifest does not exist, if its key cannot be that of a manifest, or if it has more than
+            ``MAX_MANIFEST_BYTES`` bytes or ``MAX_LINES`` lines. Then no line is accepted.
         Problem
             If S3 fails.
         """
@@ -194,12 +194,12 @@ class RequestManifests:
 
 
 class _EarlierRequests:
-    """The accepted requests of a manifest, to find the lines that repeat one.
+    """Finds the lines of a manifest that repeat an earlier request.
 
     Notes
     -----
     Requests are equal if they name the same data store, image set, version and frames, in any order, and agree on
-    ``verify``. Only a digest of 128 bits is kept of each, 140 MB for a million lines, as measured.
+    ``verify``. The 128-bit digests of a million requests take 140 MB, as measured.
     """
 
     def __init__(self) -> None:
@@ -211,7 +211,7 @@ class _EarlierRequests:
         Raises
         ------
         DuplicateRequest
-            If an earlier line asks for the same.
+            If an earlier line has the same request.
         """
         identity = (
             request["datastoreId"],
@@ -226,7 +226,7 @@ class _EarlierRequests:
 
 
 def _gone() -> InvalidRequestManifest:
-    return InvalidRequestManifest("The request manifest is not there any more.")
+    return InvalidRequestManifest("The request manifest no longer exists.")
 
 
 def _encoded(document: dict[str, Any]) -> bytes:
@@ -234,10 +234,10 @@ def _encoded(document: dict[str, Any]) -> bytes:
 
 
 def numbered_lines(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """The lines that are not blank, with their numbers from 1.
+    """Split pieces into lines; yield those that are not blank, with their numbers from 1.
 
-    A blank line has at most ``MAX_LINE_BYTES`` bytes, all of them white space. A longer line is never blank: it may
-    hold a request behind the bytes that are read. None stands for such a line.
+    A blank line has at most ``MAX_LINE_BYTES`` bytes, and all of them are white space. A longer line counts as not
+    blank, because a request may follow the bytes that are read. It is yielded as None.
 
     Raises
     ------
@@ -270,7 +270,7 @@ def _too_many_lines() -> InvalidRequestManifest:
 
 
 def _appended(line: bytes, part: bytes) -> bytes:
-    """A line and more of it, cut off where it is too long anyway: it may have no end."""
+    """Append to a line, but cut it off once it is too long: a line may have no end."""
     return (line + part)[: MAX_LINE_BYTES + 1]
 
 
@@ -286,12 +286,12 @@ def _unless_too_long(line: bytes) -> bytes | None:
 
 
 def parse_line(line: bytes | None) -> dict[str, Any]:
-    """The request in a line, with the members that it has and no others.
+    """Parse the request in a line. Optional members that are absent or null stay absent.
 
     Raises
     ------
     InvalidRequest, InvalidIdentifier
-        If it is not a request. The message repeats nothing of the line, which may hold anything.
+        If the line is not a request. The message repeats nothing of the line, which may hold patient data.
     """
     if line is None:
         raise InvalidRequest(f"The line is longer than {MAX_LINE_BYTES:,} bytes.")
@@ -325,7 +325,7 @@ def _frame_ids(value: object) -> list[str]:
         )
     if not all(map(is_identifier, value)):
         raise InvalidIdentifier("imageFrameId")
-    # In order, and each once.
+    # Duplicates are removed, and the order stays.
     return list(dict.fromkeys(value))
 
 
@@ -333,7 +333,7 @@ def _version_id(value: object) -> str:
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not (text.isascii() and text.isdecimal()) or len(text) > 10 or int(text) < 1:
         raise InvalidRequest("versionId must be the number of a version, from 1.")
-    # «007» is version 7: as text, it would be another request, and another key.
+    # "007" is version 7: left as text, it would count as another request and have another key.
     return str(int(text))
 
 

@@ -1,4 +1,4 @@
-"""What became of a request manifest: counted over the results that Step Functions wrote down for its lines."""
+"""Summarizes the results that Step Functions stored for the lines of a request manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RequestSummaries:
-    """Writes summaries.
+    """Writes the summaries of request manifests.
 
     Parameters
     ----------
@@ -29,14 +29,14 @@ class RequestSummaries:
         self._objects = objects
 
     def write(self, validated: dict[str, Any], results_manifest: str | None, budget: TimeBudget) -> dict[str, Any]:
-        """Write ``summary.json``, and ``failed.jsonl``: the lines that failed, ready to be requested again.
+        """Write ``summary.json``, and ``failed.jsonl`` with the failed lines, which can be submitted again.
 
         Parameters
         ----------
         validated : dict
-            The request and what was accepted of it, as the task before had it.
+            The output of the ``validate`` task.
         results_manifest : str or None
-            Key of the ``manifest.json`` of the Map state's results; None if there was nothing to do.
+            The key of ``manifest.json``, which the Map state wrote; None if no line was accepted.
         budget : TimeBudget
             The time for it.
 
@@ -59,7 +59,7 @@ class RequestSummaries:
             "lines": {
                 "accepted": validated["accepted"]["count"],
                 "rejected": validated["rejected"]["count"],
-                # An execution that an earlier release began does not say; that release listed all of them.
+                # Executions of an earlier release lack the number; that release listed all rejected lines.
                 "rejectedListed": validated["rejected"].get("listed", validated["rejected"]["count"]),
             },
             "exports": {name: counts[name] for name in ("completed", "failed")},
@@ -73,16 +73,16 @@ class RequestSummaries:
         return summary
 
     def write_refusal(self, prefix: str, request: dict[str, str], problem: Problem, budget: TimeBudget) -> None:
-        """Write the ``summary.json`` of a request manifest that is refused as a whole: why, and nothing else.
+        """Write the ``summary.json`` of a request manifest that is rejected as a whole.
 
         Parameters
         ----------
         prefix : str
-            What the keys of the manifest's results begin with.
+            The key prefix of the manifest's results.
         request : dict
             The manifest's bucket and key.
         problem : Problem
-            Why it is refused.
+            Why the manifest is rejected.
         budget : TimeBudget
             The time for it.
         """
@@ -98,7 +98,7 @@ class RequestSummaries:
     def _failed_lines(
         self, results_manifest: str | None, counts: Counter[str], budget: TimeBudget
     ) -> Iterator[dict[str, Any]]:
-        """The requests that failed; everything is counted on the way."""
+        """Yield the failed requests, and count all results."""
         for record in self._records(results_manifest, budget) if results_manifest else ():
             result = json.loads(record["Output"]) if record["Status"] == "SUCCEEDED" else {}
             outcome = result.get("outcome", "failed")
@@ -111,7 +111,7 @@ class RequestSummaries:
                 yield {name: value for name, value in request.items() if name != "line"}
 
     def _records(self, results_manifest: str, budget: TimeBudget) -> Iterator[dict[str, Any]]:
-        """What Step Functions wrote down of each line's execution."""
+        """The records that Step Functions stored for the execution of each line."""
         files = json.loads(b"".join(self._objects.read(results_manifest, budget)))["ResultFiles"]
         for kind in ("SUCCEEDED", "FAILED", "PENDING"):
             for file in files.get(kind, []):

@@ -1,4 +1,4 @@
-"""The tasks of the state machine that works request manifests off."""
+"""Runs the tasks of the state machine for request manifests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class UnknownTaskError(ValueError):
-    """The task is none that this release knows."""
+    """The task has an unknown form."""
 
 
 class RequestTasks:
@@ -32,15 +32,15 @@ class RequestTasks:
     Parameters
     ----------
     settings : ExportSettings
-        Which data stores are served, and whether every export is verified.
+        The data stores that are served, and whether every export is verified.
     objects : ObjectStore
-        Where request manifests are, and go to.
+        The bucket with the request manifests and their results.
     exporter : Exporter
-        What exports image sets.
+        Exports image sets.
 
     Notes
     -----
-    Problems leave `do` as exceptions: Step Functions knows them by their class's name, and tries again.
+    Problems leave `do` as exceptions. Step Functions recognizes them by the names of their classes, and retries.
     """
 
     def __init__(self, settings: ExportSettings, objects: ObjectStore, exporter: Exporter) -> None:
@@ -51,21 +51,21 @@ class RequestTasks:
         self._exporter = exporter
 
     def do(self, task: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
-        """Do a task.
+        """Run a task and return its output.
 
         Parameters
         ----------
         task : mapping
-            Its name in ``task``, and what it needs.
+            The input of the task, with its name in ``task``.
         remaining_ms : int
             Milliseconds until Lambda ends the invocation.
 
         Raises
         ------
         Problem
-            The work failed, and the log says why.
+            The task failed, and the log says why.
         UnknownTaskError
-            It is not one of these tasks.
+            The name is not that of a task.
         """
         name = task.get("task")
         budget = TimeBudget(remaining_ms / 1000 - RETURN_TIME)
@@ -78,12 +78,12 @@ class RequestTasks:
                 case "summarize":
                     return self._summarize(task, budget)
         except InvalidRequestManifest as problem:
-            logger.error("manifest refused", extra={"problem": problem.slug, "reason": problem.description})
+            logger.error("request manifest rejected", extra={"problem": problem.slug, "reason": problem.description})
             raise
         except Problem as problem:
             report_failure(problem, task=name)
             raise
-        raise UnknownTaskError("The state machine and this function do not belong together.")
+        raise UnknownTaskError("The state machine and this function are of different releases.")
 
     def _validate(self, task: Mapping[str, Any], budget: TimeBudget) -> dict[str, Any]:
         prefix = results_prefix(task["key"], task["execution"])
@@ -93,7 +93,7 @@ class RequestTasks:
         except InvalidRequestManifest as problem:
             self._summaries.write_refusal(prefix, request, problem, budget)
             raise
-        logger.info("manifest checked", extra={"accepted": checked.accepted, "rejected": checked.rejected})
+        logger.info("request manifest checked", extra={"accepted": checked.accepted, "rejected": checked.rejected})
         return {
             "prefix": checked.prefix,
             "accepted": self._lines(checked.accepted_key, checked.accepted),
@@ -105,7 +105,7 @@ class RequestTasks:
         return {"bucket": self._bucket, "key": key, "count": count}
 
     def _export(self, task: Mapping[str, Any], budget: TimeBudget) -> dict[str, Any]:
-        """Export a line's frames, or some of them: then the answer is the next task."""
+        """Export the frames of a line. If the time is too short for all of them, the output is the next task."""
         request = task["request"]
         order = self._order(task["execution"], request, task["progress"])
         try:
@@ -134,5 +134,5 @@ class RequestTasks:
         validated = task["input"]
         results = validated.get("results")
         summary = self._summaries.write(validated, results["ResultWriterDetails"]["Key"] if results else None, budget)
-        logger.info("request worked off", extra={"exports": summary["exports"], "frames": summary["frames"]})
+        logger.info("request manifest completed", extra={"exports": summary["exports"], "frames": summary["frames"]})
         return {"summary": {"bucket": self._bucket, "key": f"{validated['prefix']}/summary.json"}, **summary}

@@ -10,8 +10,8 @@ from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from framegate.export.decoder import DECODER_MEMORY_BYTES, DecoderProcess, DecodeStatus
 from framegate.healthimaging.media_types import essence, stored_syntax
-from framegate.jpeg2000.decoder import DECODER_MEMORY_BYTES, DecoderProcess, DecodeStatus
 from framegate.jpeg2000.pixels import (
     LOSSLESS,
     LOSSLESS_OR_LOSSY,
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 DECODER_PROCESSES = 2
-"""One decodes while the other receives its frame."""
+"""Number of decoder processes: one decodes while the other receives a frame."""
 
 MAX_DECODED_BYTES = DECODER_MEMORY_BYTES // 2
-"""Memory up to which Framegate decodes a frame; a lossless radiograph of 8000 by 8000 pixels takes 192 MB."""
+"""Maximum memory to decode a frame. A lossless radiograph of 8000 by 8000 pixels takes 192 MB."""
 
 MIN_DECODE_SECONDS = 1.0
-"""Below this, decoding does not start: the next invocation has more time."""
+"""Below this, decoding does not start, because the next invocation has more time."""
 
 _CODESTREAM_TYPES = frozenset({"image/jph", "image/jphc", "image/j2c", "image/jp2"})
-"""Media types of JPEG 2000 and HTJ2K; HealthImaging documents none for ``1.2.840.10008.1.2.4.90``."""
+"""Media types of JPEG 2000 and HTJ2K. HealthImaging documents none for ``1.2.840.10008.1.2.4.90``."""
 
 _BIT_PIXELS = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
-"""The eight pixels of a byte of Bits Allocated 1, the first in the lowest bit (DICOM PS3.5, section 8.1.1)."""
+"""The eight pixels of a byte if Bits Allocated is 1; the lowest bit is the first pixel (DICOM PS3.5, section 8.1.1)."""
 
 
 class NotVerified(StrEnum):
@@ -51,25 +51,25 @@ class NotVerified(StrEnum):
     NO_CHECKSUM = "no-checksum"
     """HealthImaging's metadata has no checksum for the frame."""
     LOSSY = "lossy"
-    """Decoders may differ on the frame, or it is no image that Framegate decodes."""
+    """Decoders may differ on the frame, or Framegate does not decode its format."""
     UNSUPPORTED = "unsupported"
-    """No decoder supports such samples or components for certain."""
+    """No decoder is certain to support the frame's samples or components."""
     TOO_LARGE = "too-large"
-    """Decoding the frame needs more memory than Framegate spends on one."""
+    """Decoding needs more memory than ``MAX_DECODED_BYTES``."""
     DECODER_STOPPED = "decoder-stopped"
-    """Each decoder that supports the frame crashed, or reached the limits of its process."""
+    """Each decoder that supports the frame crashed or exceeded the limits of its process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is known about the pixels of a frame.
+    """The result of verifying a frame. If both attributes are None, the pixels are those that HealthImaging imported.
 
     Attributes
     ----------
     mismatch : str or None
         What is wrong with the frame.
     not_verified : NotVerified or None
-        Why nothing is known. If both are None, the pixels are those that HealthImaging imported.
+        Why the pixels could not be verified.
     """
 
     mismatch: str | None = None
@@ -80,11 +80,11 @@ MATCH = Verdict()
 
 
 class OutOfTimeError(Exception):
-    """The time ended before the verdict."""
+    """The time ran out before there was a verdict."""
 
 
 class PixelVerifier:
-    """Verifies frames; many threads can use one.
+    """Verifies the pixels of frames. Threads can share one verifier.
 
     Parameters
     ----------
@@ -94,9 +94,9 @@ class PixelVerifier:
     Notes
     -----
     A frame is right if one decoder returns the expected pixels. It is wrong if its headers are damaged or declare
-    another size than the metadata, or if no decoder returns these pixels and one that supports the frame for certain
-    returns others or an error. In every other case nothing is known. A crash proves nothing: it is a fault of the
-    decoder, on a right frame or on a wrong one.
+    another size than the metadata, or if no decoder returns these pixels and one that certainly supports the frame
+    returns others or an error. Otherwise the verdict is that the frame is not verified. A crash proves nothing,
+    because a decoder can crash on a right frame as well as on a wrong one.
 
     References
     ----------
@@ -127,14 +127,14 @@ class PixelVerifier:
         size : int
             Its size in bytes.
         read : callable
-            Reads its bytes from the beginning; called again for each further decoding. What it raises is passed on.
+            Reads its bytes from the beginning. Each further decoding calls it again. Its errors are passed on.
         budget : TimeBudget
             The time for it.
 
         Raises
         ------
         OutOfTimeError
-            If the time ends before there is a verdict.
+            If the time runs out before there is a verdict.
         """
         expected, syntax = entry.checksum, stored_syntax(entry.transfer_syntax_uid, content_type)
         if expected is None:
@@ -148,29 +148,29 @@ class PixelVerifier:
             if isinstance(header, Verdict):
                 return header
             verdict = self._compare_decoded(header, expected, frame, budget)
-        # A reversible transformation does not make a frame lossless, so other pixels prove nothing here.
+        # A reversible transformation does not make a frame lossless, so other pixels prove nothing for these syntaxes.
         return Verdict(not_verified=NotVerified.LOSSY) if verdict.mismatch and syntax in LOSSLESS_OR_LOSSY else verdict
 
     def _compare_decoded(self, header: ImageHeader, expected: int, frame: _Frame, budget: TimeBudget) -> Verdict:
         mismatch: str | None = None
-        unknown = NotVerified.UNSUPPORTED
+        reason = NotVerified.UNSUPPORTED
         for decoder in header.decoders:
             if header.memory_bytes(decoder, frame.size) > MAX_DECODED_BYTES:
-                unknown = NotVerified.TOO_LARGE
+                reason = NotVerified.TOO_LARGE
                 continue
             status, is_match = self._decode(decoder, expected, frame, budget)
             if is_match:
                 return MATCH
             if status is DecodeStatus.STOPPED:
-                unknown = NotVerified.DECODER_STOPPED
-            elif header.condemns(decoder):
+                reason = NotVerified.DECODER_STOPPED
+            elif header.proves_mismatch(decoder):
                 has_pixels = status is DecodeStatus.DECODED
                 mismatch = f"The stored frame {'decodes to other pixels' if has_pixels else 'does not decode'}."
-        return Verdict(mismatch) if mismatch else Verdict(not_verified=unknown)
+        return Verdict(mismatch) if mismatch else Verdict(not_verified=reason)
 
     def _decode(self, decoder: Decoder, expected: int, frame: _Frame, budget: TimeBudget) -> tuple[DecodeStatus, bool]:
-        """Decode a frame; return how that ended, and whether the pixels are as expected in some layout."""
-        # The usual layout first: the others take another decoding, and few frames need them.
+        """Decode a frame; return the status, and whether the pixels in one of the layouts are the expected ones."""
+        # The usual layout comes first: few frames need the others, which take another decoding.
         for all_layouts in (False, True):
             with self._process(budget) as process:
                 seconds = budget.remaining()
@@ -196,7 +196,7 @@ class PixelVerifier:
 
 
 class _Frame:
-    """A stored frame: its beginning, which is read once, and all of it, as often as needed."""
+    """A stored frame. Its head is read once, and its whole content for each decoding."""
 
     def __init__(self, size: int, read: Callable[[], Iterator[bytes]]) -> None:
         self.size = size
@@ -212,12 +212,12 @@ class _Frame:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Else a reader that is not read to its end would keep its connection.
+        # A reader that is not read to its end would keep its connection.
         if close := getattr(self._pieces, "close", None):
             close()
 
     def content(self) -> Iterator[bytes]:
-        """All bytes, from the beginning."""
+        """All bytes from the beginning."""
         if self._is_fresh:
             self._is_fresh = False
             return chain([self.head], self._pieces)
@@ -225,7 +225,7 @@ class _Frame:
 
 
 def _judge_header(entry: FrameEntry, content_type: str, head: bytes) -> ImageHeader | Verdict:
-    """The header of a frame that has to be decoded, or the verdict without decoding."""
+    """The header of a frame to decode, or a verdict that needs no decoding."""
     syntax = stored_syntax(entry.transfer_syntax_uid, content_type)
     may_be_lossy = syntax in LOSSLESS_OR_LOSSY
     if syntax is None and not is_codestream(head) and essence(content_type) not in _CODESTREAM_TYPES:
@@ -245,10 +245,10 @@ def _judge_header(entry: FrameEntry, content_type: str, head: bytes) -> ImageHea
 
 
 def _compare_uncompressed(entry: FrameEntry, expected: int, size: int, pieces: Iterator[bytes]) -> Verdict:
-    """Compare samples that are stored as they are.
+    """Compare uncompressed samples.
 
     The developer guide does not say whether the checksum of a binary segmentation covers the packed bits or the pixels.
-    Either proves that the frame is right, and neither proves nothing.
+    A match with either proves that the frame is right. A mismatch with both proves nothing.
     """
     pixels = (entry.rows or 0) * (entry.columns or 0)
     is_packed = size == -(-pixels // 8)

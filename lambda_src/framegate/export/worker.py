@@ -1,4 +1,4 @@
-"""Works off the messages of the export queue, and decides which come again."""
+"""Processes the messages of the export queue, and decides when failed ones are retried."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ MIN_WORK_SECONDS = 5.0
 """Below this, the message goes back to the queue untouched."""
 
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 20, 900
-"""Seconds until a message comes again: after it failed once, and after it failed many times."""
+"""Delays after which a failed message is retried: after the first failure, and at most."""
 
 KILLED_RETRY_SECONDS = 10
-"""Seconds after the end of its invocation in which a message comes again that a killed function was working on."""
+"""Delay after the end of an invocation before the messages of a killed function become visible again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it came from the queue, for the `receives`-th time."""
+    """A message from the queue, with the number of times that it was received."""
 
     id: str
     body: str
@@ -70,16 +70,16 @@ class Message:
 
 @contextmanager
 def retried(queue: ExportQueue, message: Message) -> Iterator[None]:
-    """Log and count whatever goes wrong with a message in the block, and have the message come again.
+    """Log and count an error of the block, and set the delay after which the message is retried.
 
-    It comes again soon, and later each time, and not only at the end of its visibility timeout.
+    The delay grows with each failure, and is shorter than the visibility timeout of the queue.
 
     Raises
     ------
     Problem, UnknownMessageError
-        As the block does.
+        If the block raises them.
     UnforeseenError
-        In the place of any other error.
+        If the block raises any other error.
     """
     logger.set_correlation_id(message.id)
     try:
@@ -105,10 +105,10 @@ def _put_off(queue: ExportQueue, message: Message) -> None:
 
 
 def hide_while_working(queue: ExportQueue, receipt_handles: Sequence[str], remaining_ms: int) -> None:
-    """Have messages come again soon after this invocation, should the function be killed before it answers.
+    """Make messages visible again soon after this invocation, in case the function is killed before it returns.
 
-    A function that runs out of memory or time puts nothing off. Its messages would stay hidden for the queue's own
-    visibility timeout, which is six times as long as an invocation.
+    A function that runs out of memory or time cannot set the delay. Without this call, its messages would stay hidden
+    for the visibility timeout of the queue, which is six times as long as an invocation.
     """
     with _without_visibility_change():
         queue.hide(receipt_handles, remaining_ms // 1000 + KILLED_RETRY_SECONDS)
@@ -116,14 +116,14 @@ def hide_while_working(queue: ExportQueue, receipt_handles: Sequence[str], remai
 
 @contextmanager
 def _without_visibility_change() -> Iterator[None]:
-    """Go on if SQS fails: the message then comes again at the end of its visibility timeout."""
+    """Continue if SQS fails: the message then becomes visible at the end of its visibility timeout."""
     try:
         yield
     except Problem as problem:
         logger.warning("visibility timeout not changed", extra={"problem": problem.slug, **problem.evidence})
     except Exception as error:
-        unforeseen = {"error": type(error).__name__, "stack": stack_of(error)}
-        logger.warning("visibility timeout not changed", extra=unforeseen)
+        fields = {"error": type(error).__name__, "stack": stack_of(error)}
+        logger.warning("visibility timeout not changed", extra=fields)
 
 
 def _json_object(body: str) -> dict[str, Any]:
@@ -137,25 +137,25 @@ def _json_object(body: str) -> dict[str, Any]:
 
 
 class ExportWorker:
-    """Does what messages ask for.
+    """Processes messages.
 
     Parameters
     ----------
     settings : ExportSettings
-        Which data stores are served, which events are exported on, and whether these exports are verified.
+        The data stores that are served, the events that start an export, and whether such exports are verified.
     exporter : Exporter
-        What exports image sets.
+        Exports image sets.
     frames : DeferredStoreWorker
-        What stores single frames.
+        Stores single frames.
     remover : ImageSetRemover
-        What removes image sets.
+        Removes deleted image sets.
     index : FrameIndex
-        Must learn about new versions.
+        Learns about new versions.
     queue : ExportQueue
-        Where messages come from, and go to.
+        Receives the messages for later invocations.
     recheck_delay : int
-        Seconds after which an image set is removed a second time: as long as a request that began before it was deleted
-        may still be storing a frame of it.
+        Seconds until a deleted image set is removed a second time. A request that started before the deletion may still
+        be storing a frame for this long.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class ExportWorker:
         self._recheck_delay = recheck_delay
 
     def work(self, message: Message, remaining_ms: int) -> None:
-        """Work a message off.
+        """Process a message.
 
         Parameters
         ----------
@@ -190,7 +190,8 @@ class ExportWorker:
         Raises
         ------
         Problem, UnknownMessageError
-            It has to come again, or cannot be understood; in the end, it is for the dead-letter queue.
+            Processing failed, or the message has an unknown form. It is retried, and then goes to the dead-letter
+            queue.
         """
         budget = TimeBudget(remaining_ms / 1000 - RETURN_TIME)
         document = _json_object(message.body)
@@ -220,7 +221,7 @@ class ExportWorker:
         order = change.order
         served = order.image_set.datastore_id in self._settings.datastore_ids
         if served and change.kind != CREATED:
-            # The index has nothing of an image set that was just created.
+            # A new image set has no index yet.
             self._index.note_version(order.image_set, order.version_id, budget)
         if change.kind not in self._settings.events:
             logger.info("image set changed", extra=identifiers(order.image_set))
@@ -228,7 +229,7 @@ class ExportWorker:
             self._index.note_version(order.image_set, order.version_id, budget, confirmed=True)
 
     def _export(self, order: ExportOrder, budget: TimeBudget) -> bool:
-        """Export an image set, or as much of it as there is time for; return whether HealthImaging has that version."""
+        """Export an image set, or as much as the time allows; return whether HealthImaging has that version."""
         if order.image_set.datastore_id in self._settings.datastore_ids:
             outcome = self._exporter.export(order, budget)
         else:

@@ -1,1 +1,1 @@
-"""The frame index: what frames an image set has."""
+"""The frame index: lists the frames of image sets."""

@@ -1,1 +1,1 @@
-"""JPEG 2000 and HTJ2K codestreams and their pixels, without I/O."""
+"""Reads JPEG 2000 and HTJ2K codestreams: their resolutions, packets and pixels."""

@@ -1,8 +1,8 @@
-"""Finds where the stored resolutions of a JPEG 2000 or HTJ2K frame end, from its headers, as the frame arrives.
+"""Finds where the resolutions of a JPEG 2000 or HTJ2K frame end, by reading its headers while the frame arrives.
 
 A frame is divisible if each of its tile-parts holds exactly one resolution. The frame up to the end of a tile-part,
-with the marker that ends a codestream, then decodes to the pixels that the whole frame has at that resolution. This
-module verifies each tile-part up to the one that is asked for. A frame that leaves any doubt is indivisible.
+followed by the EOC marker, then decodes to the pixels that the whole frame has at that resolution. This module verifies
+each tile-part up to the requested resolution. If it cannot verify one, the frame is indivisible.
 
 References
 ----------
@@ -53,15 +53,15 @@ _GREY_OR_RGB = frozenset({16, 17})
 
 
 class FramePrefix(Protocol):
-    """The bytes of a frame as they arrive."""
+    """A frame that is still arriving."""
 
     def at_least(self, size: int) -> bytes | bytearray:
-        """Return all bytes that were read: at least `size`, unless the frame is shorter."""
+        """Return all bytes read so far: at least `size`, unless the frame is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """A stored resolution: its number (0 is the base) and its size in pixels."""
+    """A resolution of a frame: its number (0 is the base) and its size in pixels."""
 
     number: int
     columns: int
@@ -69,14 +69,14 @@ class Resolution:
 
 
 class Codestream:
-    """A codestream whose main header was read.
+    """A codestream after its main header was read.
 
     Attributes
     ----------
     start : int
         The offset of the codestream in the frame, in bytes: 0, or the end of the boxes before it.
     resolutions : tuple of Resolution
-        The stored resolutions, from the base to the full one.
+        All resolutions, from the base to the full one.
     """
 
     def __init__(self, start: int, end: int | None, header_end: int, area: ImageArea, style: CodingStyle) -> None:
@@ -99,47 +99,47 @@ class Codestream:
             If their number differs from the number of resolutions.
         """
         if len(tile_part_lengths) != len(self.resolutions):
-            raise NotDivisibleError("There are not as many tile-parts as resolutions.")
+            raise NotDivisibleError("The number of tile-parts differs from the number of resolutions.")
         self._tile_part_lengths = tile_part_lengths
 
     def end_of(self, number: int, prefix: FramePrefix) -> int:
-        """Return where a resolution ends: the offset in the frame, in bytes, behind the tile-part that completes it.
+        """Return the offset in the frame, in bytes, at which the tile-part of a resolution ends.
 
-        The result depends only on the frame's bytes before that offset, never on how many more were read.
+        The result depends only on the bytes before that offset, not on how many more were read.
 
         Parameters
         ----------
         number : int
             The resolution's number; 0 is the base.
         prefix : FramePrefix
-            The frame. It is read up to the end of the resolution.
+            The frame. This method reads it up to the end of the resolution.
 
         Raises
         ------
         NotDivisibleError
-            If a tile-part up to there does not hold exactly one resolution.
+            If a tile-part before that offset does not hold exactly one resolution.
         """
         if self._tile_part_lengths and len(self._ends) <= number + 1:
-            # One read for all tile-parts. Each tile-part's own length is checked against these.
+            # One read covers all tile-parts. Each tile-part's own length is compared with the announced one.
             prefix.at_least(self._ends[0] + sum(self._tile_part_lengths[: number + 1]))
         while len(self._ends) <= number + 1:
             self._ends.append(self._end_of_tile_part(len(self._ends) - 1, self._ends[-1], prefix))
         return self._ends[number + 1]
 
     def _end_of_tile_part(self, number: int, position: int, prefix: FramePrefix) -> int:
-        """Check a tile-part, and return where it ends (ITU-T T.800, A.4.2)."""
+        """Check a tile-part, and return the offset of its end (ITU-T T.800, A.4.2)."""
         head = prefix.at_least(position + 12)[position : position + 12]
         if len(head) < 12:
             raise NotDivisibleError("The frame ends before a tile-part.")
         tile, length, part, parts = _number(head, 4, 2), _number(head, 6, 4), head[10], head[11]
         expected = self._tile_part_lengths[number] if self._tile_part_lengths else length
         if (_number(head, 0, 4), tile, part, length) != (_SOT << 16 | 10, 0, number, expected):
-            raise NotDivisibleError("A tile-part is not where it should be.")
+            raise NotDivisibleError("A tile-part is missing or out of place.")
         if parts not in (0, len(self.resolutions)):
-            raise NotDivisibleError("There are not as many tile-parts as resolutions.")
+            raise NotDivisibleError("The number of tile-parts differs from the number of resolutions.")
         end = position + length
         if length < 14 or (self._end is not None and end > self._end):
-            raise NotDivisibleError("A tile-part has no length, or more than there is.")
+            raise NotDivisibleError("A tile-part has no length, or extends beyond its box.")
         content = prefix.at_least(end)
         if len(content) < end:
             raise NotDivisibleError("The frame ends within a tile-part.")
@@ -156,7 +156,7 @@ def read_codestream(prefix: FramePrefix) -> Codestream:
     Parameters
     ----------
     prefix : FramePrefix
-        The frame. It is read up to the end of the main header.
+        The frame. This function reads it up to the end of the main header.
 
     Raises
     ------
@@ -182,10 +182,10 @@ def read_codestream(prefix: FramePrefix) -> Codestream:
             raise NotDivisibleError("The main header has a marker segment that can change where packets are.")
         position += 2 + len(segment)
     if area is None or style is None:
-        raise NotDivisibleError("The main header has no SIZ or no COD.")
+        raise NotDivisibleError("The main header lacks SIZ or COD.")
     codestream = Codestream(start, end, position, area, style)
     if not all(each.columns and each.rows for each in codestream.resolutions):
-        raise NotDivisibleError("The image is so small, or placed so, that one of its resolutions has no pixels.")
+        raise NotDivisibleError("One of the resolutions has no pixels.")
     if lengths:
         if sorted(lengths) != list(range(len(lengths))):
             raise NotDivisibleError("A TLM marker segment is missing.")
@@ -194,7 +194,7 @@ def read_codestream(prefix: FramePrefix) -> Codestream:
 
 
 def _codestream_in(prefix: FramePrefix) -> tuple[int, int | None]:
-    """Where the codestream begins and, if known, ends (ITU-T T.800, I.4 and I.5)."""
+    """Return the offsets at which the codestream begins and, if known, ends (ITU-T T.800, I.4 and I.5)."""
     if bytes(prefix.at_least(len(_SIGNATURE_BOX))[: len(_SIGNATURE_BOX)]) != _SIGNATURE_BOX:
         return 0, None
     position = len(_SIGNATURE_BOX)
@@ -222,7 +222,7 @@ def _check_header_boxes(header: bytes) -> None:
 
 
 def _box(read: Callable[[int, int], bytes | bytearray], position: int) -> tuple[bytes, int, int | None]:
-    """A box's type, the start of its content, and its end; None is the end of the file."""
+    """Return a box's type, the offset of its content, and the offset of its end; None is the end of the file."""
     head = read(position, 8)
     length, kind, content = _number(head, 0, 4), bytes(head[4:8]), position + 8
     if length == 0:
@@ -235,7 +235,7 @@ def _box(read: Callable[[int, int], bytes | bytearray], position: int) -> tuple[
 
 
 def _read_siz(segment: bytes) -> tuple[ImageArea, int]:
-    """The image's area and its number of components (ITU-T T.800, A.5.1)."""
+    """Read the image's area and its number of components (ITU-T T.800, A.5.1)."""
     components = _number(segment, 36, 2)
     if len(segment) != 38 + 3 * components or not components:
         raise NotDivisibleError("SIZ has a wrong length.")
@@ -249,7 +249,7 @@ def _read_siz(segment: bytes) -> tuple[ImageArea, int]:
 
 
 def _read_cod(segment: bytes, components: int) -> CodingStyle:
-    """How the image is coded (ITU-T T.800, A.6.1)."""
+    """Read the coding style (ITU-T T.800, A.6.1)."""
     if len(segment) < 12:
         raise NotDivisibleError("COD has a wrong length.")
     style, progression, layers, decompositions = segment[2], segment[3], _number(segment, 4, 2), segment[7]
@@ -274,7 +274,7 @@ def _read_cod(segment: bytes, components: int) -> CodingStyle:
 
 
 def _read_tlm(segment: bytes, lengths: dict[int, list[int]]) -> None:
-    """The lengths of tile-parts, by the index of the segment (ITU-T T.800, A.7.1)."""
+    """Read the lengths of tile-parts into `lengths`, by the index of the segment (ITU-T T.800, A.7.1)."""
     if len(segment) < 4 or segment[2] in lengths:
         raise NotDivisibleError("TLM has a wrong length, or an index occurs twice.")
     tile_size = segment[3] >> 4 & 3
@@ -288,10 +288,10 @@ def _read_tlm(segment: bytes, lengths: dict[int, list[int]]) -> None:
 
 
 def _start_of_data(content: bytes | bytearray, position: int, end: int) -> int:
-    """Where the packets of a tile-part begin: after its header."""
+    """Return the offset of a tile-part's packets, which follow its header."""
     while position + 2 <= end and (marker := _number(content, position, 2)) != _SOD:
         if marker not in _HARMLESS_IN_TILE_PART or position + 4 > end:
-            raise NotDivisibleError("A tile-part has a coding of its own.")
+            raise NotDivisibleError("A tile-part has its own coding parameters.")
         position += 2 + max(2, _number(content, position + 2, 2))
     if position + 2 > end:
         raise NotDivisibleError("A tile-part has no data.")
@@ -299,7 +299,7 @@ def _start_of_data(content: bytes | bytearray, position: int, end: int) -> int:
 
 
 def _segment(prefix: FramePrefix, position: int) -> bytes:
-    """A marker segment without its marker (ITU-T T.800, A.1.2)."""
+    """Return a marker segment without its marker (ITU-T T.800, A.1.2)."""
     length = _number(_bytes_at(prefix, position + 2, 2), 0, 2)
     if length < 2:
         raise NotDivisibleError("A marker segment has no length.")
@@ -312,15 +312,15 @@ def _bytes_at(prefix: FramePrefix, position: int, size: int) -> bytes | bytearra
     Raises
     ------
     NotDivisibleError
-        If the frame is shorter, or the headers are above their maximum.
+        If the frame ends before them, or the headers exceed ``MAX_HEADER_BYTES``.
     """
     end = position + size
     found = prefix.at_least(end)[position:end] if end <= MAX_HEADER_BYTES else b""
     if len(found) < size:
-        raise NotDivisibleError("The headers break off, or are too long.")
+        raise NotDivisibleError("The headers are truncated or too long.")
     return found
 
 
 def _number(content: bytes | bytearray, position: int, size: int) -> int:
-    """An unsigned number, most significant byte first."""
+    """Return an unsigned big-endian number."""
     return int.from_bytes(content[position : position + size], "big")

@@ -1,7 +1,7 @@
 """Verifies that a tile-part holds all packets of one resolution and nothing else, by reading the packet headers.
 
-A tile-part may end after any packet. In a progression by resolution, as many tile-parts as resolutions make it likely
-that each tile-part is a resolution. Only the packet headers make it certain.
+A tile-part may end after any packet. If a progression by resolution has as many tile-parts as resolutions, each
+tile-part is likely to be a resolution. Only the packet headers prove it.
 
 References
 ----------
@@ -36,12 +36,12 @@ _SOP = b"\xff\x91\x00\x04"
 
 
 class NotDivisibleError(Exception):
-    """The frame cannot be divided into its resolutions; the text says why in one line."""
+    """The frame cannot be divided into its resolutions. The message says why in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageArea:
-    """The image's area on the reference grid: from `x0`, `y0` up to, but not including, `x1`, `y1`."""
+    """The area of an image on the reference grid: from `x0`, `y0` up to, but not including, `x1`, `y1`."""
 
     x0: int
     y0: int
@@ -49,19 +49,19 @@ class ImageArea:
     y1: int
 
     def size_at(self, skipped: int) -> tuple[int, int]:
-        """Columns and rows of the resolution `skipped` decompositions below the full one (ITU-T T.800, B-15)."""
+        """Return columns and rows of the resolution `skipped` decompositions below the full one (ITU-T T.800, B-15)."""
         x0, y0, x1, y1 = self.at(skipped)
         return x1 - x0, y1 - y0
 
     def at(self, skipped: int, right: int = 0, down: int = 0) -> tuple[int, int, int, int]:
-        """The area of a resolution or a subband: `x0`, `y0`, `x1`, `y1` (ITU-T T.800, B-15).
+        """Return `x0`, `y0`, `x1`, `y1` of a resolution or a subband (ITU-T T.800, B-15).
 
         Parameters
         ----------
         skipped : int
             Decompositions below the full resolution.
         right, down : int
-            1 where the subband has the high frequencies.
+            1 if the subband has the high frequencies in that direction.
         """
         half = 1 << (skipped - 1) if skipped else 0
         return (
@@ -81,7 +81,7 @@ class CodingStyle:
     components, decompositions : int
         Number of components, and of decompositions.
     by_position : bool
-        Whether packets come position by position (RPCL), or component by component (RLCP).
+        Whether packets are ordered by position (RPCL) or by component (RLCP).
     block_width, block_height : int
         Size of a code-block, as exponents of two.
     block_style : int
@@ -89,7 +89,7 @@ class CodingStyle:
     precincts : tuple of (int, int)
         Width and height of the precincts of each resolution, as exponents of two.
     may_have_sop : bool
-        Whether packets may begin with a marker.
+        Whether packets may begin with an SOP marker segment.
     """
 
     components: int
@@ -110,7 +110,7 @@ def check_packets(
     Parameters
     ----------
     content : bytes or bytearray
-        The frame as far as it was read. Bytes from `end` on do not affect the result.
+        The bytes of the frame read so far. Bytes from `end` on do not affect the result.
     start, end : int
         Offsets of a tile-part's packets in the frame, in bytes.
     resolution : int
@@ -118,22 +118,22 @@ def check_packets(
     area : ImageArea
         The image's area.
     style : CodingStyle
-        The coding style; there is one quality layer.
+        The coding style. The codestream has one quality layer.
 
     Returns
     -------
     int
-        Number of code-blocks that were read.
+        Number of code-blocks in the packets.
 
     Raises
     ------
     NotDivisibleError
-        If they are not, or if the coding style is one that this module does not read.
+        If they are not, or if this module does not support the coding style.
     """
     is_ht = style.block_style & 0xC0 == HT_ONLY
     harmless = _HARMLESS_HT_STYLE | HT_ONLY if is_ht else _HARMLESS_STYLE
     if style.block_style & ~harmless or not 2 <= style.block_width <= 10 or not 2 <= style.block_height <= 10:
-        raise NotDivisibleError("The code-block style has lengths that are not read here.")
+        raise NotDivisibleError("The code-block style codes lengths in a way that Framegate does not read.")
     precincts = list(_precincts(resolution, area, style, end - start))
     once, times = (1, style.components) if style.by_position else (style.components, 1)
     position = start
@@ -147,11 +147,11 @@ def check_packets(
 
 
 _Blocks = tuple[int, int]
-"""Number of code-blocks of a subband in a precinct, across and down."""
+"""Number of code-blocks of a subband in a precinct: columns and rows."""
 
 
 def _precincts(resolution: int, area: ImageArea, style: CodingStyle, size: int) -> Iterator[list[_Blocks]]:
-    """The code-blocks of each precinct of a resolution, by subband (ITU-T T.800, B.6 and B.7)."""
+    """Yield the code-blocks of each precinct of a resolution, by subband (ITU-T T.800, B.6 and B.7)."""
     skipped = style.decompositions - resolution
     wide, high = style.precincts[resolution]
     x0, y0, x1, y1 = area.at(skipped)
@@ -189,8 +189,8 @@ def _precincts(resolution: int, area: ImageArea, style: CodingStyle, size: int) 
 def _end_of_packet(
     content: bytes | bytearray, position: int, end: int, precinct: list[_Blocks], style: CodingStyle, *, is_ht: bool
 ) -> int:
-    """Read a packet's header, and return where its body ends (ITU-T T.800, B.10)."""
-    # Bytes behind the tile-part must not count: whether they have arrived depends on the request.
+    """Read a packet's header, and return the offset of its body's end (ITU-T T.800, B.10)."""
+    # Bytes after the tile-part must not count: whether they have arrived depends on the request.
     if style.may_have_sop and content[position : min(position + 4, end)] == _SOP:
         position += 6
     bits = _Bits(content, position, end)
@@ -205,7 +205,7 @@ def _end_of_packet(
 
 
 def _size_of_blocks(bits: _Bits, across: int, down: int, *, is_ht: bool) -> int:
-    """Size in bytes of a subband's code-blocks in a packet."""
+    """Read the total size in bytes of a subband's code-blocks in a packet."""
     included, missing_planes = _TagTree(across, down), _TagTree(across, down)
     size = 0
     for y in range(down):
@@ -217,7 +217,7 @@ def _size_of_blocks(bits: _Bits, across: int, down: int, *, is_ht: bool) -> int:
 
 
 def _size_of_block(bits: _Bits, passes: int, *, is_ht: bool) -> int:
-    """Size in bytes of a code-block in a packet (ITU-T T.800, B.10.7; T.814, B.3)."""
+    """Read the size in bytes of a code-block in a packet (ITU-T T.800, B.10.7; T.814, B.3)."""
     length_bits = 3
     while bits.read(1):
         length_bits += 1
@@ -235,7 +235,7 @@ def _size_of_block(bits: _Bits, passes: int, *, is_ht: bool) -> int:
 
 
 def _passes(bits: _Bits) -> int:
-    """The number of coding passes (ITU-T T.800, table B.4)."""
+    """Read the number of coding passes (ITU-T T.800, table B.4)."""
     if not bits.read(1):
         return 1
     if not bits.read(1):
@@ -248,7 +248,7 @@ def _passes(bits: _Bits) -> int:
 
 
 class _Bits:
-    """The bits of a packet header: a stuffing bit follows each byte of ones (ITU-T T.800, B.10.1)."""
+    """Reads the bits of a packet header: a stuffing bit follows each byte of ones (ITU-T T.800, B.10.1)."""
 
     __slots__ = ("_byte", "_content", "_end", "_left", "_position")
 
@@ -264,7 +264,7 @@ class _Bits:
         while count:
             if not self._left:
                 if self._position >= self._end:
-                    raise NotDivisibleError("A packet's header breaks off.")
+                    raise NotDivisibleError("A packet header is truncated.")
                 self._left = 7 if self._byte == 0xFF else 8
                 self._byte = self._content[self._position]
                 self._position += 1
@@ -275,12 +275,12 @@ class _Bits:
         return value
 
     def end(self) -> int:
-        """Where the header ends: after a byte that is not all ones."""
+        """Return the offset of the header's end, which follows a byte that is not all ones."""
         return self._position + (self._byte == 0xFF)
 
 
 class _TagTree:
-    """A tag tree while it is read: each node has the minimum of the nodes below it (ITU-T T.800, B.10.2)."""
+    """Reads a tag tree, in which each node has the minimum of the nodes below it (ITU-T T.800, B.10.2)."""
 
     __slots__ = ("_floors", "_known", "_levels")
 
@@ -289,7 +289,7 @@ class _TagTree:
         while sizes[-1] != (1, 1):
             across, down = sizes[-1]
             sizes.append((across + 1 >> 1, down + 1 >> 1))
-        # From the root to the leaves: how far to shift, how wide, and where the level's nodes begin.
+        # For each level from the root to the leaves: the shift of coordinates, the width, and the first node.
         self._levels: list[tuple[int, int, int]] = []
         nodes = 0
         for shift in range(len(sizes) - 1, -1, -1):
@@ -299,7 +299,7 @@ class _TagTree:
         self._known = bytearray(nodes)
 
     def is_zero(self, x: int, y: int, bits: _Bits) -> bool:
-        """Whether a leaf's value is 0. Do not also call `value` on the same tree."""
+        """Return whether a leaf's value is 0. Do not also call `value` on the same tree."""
         for shift, width, first in self._levels:
             node = first + (y >> shift) * width + (x >> shift)
             if not self._known[node]:
@@ -310,12 +310,12 @@ class _TagTree:
         return True
 
     def value(self, x: int, y: int, bits: _Bits) -> int:
-        """A leaf's value.
+        """Return a leaf's value.
 
         Raises
         ------
         NotDivisibleError
-            If the value is above its maximum.
+            If the value exceeds ``MAX_BIT_PLANES``.
         """
         value = 0
         for shift, width, first in self._levels:
@@ -333,5 +333,5 @@ class _TagTree:
 
 
 def _ceiling(value: int, exponent: int) -> int:
-    """The value over a power of two, rounded up."""
+    """Divide by a power of two, and round up."""
     return -(-value >> exponent)

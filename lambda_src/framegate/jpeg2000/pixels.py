@@ -1,4 +1,4 @@
-"""Reads what the headers of a stored frame declare about its pixels, to decide whether and how to decode it."""
+"""Reads what the headers of a frame declare about its pixels, which decides whether and how to decode it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ LOSSLESS_OR_LOSSY = frozenset(
         "1.2.840.10008.1.2.4.203",  # HTJ2K
     }
 )
-"""JPEG 2000 transfer syntaxes whose frames can be either (same sections). Decoders may differ on a lossy frame."""
+"""JPEG 2000 transfer syntaxes whose frames may be lossy (same sections). Decoders may differ on a lossy frame."""
 
 MAX_HEADER_BYTES = 128 * 1024
-"""Bytes at the beginning of a frame that hold its boxes and main header; HealthImaging's frames use a few hundred."""
+"""Maximum size of the boxes and the main header. HealthImaging's frames have a few hundred bytes."""
 
 MAX_OPENJPEG_BITS = 16
-"""Bits a sample up to which a different result of OpenJPEG proves different pixels. It loses the lowest bits of samples
-of more than 23 bits, and refuses HTJ2K samples of 32."""
+"""Maximum bits of a sample for which a different result of OpenJPEG proves different pixels. OpenJPEG loses the lowest
+bits of samples of more than 23 bits, and rejects HTJ2K samples of 32 bits."""
 
 MAX_OPENJPH_BITS = 32
-"""Bits a sample up to which OpenJPH returns lossless samples unchanged."""
+"""Maximum bits of a sample for which OpenJPH returns lossless samples unchanged."""
 
 _SOC, _CAP, _SIZ, _COD, _SOT = 0xFF4F, 0xFF50, 0xFF51, 0xFF52, 0xFF90
 _SIGNATURE_BOX = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
@@ -83,27 +83,27 @@ class ImageHeader:
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes in which decoders return a sample."""
+        """Number of bytes in which decoders return a sample."""
         return next((size for size in (1, 2, 4) if self.bits <= 8 * size), 8)
 
     @property
     def decoders(self) -> tuple[Decoder, ...]:
-        """The decoders to ask, in this order, until one of them returns the expected pixels."""
+        """The decoders to try, in this order, until one returns the expected pixels."""
         return (Decoder.OPENJPH, Decoder.OPENJPEG) if self.is_high_throughput else (Decoder.OPENJPEG,)
 
-    def condemns(self, decoder: Decoder) -> bool:
-        """Whether other pixels from this decoder, or none, prove that the frame is wrong."""
+    def proves_mismatch(self, decoder: Decoder) -> bool:
+        """Whether the frame is wrong if this decoder returns other pixels or an error."""
         bits = MAX_OPENJPH_BITS if decoder is Decoder.OPENJPH else MAX_OPENJPEG_BITS
         return self.is_uniform and self.bits <= bits
 
     def memory_bytes(self, decoder: Decoder, content_size: int) -> int:
-        """Bytes that decoding takes, from measurements: the frame, its samples, and OpenJPEG's 32-bit samples."""
+        """Memory for decoding, according to measurements: the frame, its samples, and OpenJPEG's 32-bit samples."""
         per_sample = self.sample_bytes + (4 if decoder is Decoder.OPENJPEG else 0)
         return content_size + self.columns * self.rows * self.components * per_sample
 
 
 def is_codestream(head: bytes) -> bool:
-    """Whether a frame begins as a JPEG 2000 codestream or file does."""
+    """Return whether a frame begins like a JPEG 2000 codestream or file."""
     return head[:4] == b"\xff\x4f\xff\x51" or head.startswith(_SIGNATURE_BOX)
 
 
@@ -113,12 +113,12 @@ def read_header(head: bytes) -> ImageHeader:
     Parameters
     ----------
     head : bytes
-        The beginning of the frame: ``MAX_HEADER_BYTES``, or all of it if it is shorter.
+        The first ``MAX_HEADER_BYTES`` bytes of the frame, or the whole frame if it is shorter.
 
     Raises
     ------
     DamagedHeaderError
-        If there is no main header, or it is damaged.
+        If the main header is missing or damaged.
 
     References
     ----------
@@ -173,7 +173,7 @@ def _image_of(siz: bytes, has_capabilities: bool, transformation: int) -> ImageH
 
 
 def _start_of_codestream(head: bytes) -> int:
-    """Where the codestream begins: at once, or in a box of a file (ITU-T T.800, I.4 and I.5.4)."""
+    """Return the offset of the codestream: 0, or the content of a file's box (ITU-T T.800, I.4 and I.5.4)."""
     if not head.startswith(_SIGNATURE_BOX):
         return 0
     position = len(_SIGNATURE_BOX)
@@ -189,8 +189,8 @@ def _start_of_codestream(head: bytes) -> int:
 
 
 def _number(content: bytes, position: int, size: int) -> int:
-    """An unsigned number, most significant byte first."""
+    """Return an unsigned big-endian number."""
     found = content[position : position + size]
     if len(found) < size:
-        raise DamagedHeaderError("The headers break off, or are too long.")
+        raise DamagedHeaderError("The headers are truncated or too long.")
     return int.from_bytes(found, "big")

@@ -6,7 +6,7 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from framegate.index.frame_index import FORMAT
+from framegate.index.keys import FORMAT
 from framegate.rest.http import HttpResponse
 from framegate.rest.negotiation import JSON
 from framegate.rest.parameters import next_token
@@ -27,7 +27,7 @@ def index_response(image_set: ImageSetRef, version_id: str, page: IndexPage) -> 
         "datastoreId": image_set.datastore_id,
         "imageSetId": image_set.image_set_id,
         "versionId": version_id,
-        **({} if page.following is None else {"nextToken": next_token(version_id, page.following)}),
+        **({} if page.next_position is None else {"nextToken": next_token(version_id, page.next_position)}),
     }
     # The lines are JSON already. Parsing and serialising them again would take most of a page's time.
     frames = b",".join(page.frames).decode()

@@ -217,7 +217,7 @@ RESOLUTION = Parameter(
     "resolution",
     "query",
     Integer(0, MAX_DECOMPOSITIONS),
-    "Selects the stored resolution with this number; 0 is the base. Excludes `size`.",
+    "The stored resolution with this number; 0 is the base. Excludes `size`.",
     0,
 )
 START_LEVEL = Parameter(

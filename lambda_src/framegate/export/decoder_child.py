@@ -1,8 +1,8 @@
-"""The program of the decoder process: decodes frames from its standard input, and answers with checksums of pixels.
+"""The program of the decoder process: reads frames from standard input, and writes checksums of their pixels.
 
-It runs as a file of its own, imports nothing of Framegate, and starts without credentials. Before it reads the first
-byte of a frame it gives up what a decoder does not need: it can open no file, no socket and no process, and has bounded
-memory and time. A frame that takes control of a decoder finds nothing here to take.
+The program imports nothing from Framegate and starts without credentials. Before it reads the first frame, it gives up
+the rights to open files and sockets and to start processes, and limits its memory and time. A malicious frame that
+takes control of a decoder can therefore reach nothing.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REQUEST = struct.Struct("<BBQ")
-"""Which decoder, whether all layouts are wanted, and the bytes of the frame that follows."""
+"""The decoder's index, whether to return all layouts, and the size in bytes of the frame that follows."""
 
 RESPONSE = struct.Struct("<BB")
-"""A status, and how many checksums of 4 bytes follow."""
+"""The status, and the number of 4-byte checksums that follow."""
 
 DECODED, REFUSED, OUT_OF_MEMORY = range(3)
 
 
 def main(memory_bytes: int, cpu_seconds: int) -> None:
-    """Decode one frame after the other, until the standard input ends."""
-    # Imported here, before files are out of reach.
+    """Decode frames until standard input ends."""
+    # The import must come before the process gives up opening files.
     import imagecodecs
 
     decoders: list[Callable[[bytes], Any]] = [
         imagecodecs.htj2k_decode,
         lambda content: imagecodecs.jpeg2k_decode(content, numthreads=1),
     ]
-    # Each codec is a library that imagecodecs loads on first use.
+    # imagecodecs loads the library of each codec on first use, which must also come before.
     imagecodecs.htj2k_version()
     imagecodecs.jpeg2k_version()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
@@ -59,10 +59,11 @@ def _answer(requests: BinaryIO, decode: Callable[[bytes], Any], all_layouts: boo
 
 
 def _checksums(pixels: Any, all_layouts: bool) -> Iterator[int]:
-    """CRC32 of the samples in little-endian order: colours by pixel, or in each layout that a data set can have.
+    """Yield the CRC32 of the little-endian samples, with colours by pixel or in each layout of a data set.
 
-    Those are colours by pixel and by plane (DICOM PS3.3, C.7.6.3.1.3), in samples as small as possible and of twice
-    that (Bits Allocated, C.7.6.3.1). Row by row: a widened copy of the whole image would need several times its memory.
+    A data set can have colours by pixel or by plane (DICOM PS3.3, C.7.6.3.1.3), and samples of the smallest size or of
+    twice that size (Bits Allocated, C.7.6.3.1). The checksum is computed row by row, because a widened copy of the
+    whole image would need several times its memory.
     """
     widths = (pixels.itemsize, 2 * pixels.itemsize) if all_layouts and pixels.itemsize < 4 else (pixels.itemsize,)
     planes = [pixels[..., number] for number in range(pixels.shape[2])] if pixels.ndim == 3 else []
@@ -78,9 +79,9 @@ def _checksums(pixels: Any, all_layouts: bool) -> Iterator[int]:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Give up memory beyond `memory_bytes` more than now, and the right to open, start or write anything."""
+    """Limit further memory to `memory_bytes`, and give up the rights to open files, start processes and write files."""
     statistics = Path("/proc/self/statm")
-    if statistics.exists():  # On Linux, that is.
+    if statistics.exists():  # Only Linux has it.
         used = int(statistics.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
@@ -88,7 +89,7 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _limit_cpu(seconds: int) -> None:
-    """Let the process run for so many seconds more."""
+    """Limit the CPU time of the process to `seconds` from now."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + 1 + seconds, hard))

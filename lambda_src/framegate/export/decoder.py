@@ -1,4 +1,4 @@
-"""Decodes frames in a process of its own, which has no credentials and bounded memory and time."""
+"""Decodes frames in a separate process without credentials and with limited memory and time."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from framegate.jpeg2000.decoder_child import DECODED, OUT_OF_MEMORY, REQUEST, RESPONSE
+from framegate.export.decoder_child import DECODED, OUT_OF_MEMORY, REQUEST, RESPONSE
 from framegate.jpeg2000.pixels import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DECODER_MEMORY_BYTES = 512 * 1024 * 1024
-"""Address space that the process may add to what it has after its start. Framegate sends it frames that need less than
-half of that, so a decoder that asks for more is not decoding the image that the header declares."""
+"""Address space that the process may allocate after its start. Framegate sends it frames that need at most half of
+that, so a decoder that allocates more is not decoding the image that the header declares."""
 
 MAX_DECODE_SECONDS = 60.0
-"""Time for one frame. OpenJPEG decodes 6 million samples a second on one vCPU, OpenJPH 90 million."""
+"""Maximum time for one frame. On one vCPU, OpenJPEG decodes 6 million samples a second, and OpenJPH 90 million."""
 
 _PROGRAM = Path(__file__).with_name("decoder_child.py")
 
@@ -33,35 +33,35 @@ _DECODERS = (Decoder.OPENJPH, Decoder.OPENJPEG)
 
 
 class DecodeStatus(Enum):
-    """How decoding a frame ended."""
+    """The result of decoding a frame."""
 
     DECODED = auto()
     REFUSED = auto()
     """The decoder reported an error in the frame."""
     STOPPED = auto()
-    """The decoder crashed, or the limits of its process ended it."""
+    """The decoder crashed, or exceeded the limits of its process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """The end of decoding a frame, and the CRC32 of its pixels in each layout that was asked for."""
+    """The status of decoding a frame, and the CRC32 of its pixels in each requested layout."""
 
     status: DecodeStatus
     checksums: tuple[int, ...] = ()
 
 
 class DecoderProcess:
-    """A process that decodes one frame at a time; it starts with the first one, and again after it was stopped.
+    """A process that decodes one frame at a time. It starts with the first frame, and again after it was stopped.
 
-    Starting takes 0.3 seconds, so it is kept for the next frame. It talks through pipes: Lambda has no ``/dev/shm``,
-    without which `multiprocessing` has no queues and no locks.
+    Starting takes 0.3 seconds, so the process is reused for the next frame. It communicates through pipes, because
+    Lambda has no ``/dev/shm``, which the queues and locks of `multiprocessing` need.
 
     Parameters
     ----------
     memory_bytes : int
         Address space for decoding.
     max_seconds : float
-        Wall-clock time, and CPU time, for one frame.
+        Maximum wall-clock time and CPU time for one frame.
     """
 
     def __init__(self, memory_bytes: int = DECODER_MEMORY_BYTES, max_seconds: float = MAX_DECODE_SECONDS) -> None:
@@ -78,13 +78,13 @@ class DecoderProcess:
         Parameters
         ----------
         content : iterable of bytes
-            The frame; what this raises is passed on.
+            The bytes of the frame. Errors of the iterable are passed on.
         size : int
             Its size in bytes.
         decoder : Decoder
             Which decoder to use.
         seconds : float
-            Time for it, of which no more than the process's own bound counts.
+            Time for the frame, up to the process's maximum.
         all_layouts : bool
             Whether to return a checksum for each layout that a DICOM data set can have, instead of the usual one.
 
@@ -99,14 +99,14 @@ class DecoderProcess:
         try:
             return self._ask(process, content, size, decoder, all_layouts)
         except BaseException:
-            # The process waits for the rest of the frame.
+            # The process still waits for the rest of the frame.
             self.stop()
             raise
         finally:
             killer.cancel()
 
     def stop(self) -> None:
-        """End the process, if it runs."""
+        """End the process if it is running."""
         if self._stop:
             self._stop()
         self._process = None
@@ -140,7 +140,7 @@ class DecoderProcess:
             if len(checksums) == 4 * count and status != OUT_OF_MEMORY:
                 found = struct.unpack(f"<{count}I", checksums)
                 return Decoding(DecodeStatus.DECODED if status == DECODED else DecodeStatus.REFUSED, found)
-        # What crashed once, or lacks memory, does not decode the next frame.
+        # A process that crashed or ran out of memory must not decode the next frame.
         self.stop()
         return Decoding(DecodeStatus.STOPPED)
 
@@ -160,8 +160,8 @@ class DecoderProcess:
 
 
 def _environment() -> dict[str, str]:
-    """What Python needs to find its libraries, and nothing else: above all, no credentials."""
-    # One thread: each of OpenBLAS's would take address space, and nothing here multiplies matrices.
+    """The variables that Python needs to find its libraries, and no others, so that no credentials are passed on."""
+    # Each thread of OpenBLAS would take address space, and the process does not multiply matrices.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
     if library_path := os.environ.get("LD_LIBRARY_PATH"):
         environment["LD_LIBRARY_PATH"] = library_path

@@ -1,0 +1,144 @@
+"""Keeps track of the latest version of each image set, with few calls of HealthImaging."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+from framegate.aws.retries import pause_after
+from framegate.healthimaging.client import MAX_ATTEMPTS
+from framegate.index.keys import latest_key
+from framegate.observability import logger
+from framegate.problems import FrameNotFound, ImageSetNotFound, Throttled, UpstreamFailed, UpstreamTimeout
+
+if TYPE_CHECKING:
+    from framegate.healthimaging.client import HealthImaging
+    from framegate.identifiers import ImageSetRef
+    from framegate.storage.object_store import ObjectStore
+    from framegate.time_budget import TimeBudget
+
+LATEST_TTL_SECONDS = 300
+"""How long a version counts as the latest without a check. The event of a newer version ends this, but events can be
+lost."""
+
+
+class LatestVersions:
+    """The latest versions of image sets, noted in the bucket.
+
+    Parameters
+    ----------
+    source : HealthImaging
+        Provides the latest version, at most 25 times a second for an account (GetImageSet).
+    objects : ObjectStore
+        The bucket.
+    """
+
+    def __init__(self, source: HealthImaging, objects: ObjectStore) -> None:
+        self._source = source
+        self._objects = objects
+
+    def find(self, image_set: ImageSetRef, budget: TimeBudget) -> str:
+        """Return the latest version: the noted one if it was checked recently, or the one that HealthImaging reports.
+
+        Raises
+        ------
+        ImageSetNotFound
+            If the image set does not exist.
+        Problem
+            As `HealthImaging.image_set_version` and `ObjectStore` raise it.
+        """
+        key = latest_key(image_set)
+        noted = self._read(key, budget)
+        if noted and time.time() - noted.checked_at < LATEST_TTL_SECONDS:
+            return noted.version_id
+        noted, etag = self._read_with_etag(key, budget)
+        try:
+            # A noted version can replace the answer, so retries need not add to the load of a failing service.
+            attempts = 1 if noted else MAX_ATTEMPTS
+            version_id = self._source.image_set_version(image_set, budget, attempts)
+        except FrameNotFound:
+            raise ImageSetNotFound from None
+        except (Throttled, UpstreamFailed, UpstreamTimeout) as problem:
+            if noted is None or budget.exhausted:
+                raise
+            # The check only guards against lost events. An index that may be outdated is better than none.
+            logger.warning("latest version not checked", extra={"problem": problem.slug, **problem.evidence})
+            return noted.version_id
+        found = _LatestVersion(version_id, time.time())
+        if not self._objects.put_if_unchanged(key, found.to_json(), etag, budget):
+            # Another function noted a version while HealthImaging answered. It may be newer than the answer.
+            noted = self._read(key, budget)
+            found = max(noted or found, found, key=lambda each: each.rank)
+        return found.version_id
+
+    def note(self, image_set: ImageSetRef, version_id: str | None, budget: TimeBudget, *, confirmed: bool) -> None:
+        """Note the version that an event named, unless a newer one is noted.
+
+        Events can arrive late, twice or out of order.
+
+        Parameters
+        ----------
+        image_set : ImageSetRef
+            The image set that has changed.
+        version_id : str or None
+            The version, a decimal number; None if the event named none. The next call of `find` then checks.
+        budget : TimeBudget
+            The time for it.
+        confirmed : bool
+            Whether HealthImaging has just returned the metadata of that version. `find` then returns it without a
+            check. Otherwise the next call of `find` checks.
+
+        Raises
+        ------
+        Problem
+            As `ObjectStore` raises it.
+        """
+        key = latest_key(image_set)
+        if version_id is None:
+            self._objects.remove(key, budget)
+            return
+        candidate = _LatestVersion(version_id, time.time() if confirmed else 0.0)
+        for attempt in count(1):
+            noted, etag = self._read_with_etag(key, budget)
+            if noted and noted.rank >= candidate.rank:
+                return
+            if self._objects.put_if_unchanged(key, candidate.to_json(), etag, budget):
+                return
+            # Another function has just noted a version, so the comparison starts again. One function succeeds in each
+            # round.
+            time.sleep(min(pause_after(attempt), budget.remaining()))
+
+    def _read_with_etag(self, key: str, budget: TimeBudget) -> tuple[_LatestVersion | None, str | None]:
+        """Return the noted version, and an entity tag that changes when another function notes one."""
+        stored = self._objects.head(key, budget)
+        return (None, None) if stored is None else (self._read(key, budget), stored.etag)
+
+    def _read(self, key: str, budget: TimeBudget) -> _LatestVersion | None:
+        try:
+            return _LatestVersion.from_json(b"".join(self._objects.read(key, budget)))
+        except KeyError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class _LatestVersion:
+    """The latest version of an image set, and when HealthImaging confirmed it, in seconds since 1970."""
+
+    version_id: str
+    checked_at: float
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """The sort key: the version, and then the time of the check."""
+        return int(self.version_id), self.checked_at
+
+    @classmethod
+    def from_json(cls, content: bytes) -> _LatestVersion:
+        document = json.loads(content)
+        return cls(document["versionId"], document["checkedAt"])
+
+    def to_json(self) -> bytes:
+        return json.dumps({"versionId": self.version_id, "checkedAt": self.checked_at}).encode()

@@ -1,0 +1,225 @@
+"""Versions of image sets in the frame index: which one is the latest, and how often HealthImaging is called."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+
+import botocore.session
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+
+from framegate.healthimaging.client import HealthImaging
+from framegate.identifiers import ImageSetRef
+from framegate.index import latest_version
+from framegate.index.frame_index import FrameIndex
+from framegate.rest.frame_api import FrameApi
+from framegate.time_budget import TimeBudget
+from local.health_imaging import Fault
+from tests.unit.conftest import BUCKET, SERVED, Client
+from tests.unit.indexing import add_indexed_image_set, ask, called, sample
+
+
+@pytest.fixture
+def image_set(health_imaging):
+    return add_indexed_image_set(health_imaging)
+
+
+@pytest.fixture
+def another_client(frame_delivery, source, objects, settings):
+    """A client of another instance of the function, with an empty cache."""
+    return Client(FrameApi(settings, frame_delivery, FrameIndex(source, objects)))
+
+
+@pytest.fixture
+def series(health_imaging, tmp_path):
+    """A function that imports another CT slice of one series, which creates a new version of its image set."""
+    dataset = pydicom.dcmread(sample("CT_small.dcm"))
+    dataset.SeriesInstanceUID = generate_uid()
+
+    def add():
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.save_as(tmp_path / "slice.dcm")
+        (image_set,) = health_imaging.import_files(SERVED, [tmp_path / "slice.dcm"])
+        return ImageSetRef(SERVED, image_set.id)
+
+    return add
+
+
+# Versions and entity tags
+
+
+def test_latest_version_is_the_default_and_earlier_ones_can_be_requested(client, series):
+    series()
+    image_set = series()
+
+    assert ask(client, image_set).json()["versionId"] == "2"
+    for version, count in {"1": 1, "2": 2}.items():
+        document = ask(client, image_set, f"versionId={version}").json()
+        assert (document["versionId"], len(document["imageFrames"])) == (version, count)
+
+
+def test_entity_tag_identifies_the_version(client, series, health_imaging):
+    series()
+    image_set = series()
+    tag = ask(client, image_set).headers["ETag"]
+    health_imaging.calls.clear()
+
+    assert ask(client, image_set, headers={"If-None-Match": f'"other", W/{tag}'}).status == 304
+    assert ask(client, image_set, "versionId=2").headers["ETag"] == tag
+    assert ask(client, image_set, "versionId=1").headers["ETag"] != tag
+    assert ask(client, image_set, "versionId=1", {"If-None-Match": tag}).status == 200
+    assert called(health_imaging) == {"GetImageSetMetadata": 1}
+
+
+def test_response_must_be_revalidated(client, image_set):
+    answer = ask(client, image_set)
+
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    not_modified = ask(client, image_set, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (not_modified.status, not_modified.body) == (304, b"")
+    assert not_modified.headers["ETag"] == answer.headers["ETag"]
+
+
+def test_following_pages_belong_to_the_version_of_the_first_page(client, series, frame_index):
+    series()
+    image_set = series()
+    first = ask(client, image_set, "maxResults=1").json()
+    series()
+    frame_index.note_version(image_set, None, TimeBudget(60))
+    second = ask(client, image_set, f"nextToken={first['nextToken']}").json()
+
+    assert (second["versionId"], len(second["imageFrames"])) == ("2", 1)
+    assert ask(client, image_set).json()["versionId"] == "3"
+
+
+def test_new_version_is_found_within_five_minutes_without_an_event(client, series, monkeypatch):
+    series()
+    image_set = series()
+    assert ask(client, image_set).json()["versionId"] == "2"
+    series()
+    assert ask(client, image_set).json()["versionId"] == "2"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 301)
+    assert ask(client, image_set).json()["versionId"] == "3"
+
+
+def test_change_event_makes_the_next_request_check_the_version(client, another_client, series, frame_index):
+    series()
+    image_set = series()
+    assert {ask(each, image_set).json()["versionId"] for each in (client, another_client)} == {"2"}
+    series()
+    frame_index.note_version(image_set, None, TimeBudget(60))
+    assert {ask(each, image_set).json()["versionId"] for each in (client, another_client)} == {"3"}
+
+
+def test_get_image_set_is_signed(health_imaging, image_set):
+    """GetImageSet has neither a body nor a query."""
+    version = HealthImaging(botocore.session.Session()).image_set_version(image_set, TimeBudget(60))
+
+    assert version == "1"
+
+
+# Versions from events
+
+
+def latest_key(image_set):
+    return f"indexes/{SERVED}/{image_set.image_set_id}/latest.json"
+
+
+def noted(s3, image_set):
+    return json.loads(s3.get_object(Bucket=BUCKET, Key=latest_key(image_set))["Body"].read())["versionId"]
+
+
+def test_confirmed_version_is_used_without_a_check(client, image_set, frame_index, health_imaging):
+    frame_index.note_version(image_set, "1", TimeBudget(60), confirmed=True)
+
+    assert ask(client, image_set).json()["versionId"] == "1"
+    assert called(health_imaging) == {"GetImageSetMetadata": 1}
+
+
+def test_unconfirmed_version_is_checked(client, series, frame_index, health_imaging):
+    series()
+    image_set = series()
+    frame_index.note_version(image_set, "1", TimeBudget(60))
+
+    assert ask(client, image_set).json()["versionId"] == "2"
+    assert called(health_imaging)["GetImageSet"] == 1
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+@pytest.mark.parametrize("order", list(permutations(["2", "9", "10"])))
+def test_newest_version_stays_noted_in_any_order_of_events(s3, image_set, frame_index, order, confirmed):
+    for version in order:
+        frame_index.note_version(image_set, version, TimeBudget(60), confirmed=confirmed)
+
+    assert noted(s3, image_set) == "10"
+
+
+def test_repeated_event_does_not_cause_a_check(client, image_set, frame_index, health_imaging):
+    ask(client, image_set)
+    frame_index.note_version(image_set, "1", TimeBudget(60))
+    health_imaging.calls.clear()
+
+    assert ask(client, image_set).status == 200
+    assert called(health_imaging) == {}
+
+
+@pytest.mark.parametrize("known", [b"{}", None])
+def test_version_is_noted_in_any_previous_state(s3, image_set, frame_index, known):
+    if known is not None:
+        s3.put_object(Bucket=BUCKET, Key=latest_key(image_set), Body=known)
+    frame_index.note_version(image_set, "3", TimeBudget(60), confirmed=True)
+
+    assert noted(s3, image_set) == "3"
+
+
+def test_concurrent_notes_leave_the_newest_version(s3, image_set, frame_index):
+    with ThreadPoolExecutor(4) as threads:
+        list(
+            threads.map(
+                lambda version: frame_index.note_version(image_set, str(version), TimeBudget(60), confirmed=True),
+                range(1, 25),
+            )
+        )
+
+    assert noted(s3, image_set) == "24"
+
+
+def test_version_from_an_event_is_not_replaced_by_an_older_answer(
+    client, series, frame_index, health_imaging, monkeypatch
+):
+    series()
+    image_set = series()
+    answer = HealthImaging.image_set_version
+
+    def overtaken(*arguments):
+        version = answer(*arguments)
+        series()
+        frame_index.note_version(image_set, "3", TimeBudget(60), confirmed=True)
+        return version
+
+    monkeypatch.setattr(HealthImaging, "image_set_version", overtaken)
+    assert ask(client, image_set).json()["versionId"] == "3"
+    assert ask(client, image_set).json()["versionId"] == "3"
+
+
+def test_wrong_version_from_an_event_is_corrected_by_the_next_request(client, s3, image_set, frame_index):
+    frame_index.note_version(image_set, "4000000000", TimeBudget(60))
+
+    assert ask(client, image_set).json()["versionId"] == "1"
+    assert noted(s3, image_set) == "1"
+
+
+def test_noted_version_is_used_while_healthimaging_throttles(client, image_set, health_imaging, monkeypatch):
+    body = ask(client, image_set).body
+    monkeypatch.setattr(latest_version, "LATEST_TTL_SECONDS", 0)
+    health_imaging.calls.clear()
+    health_imaging.faults.arm(Fault(error="ThrottlingException"))
+
+    assert (ask(client, image_set).status, ask(client, image_set).body) == (200, body)
+    # Each request makes one call and no retries, which would add to the load of the service.
+    assert called(health_imaging) == {"GetImageSet": 2}
