@@ -14,9 +14,9 @@ from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, load_measured
 from framegate.delivery.delivery import SOON_STORED
 from framegate.rest.http import INLINE_LIMIT
 from framegate.storage.object_writer import LARGEST_PUT, PART_SIZE
-from infra.authorizer_function import MEMORY_MB as AUTHORIZER_MEMORY_MB
+from infra.api.authorizer_function import MEMORY_MB as AUTHORIZER_MEMORY_MB
 from infra.config import Config
-from infra.export_functions import BATCH_SIZE
+from infra.export.functions import BATCH_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

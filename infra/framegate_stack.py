@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import CfnOutput, Stack, Tags
 
-from infra.alarm_topic import AlarmTopic
-from infra.alarms import Alarms
-from infra.api_function import ApiFunction
-from infra.authorization import authorization
-from infra.bundling import DECODER_REQUIREMENTS
-from infra.dashboard import Dashboard
+from infra.api.api_function import ApiFunction
+from infra.api.authorization import authorization
+from infra.api.gradual_deployment import GradualDeployment
+from infra.api.rest_api import RestApi
+from infra.build.bundling import DECODER_REQUIREMENTS
+from infra.build.package_layer import PackageLayer
 from infra.encryption_key import EncryptionKey
-from infra.export_functions import ExportFunction, RequestFunction
-from infra.export_queue import ExportQueue
-from infra.export_requests import ExportRequests
+from infra.export.functions import ExportFunction, RequestFunction
+from infra.export.queue import ExportQueue
+from infra.export.requests import ExportRequests
 from infra.frame_store import FrameStore
-from infra.gradual_deployment import GradualDeployment
-from infra.package_layer import PackageLayer
-from infra.rest_api import RestApi
+from infra.operations.alarm_topic import AlarmTopic
+from infra.operations.alarms import Alarms
+from infra.operations.dashboard import Dashboard
 
 if TYPE_CHECKING:
     from constructs import Construct

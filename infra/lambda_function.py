@@ -10,7 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
-from infra.bundling import lambda_code
+from infra.build.bundling import lambda_code
 from infra.permissions import (
     acknowledge_inline_policy,
     acknowledge_traces,

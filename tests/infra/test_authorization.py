@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from infra.authorization import TOKEN_FORM
+from infra.api.authorization import TOKEN_FORM
 from tests.infra.cloudformation import function, logical_id, only, properties, role, statements, text
 from tests.infra.project import ACCESS, AUTH, DATASTORE_A, DATASTORE_B, USER_POOL
 

@@ -15,8 +15,8 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from infra import bundling
-from infra.bundling import (
+from infra.build import bundling
+from infra.build.bundling import (
     AUTHORIZER_REQUIREMENTS,
     DECODER_REQUIREMENTS,
     BundlingError,
@@ -25,7 +25,7 @@ from infra.bundling import (
     layer_hash,
     source_hash,
 )
-from infra.licences import LIST, licence_list
+from infra.build.licences import LIST, licence_list
 from local.token_issuer import SigningKey
 from tests.infra.project import PROJECT
 
@@ -326,7 +326,7 @@ def checkout(tmp_path):
 
 def hashes_in(checkout):
     script = """
-from infra.bundling import *
+from infra.build.bundling import *
 print(source_hash("arm64"), layer_hash(DECODER_REQUIREMENTS, "arm64"), layer_hash(AUTHORIZER_REQUIREMENTS, "arm64"))
 """
     command = [sys.executable, "-B", "-c", script]
@@ -352,7 +352,7 @@ def test_hashes_are_of_the_sources_and_not_of_where_or_when_they_are(checkout):
         ("lambda_src/requirements.txt", [True, False, False]),
         ("lambda_src/decoder-requirements.txt", [False, True, False]),
         ("lambda_src/authorizer-requirements.txt", [False, False, True]),
-        ("infra/bundling.py", [True, True, True]),
+        ("infra/build/bundling.py", [True, True, True]),
     ],
 )
 def test_hash_changes_with_what_it_is_made_of_and_with_nothing_else(checkout, name, changed):

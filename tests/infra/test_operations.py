@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from infra.api.rest_api import _ACCESS_LOG
 from infra.config import config_keys
-from infra.rest_api import _ACCESS_LOG
 from tests.infra.project import PROJECT
 
 RUNBOOK = (PROJECT / "docs" / "operations.md").read_text()

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from infra.rest_api import CORS_REQUEST_HEADERS
+from infra.api.rest_api import CORS_REQUEST_HEADERS
 from tests.infra.cloudformation import logical_id, only, properties, text
 from tests.infra.project import PROJECT
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_lambda as lambda_
 
-from infra.bundling import layer_code
+from infra.build.bundling import layer_code
 from infra.lambda_function import ARCHITECTURES
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from aws_cdk import aws_lambda as lambda_
 
 from infra.acknowledge import acknowledge
-from infra.bundling import AUTHORIZER_REQUIREMENTS
+from infra.build.bundling import AUTHORIZER_REQUIREMENTS
+from infra.build.package_layer import PackageLayer
 from infra.lambda_function import LambdaFunction
-from infra.package_layer import PackageLayer
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms

@@ -8,7 +8,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_cognito as cognito
 
-from infra.authorizer_function import AuthorizerFunction
+from infra.api.authorizer_function import AuthorizerFunction
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms

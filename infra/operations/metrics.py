@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 
-from infra.rest_api import STAGE
+from infra.api.rest_api import STAGE
 
 if TYPE_CHECKING:
     from infra.config import Config

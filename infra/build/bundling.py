@@ -17,7 +17,7 @@ from aws_cdk import aws_lambda as lambda_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LAMBDA_SRC = Path(__file__).resolve().parent.parent / "lambda_src"
+LAMBDA_SRC = Path(__file__).resolve().parents[2] / "lambda_src"
 REQUIREMENTS = LAMBDA_SRC / "requirements.txt"
 DECODER_REQUIREMENTS = LAMBDA_SRC / "decoder-requirements.txt"
 AUTHORIZER_REQUIREMENTS = LAMBDA_SRC / "authorizer-requirements.txt"

@@ -8,7 +8,7 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.bundling import AUTHORIZER_REQUIREMENTS, DECODER_REQUIREMENTS, bundle, bundle_layer
+from infra.build.bundling import AUTHORIZER_REQUIREMENTS, DECODER_REQUIREMENTS, bundle, bundle_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LAYERS = {"The decoder's layer": DECODER_REQUIREMENTS, "The authorizer's layer": AUTHORIZER_REQUIREMENTS}
 
-LIST = Path(__file__).resolve().parent.parent / "docs" / "licences.md"
+LIST = Path(__file__).resolve().parents[2] / "docs" / "licences.md"
 
 _INTRODUCTION = """\
 # Licences

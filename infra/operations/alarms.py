@@ -8,7 +8,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from infra.metrics import FIVE_MINUTES, Metrics
+from infra.operations.metrics import FIVE_MINUTES, Metrics
 
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aws_cdk import CfnElement
     from aws_cdk import aws_cloudwatch as cloudwatch
 
-    from infra.api_function import ApiFunction
+    from infra.api.api_function import ApiFunction
 
 # A tenth of the requests for as long as the alarms take to ring.
 STEPS = codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES

@@ -13,12 +13,12 @@ from constructs import Construct
 
 from framegate.rest.routes import METHODS, ROUTES
 from infra.acknowledge import acknowledge
-from infra.domain import Domain
-from infra.firewall import Firewall
-from infra.gateway_problems import add_gateway_problems
-from infra.private_endpoint import endpoint_configuration, resource_policy
+from infra.api.domain import Domain
+from infra.api.firewall import Firewall
+from infra.api.gateway_problems import add_gateway_problems
+from infra.api.private_endpoint import endpoint_configuration, resource_policy
+from infra.api.tls import endpoint_access_mode, security_policy
 from infra.retention import log_group
-from infra.tls import endpoint_access_mode, security_policy
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms

@@ -9,7 +9,7 @@ from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_route53 as route53
 from constructs import Construct
 
-from infra.tls import endpoint_access_mode, security_policy
+from infra.api.tls import endpoint_access_mode, security_policy
 
 if TYPE_CHECKING:
     from infra.config import Config
