@@ -90,7 +90,7 @@ class Deployment:
     """How much there is of what costs by the month; a test compares it with the template."""
 
     dashboards: int = 1
-    alarm_metrics: int = 10
+    alarm_metrics: int = 12
     keys: int = 1
     acl_rules: int = 3
     polled_queues: int = 1

@@ -26,7 +26,7 @@ class EncryptionKey(kms.Key):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides whether it outlives the stack.
     """

@@ -55,7 +55,7 @@ class FrameStore(Construct):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides when frames expire and what outlives the stack.
     key : kms.Key

@@ -1,4 +1,4 @@
-"""The CloudFormation stack: what one deployment of Framegate consists of."""
+"""The CloudFormation stack of one deployment."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 class FramegateStack(Stack):
-    """Serves and exports the frames of the configured data stores.
+    """The stack that serves and exports the frames of the configured data stores.
 
     Parameters
     ----------
     scope : Construct
         The CDK application.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        What a user decides about it.
+        The configuration of the deployment.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config) -> None:
@@ -65,9 +65,9 @@ class FramegateStack(Stack):
             "Decoder",
             config=config,
             requirements=DECODER_REQUIREMENTS,
-            description="Decodes JPEG 2000 and HTJ2K, to verify the pixels of exported frames",
+            description="Decoders of JPEG 2000 and HTJ2K, which verify the pixels of exported frames",
         )
-        ExportFunction(
+        export_function = ExportFunction(
             self,
             "ExportFunction",
             config=config,
@@ -91,6 +91,8 @@ class FramegateStack(Stack):
             "Alarms",
             config=config,
             function=function.alias,
+            export_function=export_function.function,
+            request_function=request_function.function,
             queue=export_queue.queue,
             dead_letters=export_queue.dead_letters,
             state_machine=requests.state_machine,
@@ -104,6 +106,8 @@ class FramegateStack(Stack):
             config=config,
             alarms=alarms.all,
             function=function.alias,
+            export_function=export_function.function,
+            request_function=request_function.function,
             queue=export_queue.queue,
             dead_letters=export_queue.dead_letters,
             state_machine=requests.state_machine,
@@ -113,30 +117,30 @@ class FramegateStack(Stack):
             self,
             "FrameBucketName",
             value=frame_store.bucket.bucket_name,
-            description="Bucket that holds frames, manifests and requests",
+            description="Bucket of frames, frame indexes, export manifests and request manifests",
         )
         CfnOutput(
             self,
             "ExportQueueUrl",
             value=export_queue.queue.queue_url,
-            description="Queue from which frames are exported on events",
+            description="Queue of exports on events, removals and deferred stores",
         )
         CfnOutput(
             self,
             "ExportDeadLetterQueueUrl",
             value=export_queue.dead_letters.queue_url,
-            description="Queue of what could not be exported",
+            description="Queue of messages that failed for good",
         )
         CfnOutput(
             self,
             "ExportStateMachineArn",
             value=requests.state_machine.state_machine_arn,
-            description="State machine that works request manifests off",
+            description="State machine that processes request manifests",
         )
-        CfnOutput(self, "AlarmTopicArn", value=alarm_topic.topic.topic_arn, description="Topic that tells of alarms")
-        CfnOutput(self, "DashboardName", value=dashboard.name, description="Dashboard in CloudWatch")
+        CfnOutput(self, "AlarmTopicArn", value=alarm_topic.topic.topic_arn, description="Topic of the alarms")
+        CfnOutput(self, "DashboardName", value=dashboard.name, description="CloudWatch dashboard")
         CfnOutput(
-            self, "DatastoreIds", value=",".join(config.datastore_ids), description="Data stores that the API serves"
+            self, "DatastoreIds", value=",".join(config.datastore_ids), description="Served data stores"
         )
-        CfnOutput(self, "Auth", value=config.auth, description="Who may call: iam, cognito or jwt")
+        CfnOutput(self, "Auth", value=config.auth, description="How callers are authorized: iam, cognito or jwt")
         Tags.of(self).add("Application", "Framegate")

@@ -37,9 +37,9 @@ class LambdaFunction(Construct):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        What a user decides about it.
+        The configuration of the deployment.
     key : kms.IKey
         Encrypts its log, its settings and its snapshots.
     handler : str

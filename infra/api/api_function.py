@@ -28,7 +28,7 @@ class ApiFunction(LambdaFunction):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides the function's size and settings, and the data stores that it may read.
     frame_store : FrameStore

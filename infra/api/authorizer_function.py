@@ -30,7 +30,7 @@ class AuthorizerFunction(LambdaFunction):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Names the issuer, the audiences, and the claim that lists data stores.
     key : kms.IKey

@@ -25,7 +25,7 @@ class Domain(Construct):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Names the domain, its certificate and, it may be, the hosted zone.
     api : apigateway.RestApi

@@ -47,7 +47,7 @@ class Firewall(Construct):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides how many requests an address may make, and how long logs are kept.
     key : kms.IKey

@@ -32,7 +32,7 @@ class GradualDeployment(Construct):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     function : ApiFunction
         Has the alias.
     alarms : sequence of cloudwatch.Alarm

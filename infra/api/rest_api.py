@@ -53,7 +53,7 @@ CORS_REQUEST_HEADERS = (
 """Request headers that a web page of an allowed origin may send, beside those of ``cors_request_headers``."""
 
 # Of the address, the route's template alone: a real path or query is whatever a client writes into it.
-_ACCESS_LOG = {
+ACCESS_LOG_FIELDS = {
     "requestId": "$context.requestId",
     "extendedRequestId": "$context.extendedRequestId",
     "requestTimeEpoch": "$context.requestTimeEpoch",
@@ -84,7 +84,7 @@ class RestApi(Construct):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides where it is reached, throttling, the web origins that may call, and how long logs are kept.
     key : kms.IKey
@@ -146,7 +146,7 @@ class RestApi(Construct):
                 data_trace_enabled=False,
                 access_log_destination=apigateway.LogGroupLogDestination(access_logs),
                 access_log_format=apigateway.AccessLogFormat.custom(
-                    json.dumps({"service": config.stack_name, **_ACCESS_LOG})
+                    json.dumps({"service": config.stack_name, **ACCESS_LOG_FIELDS})
                 ),
             ),
         )

@@ -25,7 +25,7 @@ class PackageLayer(lambda_.LayerVersion):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides the processor.
     requirements : Path

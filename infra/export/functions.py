@@ -44,7 +44,7 @@ class ExportFunction(LambdaFunction):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides how much is done at the same time, how fast, and for which data stores.
     frame_store : FrameStore
@@ -126,7 +126,7 @@ class RequestFunction(LambdaFunction):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides how much is done at the same time, how fast, and for which data stores.
     frame_store : FrameStore

@@ -28,7 +28,7 @@ class ExportQueue(Construct):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides the events that are listened to, and how long a message is worked on.
     frame_store : FrameStore

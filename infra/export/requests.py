@@ -69,7 +69,7 @@ class ExportRequests(Construct):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides how many lines are worked on at the same time.
     frame_store : FrameStore

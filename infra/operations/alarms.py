@@ -1,4 +1,4 @@
-"""What wakes an operator: each alarm says what happened and what to do, and the runbook says more."""
+"""The alarms: each description says what happened, what to do, and which section of the runbook says more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from infra.operations.metrics import FIVE_MINUTES, Metrics
+from infra.operations.metrics import FIVE_MINUTES, SUM, Metrics
 
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 RUNBOOK = "docs/operations.md"
 
 FAILED_PERCENT = 5
-LEAST_FAILED = 5
-"""Share of requests that may fail in five minutes, and how few are never a reason to wake anyone."""
+MIN_FAILED_REQUESTS = 5
+"""The share of the requests in five minutes that must fail to raise the alarm, and the least number of failures."""
 
 SLOW_SECONDS = 10
-LEAST_MEASURED = 20
-"""How slow one request in a hundred may be, and of how many in a minute at least."""
+MIN_MEASURED_REQUESTS = 20
+"""The 99th percentile of the latency that raises the alarm, and the least number of requests a minute to judge it by."""
 
-REFUSED = 10
-"""Requests in five minutes that may be refused for being too many."""
+REFUSED_REQUESTS = 10
+"""Throttled requests in five minutes that raise the alarm."""
 
-OLD_DAYS = 7
-"""Days for which an export on an event may wait: half of those for which SQS keeps it."""
+OLD_MESSAGE_DAYS = 7
+"""Age of the oldest export message that raises the alarm: half of the time for which SQS keeps a message."""
 
 ONE_MINUTE = Duration.minutes(1)
 
@@ -44,24 +44,26 @@ class Alarms(Construct):
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Has the name that the alarms' own begin with.
+        Gives the stack name, which starts the name of each alarm.
     function : lambda_.Alias
-        Answers the API's requests.
+        The API function.
+    export_function, request_function : lambda_.Function
+        The functions that export on events and for request manifests.
     queue : sqs.Queue
-        What exports on events wait in.
+        The export queue.
     dead_letters : sqs.Queue
-        Where what could not be exported ends.
+        The dead-letter queue of the export queue.
     state_machine : sfn.StateMachine
-        Works request manifests off.
+        The state machine that processes request manifests.
 
     Attributes
     ----------
     of_deployments : list of cloudwatch.Alarm
-        Those that a bad version of the API's function sets off.
+        The alarms that a faulty version of the API function raises.
     all : list of cloudwatch.Alarm
-        Each of them.
+        All alarms.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Alarms(Construct):
         *,
         config: Config,
         function: lambda_.Alias,
+        export_function: lambda_.Function,
+        request_function: lambda_.Function,
         queue: sqs.Queue,
         dead_letters: sqs.Queue,
         state_machine: sfn.StateMachine,
@@ -86,20 +90,22 @@ class Alarms(Construct):
             self._dead_letters(dead_letters),
             self._failed_exports(metrics),
             self._failed_requests(state_machine),
+            self._export_errors(export_function),
+            self._request_errors(request_function),
         ]
 
     def _server_errors(self, metrics: Metrics) -> cloudwatch.Alarm:
         return self._alarm(
             "ServerErrors",
             cloudwatch.MathExpression(
-                expression=f"IF(failed >= {LEAST_FAILED}, 100 * failed / requests, 0)",
+                expression=f"IF(failed >= {MIN_FAILED_REQUESTS}, 100 * failed / requests, 0)",
                 using_metrics={"failed": metrics.of_api("5XXError"), "requests": metrics.of_api("Count")},
-                label="Requests that failed, in percent",
+                label="Failed requests, percent",
                 period=FIVE_MINUTES,
             ),
-            f"Of the requests in five minutes, {FAILED_PERCENT} % and at least {LEAST_FAILED} failed with a status of "
-            "5xx. Look up their problem in the API function's log; if it came with a deployment, deploy what was there "
-            "before.",
+            f"At least {FAILED_PERCENT} % of the requests in five minutes, and at least {MIN_FAILED_REQUESTS}, failed "
+            "with a 5xx status. Look up their problem in the log of the API function. If a deployment caused it, "
+            "deploy the previous version.",
             section="Server errors",
             threshold=FAILED_PERCENT,
         )
@@ -108,16 +114,16 @@ class Alarms(Construct):
         return self._alarm(
             "SlowAnswers",
             cloudwatch.MathExpression(
-                expression=f"IF(requests >= {LEAST_MEASURED}, latency, 0)",
+                expression=f"IF(requests >= {MIN_MEASURED_REQUESTS}, latency, 0)",
                 using_metrics={
                     "requests": metrics.of_api("Count", period=ONE_MINUTE),
                     "latency": metrics.of_api("Latency", cloudwatch.Stats.percentile(99), period=ONE_MINUTE),
                 },
-                label="Time to answer, 99th percentile, in milliseconds",
+                label="Latency, 99th percentile, ms",
                 period=ONE_MINUTE,
             ),
-            f"In three minutes of five, one request in a hundred took longer than {SLOW_SECONDS} seconds. See on the "
-            "dashboard whether HealthImaging takes the time; have large frames exported before viewers ask for them.",
+            f"In three of five minutes, one request in a hundred took longer than {SLOW_SECONDS} seconds. See on the "
+            "dashboard whether HealthImaging is slow. Export large frames before viewers request them.",
             section="Slow answers",
             threshold=1000 * SLOW_SECONDS,
             evaluation_periods=5,
@@ -133,13 +139,13 @@ class Alarms(Construct):
                     "refused": metrics.counted("ThrottledRequests"),
                     "throttled": function.metric_throttles(period=FIVE_MINUTES),
                 },
-                label="Requests refused for being too many",
+                label="Throttled requests",
                 period=FIVE_MINUTES,
             ),
-            "For 15 minutes, requests have been refused for being too many: by throttle_rate, HealthImaging's quota or "
-            "Lambda's concurrency. See on the dashboard by which, and raise it.",
+            "Requests have been throttled for 15 minutes, by throttle_rate, HealthImaging's quota or Lambda's "
+            "concurrency. See on the dashboard which limit applies, and raise it.",
             section="Throttling",
-            threshold=REFUSED,
+            threshold=REFUSED_REQUESTS,
             evaluation_periods=3,
         )
 
@@ -147,11 +153,11 @@ class Alarms(Construct):
         return self._alarm(
             "OldMessages",
             queue.metric_approximate_age_of_oldest_message(period=FIVE_MINUTES, statistic=cloudwatch.Stats.MAXIMUM),
-            f"Exports on events have been waiting for {OLD_DAYS} days, and what waits for 14 is lost. See on the "
-            "dashboard whether any are done; raise export_concurrency and export_rate, or export what waits by request "
-            "manifests.",
+            f"Exports on events have been waiting for {OLD_MESSAGE_DAYS} days, and SQS drops messages after 14. See on "
+            "the dashboard whether exports progress. Raise export_concurrency and export_rate, or export the waiting "
+            "image sets with a request manifest.",
             section="Old messages",
-            threshold=OLD_DAYS * 24 * 60 * 60,
+            threshold=OLD_MESSAGE_DAYS * 24 * 60 * 60,
         )
 
     def _dead_letters(self, dead_letters: sqs.Queue) -> cloudwatch.Alarm:
@@ -160,8 +166,8 @@ class Alarms(Construct):
             dead_letters.metric_approximate_number_of_messages_visible(
                 period=ONE_MINUTE, statistic=cloudwatch.Stats.MAXIMUM
             ),
-            "Exports on events have failed for good. Look up the cause in the export function's log by the message's "
-            "id, mend it, and send the messages back: aws sqs start-message-move-task --source-arn "
+            "Exports on events have failed for good. Look up the cause by the message's id in the log of the export "
+            "function, correct it, and send the messages back: aws sqs start-message-move-task --source-arn "
             f"{dead_letters.queue_arn}",
             section="Dead letters",
             threshold=1,
@@ -171,8 +177,8 @@ class Alarms(Construct):
         return self._alarm(
             "FailedExports",
             metrics.counted("ExportsFailed"),
-            "An export left out frames that it could not get, or found other pixels than were imported. Read which in "
-            "its manifest, mend the cause, and export the image set again.",
+            "An export could not get some frames, or found pixels that differ from the imported ones. Read in its "
+            "manifest which frames, correct the cause, and export the image set again.",
             section="Failed exports",
             threshold=1,
         )
@@ -180,11 +186,41 @@ class Alarms(Construct):
     def _failed_requests(self, state_machine: sfn.StateMachine) -> cloudwatch.Alarm:
         return self._alarm(
             "FailedRequests",
-            state_machine.metric_failed(period=ONE_MINUTE, statistic=cloudwatch.Stats.SUM),
-            "A request manifest could not be worked off. Read why in the execution, mend it, and go on where it "
-            "stopped: aws stepfunctions redrive-execution --execution-arn <the execution's>.",
+            state_machine.metric_failed(period=ONE_MINUTE, statistic=SUM),
+            "The execution for a request manifest failed. Read why in the execution, correct the cause, and resume it: "
+            "aws stepfunctions redrive-execution --execution-arn <arn of the execution>.",
             section="Failed requests",
             threshold=1,
+        )
+
+    # Lambda dates an error to the start of its invocation, up to 15 minutes before it reports it (AWS Lambda developer
+    # guide, "Monitoring functions"). Both alarms on errors look back far enough to see it.
+
+    def _export_errors(self, function: lambda_.Function) -> cloudwatch.Alarm:
+        # The function reports messages that fail as batch item failures, which Lambda does not count as errors.
+        return self._alarm(
+            "ExportErrors",
+            function.metric_errors(period=FIVE_MINUTES, statistic=SUM),
+            "Lambda stopped the export function, or the function could not start. Look up Task timed out and Runtime "
+            "in its log. Its messages come again, and end in the dead-letter queue if this persists.",
+            section="Export errors",
+            threshold=1,
+            evaluation_periods=4,
+            datapoints_to_alarm=1,
+        )
+
+    def _request_errors(self, function: lambda_.Function) -> cloudwatch.Alarm:
+        # A task that fails is an error of the function. Step Functions retries it, so a single error is no reason for
+        # an alarm.
+        return self._alarm(
+            "RequestErrors",
+            function.metric_errors(period=FIVE_MINUTES, statistic=SUM),
+            "Tasks of request manifests fail again and again: invocations of the request function failed in three of "
+            "six periods of five minutes. Look up the cause in its log. Step Functions retries each task eight times.",
+            section="Export errors",
+            threshold=1,
+            evaluation_periods=6,
+            datapoints_to_alarm=3,
         )
 
     def _alarm(

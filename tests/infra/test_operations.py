@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from infra.api.rest_api import _ACCESS_LOG
+from infra.api.rest_api import ACCESS_LOG_FIELDS
 from infra.config import config_keys
 from tests.infra.project import PROJECT
 
@@ -16,7 +16,7 @@ QUERIES = re.findall(r"^```\n((?:filter|fields) .+?)```", RUNBOOK, re.MULTILINE 
 # What Powertools writes in every line, and what the queries call their results.
 WRITTEN_BY_POWERTOOLS = {"level", "message", "correlation_id"}
 RESULTS = {"requests", "refused", "p99_ms", "largest"}
-KEYWORDS = {"filter", "fields", "stats", "sort", "desc", "by", "and", "as", "like", "count", "pct", "max", "bin"}
+KEYWORDS = {"filter", "fields", "stats", "sort", "desc", "by", "and", "or", "as", "like", "count", "pct", "max", "bin"}
 
 
 def fields_of(query):
@@ -34,7 +34,7 @@ def test_query_asks_for_fields_that_are_logged(query):
     asked_for = {name.partition(".")[0] for name in fields_of(query)}
 
     assert asked_for
-    assert asked_for <= {*_ACCESS_LOG, *WRITTEN_BY_POWERTOOLS, *keys, *keywords}
+    assert asked_for <= {*ACCESS_LOG_FIELDS, *WRITTEN_BY_POWERTOOLS, *keys, *keywords}
 
 
 def test_messages_that_queries_look_for_are_logged():
