@@ -139,8 +139,6 @@ class FramegateStack(Stack):
         )
         CfnOutput(self, "AlarmTopicArn", value=alarm_topic.topic.topic_arn, description="Topic of the alarms")
         CfnOutput(self, "DashboardName", value=dashboard.name, description="CloudWatch dashboard")
-        CfnOutput(
-            self, "DatastoreIds", value=",".join(config.datastore_ids), description="Served data stores"
-        )
+        CfnOutput(self, "DatastoreIds", value=",".join(config.datastore_ids), description="Served data stores")
         CfnOutput(self, "Auth", value=config.auth, description="How callers are authorized: iam, cognito or jwt")
         Tags.of(self).add("Application", "Framegate")

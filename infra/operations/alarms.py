@@ -25,7 +25,7 @@ MIN_FAILED_REQUESTS = 5
 
 SLOW_SECONDS = 10
 MIN_MEASURED_REQUESTS = 20
-"""The 99th percentile of the latency that raises the alarm, and the least number of requests a minute to judge it by."""
+"""The 99th percentile of the latency that raises the alarm, and the least number of requests a minute to judge it."""
 
 REFUSED_REQUESTS = 10
 """Throttled requests in five minutes that raise the alarm."""
