@@ -179,7 +179,7 @@ def _environment(config: Config, frame_store: FrameStore) -> dict[str, str]:
     return {
         "FRAMEGATE_FRAME_BUCKET": frame_store.bucket.bucket_name,
         "FRAMEGATE_EVENT_BUS": "default",
-        "FRAMEGATE_EXPORT_RATE": f"{config.export_rate_of_a_worker:.6g}",
+        "FRAMEGATE_EXPORT_RATE": f"{config.export_rate_per_worker:.6g}",
         "FRAMEGATE_VERIFY": str(config.verify).lower(),
         "FRAMEGATE_EXPORT_EVENTS": ",".join(config.export_events),
     }

@@ -1,4 +1,4 @@
-"""The configuration: what is accepted, what is refused, and what a refusal says."""
+"""The configuration: accepted values, rejected values, and the messages about them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def read(**keys):
     return Config.from_context({"datastore_ids": A, **keys})
 
 
-def refused(context):
+def config_error(context):
     try:
         Config.from_context(context)
-    except ConfigError as refusal:
-        return refusal
+    except ConfigError as error:
+        return error
     return None
 
 
 def faults(**context):
-    return refused(context).faults
+    return config_error(context).faults
 
 
 def test_only_datastore_ids_is_required():
@@ -290,7 +290,7 @@ def test_invalid_value_is_reported_with_its_key_and_an_example(key, value):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "wrong"),
+    ("key", "value", "message"),
     [
         ("datastore_ids", "short", "'short' is not a data store id, 32 digits and lower-case letters"),
         ("datastore_ids", f"{A},short", "'short' is not a data store id, 32 digits and lower-case letters"),
@@ -315,15 +315,15 @@ def test_invalid_value_is_reported_with_its_key_and_an_example(key, value):
         (
             "cors_origins",
             ["https://a.example.org:443"],
-            "'https://a.example.org:443' names the default port, which browsers leave out: leave it out",
+            "'https://a.example.org:443' names the default port, which browsers omit: remove it",
         ),
-        ("cors_request_headers", "X-A,x-a", "'X-A', 'x-a' are the same header: case does not matter"),
+        ("cors_request_headers", "X-A,x-a", "'X-A', 'x-a' name the same header: case does not matter"),
     ],
 )
-def test_message_shows_the_value_and_what_the_key_accepts(key, value, wrong):
+def test_message_shows_the_value_and_what_the_key_accepts(key, value, message):
     found = faults(**{"datastore_ids": A, key: value})
 
-    assert found == {key: f"{wrong}. For example: -c {key}={config_keys()[key].example}"}
+    assert found == {key: f"{message}. For example: -c {key}={config_keys()[key].example}"}
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_key_required_by_another_is_reported_with_an_example(keys, missing, need
     example = config_keys()[missing].example
 
     assert faults(datastore_ids=A, **keys) == {
-        missing: f"is missing, and {needed_by} needs it. For example: -c {missing}={example}"
+        missing: f"is missing, and {needed_by} requires it. For example: -c {missing}={example}"
     }
 
 
@@ -357,14 +357,14 @@ def test_key_required_by_another_is_reported_with_an_example(keys, missing, need
 )
 def test_key_without_effect_is_reported(keys, idle, what_it_needs):
     assert faults(datastore_ids=A, **keys) == {
-        idle: f"means nothing without {what_it_needs}. Leave it out, or give: -c {what_it_needs}"
+        idle: f"has no effect without {what_it_needs}. Remove it, or add: -c {what_it_needs}"
     }
 
 
 @pytest.mark.parametrize("key", ["domain_certificate_arn", "domain_hosted_zone_id"])
 def test_domain_key_without_domain_name_is_reported(key):
     assert faults(datastore_ids=A, **{key: config_keys()[key].example}) == {
-        key: "means nothing without domain_name. Leave it out, or give: -c domain_name=frames.example.org"
+        key: "has no effect without domain_name. Remove it, or add: -c domain_name=frames.example.org"
     }
 
 
@@ -372,7 +372,7 @@ def test_private_api_with_a_domain_name_is_reported():
     found = faults(datastore_ids=A, **DOMAIN, vpc_endpoint_ids="vpce-0123456789abcdef0")
 
     assert list(found) == ["vpc_endpoint_ids"]
-    assert "Leave one of the two out" in found["vpc_endpoint_ids"]
+    assert "Remove one of the two" in found["vpc_endpoint_ids"]
 
 
 def test_invalid_value_hides_faults_that_depend_on_it():
@@ -397,10 +397,10 @@ def test_unknown_key_without_a_close_match_is_reported_with_all_keys():
 
 
 def test_all_faults_are_reported_together():
-    refusal = refused({"datastore_id": A, "memory_mb": "64", "log_level": "TRACE"})
+    error = config_error({"datastore_id": A, "memory_mb": "64", "log_level": "TRACE"})
 
-    assert list(refusal.faults) == ["datastore_id", "memory_mb", "log_level", "datastore_ids"]
-    assert len(str(refusal).splitlines()) == 5
+    assert list(error.faults) == ["datastore_id", "memory_mb", "log_level", "datastore_ids"]
+    assert len(str(error).splitlines()) == 5
 
 
 def test_long_value_is_shortened_in_the_message():
@@ -445,18 +445,18 @@ json_values = st.recursive(
 
 @given(key=st.sampled_from(sorted(config_keys())), value=json_values)
 def test_any_value_of_any_key_is_accepted_or_reported_by_name(key, value):
-    refusal = refused({"datastore_ids": A, key: value})
+    error = config_error({"datastore_ids": A, key: value})
 
-    assert refusal is None or list(refusal.faults) == [key]
+    assert error is None or list(error.faults) == [key]
 
 
 @given(key=st.text(), value=json_values)
 def test_any_unknown_key_is_reported_by_name_on_one_line(key, value):
     assume(key not in config_keys() and key != "cdk-migrate" and ":" not in key and "/" not in key)
-    refusal = refused({"datastore_ids": A, key: value})
+    error = config_error({"datastore_ids": A, key: value})
 
-    assert list(refusal.faults) == [key]
-    assert len(str(refusal).splitlines()) == 2
+    assert list(error.faults) == [key]
+    assert len(str(error).splitlines()) == 2
 
 
 def test_every_key_has_an_example_that_is_accepted():
