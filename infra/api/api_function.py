@@ -87,7 +87,7 @@ class ApiFunction(LambdaFunction):
                 use_key(frame_store, "s3", "sqs"),
             ],
         )
-        frame_store.keep_mismatched_frames_from(self.role)
+        frame_store.deny_mismatched_frames_to(self.role)
         acknowledge_image_sets(self.role, config)
         acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
         acknowledge(
