@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from aws_cdk import RemovalPolicy
+from aws_cdk import Aws, Fn, RemovalPolicy
 from aws_cdk import aws_logs as logs
 
 if TYPE_CHECKING:
@@ -29,6 +29,14 @@ def removal_policy(config: Config) -> RemovalPolicy:
         return RemovalPolicy.DESTROY
     # Unlike RETAIN, this leaves nothing behind when the first deployment fails and is rolled back.
     return RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
+
+
+def unique_name(prefix: str) -> str:
+    """Return a log group's name that ends with the id of the stack.
+
+    A deleted stack leaves its log groups behind. A new stack of the same name must be able to create its own.
+    """
+    return f"{prefix}-{Fn.select(2, Fn.split('/', Aws.STACK_ID))}"
 
 
 def log_group(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Fn, Stack
+from aws_cdk import Stack
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
-from infra.retention import WAF_LOGS, log_group
+from infra.retention import WAF_LOGS, log_group, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,9 +127,7 @@ class Firewall(Construct):
         )
 
     def _log(self, acl: wafv2.CfnWebACL, config: Config, key: kms.IKey) -> None:
-        # The stack's own id ends the name, so that the group that an earlier stack left is not in the way.
-        stack_uuid = Fn.select(2, Fn.split("/", Aws.STACK_ID))
-        group = log_group(self, "Logs", config, key, f"{WAF_LOGS}{config.stack_name}-{stack_uuid}")
+        group = log_group(self, "Logs", config, key, unique_name(f"{WAF_LOGS}{config.stack_name}"))
         field = wafv2.CfnLoggingConfiguration.FieldToMatchProperty
         wafv2.CfnLoggingConfiguration(
             self,

@@ -1,4 +1,4 @@
-"""Lambda layers with packages that are too large for every function to carry."""
+"""Lambda layers with packages that only some functions need."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PackageLayer(lambda_.LayerVersion):
-    """Packages for Lambda's Python and the configured processor.
+    """A layer of packages for Lambda's Python and the configured architecture.
 
     Parameters
     ----------
@@ -27,11 +27,11 @@ class PackageLayer(lambda_.LayerVersion):
     construct_id : str
         The construct's id in `scope`.
     config : Config
-        Decides the processor.
+        Gives the architecture.
     requirements : Path
-        The file that names the packages.
+        The requirements file of the packages.
     description : str
-        What they are for, for the console.
+        Purpose of the layer; the console shows it.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from infra.build.bundling import (
     layer_hash,
     source_hash,
 )
-from infra.build.licences import LIST, licence_list
+from infra.build.licences import LICENCE_LIST, licence_list
 from local.token_issuer import SigningKey
 from tests.infra.project import PROJECT
 
@@ -145,7 +145,7 @@ def test_licence_list_matches_the_deployed_packages(bundled, layer, architecture
         "The authorizer's layer": layer("authorizer", architecture) / "python",
     }
 
-    assert licence_list(installed) == LIST.read_text(), "make licences writes it anew"
+    assert licence_list(installed) == LICENCE_LIST.read_text(), "run make licences"
 
 
 def test_files_are_readable_by_any_user(bundled, layer):
