@@ -20,6 +20,7 @@ from infra.frame_store import FrameStore
 from infra.operations.alarm_topic import AlarmTopic
 from infra.operations.alarms import Alarms
 from infra.operations.dashboard import Dashboard
+from infra.operations.watched import WatchedResources
 
 if TYPE_CHECKING:
     from constructs import Construct
@@ -86,32 +87,19 @@ class FramegateStack(Stack):
             function=request_function.function,
             dead_letters=export_queue.dead_letters,
         )
-        alarms = Alarms(
-            self,
-            "Alarms",
-            config=config,
-            function=function.alias,
+        watched = WatchedResources(
+            api_function=function.alias,
             export_function=export_function.function,
             request_function=request_function.function,
             queue=export_queue.queue,
             dead_letters=export_queue.dead_letters,
             state_machine=requests.state_machine,
         )
+        alarms = Alarms(self, "Alarms", config=config, watched=watched)
         alarm_topic = AlarmTopic(self, "AlarmTopic", config=config, key=key, alarms=alarms.all)
         if config.deploys_gradually:
             GradualDeployment(self, "GradualDeployment", function=function, alarms=alarms.of_deployments)
-        dashboard = Dashboard(
-            self,
-            "Dashboard",
-            config=config,
-            alarms=alarms.all,
-            function=function.alias,
-            export_function=export_function.function,
-            request_function=request_function.function,
-            queue=export_queue.queue,
-            dead_letters=export_queue.dead_letters,
-            state_machine=requests.state_machine,
-        )
+        dashboard = Dashboard(self, "Dashboard", config=config, alarms=alarms.all, watched=watched)
         CfnOutput(self, "ApiUrl", value=api.url, description="Base URL of the REST API")
         CfnOutput(
             self,

@@ -12,8 +12,8 @@ from constructs import Construct
 from infra.acknowledge import acknowledge
 from infra.build.bundling import lambda_code
 from infra.permissions import (
-    acknowledge_inline_policy,
     acknowledge_traces,
+    service_role,
     write_logs,
     write_traces,
 )
@@ -89,17 +89,14 @@ class LambdaFunction(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         group = log_group(self, "Logs", config, key)
-        self.role = iam.Role(
+        self.role = service_role(
             self,
             "Role",
+            service="lambda.amazonaws.com",
             description=f"Role of the function that {description[0].lower()}{description[1:]}",
-            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            inline_policies={
-                "Allow": iam.PolicyDocument(statements=[*statements, write_logs(group), write_traces()]),
-            },
+            statements=[*statements, write_logs(group), write_traces()],
         )
         acknowledge_traces(self.role)
-        acknowledge_inline_policy(self.role)
         self.function = lambda_.Function(
             self,
             "Function",

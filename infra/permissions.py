@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from aws_cdk import aws_logs as logs
+    from constructs import Construct
 
     from infra.config import Config
     from infra.frame_store import FrameStore
@@ -35,6 +36,48 @@ def allow(sid: str, actions: Sequence[str], *resources: str, **equal: str) -> ia
     """
     conditions = {"StringEquals": {name.replace("__", ":"): value for name, value in equal.items()}} if equal else None
     return iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources), conditions=conditions)
+
+
+def service_role(
+    scope: Construct,
+    construct_id: str,
+    *,
+    service: str,
+    description: str,
+    statements: Sequence[iam.PolicyStatement],
+    same_account: bool = False,
+) -> iam.Role:
+    """Create a role that a service assumes, with one inline policy.
+
+    Parameters
+    ----------
+    scope : Construct
+        The construct that the role belongs to.
+    construct_id : str
+        The construct's id in `scope`.
+    service : str
+        Name of the service principal, such as ``lambda.amazonaws.com``.
+    description : str
+        Purpose of the role; the console shows it.
+    statements : sequence of iam.PolicyStatement
+        All that the role allows.
+    same_account : bool
+        Whether the service may assume the role only for resources of this account.
+    """
+    conditions = {"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}} if same_account else None
+    role = iam.Role(
+        scope,
+        construct_id,
+        description=description,
+        assumed_by=iam.ServicePrincipal(service, conditions=conditions),
+        inline_policies={"Allow": iam.PolicyDocument(statements=list(statements))},
+    )
+    acknowledge(
+        role,
+        "The policy belongs to this role only: CloudFormation creates, changes and deletes both together.",
+        "HIPAA.Security-IAMNoInlinePolicy",
+    )
+    return role
 
 
 def image_sets(stack: Stack, config: Config) -> list[str]:
@@ -98,15 +141,6 @@ def acknowledge_prefixes(role: iam.Role, frame_store: FrameStore, *prefixes: str
         role,
         "Each prefix holds one kind of object, whose keys are unknown at deployment.",
         *(f"AwsSolutions-IAM5[Resource::<{bucket_id}.Arn>/{prefix}*]" for prefix in prefixes),
-    )
-
-
-def acknowledge_inline_policy(role: iam.Role) -> None:
-    """Acknowledge that a role has an inline policy."""
-    acknowledge(
-        role,
-        "The policy belongs to this role only: CloudFormation creates, changes and deletes both together.",
-        "HIPAA.Security-IAMNoInlinePolicy",
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from aws_cdk import ArnFormat, Aws, Stack
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
-from infra.permissions import acknowledge_inline_policy, allow
+from infra.permissions import allow, service_role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,28 +64,22 @@ class GradualDeployment(Construct):
         versions_and_aliases = f"{function.function.function_arn}:*"
         # The managed policy AWSCodeDeployRoleForLambdaLimited, restricted to this function. Hooks and revisions in S3
         # are left out because there are none. CodeDeploy's calls name versions as well as the alias.
-        role = iam.Role(
+        role = service_role(
             self,
             "Role",
+            service="codedeploy.amazonaws.com",
             description="Lets CodeDeploy shift the traffic of the API function",
-            assumed_by=iam.ServicePrincipal(
-                "codedeploy.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
-            ),
-            inline_policies={
-                "Allow": iam.PolicyDocument(
-                    statements=[
-                        allow(
-                            "ShiftTraffic",
-                            ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"],
-                            function.function.function_arn,
-                            versions_and_aliases,
-                        ),
-                        allow("WatchAlarms", ["cloudwatch:DescribeAlarms"], any_alarm),
-                    ]
-                )
-            },
+            statements=[
+                allow(
+                    "ShiftTraffic",
+                    ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"],
+                    function.function.function_arn,
+                    versions_and_aliases,
+                ),
+                allow("WatchAlarms", ["cloudwatch:DescribeAlarms"], any_alarm),
+            ],
+            same_account=True,
         )
-        acknowledge_inline_policy(role)
         function_id = Stack.of(self).get_logical_id(cast("CfnElement", function.function.node.default_child))
         acknowledge(
             role,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aws_cdk import Aws, Duration
@@ -45,21 +46,17 @@ class ExportQueue(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, config: Config, frame_store: FrameStore) -> None:
         super().__init__(scope, construct_id)
         # CloudFormation deletes the queues with the stack: HealthImaging holds the data that the messages refer to.
-        self.dead_letters = sqs.Queue(
+        encrypted_queue = partial(
+            sqs.Queue,
             self,
-            "DeadLetters",
             encryption=sqs.QueueEncryption.KMS,
             encryption_master_key=frame_store.key,
             enforce_ssl=True,
             retention_period=RETENTION,
         )
-        self.queue = sqs.Queue(
-            self,
+        self.dead_letters = encrypted_queue("DeadLetters")
+        self.queue = encrypted_queue(
             "Queue",
-            encryption=sqs.QueueEncryption.KMS,
-            encryption_master_key=frame_store.key,
-            enforce_ssl=True,
-            retention_period=RETENTION,
             # AWS Lambda developer guide, "Using Lambda with Amazon SQS": six times the function's timeout.
             visibility_timeout=Duration.seconds(6 * config.export_timeout_seconds),
             dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.dead_letters),

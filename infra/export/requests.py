@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from aws_cdk import ArnFormat, Aws, Duration, Stack
+from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -15,9 +15,9 @@ from constructs import Construct
 from infra.acknowledge import acknowledge
 from infra.frame_store import EXPORT_PREFIX, REQUEST_PREFIX
 from infra.permissions import (
-    acknowledge_inline_policy,
     acknowledge_prefixes,
     allow,
+    service_role,
     use_key,
     use_key_for,
 )
@@ -148,71 +148,67 @@ class ExportRequests(Construct):
             for each in (f"{name}:*", f"{name}/{MAP_LABEL}:*")
         )
         results = frame_store.bucket.arn_for_objects(f"{EXPORT_PREFIX}*")
-        role = iam.Role(
+        role = service_role(
             self,
             "Role",
+            service="states.amazonaws.com",
             description="Role of the state machine for request manifests",
-            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
-            inline_policies={
-                "Allow": iam.PolicyDocument(
-                    statements=[
-                        allow("DoTasks", ["lambda:InvokeFunction"], function.function_arn),
-                        # AWS Step Functions developer guide, "IAM policies for using Distributed Map states".
-                        allow("RunLines", ["states:StartExecution"], machine),
-                        allow("FollowLines", ["states:DescribeExecution", "states:StopExecution"], own, of_lines),
-                        allow("RedriveLines", ["states:RedriveExecution"], of_lines),
-                        allow(
-                            "ReadLinesAndWriteResults",
-                            [
-                                "s3:GetObject",
-                                "s3:PutObject",
-                                "s3:ListMultipartUploadParts",
-                                "s3:AbortMultipartUpload",
-                            ],
-                            results,
-                        ),
-                        use_key(frame_store, "s3"),
-                        # AWS Step Functions developer guide, "Data at rest encryption in Step Functions".
-                        use_key_for(
-                            frame_store,
-                            "EncryptExecutions",
-                            ["kms:GenerateDataKey", "kms:Decrypt"],
-                            {"aws:states:stateMachineArn": [machine, f"{machine}/{MAP_LABEL}"]},
-                        ),
-                        use_key_for(
-                            frame_store,
-                            "EncryptLogDelivery",
-                            ["kms:GenerateDataKey"],
-                            {"SourceArn": _log_delivery(stack)},
-                        ),
-                        # AWS Step Functions developer guide, "Using CloudWatch Logs to log execution history".
-                        allow(
-                            "WriteLogs",
-                            [
-                                "logs:CreateLogDelivery",
-                                "logs:GetLogDelivery",
-                                "logs:UpdateLogDelivery",
-                                "logs:DeleteLogDelivery",
-                                "logs:ListLogDeliveries",
-                                "logs:PutResourcePolicy",
-                                "logs:DescribeResourcePolicies",
-                                "logs:DescribeLogGroups",
-                            ],
-                            "*",
-                        ),
-                        allow(
-                            "WriteTraces",
-                            [
-                                "xray:PutTraceSegments",
-                                "xray:PutTelemetryRecords",
-                                "xray:GetSamplingRules",
-                                "xray:GetSamplingTargets",
-                            ],
-                            "*",
-                        ),
-                    ]
-                )
-            },
+            statements=[
+                allow("DoTasks", ["lambda:InvokeFunction"], function.function_arn),
+                # AWS Step Functions developer guide, "IAM policies for using Distributed Map states".
+                allow("RunLines", ["states:StartExecution"], machine),
+                allow("FollowLines", ["states:DescribeExecution", "states:StopExecution"], own, of_lines),
+                allow("RedriveLines", ["states:RedriveExecution"], of_lines),
+                allow(
+                    "ReadLinesAndWriteResults",
+                    [
+                        "s3:GetObject",
+                        "s3:PutObject",
+                        "s3:ListMultipartUploadParts",
+                        "s3:AbortMultipartUpload",
+                    ],
+                    results,
+                ),
+                use_key(frame_store, "s3"),
+                # AWS Step Functions developer guide, "Data at rest encryption in Step Functions".
+                use_key_for(
+                    frame_store,
+                    "EncryptExecutions",
+                    ["kms:GenerateDataKey", "kms:Decrypt"],
+                    {"aws:states:stateMachineArn": [machine, f"{machine}/{MAP_LABEL}"]},
+                ),
+                use_key_for(
+                    frame_store,
+                    "EncryptLogDelivery",
+                    ["kms:GenerateDataKey"],
+                    {"SourceArn": _log_delivery(stack)},
+                ),
+                # AWS Step Functions developer guide, "Using CloudWatch Logs to log execution history".
+                allow(
+                    "WriteLogs",
+                    [
+                        "logs:CreateLogDelivery",
+                        "logs:GetLogDelivery",
+                        "logs:UpdateLogDelivery",
+                        "logs:DeleteLogDelivery",
+                        "logs:ListLogDeliveries",
+                        "logs:PutResourcePolicy",
+                        "logs:DescribeResourcePolicies",
+                        "logs:DescribeLogGroups",
+                    ],
+                    "*",
+                ),
+                allow(
+                    "WriteTraces",
+                    [
+                        "xray:PutTraceSegments",
+                        "xray:PutTelemetryRecords",
+                        "xray:GetSamplingRules",
+                        "xray:GetSamplingTargets",
+                    ],
+                    "*",
+                ),
+            ],
         )
         acknowledge_prefixes(role, frame_store, EXPORT_PREFIX)
         acknowledge(
@@ -220,7 +216,7 @@ class ExportRequests(Construct):
             "Neither X-Ray nor log delivery has resource-level permissions.",
             "AwsSolutions-IAM5[Resource::*]",
         )
-        acknowledge_inline_policy(role)
+
         acknowledge(
             role,
             "Step Functions chooses the names of the executions of this state machine and its child workflows.",
@@ -233,20 +229,14 @@ class ExportRequests(Construct):
         return role
 
     def _start_on_manifests(self, config: Config, frame_store: FrameStore, dead_letters: sqs.Queue) -> None:
-        starter = iam.Role(
+        starter = service_role(
             self,
             "StarterRole",
+            service="events.amazonaws.com",
             description="Lets EventBridge start the state machine for request manifests",
-            assumed_by=iam.ServicePrincipal(
-                "events.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
-            ),
-            inline_policies={
-                "Allow": iam.PolicyDocument(
-                    statements=[allow("Start", ["states:StartExecution"], self.state_machine.state_machine_arn)]
-                )
-            },
+            statements=[allow("Start", ["states:StartExecution"], self.state_machine.state_machine_arn)],
+            same_account=True,
         )
-        acknowledge_inline_policy(starter)
         events.Rule(
             self,
             "OnRequestManifest",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aws_cdk import aws_stepfunctions as sfn
 
     from infra.config import Config
-
+    from infra.operations.watched import WatchedResources
 RUNBOOK = "docs/operations.md"
 
 FAILED_PERCENT = 5
@@ -47,16 +47,8 @@ class Alarms(Construct):
         The construct's id in `scope`.
     config : Config
         Gives the stack name, which starts the name of each alarm.
-    function : lambda_.Alias
-        The API function.
-    export_function, request_function : lambda_.Function
-        The functions that export on events and for request manifests.
-    queue : sqs.Queue
-        The export queue.
-    dead_letters : sqs.Queue
-        The dead-letter queue of the export queue.
-    state_machine : sfn.StateMachine
-        The state machine that processes request manifests.
+    watched : WatchedResources
+        The resources whose metrics raise the alarms.
 
     Attributes
     ----------
@@ -66,32 +58,20 @@ class Alarms(Construct):
         All alarms.
     """
 
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        config: Config,
-        function: lambda_.Alias,
-        export_function: lambda_.Function,
-        request_function: lambda_.Function,
-        queue: sqs.Queue,
-        dead_letters: sqs.Queue,
-        state_machine: sfn.StateMachine,
-    ) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, config: Config, watched: WatchedResources) -> None:
         super().__init__(scope, construct_id)
         self._config = config
         metrics = Metrics(config)
         self.of_deployments = [self._server_errors(metrics), self._slow_answers(metrics)]
         self.all = [
             *self.of_deployments,
-            self._throttling(metrics, function),
-            self._old_messages(queue),
-            self._dead_letters(dead_letters),
+            self._throttling(metrics, watched.api_function),
+            self._old_messages(watched.queue),
+            self._dead_letters(watched.dead_letters),
             self._failed_exports(metrics),
-            self._failed_requests(state_machine),
-            self._export_errors(export_function),
-            self._request_errors(request_function),
+            self._failed_requests(watched.state_machine),
+            self._export_errors(watched.export_function),
+            self._request_errors(watched.request_function),
         ]
 
     def _server_errors(self, metrics: Metrics) -> cloudwatch.Alarm:

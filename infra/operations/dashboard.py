@@ -13,11 +13,8 @@ from infra.operations.metrics import FIVE_MINUTES, SUM, Metrics
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aws_cdk import aws_lambda as lambda_
-    from aws_cdk import aws_sqs as sqs
-    from aws_cdk import aws_stepfunctions as sfn
-
     from infra.config import Config
+    from infra.operations.watched import WatchedResources
 
 MAXIMUM = cloudwatch.Stats.MAXIMUM
 PERCENTILES = (50, 90, 99)
@@ -36,14 +33,8 @@ class Dashboard(Construct):
         Gives the name of the deployment.
     alarms : sequence of cloudwatch.Alarm
         The alarms that the first row shows.
-    function : lambda_.Alias
-        The API function.
-    export_function, request_function : lambda_.Function
-        The functions that export on events and for request manifests.
-    queue, dead_letters : sqs.Queue
-        The export queue and its dead-letter queue.
-    state_machine : sfn.StateMachine
-        The state machine that processes request manifests.
+    watched : WatchedResources
+        The resources whose metrics the dashboard shows.
 
     Attributes
     ----------
@@ -58,12 +49,7 @@ class Dashboard(Construct):
         *,
         config: Config,
         alarms: Sequence[cloudwatch.Alarm],
-        function: lambda_.Alias,
-        export_function: lambda_.Function,
-        request_function: lambda_.Function,
-        queue: sqs.Queue,
-        dead_letters: sqs.Queue,
-        state_machine: sfn.StateMachine,
+        watched: WatchedResources,
     ) -> None:
         super().__init__(scope, construct_id)
         # The names of dashboards are unique in an account, across all Regions.
@@ -77,9 +63,9 @@ class Dashboard(Construct):
                 [cloudwatch.AlarmStatusWidget(title="Alarms", alarms=list(alarms), width=24, height=3)],
                 _requests(metrics),
                 _times(metrics),
-                _capacity(metrics, function),
-                _exports(metrics, export_function, request_function),
-                _waiting(queue, dead_letters, state_machine),
+                _capacity(metrics, watched),
+                _exports(metrics, watched),
+                _waiting(watched),
             ],
         )
 
@@ -114,25 +100,25 @@ def _times(metrics: Metrics) -> list[cloudwatch.IWidget]:
     ]
 
 
-def _capacity(metrics: Metrics, function: lambda_.Alias) -> list[cloudwatch.IWidget]:
+def _capacity(metrics: Metrics, watched: WatchedResources) -> list[cloudwatch.IWidget]:
     return [
         _graph("Cold starts, by function", metrics.counted_by("handler", "ColdStarts"), stacked=True),
         _graph(
             "Concurrent requests",
-            function.metric("ConcurrentExecutions", statistic=MAXIMUM, period=FIVE_MINUTES, label="API function"),
+            watched.api_function.metric(
+                "ConcurrentExecutions", statistic=MAXIMUM, period=FIVE_MINUTES, label="API function"
+            ),
         ),
         _graph(
             "Throttled requests",
             metrics.counted("ThrottledRequests", label="by throttle_rate or HealthImaging"),
             metrics.counted("Errors", status="429", label="of these, by HealthImaging or S3"),
-            function.metric_throttles(period=FIVE_MINUTES, label="by Lambda"),
+            watched.api_function.metric_throttles(period=FIVE_MINUTES, label="by Lambda"),
         ),
     ]
 
 
-def _exports(
-    metrics: Metrics, export_function: lambda_.Function, request_function: lambda_.Function
-) -> list[cloudwatch.IWidget]:
+def _exports(metrics: Metrics, watched: WatchedResources) -> list[cloudwatch.IWidget]:
     return [
         _graph(
             "Frames exported per second",
@@ -147,13 +133,14 @@ def _exports(
             metrics.counted("ExportsCompleted", label="completed"),
             metrics.counted("ExportsFailed", label="failed"),
             metrics.counted("ExportRetries", label="retried"),
-            export_function.metric_errors(period=FIVE_MINUTES, label="errors of the export function"),
-            request_function.metric_errors(period=FIVE_MINUTES, label="errors of the request function"),
+            watched.export_function.metric_errors(period=FIVE_MINUTES, label="errors of the export function"),
+            watched.request_function.metric_errors(period=FIVE_MINUTES, label="errors of the request function"),
         ),
     ]
 
 
-def _waiting(queue: sqs.Queue, dead_letters: sqs.Queue, state_machine: sfn.StateMachine) -> list[cloudwatch.IWidget]:
+def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
+    queue, state_machine = watched.queue, watched.state_machine
     return [
         _graph(
             "Export queue: age of the oldest message, s",
@@ -167,7 +154,7 @@ def _waiting(queue: sqs.Queue, dead_letters: sqs.Queue, state_machine: sfn.State
             queue.metric_approximate_number_of_messages_not_visible(
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="in progress, or hidden until a retry"
             ),
-            dead_letters.metric_approximate_number_of_messages_visible(
+            watched.dead_letters.metric_approximate_number_of_messages_visible(
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters"
             ),
         ),
