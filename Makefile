@@ -70,7 +70,7 @@ lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with has
 	  --universal --python-version 3.11 -o ministack-requirements.txt ministack-requirements.in
 
 licences: $(VENV)/.ready ## Write docs/licences.md: what runs in Lambda, and under which licence.
-	@$(RUN)/python -m infra.licences
+	@$(RUN)/python -m infra.build.licences
 
 clean: ## Remove everything that a target made.
 	@rm -rf $(VENV) $(MINISTACK) node_modules tests/openapi/node_modules cdk.out .bundle-cache .local-cloud demo-output .*_cache .hypothesis

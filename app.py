@@ -1,4 +1,4 @@
-"""Entry point of the CDK command line: builds the application and writes its cloud assembly."""
+"""Entry point for the CDK command line. Builds the application and writes its cloud assembly."""
 
 from infra.application import main
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.measure import PROJECT, Row, in_turns, ratios, row
 from bench.origin import Frame, Origin
-from infra.bundling import bundle
+from infra.build.bundling import bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,9 +14,9 @@ from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, load_measured
 from framegate.delivery.plan import STORE_UNCHECKED_MAX_BYTES
 from framegate.rest.http import INLINE_LIMIT
 from framegate.storage.object_writer import MAX_PUT_BYTES, PART_BYTES
-from infra.authorizer_function import MEMORY_MB as AUTHORIZER_MEMORY_MB
+from infra.api.authorizer_function import MEMORY_MB as AUTHORIZER_MEMORY_MB
 from infra.config import Config
-from infra.export_functions import BATCH_SIZE
+from infra.export.functions import BATCH_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ class Deployment:
     """How much there is of what costs by the month; a test compares it with the template."""
 
     dashboards: int = 1
-    alarm_metrics: int = 10
+    alarm_metrics: int = 12
     keys: int = 1
     acl_rules: int = 3
     polled_queues: int = 1

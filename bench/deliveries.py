@@ -92,7 +92,7 @@ def _exporting(count: int) -> Callable[[], float]:
     from framegate.identifiers import ImageSetRef
     from framegate.time_budget import TimeBudget
 
-    os.environ["FRAMEGATE_EXPORT_RATE"] = str(DEFAULT.export_rate_of_a_worker)
+    os.environ["FRAMEGATE_EXPORT_RATE"] = str(DEFAULT.export_rate_per_worker)
     exporter = ExportParts.from_environment().exporter
     order = ExportOrder(ImageSetRef(DATASTORE, IMAGE_SET), "bench")
 

@@ -51,7 +51,7 @@ def frame_latency(size: int, a: Assumptions = ASSUMED) -> float:
 def worker_limits(size: int, config: Config = DEFAULT, a: Assumptions = ASSUMED) -> dict[str, float]:
     """Frames a second that one export worker copies, by what bounds it; the least of them counts."""
     return {
-        "pace": config.export_rate_of_a_worker,
+        "pace": config.export_rate_per_worker,
         "threads": WORKERS / frame_latency(size, a),
         "processor": 1000 / a.frame_cpu_ms,
         "network": a.bandwidth / size,

@@ -14,8 +14,8 @@ from bench.durations import ASSUMED, DEFAULT, frame_latency, worker_limits
 from framegate.entrypoints.export_parts import RETURN_TIME, WORKERS
 from framegate.export.exporter import FINISH_SHARE, MAX_FINISH_SECONDS
 from framegate.export.worker import MIN_WORK_SECONDS
-from infra.export_functions import BATCH_SIZE
-from infra.export_queue import RETENTION
+from infra.export.functions import BATCH_SIZE
+from infra.export.queue import RETENTION
 
 if TYPE_CHECKING:
     from infra.config import Config

@@ -118,7 +118,7 @@ def simulate_requests(
     traffic, busy = Traffic(0.0), 0
     weights = [kind.share for kind in kinds]
     workers = 2 * config.export_concurrency
-    pace = config.export_rate_of_a_worker
+    pace = config.export_rate_per_worker
     # In order, as a heap is: workers that began at different times.
     events: list[tuple[float, int, object]] = [
         (worker / workers / pace, worker, Pacer(pace, pace)) for worker in range(workers)

@@ -1,8 +1,8 @@
-"""The CDK application. Importing it first keeps the CDK's runtime from writing about the version of Node.js.
+"""The CDK application. Import it before ``aws_cdk``: it silences jsii's warnings about the version of Node.js.
 
-jsii, with which aws_cdk runs on Node.js, warns of versions that are old or untested, in twenty lines and before any
-message of ours. ``make`` checks the version (Node.js 20 or newer). Versions that are known to be broken are still
-reported. Set a variable to an empty value to see its warning.
+jsii runs aws_cdk on Node.js and prints twenty lines about old and untested versions, before any message of ours.
+``make`` checks the version (Node.js 20 or newer). jsii still reports versions that are known to be broken. To see a
+warning, set its variable to an empty value.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import os
 import sys
 from pathlib import Path
 
-# The first takes major versions, and all that run the CDK will be old some day. The others take any value.
+# The first variable takes major versions: every version that runs the CDK reaches its end of life. The others take any
+# value.
 os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", ",".join(map(str, range(20, 100))))
 os.environ.setdefault("JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION", "1")
 os.environ.setdefault("JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION", "1")
 
-# The stack reads declarations of the product, such as its routes; the CDK command line runs app.py without PYTHONPATH.
+# The stack imports declarations of the product, such as its routes. The CDK command line sets no PYTHONPATH.
 sys.path.append(str(Path(__file__).resolve().parent.parent / "lambda_src"))

@@ -1,4 +1,4 @@
-"""Records why a finding of cdk-nag does not apply."""
+"""Acknowledges findings of cdk-nag."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def acknowledge(construct: IConstruct, reason: str, *rules: str) -> None:
-    """Accept findings on a construct and everything in it.
+    """Acknowledge findings on a construct and its children.
 
     Parameters
     ----------
     construct : IConstruct
         The smallest construct that has the findings.
     reason : str
-        Why they are accepted.
+        Why the findings are acceptable.
     *rules : str
-        The findings, such as ``AwsSolutions-L1``. Where a rule reports more than one on a resource, each is accepted
-        for itself: ``AwsSolutions-IAM5[Resource::*]``.
+        The findings, such as ``AwsSolutions-L1``. If a rule reports several findings on a resource, name each one:
+        ``AwsSolutions-IAM5[Resource::*]``.
     """
     Validations.of(construct).acknowledge(*(Acknowledgment(id=rule, reason=reason) for rule in rules))

@@ -1,4 +1,4 @@
-"""Puts the CDK application together from its context: configuration, stack, and the checks that it must pass."""
+"""Builds the CDK application from its context: the configuration, the stack, and cdk-nag's checks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def compose(app: App) -> FramegateStack:
     Returns
     -------
     FramegateStack
-        The stack that was added.
+        The new stack.
 
     Raises
     ------
     ConfigError
-        The configuration has faults. Nothing has been added then.
+        The configuration has faults. The application is unchanged.
     """
     config = Config.from_context(app.node.get_all_context())
     # Synthesis fails on every finding that is not acknowledged next to its construct.
@@ -36,7 +36,7 @@ def compose(app: App) -> FramegateStack:
 
 
 def main() -> None:
-    """Write the cloud assembly, or exit with what is wrong with the configuration."""
+    """Write the cloud assembly, or exit with the faults of the configuration."""
     app = App()
     try:
         compose(app)

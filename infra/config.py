@@ -1,4 +1,4 @@
-"""What a user can configure: one typed object, read from CDK context and checked before anything is built."""
+"""The configuration: one typed object, read from the CDK context and checked before anything is built."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class ConfigError(Exception):
-    """The deployment's configuration has faults.
+    """The configuration has faults.
 
     Parameters
     ----------
     faults : Mapping[str, str]
-        What is wrong, and what would be right, by configuration key.
+        What is wrong, and a valid value, by configuration key.
     """
 
     def __init__(self, faults: Mapping[str, str]) -> None:
@@ -48,16 +48,16 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class OnlyWith:
-    """That a key means something only beside another.
+    """A condition on another key, without which a key has no effect.
 
     Parameters
     ----------
     key : str
         The other key.
     value : str | bool | None
-        The value that it must have; ``None`` is any but its default.
+        The value that the other key must have; ``None`` stands for any value but its default.
     required : bool
-        Whether the key has to be given then.
+        Whether the condition makes the key required.
     """
 
     key: str
@@ -70,16 +70,16 @@ class OnlyWith:
 
 @dataclass(frozen=True)
 class Key:
-    """How one configuration key is explained. Its annotation says what it takes.
+    """The documentation of a configuration key. The field's annotation says which values it accepts.
 
     Parameters
     ----------
     meaning : str
         What the key decides, for the reference table.
     example : str
-        A right value, as written after ``-c <key>=``.
+        A valid value, as written after ``-c <key>=``.
     only_with : OnlyWith | None
-        What the key needs beside it.
+        The condition on another key, if any.
     """
 
     meaning: str
@@ -88,7 +88,7 @@ class Key:
 
 
 def _text(pattern: str, what: str) -> Any:
-    """Limit a text to a pattern that it must match as a whole; `what` completes «is not »."""
+    """Return the constraint that a text matches the whole pattern; `what` completes «is not »."""
     return Field(pattern=rf"\A(?:{pattern})\Z", description=what)
 
 
@@ -100,11 +100,11 @@ def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _unique_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse names of headers that differ in nothing but case."""
+    """Reject header names that differ only in case."""
     lower = [name.lower() for name in names]
     repeated = [name for name in names if lower.count(name.lower()) > 1]
     if repeated:
-        raise ValueError(f"{', '.join(map(_shown, repeated))} are the same header: case does not matter")
+        raise ValueError(f"{', '.join(map(_shown, repeated))} name the same header: case does not matter")
     return names
 
 
@@ -115,11 +115,11 @@ def _origin(value: str) -> str:
     if match is None or int(match["port"] or 1) not in range(1, 65536):
         raise ValueError(f"{_shown(value)} is not an origin: scheme://host[:port] in lower case, without a path")
     if match["port"] and int(match["port"]) == _DEFAULT_PORTS.get(match["scheme"]):
-        raise ValueError(f"{_shown(value)} names the default port, which browsers leave out: leave it out")
+        raise ValueError(f"{_shown(value)} names the default port, which browsers omit: remove it")
     return value
 
 
-def _every_origin_or_some(origins: tuple[str, ...]) -> tuple[str, ...]:
+def _every_origin_or_a_list(origins: tuple[str, ...]) -> tuple[str, ...]:
     if "*" in origins and len(origins) > 1:
         raise ValueError("'*' already allows every origin: give either '*' or a list of origins")
     return origins
@@ -132,12 +132,12 @@ def _in_order(events: tuple[str, ...]) -> tuple[str, ...]:
 _UNIQUE = AfterValidator(_unique)
 _DatastoreId = Annotated[str, _text("[0-9a-z]{32}", "a data store id, 32 digits and lower-case letters")]
 _Origin = Annotated[str, AfterValidator(_origin)]
-# Those characters of a token (RFC 9110, section 5.6.2) that names of headers have. `*` is left out on purpose: browsers
-# do not take it to mean Authorization.
+# The characters of a token (RFC 9110, section 5.6.2) that occur in header names. `*` is excluded on purpose: for
+# browsers it does not include Authorization.
 _HeaderName = Annotated[
     str, _text("[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "the name of a header: letters, digits and - . _")
 ]
-# RFC 6749, section 3.3, and no comma, which parts a list.
+# RFC 6749, section 3.3, without the comma, which separates list items.
 _Scope = Annotated[str, _text(r"[!#-+\--\[\]-~]{1,256}", "a scope of OAuth 2.0")]
 _Audience = Annotated[str, _text(r"[!-+\--~]{1,256}", "an audience without spaces and commas")]
 _VpcEndpointId = Annotated[str, _text("vpce-[0-9a-f]{8,17}", "the id of a VPC endpoint")]
@@ -150,15 +150,10 @@ _LogRetentionDays = Literal[
 
 @checked_dataclass(frozen=True, config=ConfigDict(strict=True, regex_engine="python-re"))
 class Config:
-    """What the stack is built from.
+    """The configuration of a deployment.
 
-    Each field is a CDK context key: given as ``-c key=value``, or under ``"context"`` in ``cdk.json``.
-
-    Raises
-    ------
-    ConfigError
-        By :meth:`from_context`: a key is unknown or missing, a value is not one that the key takes, or two keys do not
-        belong together.
+    Each field is a CDK context key, given as ``-c key=value`` or under ``"context"`` in ``cdk.json``. Use
+    :meth:`from_context` to read and check it.
 
     Examples
     --------
@@ -171,7 +166,7 @@ class Config:
         Field(description="a list of data store ids", min_length=1),
         _UNIQUE,
         Key(
-            "HealthImaging data stores whose frames are served and exported; requests for any other are refused",
+            "HealthImaging data stores to serve and export; requests for other data stores are refused",
             "0123456789abcdef0123456789abcdef",
         ),
     ]
@@ -179,22 +174,22 @@ class Config:
         str,
         _text("[A-Za-z][A-Za-z0-9-]{0,127}", "a stack name: letters, digits and hyphens, a letter first, at most 128"),
         Key(
-            "Name of the CloudFormation stack; another name gives a second, independent deployment",
+            "Name of the CloudFormation stack; a different name creates a second, independent deployment",
             "Framegate-Research",
         ),
     ] = "Framegate"
     environment: Annotated[
         Literal["development", "production"],
         Key(
-            "What it is for; `production` protects the stack from deletion and deploys gradually",
+            "Purpose of the deployment; `production` protects the stack from deletion and deploys gradually",
             "production",
         ),
     ] = "development"
     gradual_deployment: Annotated[
         bool | None,
         Key(
-            "Whether a new version of the API's function gets a tenth of the requests first, and all only if no alarm "
-            "rings; `none` means in `production`",
+            "Whether a new version of the API function first receives a tenth of the requests, and all of them only if "
+            "no alarm is raised; `none` means yes in `production`, otherwise no",
             "true",
         ),
     ] = None
@@ -202,26 +197,28 @@ class Config:
         str | None,
         _text(rf"(?i:[^@\s]{{1,64}}@{_LABEL}(?:\.{_LABEL})+)", "an e-mail address"),
         Key(
-            "Who hears of alarms; `none` leaves it to whoever subscribes to the topic",
+            "E-mail address that receives alarms; with `none`, subscribe to the topic yourself",
             "operations@example.org",
         ),
     ] = None
-    architecture: Annotated[Literal["arm64", "x86_64"], Key("Processor that the functions run on", "x86_64")] = "arm64"
+    architecture: Annotated[Literal["arm64", "x86_64"], Key("Processor architecture of the functions", "x86_64")] = (
+        "arm64"
+    )
     memory_mb: Annotated[
-        int, Field(ge=512, le=10240), Key("Memory of the API's function; 1769 MB come with one whole vCPU", "3008")
+        int, Field(ge=512, le=10240), Key("Memory of the API function, in MB; 1769 MB give one full vCPU", "3008")
     ] = 1769
-    # API Gateway gives a request up after 29 s: the last second is for a cold start, so that the answer is still ours.
+    # API Gateway times out after 29 s. The last second is left for a cold start, so that the function answers first.
     timeout_seconds: Annotated[
-        int, Field(ge=10, le=29), Key("Time that a request may take; API Gateway gives up after 29 s", "20")
+        int, Field(ge=10, le=29), Key("Time limit of a request, in seconds; API Gateway times out after 29 s", "20")
     ] = 28
     presigned_url_lifetime_seconds: Annotated[
-        int, Field(ge=60, le=3600), Key("How long the pre-signed URL of a large frame can be used", "900")
+        int, Field(ge=60, le=3600), Key("Lifetime of a pre-signed URL, in seconds", "900")
     ] = 300
     cors_origins: Annotated[
         tuple[_Origin, ...],
         Field(description="a list of origins", min_length=1),
         _UNIQUE,
-        AfterValidator(_every_origin_or_some),
+        AfterValidator(_every_origin_or_a_list),
         Key("Web origins whose pages may call the API, or `*` for any", "https://viewer.example.org"),
     ] = ("*",)
     cors_request_headers: Annotated[
@@ -229,15 +226,14 @@ class Config:
         Field(description="a list of header names"),
         AfterValidator(_unique_names),
         Key(
-            "Request headers that those pages may send beside the usual ones, which docs/access.md lists",
+            "Request headers that these pages may send in addition to those that docs/access.md lists",
             "X-Viewer-Version",
         ),
     ] = ()
     auth: Annotated[
         Literal["iam", "cognito", "jwt"],
         Key(
-            "Who may call: principals of IAM, users of a Cognito user pool, or holders of a token of an OpenID Connect "
-            "issuer",
+            "How callers are authorized: by IAM, by a Cognito user pool, or by tokens of an OpenID Connect issuer",
             "jwt",
         ),
     ] = "iam"
@@ -248,7 +244,7 @@ class Config:
             "the ARN of a Cognito user pool",
         ),
         Key(
-            "The user pool of `auth=cognito`",
+            "User pool for `auth=cognito`",
             "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_Example",
             OnlyWith("auth", "cognito", required=True),
         ),
@@ -258,7 +254,7 @@ class Config:
         Field(description="a list of scopes"),
         _UNIQUE,
         Key(
-            "Scopes of which an access token needs one; with `none`, identity tokens are taken",
+            "Scopes, one of which an access token must have; with `none`, the API accepts identity tokens",
             "frames/read",
             OnlyWith("auth", "cognito"),
         ),
@@ -267,7 +263,7 @@ class Config:
         str | None,
         _text(_ISSUER, "an https:// URL without query and fragment"),
         Key(
-            "The OpenID Connect issuer of `auth=jwt`, exactly as tokens have it in `iss`",
+            "OpenID Connect issuer for `auth=jwt`, exactly as in the claim `iss` of its tokens",
             "https://login.example.org/realms/imaging",
             OnlyWith("auth", "jwt", required=True),
         ),
@@ -277,7 +273,7 @@ class Config:
         Field(description="a list of audiences"),
         _UNIQUE,
         Key(
-            "Audiences of which a token must have one in `aud`",
+            "Audiences, one of which a token must have in the claim `aud`",
             "framegate",
             OnlyWith("auth", "jwt", required=True),
         ),
@@ -286,21 +282,21 @@ class Config:
         str | None,
         _text("[!-~]{1,256}", "the name of a claim"),
         Key(
-            "Claim that lists the data stores that the token's holder may read; with `none`, every holder reads all",
+            "Claim that lists the data stores that the caller may read; with `none`, every caller may read all",
             "https://example.org/datastores",
             OnlyWith("auth", "jwt"),
         ),
     ] = None
     waf: Annotated[
         bool,
-        Key("Whether AWS WAF stands before the API, with AWS's common rules and a rate limit", "true"),
+        Key("Whether AWS WAF protects the API, with AWS's common rules and a rate limit", "true"),
     ] = False
-    # A CT study has a thousand frames, and a hospital is one address.
+    # A CT study has a thousand frames, and a hospital often has a single address.
     waf_rate_limit: Annotated[
         int,
         Field(ge=100, le=100_000_000),
         Key(
-            "Requests that one address may make in five minutes",
+            "Requests that one IP address may send in five minutes",
             "50000",
             OnlyWith("waf", value=True),
         ),
@@ -309,7 +305,7 @@ class Config:
         str | None,
         _text(_DOMAIN_NAME, "a domain name in lower case"),
         Key(
-            "Domain name of the API, in the place of API Gateway's own",
+            "Domain name of the API, instead of the one that API Gateway assigns",
             "frames.example.org",
         ),
     ] = None
@@ -317,7 +313,7 @@ class Config:
         str | None,
         _text("arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+", "the ARN of a certificate in ACM"),
         Key(
-            "Certificate for `domain_name`, in the Region of the API",
+            "ACM certificate for `domain_name`, in the Region of the API",
             "arn:aws:acm:eu-west-1:123456789012:certificate/12345678-1234-1234-1234-123456789012",
             OnlyWith("domain_name", required=True),
         ),
@@ -326,7 +322,7 @@ class Config:
         str | None,
         _text("Z[0-9A-Z]{1,31}", "the id of a hosted zone"),
         Key(
-            "Route 53 zone in which `domain_name` becomes an alias of the API; with `none`, that is left to you",
+            "Route 53 hosted zone that gets the alias records of `domain_name`; with `none`, create them yourself",
             "Z0123456789ABCDEFGHIJ",
             OnlyWith("domain_name"),
         ),
@@ -336,24 +332,24 @@ class Config:
         Field(description="a list of VPC endpoint ids"),
         _UNIQUE,
         Key(
-            "VPC endpoints for `execute-api` through which alone the API is reached; with `none`, it is public",
+            "VPC endpoints for `execute-api`; the API accepts requests through them only. With `none`, it is public",
             "vpce-0123456789abcdef0",
         ),
     ] = ()
     fips_endpoints: Annotated[
         bool,
         Key(
-            "Whether the functions and the API use only cryptography validated by FIPS 140; HealthImaging has such "
+            "Whether the functions and the API use only cryptography validated under FIPS 140; HealthImaging has such "
             "endpoints in us-east-1 and us-west-2",
             "true",
         ),
     ] = False
-    # HealthImaging takes 1000 GetImageFrame calls per second and account: half of them is left to everyone else.
+    # HealthImaging allows 1000 GetImageFrame calls per second and account. The default leaves half to other callers.
     throttle_rate: Annotated[
-        int, Field(ge=1, le=100_000), Key("Requests per second that the API takes before it answers 429", "200")
+        int, Field(ge=1, le=100_000), Key("Requests per second above which the API answers 429", "200")
     ] = 500
     throttle_burst: Annotated[
-        int, Field(ge=1, le=100_000), Key("Requests that may come at once, above `throttle_rate`", "400")
+        int, Field(ge=1, le=100_000), Key("Size of a burst of requests above `throttle_rate`", "400")
     ] = 1000
     export_events: Annotated[
         tuple[_Event, ...],
@@ -361,16 +357,16 @@ class Config:
         _UNIQUE,
         AfterValidator(_in_order),
         Key(
-            "What has to happen to an image set for its frames to be exported; `none` exports on request only",
+            "Events of an image set that start an export of its frames; `none` exports on request only",
             "Created",
         ),
     ] = ("Created", "Updated", "Copied")
-    # SQS event sources take no fewer than 2.
+    # The maximum concurrency of an SQS event source is at least 2.
     export_concurrency: Annotated[
         int,
         Field(ge=2, le=500),
         Key(
-            "Workers that export at the same time on events, and as many again for request manifests",
+            "Concurrent workers for exports on events, and as many again for request manifests",
             "5",
         ),
     ] = 2
@@ -378,7 +374,7 @@ class Config:
         int,
         Field(ge=1, le=100_000),
         Key(
-            "`GetImageFrame` calls per second that all workers together make; an account has 1000",
+            "`GetImageFrame` calls per second of all workers together; the quota of an account is 1000",
             "800",
         ),
     ] = 400
@@ -386,17 +382,17 @@ class Config:
         int,
         Field(ge=10, le=900),
         Key(
-            "Time of one invocation that exports; what takes longer goes on in the next one",
+            "Time limit of one invocation that exports, in seconds; longer exports continue in another invocation",
             "900",
         ),
     ] = 300
-    export_memory_mb: Annotated[int, Field(ge=1024, le=10240), Key("Memory of the functions that export", "3008")] = (
-        1769
-    )
+    export_memory_mb: Annotated[
+        int, Field(ge=1024, le=10240), Key("Memory of the functions that export, in MB", "3008")
+    ] = 1769
     verify: Annotated[
         bool,
         Key(
-            "Whether every exported lossless frame is decoded and compared with HealthImaging's checksum of its pixels",
+            "Whether exports decode every lossless frame and compare its pixels with HealthImaging's checksum",
             "true",
         ),
     ] = False
@@ -404,7 +400,7 @@ class Config:
         str,
         _text("[A-Za-z0-9._/-]{1,256}", "the source of an event"),
         Key(
-            "Source of the events of HealthImaging; another one only where no AWS is, as in the local cloud",
+            "Source of HealthImaging's events; change it only without AWS, as in the local cloud",
             "local.medical-imaging",
         ),
     ] = "aws.medical-imaging"
@@ -412,51 +408,52 @@ class Config:
         int | None,
         Field(ge=1, le=36_500),
         Key(
-            "Days after which stored frames and manifests expire; `none` keeps them until their image set is deleted",
+            "Days after which stored frames, indexes and manifests expire; `none` keeps them until their image set is "
+            "deleted",
             "30",
         ),
     ] = None
     log_retention_days: Annotated[
-        _LogRetentionDays, Key("Days that logs are kept; a value that CloudWatch Logs takes", "90")
+        _LogRetentionDays, Key("Retention of logs in days, a value that CloudWatch Logs accepts", "90")
     ] = 365
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        Key("Least severe level that the functions log", "DEBUG"),
+        Key("Lowest level that the functions log", "DEBUG"),
     ] = "INFO"
     removal_policy: Annotated[
         Literal["retain", "destroy"],
         Key(
-            "What `cdk destroy` does with stored frames, their key and the logs; `destroy` needs the buckets empty",
+            "What `cdk destroy` does with stored frames, their key and the logs; `destroy` requires empty buckets",
             "destroy",
         ),
     ] = "retain"
     api_gateway_account_role: Annotated[
         bool,
         Key(
-            "Whether to create the role with which API Gateway writes logs. An account has one in each Region, and "
-            "creating another replaces it for all APIs: `true` only where there is none",
+            "Whether to create the role that API Gateway writes logs with. An account has one per Region, and a new "
+            "one replaces it for all APIs: set `true` only if there is none",
             "true",
         ),
     ] = False
 
     @property
-    def export_rate_of_a_worker(self) -> float:
-        """GetImageFrame calls a second of one worker; two functions, for events and requests, have as many each."""
+    def export_rate_per_worker(self) -> float:
+        """GetImageFrame calls per second of one worker; each of the two export functions has as many workers."""
         return self.export_rate / (2 * self.export_concurrency)
 
     @property
     def deploys_gradually(self) -> bool:
-        """Whether traffic is shifted to a new version step by step."""
+        """Whether a deployment shifts traffic to a new version step by step."""
         return self.environment == "production" if self.gradual_deployment is None else self.gradual_deployment
 
     @classmethod
     def from_context(cls, context: Mapping[str, object]) -> Config:
-        """Read the configuration from everything that CDK has as context.
+        """Read and check the configuration from the CDK context.
 
         Parameters
         ----------
         context : Mapping[str, object]
-            All context values. Keys that CDK itself defines are passed over; ``None`` counts as not given.
+            All context values. Keys that the CDK defines are ignored; ``None`` counts as not given.
 
         Returns
         -------
@@ -466,7 +463,8 @@ class Config:
         Raises
         ------
         ConfigError
-            With every fault found, not only the first.
+            A key is unknown or missing, a value is invalid, or two keys contradict each other. The error lists every
+            fault.
         """
         known, faults, values = config_keys(), {}, {}
         for name, value in context.items():
@@ -477,17 +475,17 @@ class Config:
             elif value is not None:
                 values[name] = _from_text(value, _schemas()[name])
         config, wrong = _checked(values)
-        # In the order in which the keys were given, and those that are missing at the end.
+        # The faults keep the order of the given keys; missing keys come last.
         faults = {name: fault for name in context for fault in [faults.get(name) or wrong.get(name)] if fault} | wrong
         right = {name: value for name, value in values.items() if name not in faults}
-        faults |= _discords(right, set(faults))
+        faults |= _conflicts(right, set(faults))
         if config is None or faults:
             raise ConfigError(faults)
         return config
 
 
 def _checked(values: Mapping[str, Any]) -> tuple[Config | None, dict[str, str]]:
-    """Return the configuration, or what is wrong with its values by key; the first fault of each."""
+    """Return the configuration, or the first fault of each key."""
     try:
         return Config(**values), {}
     except ValidationError as error:
@@ -498,7 +496,7 @@ def _checked(values: Mapping[str, Any]) -> tuple[Config | None, dict[str, str]]:
 
 
 def _fault(error: ErrorDetails) -> str:
-    """Word an error of pydantic's: what is wrong with the value, and a right one."""
+    """Return the message for a pydantic error: what is wrong with the value, and a valid one."""
     name, *position = error["loc"]
     example = f"For example: -c {name}={config_keys()[str(name)].example}"
     if error["type"] == "missing":
@@ -511,7 +509,7 @@ def _fault(error: ErrorDetails) -> str:
 
 
 def _expected(schema: Mapping[str, Any]) -> str:
-    """Say what a key takes; it completes «is not »."""
+    """Return what a key accepts, as the words after «is not »."""
     if "description" in schema:
         return str(schema["description"])
     if "enum" in schema:
@@ -523,7 +521,7 @@ def _expected(schema: Mapping[str, Any]) -> str:
 
 @cache
 def _schemas() -> dict[str, dict[str, Any]]:
-    """What each key takes, as JSON Schema; `nullable` where ``none`` stands for nothing."""
+    """Return the JSON Schema of each key, with `nullable` where ``none`` means that there is no value."""
     schemas = {}
     for name, schema in TypeAdapter(Config).json_schema()["properties"].items():
         choices = [each for each in schema.get("anyOf", []) if each["type"] != "null"]
@@ -532,7 +530,10 @@ def _schemas() -> dict[str, dict[str, Any]]:
 
 
 def _from_text(value: object, schema: Mapping[str, Any]) -> object:
-    """Read a context value as what its key takes: ``-c`` gives text, and ``cdk.json`` may. What is neither stays."""
+    """Convert a context value from text to the type of its key; return other values unchanged.
+
+    ``-c`` gives text. ``cdk.json`` may give text or JSON values.
+    """
     if schema["type"] == "array":
         if isinstance(value, str):
             nothing = value in ("", "none") if "minItems" not in schema else not value.strip()
@@ -550,25 +551,23 @@ def _from_text(value: object, schema: Mapping[str, Any]) -> object:
     return text if "enum" in schema else value
 
 
-def _discords(values: Mapping[str, Any], already_wrong: Collection[str]) -> dict[str, str]:
-    """The faults of keys that do not belong together, where each for itself is right."""
+def _conflicts(values: Mapping[str, Any], already_wrong: Collection[str]) -> dict[str, str]:
+    """Return the faults of keys that are valid on their own but not together."""
     settings, faults = {**_defaults(), **values}, {}
     for name, key in config_keys().items():
-        beside = key.only_with
-        if beside is None or {name, beside.key} & set(already_wrong):
+        condition = key.only_with
+        if condition is None or {name, condition.key} & set(already_wrong):
             continue
         is_given = settings[name] != _defaults()[name]
-        other = settings[beside.key]
-        is_beside = other == beside.value if beside.value is not None else other != _defaults()[beside.key]
-        if is_given and not is_beside:
-            wanted = beside if beside.value is not None else f"{beside}={config_keys()[beside.key].example}"
-            faults[name] = f"means nothing without {beside}. Leave it out, or give: -c {wanted}"
-        elif beside.required and is_beside and not is_given:
-            faults[name] = f"is missing, and {beside} needs it. For example: -c {name}={key.example}"
+        other = settings[condition.key]
+        is_met = other == condition.value if condition.value is not None else other != _defaults()[condition.key]
+        if is_given and not is_met:
+            needed = condition if condition.value is not None else f"{condition}={config_keys()[condition.key].example}"
+            faults[name] = f"has no effect without {condition}. Remove it, or add: -c {needed}"
+        elif condition.required and is_met and not is_given:
+            faults[name] = f"is missing, and {condition} requires it. For example: -c {name}={key.example}"
     if settings["vpc_endpoint_ids"] and settings["domain_name"]:
-        faults["vpc_endpoint_ids"] = (
-            "makes the API private, and domain_name leads to a public one. Leave one of the two out"
-        )
+        faults["vpc_endpoint_ids"] = "makes the API private, but domain_name needs a public API. Remove one of the two"
     return faults
 
 
@@ -577,7 +576,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def config_keys() -> dict[str, Key]:
-    """Return every configuration key with how it is read and explained, in the order of the reference."""
+    """Return the documentation of every configuration key, in the order of the reference table."""
     hints = get_type_hints(Config, include_extras=True)
     return {
         field.name: next(each for each in hints[field.name].__metadata__ if isinstance(each, Key))

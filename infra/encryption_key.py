@@ -1,4 +1,4 @@
-"""The key that encrypts all that the stack keeps: objects, messages, logs, alarms, settings and executions."""
+"""The KMS key that encrypts the data of the stack: objects, messages, logs, alarms, settings and executions."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 
 class EncryptionKey(kms.Key):
-    """The one key of a stack. Principals of the account need a policy that allows its use; services are named here.
+    """The key of the stack. Principals of the account use it by their own policies, services by the key's policy.
 
-    Where a service needs it for one resource alone, that resource's construct adds the statement.
+    A construct whose service needs the key adds the statement to the key's policy.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides whether it outlives the stack.
+        Decides whether the key outlives the stack.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config) -> None:
         super().__init__(
             scope,
             construct_id,
-            description=f"Encrypts all that {config.stack_name} keeps",
+            description=f"Encrypts the data of {config.stack_name}",
             enable_key_rotation=True,
             removal_policy=removal_policy(config),
         )
         stack = Stack.of(self)
         # Amazon CloudWatch Logs user guide, "Encrypt log data in CloudWatch Logs using AWS Key Management Service". The
-        # key cannot name the groups, which name the key; CloudFormation begins their names with the stack's.
+        # policy cannot refer to the groups, which refer to the key. CloudFormation starts their names with the stack's.
         groups = [
             stack.format_arn(
                 service="logs", resource="log-group", resource_name=name, arn_format=ArnFormat.COLON_RESOURCE_NAME

@@ -1,4 +1,4 @@
-"""The bucket that holds frames and what exports leave of them."""
+"""The bucket of frames, frame indexes, export manifests and request manifests, and the bucket of its access logs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from infra.config import Config
 
 DELETED_LOG_DAYS = 30
-"""Days in which an access log that was deleted can be brought back."""
+"""Days for which a deleted access log can be restored."""
 
 FRAME_PREFIX = "frames/"
 INDEX_PREFIX = "indexes/"
@@ -32,7 +32,7 @@ were found wrong."""
 IS_MISMATCHED = {"s3:ExistingObjectTag/framegate-pixels": "mismatch"}
 """The condition of a frame that was found wrong and not moved yet; a test compares it with the tag of the functions."""
 
-# What a page may read of the answer to a pre-signed GET. S3 takes no wildcard here.
+# Headers of a pre-signed GET's response that a web page may read. S3 accepts no wildcard here.
 _EXPOSED_HEADERS = [
     "ETag",
     "Content-Length",
@@ -48,25 +48,25 @@ _EXPOSED_HEADERS = [
 
 
 class FrameStore(Construct):
-    """Where frames are kept, too large for an API response or exported, and fetched from by pre-signed URL.
+    """Stores frames that are exported or too large for an API response. Clients read them by pre-signed URL.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides when frames expire and what outlives the stack.
+        Decides when frames expire and whether the buckets outlive the stack.
     key : kms.Key
-        Encrypts each object.
+        Encrypts the objects.
 
     Attributes
     ----------
     key : kms.Key
-        The same; whoever reads or writes an object needs its use.
+        The same key. Reading or writing an object requires permission to use it.
     bucket : s3.Bucket
-        Holds frames under :data:`FRAME_PREFIX`. EventBridge hears of every object.
+        The bucket. It sends events of all objects to EventBridge.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config, key: kms.Key) -> None:
@@ -103,35 +103,35 @@ class FrameStore(Construct):
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             enforce_ssl=True,
             minimum_tls_version=1.2,
-            # A pre-signed URL appears in these logs whole, but they come hours later, long after it has expired.
+            # These logs contain pre-signed URLs, but S3 delivers them hours later, after the URLs have expired.
             server_access_logs_bucket=access_logs,
             server_access_logs_prefix="frame-store/",
             cors=[_presigned_access()],
             lifecycle_rules=_lifecycle(config),
             removal_policy=removal,
         )
-        # Set here, it is a property; set through the bucket's own flag, it is a custom resource with a function.
+        # This sets a property. The argument of `s3.Bucket` would add a custom resource with a Lambda function.
         cast(
             "s3.CfnBucket", self.bucket.node.default_child
         ).notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
             event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
         )
-        self._keep_mismatched_frames_from_urls()
+        self._deny_mismatched_frames_to_urls()
         self._acknowledge_findings(access_logs)
 
-    def keep_mismatched_frames_from(self, role: iam.Role) -> None:
-        """Deny a role the frames that were found wrong, whatever its own policy allows."""
+    def deny_mismatched_frames_to(self, role: iam.Role) -> None:
+        """Deny a role access to mismatched frames, whatever its own policy allows."""
         self._deny_reading("KeepMismatchedFramesFromApi", MISMATCHED_PREFIX, aws__PrincipalArn=role.role_arn)
 
-    def _keep_mismatched_frames_from_urls(self) -> None:
-        """Deny pre-signed URLs to wrong frames, those included that were signed before the frame was found wrong."""
+    def _deny_mismatched_frames_to_urls(self) -> None:
+        """Deny pre-signed URLs access to mismatched frames, even URLs signed before the mismatch was found."""
         presigned = {"s3__authType": "REST-QUERY-STRING"}
         self._deny_reading("SignNoUrlsForMismatchedFrames", MISMATCHED_PREFIX, **presigned)
         self._deny_reading("EndUrlsOfMismatchedFrames", FRAME_PREFIX, **presigned, **IS_MISMATCHED)
 
     def _deny_reading(self, sid: str, prefix: str, **equal: str) -> None:
-        # A condition instead of a principal: S3 turns a role in a principal into an id, which a new role of the same
-        # name does not have.
+        # S3 replaces a role in `Principal` by its id, which a new role of the same name does not have. The condition
+        # keeps the ARN.
         self.bucket.add_to_resource_policy(
             iam.PolicyStatement(
                 sid=sid,
@@ -146,24 +146,24 @@ class FrameStore(Construct):
     def _acknowledge_findings(self, access_logs: s3.Bucket) -> None:
         acknowledge(
             self.bucket,
-            "An object is written once, under its frame's id, and never changes. Older versions would keep images past "
-            "the deletion of their image set.",
+            "An object is written once under its frame's id and never changes. Older versions would keep images after "
+            "their image set is deleted.",
             "HIPAA.Security-S3BucketVersioningEnabled",
         )
         acknowledge(
             self.bucket,
-            "Copies of what HealthImaging keeps: they can be exported again. A replica would have to follow every "
+            "HealthImaging holds the originals, which can be exported again. A replica would have to follow every "
             "deletion of an image set.",
             "HIPAA.Security-S3BucketReplicationEnabled",
         )
         acknowledge(
             access_logs,
-            "It tells of access to a bucket of this Region, and is of no use without it.",
+            "The logs describe access to a bucket in this Region and are of no use without it.",
             "HIPAA.Security-S3BucketReplicationEnabled",
         )
         acknowledge(
             access_logs,
-            "S3 delivers access logs only to buckets encrypted with its own keys.",
+            "S3 delivers access logs only to buckets that S3-managed keys encrypt.",
             "HIPAA.Security-S3DefaultEncryptionKMS",
         )
 
@@ -171,8 +171,8 @@ class FrameStore(Construct):
 def _presigned_access() -> s3.CorsRule:
     return s3.CorsRule(
         allowed_methods=[s3.HttpMethods.GET, s3.HttpMethods.HEAD],
-        # A browser that follows our redirect sends `Origin: null` and all the headers of its first request but
-        # Authorization. The URL is the credential: to allow any origin gives nothing away.
+        # A browser that follows our redirect sends `Origin: null` and all headers of its first request except
+        # Authorization. The URL is the credential, so it is safe to allow any origin.
         allowed_origins=["*"],
         allowed_headers=["*"],
         exposed_headers=_EXPOSED_HEADERS,
@@ -183,13 +183,13 @@ def _presigned_access() -> s3.CorsRule:
 def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
     rules = [
         _abort_incomplete_uploads(),
-        # Nothing expires under MISMATCHED_PREFIX: an object marks its frame as wrong until a right copy replaces it.
-        # The export function removes a marker when the frame is stored; one that is older is forgotten anyway.
+        # Nothing expires under MISMATCHED_PREFIX: an object there marks its frame as mismatched until a verified copy
+        # replaces it. The export function removes a marker when it has stored the frame; older markers are leftovers.
         s3.LifecycleRule(id="ExpireMarkers", prefix=QUEUED_PREFIX, expiration=Duration.days(1)),
     ]
     if config.frame_retention_days is not None:
         expiration = Duration.days(config.frame_retention_days)
-        # An index is built again when it is asked for; manifests of frames that are gone are of no use.
+        # An index is rebuilt on request. Manifests are useless without their frames.
         expiring = {"Frames": FRAME_PREFIX, "Indexes": INDEX_PREFIX, "Manifests": EXPORT_PREFIX}
         rules += [
             s3.LifecycleRule(id=f"Expire{what}", prefix=prefix, expiration=expiration)
@@ -199,5 +199,5 @@ def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
 
 
 def _abort_incomplete_uploads() -> s3.LifecycleRule:
-    # A function that is stopped in the middle of an upload cannot abort it, and its parts would be billed for good.
+    # A function that Lambda stops during an upload cannot abort it, and S3 would bill its parts forever.
     return s3.LifecycleRule(id="AbortIncompleteUploads", abort_incomplete_multipart_upload_after=Duration.days(1))

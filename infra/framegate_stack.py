@@ -1,4 +1,4 @@
-"""The CloudFormation stack: what one deployment of Framegate consists of."""
+"""The CloudFormation stack of one deployment."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import CfnOutput, Stack, Tags
 
-from infra.alarm_topic import AlarmTopic
-from infra.alarms import Alarms
-from infra.api_function import ApiFunction
-from infra.authorization import authorization
-from infra.bundling import DECODER_REQUIREMENTS
-from infra.dashboard import Dashboard
+from infra.api.api_function import ApiFunction
+from infra.api.authorization import authorization
+from infra.api.gradual_deployment import GradualDeployment
+from infra.api.rest_api import RestApi
+from infra.build.bundling import DECODER_REQUIREMENTS
+from infra.build.package_layer import PackageLayer
 from infra.encryption_key import EncryptionKey
-from infra.export_functions import ExportFunction, RequestFunction
-from infra.export_queue import ExportQueue
-from infra.export_requests import ExportRequests
+from infra.export.functions import ExportFunction, RequestFunction
+from infra.export.queue import ExportQueue
+from infra.export.requests import ExportRequests
 from infra.frame_store import FrameStore
-from infra.gradual_deployment import GradualDeployment
-from infra.package_layer import PackageLayer
-from infra.rest_api import RestApi
+from infra.operations.alarm_topic import AlarmTopic
+from infra.operations.alarms import Alarms
+from infra.operations.dashboard import Dashboard
+from infra.operations.watched import WatchedResources
 
 if TYPE_CHECKING:
     from constructs import Construct
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
 
 
 class FramegateStack(Stack):
-    """Serves and exports the frames of the configured data stores.
+    """The stack that serves and exports the frames of the configured data stores.
 
     Parameters
     ----------
     scope : Construct
         The CDK application.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        What a user decides about it.
+        The configuration of the deployment.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config) -> None:
@@ -65,9 +66,9 @@ class FramegateStack(Stack):
             "Decoder",
             config=config,
             requirements=DECODER_REQUIREMENTS,
-            description="Decodes JPEG 2000 and HTJ2K, to verify the pixels of exported frames",
+            description="Decoders of JPEG 2000 and HTJ2K, which verify the pixels of exported frames",
         )
-        ExportFunction(
+        export_function = ExportFunction(
             self,
             "ExportFunction",
             config=config,
@@ -86,57 +87,46 @@ class FramegateStack(Stack):
             function=request_function.function,
             dead_letters=export_queue.dead_letters,
         )
-        alarms = Alarms(
-            self,
-            "Alarms",
-            config=config,
-            function=function.alias,
+        watched = WatchedResources(
+            api_function=function.alias,
+            export_function=export_function.function,
+            request_function=request_function.function,
             queue=export_queue.queue,
             dead_letters=export_queue.dead_letters,
             state_machine=requests.state_machine,
         )
+        alarms = Alarms(self, "Alarms", config=config, watched=watched)
         alarm_topic = AlarmTopic(self, "AlarmTopic", config=config, key=key, alarms=alarms.all)
         if config.deploys_gradually:
             GradualDeployment(self, "GradualDeployment", function=function, alarms=alarms.of_deployments)
-        dashboard = Dashboard(
-            self,
-            "Dashboard",
-            config=config,
-            alarms=alarms.all,
-            function=function.alias,
-            queue=export_queue.queue,
-            dead_letters=export_queue.dead_letters,
-            state_machine=requests.state_machine,
-        )
+        dashboard = Dashboard(self, "Dashboard", config=config, alarms=alarms.all, watched=watched)
         CfnOutput(self, "ApiUrl", value=api.url, description="Base URL of the REST API")
         CfnOutput(
             self,
             "FrameBucketName",
             value=frame_store.bucket.bucket_name,
-            description="Bucket that holds frames, manifests and requests",
+            description="Bucket of frames, frame indexes, export manifests and request manifests",
         )
         CfnOutput(
             self,
             "ExportQueueUrl",
             value=export_queue.queue.queue_url,
-            description="Queue from which frames are exported on events",
+            description="Queue of exports on events, removals and deferred stores",
         )
         CfnOutput(
             self,
             "ExportDeadLetterQueueUrl",
             value=export_queue.dead_letters.queue_url,
-            description="Queue of what could not be exported",
+            description="Queue of messages that failed for good",
         )
         CfnOutput(
             self,
             "ExportStateMachineArn",
             value=requests.state_machine.state_machine_arn,
-            description="State machine that works request manifests off",
+            description="State machine that processes request manifests",
         )
-        CfnOutput(self, "AlarmTopicArn", value=alarm_topic.topic.topic_arn, description="Topic that tells of alarms")
-        CfnOutput(self, "DashboardName", value=dashboard.name, description="Dashboard in CloudWatch")
-        CfnOutput(
-            self, "DatastoreIds", value=",".join(config.datastore_ids), description="Data stores that the API serves"
-        )
-        CfnOutput(self, "Auth", value=config.auth, description="Who may call: iam, cognito or jwt")
+        CfnOutput(self, "AlarmTopicArn", value=alarm_topic.topic.topic_arn, description="Topic of the alarms")
+        CfnOutput(self, "DashboardName", value=dashboard.name, description="CloudWatch dashboard")
+        CfnOutput(self, "DatastoreIds", value=",".join(config.datastore_ids), description="Served data stores")
+        CfnOutput(self, "Auth", value=config.auth, description="How callers are authorized: iam, cognito or jwt")
         Tags.of(self).add("Application", "Framegate")

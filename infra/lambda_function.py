@@ -1,4 +1,4 @@
-"""What all functions of the stack have in common."""
+"""The base of all Lambda functions of the stack."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
-from infra.bundling import lambda_code
+from infra.build.bundling import lambda_code
 from infra.permissions import (
-    acknowledge_inline_policy,
     acknowledge_traces,
+    service_role,
     write_logs,
     write_traces,
 )
@@ -30,41 +30,41 @@ ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Archite
 
 
 class LambdaFunction(Construct):
-    """A function of the one bundle, with a role and a log group of its own.
+    """A Lambda function with its own role and log group. All functions share one bundle.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        What a user decides about it.
+        The configuration of the deployment.
     key : kms.IKey
-        Encrypts its log, its settings and its snapshots.
+        Encrypts the log, the environment variables and the snapshots.
     handler : str
-        The module of :mod:`framegate.entrypoints` that has its ``lambda_handler``.
+        Module of :mod:`framegate.entrypoints` whose ``lambda_handler`` runs.
     description : str
-        What it does, for the console.
+        What the function does; the console shows it.
     memory_mb, timeout_seconds : int
-        Its size, and how long an invocation may take.
+        Memory, and time limit of an invocation.
     environment : mapping of str to str
-        Its settings.
+        The function's own environment variables.
     statements : sequence of iam.PolicyStatement
-        What its role may do, beside logging and tracing.
+        Permissions of the role, in addition to logging and tracing.
     snap_start : lambda_.SnapStartConf, optional
-        Whether its versions start from a snapshot.
+        Whether versions start from a snapshot.
     reserved_concurrency : int, optional
-        How many of it can run at the same time, and are kept for it.
+        The reserved concurrency; without it, the function shares that of the account.
     recursive_loop : lambda_.RecursiveLoop, optional
-        Whether Lambda stops it when it seems to be its own cause.
+        Whether Lambda stops the function when it seems to invoke itself.
     layers : sequence of lambda_.ILayerVersion
-        What it imports beside the bundle.
+        Packages in addition to the bundle.
 
     Attributes
     ----------
     role : iam.Role
-        What it runs as.
+        The function's role.
     function : lambda_.Function
         The function.
     """
@@ -89,17 +89,14 @@ class LambdaFunction(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         group = log_group(self, "Logs", config, key)
-        self.role = iam.Role(
+        self.role = service_role(
             self,
             "Role",
-            description=f"What the function may do that {description[0].lower()}{description[1:]}",
-            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            inline_policies={
-                "Allow": iam.PolicyDocument(statements=[*statements, write_logs(group), write_traces()]),
-            },
+            service="lambda.amazonaws.com",
+            description=f"Role of the function that {description[0].lower()}{description[1:]}",
+            statements=[*statements, write_logs(group), write_traces()],
         )
         acknowledge_traces(self.role)
-        acknowledge_inline_policy(self.role)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -110,20 +107,20 @@ class LambdaFunction(Construct):
             handler=f"framegate.entrypoints.{handler}.lambda_handler",
             memory_size=memory_mb,
             timeout=Duration.seconds(timeout_seconds),
-            # The role has all that tracing needs; left to itself, CDK would attach a second policy for it.
+            # The role already has the permissions for tracing. Otherwise the CDK would attach a second policy.
             role=self.role.without_policy_updates(),
             tracing=lambda_.Tracing.ACTIVE,
             snap_start=snap_start,
             reserved_concurrent_executions=reserved_concurrency,
             recursive_loop=recursive_loop,
             layers=list(layers),
-            # Text, not Lambda's JSON format: that would filter and rewrite the JSON lines that the code writes itself.
+            # The log format stays text. Lambda's JSON format would filter and rewrite the JSON lines of the code.
             log_group=group,
             environment_encryption=key,
             environment={
                 "FRAMEGATE_DATASTORE_IDS": ",".join(config.datastore_ids),
                 "POWERTOOLS_LOG_LEVEL": config.log_level,
-                # Metrics of all deployments in an account are in one namespace.
+                # The metrics of all deployments in an account share a namespace, so the service tells them apart.
                 "POWERTOOLS_SERVICE_NAME": config.stack_name,
                 **({"AWS_USE_FIPS_ENDPOINT": "true"} if config.fips_endpoints else {}),
                 **environment,
@@ -131,31 +128,31 @@ class LambdaFunction(Construct):
         )
         acknowledge(
             self.function,
-            "3.13 is a runtime with full support. The hash-pinned dependencies are bundled for it; both move together.",
+            "Python 3.13 is fully supported. The hash-pinned dependencies are bundled for it, so both change together.",
             "AwsSolutions-L1",
         )
         acknowledge(
             self.function,
-            "Lambda keeps a dead letter of an asynchronous invocation alone, and there is none: the API and the state "
-            "machine wait for the answer, and the queue has its own dead letters.",
+            "Lambda uses a dead-letter queue only for asynchronous invocations, and there are none: the API and the "
+            "state machine wait for the response, and the export queue has its own dead-letter queue.",
             "HIPAA.Security-LambdaDLQ",
         )
         acknowledge(
             self.function,
-            "It calls public endpoints of AWS and nothing else, signed and over TLS; nothing can connect to it. There "
-            "is no private resource that a network would lead to.",
+            "The function calls only public endpoints of AWS, signed and over TLS, and accepts no connections. It "
+            "needs no private resource that a VPC would give access to.",
             "HIPAA.Security-LambdaInsideVPC",
         )
-        # CDK makes the function wait for the role that it names anyway.
+        # The CDK adds a dependency on the role, which the function references anyway.
         cast("lambda_.CfnFunction", self.function.node.default_child).add_metadata(
             "cfn-lint", {"config": {"ignore_checks": ["W3005"]}}
         )
 
     def published(self) -> lambda_.Alias:
-        """Publish the function, and return the alias ``live`` of its newest version; only versions have snapshots."""
+        """Publish a version, and return its alias ``live``. Only published versions start from a snapshot."""
         acknowledge(
             self.function,
-            "The alias `live` points to a published version, and only the alias is called.",
+            "The alias `live` points to a published version, and callers use only the alias.",
             "@aws-cdk/aws-lambda:snapStartRequirePublish",
         )
         return lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)

@@ -32,7 +32,7 @@ from framegate.rest.routes import (
     Route,
     Text,
 )
-from infra.gateway_problems import GATEWAY_PROBLEMS
+from infra.api.gateway_problems import GATEWAY_PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The statements that roles are made of: each names its actions and its resources."""
+"""Policy statements of roles. Each names its actions and resources."""
 
 from __future__ import annotations
 
@@ -14,31 +14,74 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from aws_cdk import aws_logs as logs
+    from constructs import Construct
 
     from infra.config import Config
     from infra.frame_store import FrameStore
 
 
 def allow(sid: str, actions: Sequence[str], *resources: str, **equal: str) -> iam.PolicyStatement:
-    """Return a statement that allows actions on resources, where the conditions hold.
+    """Return a statement that allows actions on resources under conditions.
 
     Parameters
     ----------
     sid : str
-        What it is for.
+        Purpose of the statement.
     actions : sequence of str
-        The actions.
+        The allowed actions.
     *resources : str
-        The ARNs.
+        ARNs of the resources.
     **equal : str
-        Condition keys and the values that they must have, ``__`` in the place of ``:``.
+        Condition keys and their required values, with ``__`` instead of ``:``.
     """
     conditions = {"StringEquals": {name.replace("__", ":"): value for name, value in equal.items()}} if equal else None
     return iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources), conditions=conditions)
 
 
+def service_role(
+    scope: Construct,
+    construct_id: str,
+    *,
+    service: str,
+    description: str,
+    statements: Sequence[iam.PolicyStatement],
+    same_account: bool = False,
+) -> iam.Role:
+    """Create a role that a service assumes, with one inline policy.
+
+    Parameters
+    ----------
+    scope : Construct
+        The construct that the role belongs to.
+    construct_id : str
+        The construct's id in `scope`.
+    service : str
+        Name of the service principal, such as ``lambda.amazonaws.com``.
+    description : str
+        Purpose of the role; the console shows it.
+    statements : sequence of iam.PolicyStatement
+        All that the role allows.
+    same_account : bool
+        Whether the service may assume the role only for resources of this account.
+    """
+    conditions = {"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}} if same_account else None
+    role = iam.Role(
+        scope,
+        construct_id,
+        description=description,
+        assumed_by=iam.ServicePrincipal(service, conditions=conditions),
+        inline_policies={"Allow": iam.PolicyDocument(statements=list(statements))},
+    )
+    acknowledge(
+        role,
+        "The policy belongs to this role only: CloudFormation creates, changes and deletes both together.",
+        "HIPAA.Security-IAMNoInlinePolicy",
+    )
+    return role
+
+
 def image_sets(stack: Stack, config: Config) -> list[str]:
-    """Return the ARNs of all image sets of the data stores on the deployment's list."""
+    """Return ARN patterns of all image sets of the configured data stores."""
     return [
         stack.format_arn(service="medical-imaging", resource="datastore", resource_name=f"{each}/imageset/*")
         for each in config.datastore_ids
@@ -46,7 +89,7 @@ def image_sets(stack: Stack, config: Config) -> list[str]:
 
 
 def use_key(frame_store: FrameStore, *services: str) -> iam.PolicyStatement:
-    """Return the statement that allows use of the stack's key, through these services alone."""
+    """Return the statement that allows use of the stack's key through these services only."""
     via = [f"{service}.{Aws.REGION}.{Aws.URL_SUFFIX}" for service in services]
     return iam.PolicyStatement(
         sid="EncryptFrames",
@@ -59,7 +102,7 @@ def use_key(frame_store: FrameStore, *services: str) -> iam.PolicyStatement:
 def use_key_for(
     frame_store: FrameStore, sid: str, actions: Sequence[str], context: Mapping[str, str | list[str]]
 ) -> iam.PolicyStatement:
-    """Return the statement that allows use of the stack's key, for data of this encryption context alone."""
+    """Return the statement that allows use of the stack's key with this encryption context only."""
     return iam.PolicyStatement(
         sid=sid,
         actions=list(actions),
@@ -69,20 +112,20 @@ def use_key_for(
 
 
 def write_logs(group: logs.LogGroup) -> iam.PolicyStatement:
-    """Return the statement that allows a function to log to its group."""
+    """Return the statement that allows a function to write to its log group."""
     return allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], group.log_group_arn)
 
 
 def write_traces() -> iam.PolicyStatement:
-    """Return the statement that allows tracing. X-Ray knows no resources for it."""
+    """Return the statement that allows tracing. X-Ray has no resource-level permissions."""
     return allow("WriteTraces", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*")
 
 
 def acknowledge_image_sets(role: iam.Role, config: Config) -> None:
-    """Accept that a role reads all image sets of the listed data stores."""
+    """Acknowledge that a role reads all image sets of the configured data stores."""
     acknowledge(
         role,
-        "The image sets of a data store on the deployment's list: they come and go, the list decides.",
+        "The role reads the image sets of the configured data stores, whose ids are unknown at deployment.",
         *(
             "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:medical-imaging:<AWS::Region>:<AWS::AccountId>:"
             f"datastore/{datastore_id}/imageset/*]"
@@ -92,24 +135,15 @@ def acknowledge_image_sets(role: iam.Role, config: Config) -> None:
 
 
 def acknowledge_prefixes(role: iam.Role, frame_store: FrameStore, *prefixes: str) -> None:
-    """Accept that a role has all objects under these prefixes of the bucket."""
+    """Acknowledge that a role accesses all objects under these prefixes of the bucket."""
     bucket_id = Stack.of(role).get_logical_id(cast("s3.CfnBucket", frame_store.bucket.node.default_child))
     acknowledge(
         role,
-        "Prefixes that each hold one kind of object; their keys are unknown at deployment.",
+        "Each prefix holds one kind of object, whose keys are unknown at deployment.",
         *(f"AwsSolutions-IAM5[Resource::<{bucket_id}.Arn>/{prefix}*]" for prefix in prefixes),
     )
 
 
-def acknowledge_inline_policy(role: iam.Role) -> None:
-    """Accept that a role's policy is a part of it."""
-    acknowledge(
-        role,
-        "The policy is for this role alone: it is made, changed and removed with it, and attached to nothing else.",
-        "HIPAA.Security-IAMNoInlinePolicy",
-    )
-
-
 def acknowledge_traces(role: iam.Role) -> None:
-    """Accept that tracing names no resource."""
+    """Acknowledge that tracing names no resource."""
     acknowledge(role, "X-Ray has no resource-level permissions.", "AwsSolutions-IAM5[Resource::*]")

@@ -1,4 +1,4 @@
-"""Where AWS HealthImaging is, and so where Framegate can be deployed.
+"""The Regions of AWS HealthImaging, which are those that Framegate can be deployed to.
 
 AWS General Reference, "AWS HealthImaging endpoints and quotas". botocore has no list for this service.
 """
@@ -15,4 +15,4 @@ HEALTHIMAGING_REGIONS = {
 """Regions with their names, in the order of AWS's table."""
 
 FIPS_REGIONS = ("us-east-1", "us-west-2")
-"""Those in which HealthImaging has endpoints validated by FIPS 140 as well."""
+"""Regions in which HealthImaging also has endpoints validated under FIPS 140."""

@@ -1,10 +1,10 @@
-"""Decides how long what the stack keeps is kept: in time, and past the stack itself."""
+"""The retention of logs, and what outlives the stack."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from aws_cdk import RemovalPolicy
+from aws_cdk import Aws, Fn, RemovalPolicy
 from aws_cdk import aws_logs as logs
 
 if TYPE_CHECKING:
@@ -14,44 +14,52 @@ if TYPE_CHECKING:
     from infra.config import Config
 
 VENDED_LOGS = "/aws/vendedlogs/states/"
-"""What the name of a log group of Step Functions begins with.
+"""Name prefix of log groups of Step Functions.
 
-All groups under this prefix share a statement in the account's policy for log delivery, which has no room for many.
+All groups under this prefix share one statement in the account's policy for log delivery, whose size is limited.
 """
 
 WAF_LOGS = "aws-waf-logs-"
-"""What the name of a log group of AWS WAF begins with: it takes no other."""
+"""Name prefix that AWS WAF requires of a log group."""
 
 
 def removal_policy(config: Config) -> RemovalPolicy:
-    """Return what happens to stored data when its resource leaves the stack."""
+    """Return what CloudFormation does with stored data when its resource leaves the stack."""
     if config.removal_policy == "destroy":
         return RemovalPolicy.DESTROY
-    # Unlike RETAIN, leaves nothing behind when the first deployment fails and is rolled back.
+    # Unlike RETAIN, this leaves nothing behind when the first deployment fails and is rolled back.
     return RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
+
+
+def unique_name(prefix: str) -> str:
+    """Return a log group's name that ends with the id of the stack.
+
+    A deleted stack leaves its log groups behind. A new stack of the same name must be able to create its own.
+    """
+    return f"{prefix}-{Fn.select(2, Fn.split('/', Aws.STACK_ID))}"
 
 
 def log_group(
     scope: Construct, construct_id: str, config: Config, key: kms.IKey, name: str | None = None
 ) -> logs.LogGroup:
-    """Create a log group that keeps its events as long as configured, encrypted, under a name of its own or a made one.
+    """Create an encrypted log group with the configured retention.
 
     Parameters
     ----------
     scope : Construct
-        What logs there.
+        The construct that writes the log.
     construct_id : str
-        Its name in `scope`.
+        The construct's id in `scope`.
     config : Config
-        Decides how long events are kept, and what outlives the stack.
+        Gives the retention, and decides whether the group outlives the stack.
     key : kms.IKey
-        Encrypts the events; its policy knows the names of groups.
+        Encrypts the events. Its policy matches the names of the groups.
     name : str, optional
-        The group's name, where a service asks for one.
+        Name of the group, if a service requires one; otherwise CloudFormation generates it.
     """
     group = logs.LogGroup(
         scope, construct_id, log_group_name=name, encryption_key=key, removal_policy=removal_policy(config)
     )
-    # The number of days itself, as CloudFormation takes it: the enumeration of CDK would need a table beside it.
+    # CloudFormation takes a number of days. The CDK's enumeration would need a table from numbers to members.
     cast("logs.CfnLogGroup", group.node.default_child).retention_in_days = config.log_retention_days
     return group

@@ -1,4 +1,4 @@
-"""The alarms: what they watch, when they ring, who hears of them, and that each says what to do."""
+"""The alarms: their metrics and thresholds, the topic that they publish to, and their descriptions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ import re
 import pytest
 
 from framegate.observability import Metric
-from tests.infra.cloudformation import listed, logical_id, only, properties, text
+from tests.infra.cloudformation import function, listed, logical_id, only, properties, text
 from tests.infra.project import PROJECT
 
-NAMES = ["ServerErrors", "SlowAnswers", "Throttling", "OldMessages", "DeadLetters", "FailedExports", "FailedRequests"]
+NAMES = [
+    "ServerErrors",
+    "SlowAnswers",
+    "Throttling",
+    "OldMessages",
+    "DeadLetters",
+    "FailedExports",
+    "FailedRequests",
+    "ExportErrors",
+    "RequestErrors",
+]
 
 
 @pytest.fixture(scope="module")
 def alarms(resources):
-    """All alarms by their names, without the stack's."""
+    """All alarms by name, without the stack name."""
     return {each["AlarmName"].removeprefix("Framegate-"): each for each in resources("AWS::CloudWatch::Alarm").values()}
 
 
@@ -31,7 +41,7 @@ def expression(alarm):
 
 
 def metrics(alarm):
-    """The metrics of an alarm, by what its expression calls them."""
+    """The metrics of an alarm by their ids in its expression."""
     return {
         each["Id"]: (
             each["MetricStat"]["Metric"]["Namespace"],
@@ -44,7 +54,7 @@ def metrics(alarm):
     }
 
 
-def test_exports_that_wait_for_half_as_long_as_sqs_keeps_them_ring(alarms, resources):
+def test_message_of_half_the_retention_period_raises_an_alarm(alarms, resources):
     alarm = alarms["OldMessages"]
     (queue,) = (each for each in resources("AWS::SQS::Queue").values() if "RedrivePolicy" in each)
 
@@ -52,12 +62,12 @@ def test_exports_that_wait_for_half_as_long_as_sqs_keeps_them_ring(alarms, resou
     assert alarm["Threshold"] == queue["MessageRetentionPeriod"] / 2
 
 
-def test_alarms_are_these(alarms):
+def test_stack_has_these_alarms(alarms):
     assert alarms.keys() == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_description_says_what_to_do_and_where_more_is_said(alarms, headings, name):
+def test_description_says_what_to_do_and_names_a_section_of_the_runbook(alarms, headings, name):
     description = text(alarms[name]["AlarmDescription"])
     runbook, section = re.search(r" \((\S+), (.+)\)$", description).groups()
 
@@ -68,13 +78,13 @@ def test_description_says_what_to_do_and_where_more_is_said(alarms, headings, na
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_silence_is_no_alarm(alarms, name):
+def test_missing_data_raises_no_alarm(alarms, name):
     assert alarms[name]["TreatMissingData"] == "notBreaching"
     assert alarms[name]["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_topic_hears_of_each_alarm_and_of_its_end(alarms, resources, name):
+def test_start_and_end_of_each_alarm_go_to_the_topic(alarms, resources, name):
     (topic,) = resources("AWS::SNS::Topic")
 
     assert [text(each) for each in alarms[name]["AlarmActions"]] == [f"${{{topic}}}"]
@@ -82,7 +92,7 @@ def test_topic_hears_of_each_alarm_and_of_its_end(alarms, resources, name):
     assert alarms[name].get("ActionsEnabled", True) is True
 
 
-def test_five_percent_of_failures_ring_but_a_few_failures_never_do(alarms):
+def test_five_percent_of_failed_requests_raise_an_alarm_from_five_failures_on(alarms):
     alarm = alarms["ServerErrors"]
 
     assert expression(alarm) == "IF(failed >= 5, 100 * failed / requests, 0)"
@@ -93,7 +103,7 @@ def test_five_percent_of_failures_ring_but_a_few_failures_never_do(alarms):
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (5, 1)
 
 
-def test_slow_hundredth_rings_after_three_minutes_of_enough_requests(alarms):
+def test_slow_99th_percentile_raises_an_alarm_after_three_of_five_minutes(alarms):
     alarm = alarms["SlowAnswers"]
 
     assert expression(alarm) == "IF(requests >= 20, latency, 0)"
@@ -104,7 +114,7 @@ def test_slow_hundredth_rings_after_three_minutes_of_enough_requests(alarms):
     assert (alarm["Threshold"], alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (10_000, 3, 5)
 
 
-def test_throttling_rings_when_it_lasts_whoever_throttles(alarms):
+def test_throttling_by_the_api_or_lambda_raises_an_alarm_after_three_periods(alarms):
     alarm = alarms["Throttling"]
 
     assert expression(alarm) == "FILL(refused, 0) + FILL(throttled, 0)"
@@ -115,7 +125,7 @@ def test_throttling_rings_when_it_lasts_whoever_throttles(alarms):
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (10, 3)
 
 
-def test_first_dead_letter_rings_and_is_said_how_to_be_sent_back(alarms, resources):
+def test_first_dead_letter_raises_an_alarm_that_says_how_to_send_it_back(alarms, resources):
     alarm = alarms["DeadLetters"]
     (queue,) = (each for each in resources("AWS::SQS::Queue").values() if "RedrivePolicy" in each)
     dead_letters = logical_id(queue["RedrivePolicy"]["deadLetterTargetArn"])
@@ -127,7 +137,7 @@ def test_first_dead_letter_rings_and_is_said_how_to_be_sent_back(alarms, resourc
     assert f"start-message-move-task --source-arn ${{{dead_letters}.Arn}} (" in text(alarm["AlarmDescription"])
 
 
-def test_export_that_is_not_whole_rings(alarms):
+def test_incomplete_export_raises_an_alarm(alarms):
     alarm = alarms["FailedExports"]
 
     assert (alarm["Namespace"], alarm["MetricName"]) == ("Framegate", Metric.EXPORTS_FAILED)
@@ -135,7 +145,35 @@ def test_export_that_is_not_whole_rings(alarms):
     assert (alarm["Statistic"], alarm["Threshold"]) == ("Sum", 1)
 
 
-def test_execution_that_fails_rings(alarms, resources):
+@pytest.mark.parametrize(
+    ("name", "handler", "periods", "datapoints"),
+    [("ExportErrors", "export", 4, 1), ("RequestErrors", "export_requests", 6, 3)],
+)
+def test_errors_of_a_function_that_exports_raise_an_alarm(alarms, template, name, handler, periods, datapoints):
+    alarm = alarms[name]
+    (dimension,) = alarm["Dimensions"]
+
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("AWS/Lambda", "Errors", "Sum")
+    assert dimension["Name"] == "FunctionName"
+    assert properties(template, "AWS::Lambda::Function")[logical_id(dimension["Value"])] == function(template, handler)
+    assert (alarm["Threshold"], alarm["Period"]) == (1, 300)
+    assert (alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"]) == (periods, datapoints)
+
+
+@pytest.mark.parametrize(("name", "handler"), [("ExportErrors", "export"), ("RequestErrors", "export_requests")])
+def test_alarm_on_errors_sees_an_invocation_that_ran_as_long_as_it_could(synthesize, name, handler):
+    """Lambda dates an error to the start of its invocation, so the alarm must look back further than the timeout."""
+    template = synthesize(export_timeout_seconds="900")
+    (alarm,) = (
+        each
+        for each in properties(template, "AWS::CloudWatch::Alarm").values()
+        if each["AlarmName"] == f"Framegate-{name}"
+    )
+
+    assert alarm["EvaluationPeriods"] * alarm["Period"] > function(template, handler)["Timeout"]
+
+
+def test_failed_execution_raises_an_alarm(alarms, resources):
     (machine,) = resources("AWS::StepFunctions::StateMachine")
     alarm = alarms["FailedRequests"]
     (dimension,) = alarm["Dimensions"]
@@ -144,7 +182,7 @@ def test_execution_that_fails_rings(alarms, resources):
     assert text(dimension["Value"]) == f"${{{machine}}}"
 
 
-def test_alarms_of_two_deployments_are_told_apart(synthesize):
+def test_alarms_carry_the_stack_name(synthesize):
     template = synthesize(export_events="none", stack_name="F" * 128)
     found = properties(template, "AWS::CloudWatch::Alarm").values()
     (failed,) = (each for each in found if each.get("MetricName") == Metric.EXPORTS_FAILED)
@@ -153,7 +191,7 @@ def test_alarms_of_two_deployments_are_told_apart(synthesize):
     assert failed["Dimensions"] == [{"Name": "service", "Value": "F" * 128}]
 
 
-def test_only_these_alarms_may_be_told_by_the_topic(resources):
+def test_only_alarms_of_the_stack_may_publish_to_the_topic(resources):
     _, statement = only(resources("AWS::SNS::TopicPolicy"))["PolicyDocument"]["Statement"]
     condition = statement["Condition"]
 
@@ -165,7 +203,7 @@ def test_only_these_alarms_may_be_told_by_the_topic(resources):
     )
 
 
-def test_nobody_is_subscribed_unless_configured(template, synthesize):
+def test_topic_has_a_subscription_only_with_an_address(template, synthesize):
     subscribed = only(properties(synthesize(alarm_email="operations@example.org"), "AWS::SNS::Subscription"))
 
     template.resource_count_is("AWS::SNS::Subscription", 0)

@@ -26,7 +26,7 @@ def run_app(context, **environment):
     )
 
 
-def test_wrong_configuration_ends_in_a_message_that_says_what_to_change(tmp_path):
+def test_configuration_error_is_reported_without_a_traceback(tmp_path):
     result = run_app({"datastore_id": DATASTORE_A, "memory_mb": "64"}, CDK_OUTDIR=str(tmp_path))
 
     assert result.returncode == 1
@@ -60,7 +60,7 @@ def stderr_on(version, tmp_path, **environment):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_first_line_on_every_version_of_node_is_our_own(tmp_path, version):
+def test_jsii_warns_of_no_node_version(tmp_path, version):
     stderr = stderr_on(version, tmp_path)
 
     assert stderr.startswith("Framegate cannot be built with this configuration:\n")
@@ -68,14 +68,14 @@ def test_first_line_on_every_version_of_node_is_our_own(tmp_path, version):
 
 
 @pytest.mark.parametrize(("version", "warning"), VERSIONS.items())
-def test_versions_of_node_are_old_or_untested_in_that_test(tmp_path, version, warning):
+def test_jsii_warns_of_those_node_versions_unless_silenced(tmp_path, version, warning):
     stderr = stderr_on(version, tmp_path, **{SILENCE.format(warning): ""})
 
     assert version in stderr
     assert len(stderr.splitlines()) > 10
 
 
-def test_cdk_command_line_says_nothing_but_what_is_wrong(tmp_path):
+def test_cdk_command_line_prints_only_the_configuration_errors(tmp_path):
     result = subprocess.run(
         ["node_modules/.bin/cdk", "synth", "--quiet", "--output", str(tmp_path), "-c", f"datastore_id={DATASTORE_A}"],
         cwd=PROJECT,
@@ -95,7 +95,7 @@ def test_cdk_command_line_says_nothing_but_what_is_wrong(tmp_path):
     assert cdk == ".venv/bin/python app.py: Subprocess exited with error 1"
 
 
-def test_second_synthesis_of_unchanged_sources_installs_nothing(tmp_path, cdk_context):
+def test_synthesis_of_unchanged_sources_reuses_the_bundle(tmp_path, cdk_context):
     context = {key: value for key, value in cdk_context().items() if key != "aws:cdk:bundling-stacks"}
     first = run_app(context, CDK_OUTDIR=str(tmp_path))
     bundles = [each for each in tmp_path.iterdir() if each.name.startswith("asset.")]
@@ -108,7 +108,7 @@ def test_second_synthesis_of_unchanged_sources_installs_nothing(tmp_path, cdk_co
     assert len(bundles) == 2
 
 
-def test_dependency_that_cannot_be_installed_ends_in_pips_reason_and_does_no_harm_later(tmp_path, cdk_context):
+def test_failed_installation_reports_pips_error_and_the_next_synthesis_succeeds(tmp_path, cdk_context):
     context = {key: value for key, value in cdk_context().items() if key != "aws:cdk:bundling-stacks"}
     no_index = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
     failed = run_app(context, CDK_OUTDIR=str(tmp_path), **no_index)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from infra.authorization import TOKEN_FORM
+from infra.api.authorization import TOKEN_FORM
 from tests.infra.cloudformation import function, logical_id, only, properties, role, statements, text
 from tests.infra.project import ACCESS, AUTH, DATASTORE_A, DATASTORE_B, USER_POOL
 
@@ -30,7 +30,7 @@ def jwt(synthesize):
 
 
 @pytest.mark.parametrize("keys", ACCESS.values(), ids=ACCESS)
-def test_every_method_but_a_preflight_is_authorized_in_the_configured_way(synthesize, keys):
+def test_every_method_except_preflights_uses_the_configured_authorization(synthesize, keys):
     template = synthesize(**keys)
     mode = keys.get("auth", "iam")
     authorizers = [f"${{{name}}}" for name in properties(template, "AWS::ApiGateway::Authorizer")]
@@ -49,7 +49,7 @@ def test_every_method_but_a_preflight_is_authorized_in_the_configured_way(synthe
 
 
 @pytest.mark.parametrize("keys", AUTH.values(), ids=AUTH)
-def test_function_behind_the_api_knows_who_checks_callers(synthesize, keys):
+def test_api_function_gets_the_authorization_mode(synthesize, keys):
     variables = function(synthesize(**keys), "api")["Environment"]["Variables"]
 
     assert variables["FRAMEGATE_AUTH"] == keys.get("auth", "iam")
@@ -58,7 +58,7 @@ def test_function_behind_the_api_knows_who_checks_callers(synthesize, keys):
 # Cognito
 
 
-def test_cognito_takes_tokens_of_the_configured_user_pool_and_remembers_none(synthesize):
+def test_cognito_authorizer_uses_the_configured_user_pool_without_a_cache(synthesize):
     authorizer = only(properties(synthesize(**AUTH["cognito"]), "AWS::ApiGateway::Authorizer"))
 
     assert authorizer["Type"] == "COGNITO_USER_POOLS"
@@ -70,7 +70,7 @@ def test_cognito_takes_tokens_of_the_configured_user_pool_and_remembers_none(syn
 @pytest.mark.parametrize(
     ("name", "scopes"), [("cognito", None), ("cognito with scopes", ["frames/read", "frames/all"])]
 )
-def test_scopes_are_asked_for_where_configured(synthesize, name, scopes):
+def test_configured_scopes_are_required(synthesize, name, scopes):
     guarded = [each for each in methods(synthesize(**AUTH[name])) if each["HttpMethod"] != "OPTIONS"]
 
     assert [each.get("AuthorizationScopes") for each in guarded] == [scopes] * len(guarded)
@@ -79,7 +79,7 @@ def test_scopes_are_asked_for_where_configured(synthesize, name, scopes):
 # JWT
 
 
-def test_authorizer_is_asked_by_alias_and_for_tokens_only(jwt):
+def test_token_authorizer_calls_the_alias(jwt):
     authorizer = only(properties(jwt, "AWS::ApiGateway::Authorizer"))
     (alias,) = (name for name in properties(jwt, "AWS::Lambda::Alias") if name.startswith("Authorizer"))
 
@@ -90,7 +90,7 @@ def test_authorizer_is_asked_by_alias_and_for_tokens_only(jwt):
 
 
 @pytest.mark.parametrize("token", ["Bearer e30.e30.AA-_", "bearer e30.e30.", "BEARER  a.b.c"])
-def test_tokens_in_three_parts_are_handed_to_the_authorizer(token):
+def test_bearer_tokens_of_three_parts_reach_the_authorizer(token):
     assert re.fullmatch(TOKEN_FORM, token)
 
 
@@ -98,11 +98,11 @@ def test_tokens_in_three_parts_are_handed_to_the_authorizer(token):
     "header",
     ["", "Bearer", "Bearer ", "e30.e30.AA", "Basic e30.e30.AA", "Bearer a.b", "Bearer a.b.c.d.e", "Bearer a.b.c,"],
 )
-def test_other_text_is_refused_before_the_authorizer(header):
+def test_other_headers_do_not_reach_the_authorizer(header):
     assert not re.fullmatch(TOKEN_FORM, header)
 
 
-def test_only_this_authorizer_of_the_api_may_call_the_function_and_only_its_alias(jwt):
+def test_only_the_authorizer_may_invoke_the_alias_of_its_function(jwt):
     ((_, permission),) = (
         (name, each)
         for name, each in properties(jwt, "AWS::Lambda::Permission").items()
@@ -120,7 +120,7 @@ def test_only_this_authorizer_of_the_api_may_call_the_function_and_only_its_alia
     )
 
 
-def test_settings_reach_the_authorizer(jwt):
+def test_authorizer_gets_its_settings(jwt):
     assert function(jwt, "authorizer")["Environment"]["Variables"] == {
         "FRAMEGATE_DATASTORE_IDS": f"{DATASTORE_A},{DATASTORE_B}",
         "FRAMEGATE_JWT_ISSUER": "https://login.example.org/realms/imaging",
@@ -131,7 +131,7 @@ def test_settings_reach_the_authorizer(jwt):
     }
 
 
-def test_authorizer_starts_from_a_snapshot_with_a_layer_that_no_other_function_has(jwt):
+def test_authorizer_starts_from_a_snapshot_with_a_layer_of_its_own(jwt):
     found = function(jwt, "authorizer")
     layers = [logical_id(each) for each in found["Layers"]]
     others = [
@@ -147,11 +147,11 @@ def test_authorizer_starts_from_a_snapshot_with_a_layer_that_no_other_function_h
     assert properties(jwt, "AWS::Lambda::LayerVersion")[layers[0]]["CompatibleArchitectures"] == found["Architectures"]
 
 
-def test_authorizer_ends_well_before_api_gateway_gives_up(jwt):
+def test_authorizer_timeout_is_below_that_of_api_gateway(jwt):
     assert function(jwt, "authorizer")["Timeout"] == 10
 
 
-def test_authorizer_may_log_and_trace_and_nothing_else(jwt):
+def test_authorizer_may_only_log_and_trace(jwt):
     found = function(jwt, "authorizer")
     allowed = statements(role(jwt, found["Role"]))
     group = logical_id(found["LoggingConfig"]["LogGroup"])
@@ -162,7 +162,7 @@ def test_authorizer_may_log_and_trace_and_nothing_else(jwt):
     assert sorted(allowed["WriteTraces"]["Action"]) == ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
 
 
-def test_other_modes_have_no_authorizer_function(template, synthesize):
+def test_other_authorization_modes_have_no_authorizer_function(template, synthesize):
     for each in (template, synthesize(**AUTH["cognito"])):
         each.resource_count_is("AWS::Lambda::Function", 3)
         each.resource_count_is("AWS::Lambda::LayerVersion", 1)
@@ -172,7 +172,7 @@ def test_other_modes_have_no_authorizer_function(template, synthesize):
 
 
 @pytest.mark.parametrize("name", ["cognito", "jwt"])
-def test_refused_token_is_401_and_says_what_is_wanted(synthesize, name):
+def test_refused_token_gets_401_with_www_authenticate(synthesize, name):
     response = gateway_response(synthesize(**AUTH[name]), "UNAUTHORIZED")
     document = json.loads(response["ResponseTemplates"]["application/json"])
 
@@ -181,12 +181,12 @@ def test_refused_token_is_401_and_says_what_is_wanted(synthesize, name):
     assert "Bearer in the header Authorization" in document["detail"]
 
 
-def test_caller_of_iam_is_not_asked_for_a_token(template):
+def test_iam_responses_have_no_www_authenticate(template):
     assert "WWW-Authenticate" not in json.dumps(list(properties(template, "AWS::ApiGateway::GatewayResponse").values()))
 
 
 @pytest.mark.parametrize("name", ["cognito", "jwt"])
-def test_holder_of_a_token_is_not_told_to_sign(synthesize, name):
+def test_token_modes_do_not_mention_signatures(synthesize, name):
     for response_type in ("ACCESS_DENIED", "MISSING_AUTHENTICATION_TOKEN", "UNAUTHORIZED"):
         response = gateway_response(synthesize(**AUTH[name]), response_type)
         assert not re.search(
@@ -195,6 +195,6 @@ def test_holder_of_a_token_is_not_told_to_sign(synthesize, name):
 
 
 @pytest.mark.parametrize("name", AUTH)
-def test_refusals_can_be_read_by_a_page_in_every_mode(synthesize, name):
+def test_refusals_allow_cross_origin_access_in_every_mode(synthesize, name):
     for response in properties(synthesize(**AUTH[name]), "AWS::ApiGateway::GatewayResponse").values():
         assert response["ResponseParameters"]["gatewayresponse.header.Access-Control-Allow-Origin"] == "'*'"

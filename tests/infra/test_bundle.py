@@ -15,8 +15,8 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from infra import bundling
-from infra.bundling import (
+from infra.build import bundling
+from infra.build.bundling import (
     AUTHORIZER_REQUIREMENTS,
     DECODER_REQUIREMENTS,
     BundlingError,
@@ -25,7 +25,7 @@ from infra.bundling import (
     layer_hash,
     source_hash,
 )
-from infra.licences import LIST, licence_list
+from infra.build.licences import LICENCE_LIST, licence_list
 from local.token_issuer import SigningKey
 from tests.infra.project import PROJECT
 
@@ -85,13 +85,13 @@ def test_layer_is_below_20_or_6_mb_zipped(layer, tmp_path, name, limit, architec
     assert zipped_size(layer(name, architecture), tmp_path / "layer.zip") < limit
 
 
-def test_bundle_has_only_the_service_models_that_are_used(bundled):
+def test_bundle_contains_only_the_used_service_models(bundled):
     services = {each.name for each in (bundled("arm64") / "botocore" / "data").iterdir() if each.is_dir()}
 
     assert services == {"events", "medical-imaging", "s3", "sqs", "xray"}
 
 
-def test_bundle_has_all_of_our_code_and_nothing_compiled_or_local(bundled):
+def test_bundle_contains_all_source_files_and_no_compiled_ones(bundled):
     files = contents(bundled("arm64"))
     source = PROJECT / "lambda_src"
     ours = {each.relative_to(source).as_posix() for each in (source / "framegate").rglob("*.py")}
@@ -101,7 +101,7 @@ def test_bundle_has_all_of_our_code_and_nothing_compiled_or_local(bundled):
     assert not [name for name in files if "/tests/" in name]
 
 
-def test_bundle_has_nothing_of_the_layers(bundled, layer):
+def test_bundle_and_layers_share_no_packages(bundled, layer):
     ours = {each.name for each in bundled("arm64").iterdir()}
 
     assert ours.isdisjoint(each.name for name in LAYERS for each in (layer(name, "arm64") / "python").iterdir())
@@ -114,7 +114,7 @@ def test_bundle_has_nothing_of_the_layers(bundled, layer):
         ("authorizer", {"jwt", "pyjwt", "cryptography", "cffi", "_cffi_backend", "pycparser"}),
     ],
 )
-def test_layer_has_its_packages_where_python_looks_for_layers_and_nothing_else(layer, name, contained):
+def test_layer_contains_only_its_packages_in_the_python_folder(layer, name, contained):
     (packages,) = layer(name, "arm64").iterdir()
 
     assert packages.name == "python"
@@ -122,14 +122,14 @@ def test_layer_has_its_packages_where_python_looks_for_layers_and_nothing_else(l
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer_has_nothing_that_only_building_and_testing_need(layer, name):
+def test_layer_contains_no_build_or_test_files(layer, name):
     files = contents(layer(name, "arm64"))
 
     assert not [name for name in files if name.endswith((".pyc", ".pyi", ".pxd", ".h", ".a"))]
     assert not [name for name in files if "/tests/" in name or "/f2py/" in name or "/bin/" in name]
 
 
-def test_licence_of_each_dependency_is_kept(bundled, layer):
+def test_bundle_and_layers_contain_the_licence_of_each_dependency(bundled, layer):
     layers = [metadata for name in LAYERS for metadata in layer(name, "arm64").glob("python/*.dist-info")]
     for metadata in (*bundled("arm64").glob("*.dist-info"), *layers):
         names = [each.name for each in metadata.rglob("*")]
@@ -138,24 +138,24 @@ def test_licence_of_each_dependency_is_kept(bundled, layer):
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_list_of_licences_is_that_of_what_is_deployed(bundled, layer, architecture):
+def test_licence_list_matches_the_deployed_packages(bundled, layer, architecture):
     installed = {
         "The functions": bundled(architecture),
         "The decoder's layer": layer("decoder", architecture) / "python",
         "The authorizer's layer": layer("authorizer", architecture) / "python",
     }
 
-    assert licence_list(installed) == LIST.read_text(), "make licences writes it anew"
+    assert licence_list(installed) == LICENCE_LIST.read_text(), "run make licences"
 
 
-def test_lambda_can_read_every_file(bundled, layer):
+def test_files_are_readable_by_any_user(bundled, layer):
     for path in (bundled("arm64"), *(layer(name, "arm64") for name in LAYERS)):
         assert {mode & 0o777 for mode, _ in contents(path).values()} == {0o644}
         assert {each.stat().st_mode & 0o777 for each in path.rglob("*") if each.is_dir()} == {0o755}
 
 
 @pytest.mark.parametrize(("architecture", "machine"), [("arm64", "aarch64"), ("x86_64", "x86_64")])
-def test_compiled_code_is_for_the_architecture_and_python_of_lambda(bundled, architecture, machine):
+def test_compiled_code_matches_the_architecture_and_python_version(bundled, architecture, machine):
     compiled = [name for name in contents(bundled(architecture)) if name.endswith(".so")]
 
     assert compiled
@@ -168,7 +168,7 @@ ELF_MACHINES = {"arm64": 0xB7, "x86_64": 0x3E}
 
 @pytest.mark.parametrize("architecture", ELF_MACHINES)
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_library_of_a_layer_is_for_the_architecture_of_lambda(layer, name, architecture):
+def test_layer_libraries_match_the_architecture_and_python_version(layer, name, architecture):
     libraries = [each for each in layer(name, architecture).rglob("*") if ".so" in each.suffixes]
     named_by_python = [each.name for each in libraries if ".cpython-" in each.name]
 
@@ -198,7 +198,7 @@ SNAPSHOT = {
 # Before a snapshot the function loads all that it ever needs: every client, and so every service model.
 # -S leaves out this interpreter's own packages, so that what is missing from the bundle is missing here.
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_bundle_runs_under_any_python_that_develops_it(bundled, architecture):
+def test_bundle_can_be_imported_without_other_packages(bundled, architecture):
     script = f"""
 import sys
 sys.path.insert(0, {str(bundled(architecture))!r})
@@ -220,7 +220,7 @@ MACHINES = {"aarch64": "arm64", "x86_64": "x86_64"}
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
 )
-def test_layer_decodes_both_kinds_of_frames_with_what_is_left_in_it(bundled, monkeypatch, tmp_path):
+def test_decoder_layer_decodes_htj2k_and_jpeg_2000(bundled, monkeypatch, tmp_path):
     architecture = MACHINES[platform.machine()]
     # The same packages for the interpreter that runs this, which need not be Lambda's.
     monkeypatch.setattr(bundling, "PYTHON_VERSION", f"{sys.version_info.major}.{sys.version_info.minor}")
@@ -251,7 +251,7 @@ assert "imagecodecs" not in sys.modules
     sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
 )
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_authorizer_checks_a_token_with_what_is_left_in_bundle_and_layer(bundled, layer_of_this_machine, algorithm):
+def test_bundle_and_authorizer_layer_check_a_token(bundled, layer_of_this_machine, algorithm):
     architecture, packages = layer_of_this_machine
     key = SigningKey(algorithm, "first")
     token = key.sign({"iss": "https://login.example.org", "aud": "framegate", "exp": 2**33})
@@ -284,14 +284,14 @@ def layer_of_this_machine(tmp_path_factory):
     return architecture, folder / "python"
 
 
-def test_same_sources_give_the_same_bundle(bundled, tmp_path):
+def test_bundle_is_reproducible(bundled, tmp_path):
     bundle(tmp_path, "arm64")
 
     assert contents(tmp_path) == contents(bundled("arm64"))
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_same_sources_give_the_same_layer(layer, tmp_path, name):
+def test_layer_is_reproducible(layer, tmp_path, name):
     bundle_layer(LAYERS[name], tmp_path, "arm64")
 
     assert contents(tmp_path) == contents(layer(name, "arm64"))
@@ -305,7 +305,7 @@ def test_same_sources_give_the_same_layer(layer, tmp_path, name):
         (partial(bundle_layer, AUTHORIZER_REQUIREMENTS), "authorizer-requirements.txt"),
     ],
 )
-def test_dependency_that_cannot_be_installed_is_an_error_with_pips_reason(tmp_path, monkeypatch, build, requirements):
+def test_failed_installation_raises_an_error_with_pips_message(tmp_path, monkeypatch, build, requirements):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -326,7 +326,7 @@ def checkout(tmp_path):
 
 def hashes_in(checkout):
     script = """
-from infra.bundling import *
+from infra.build.bundling import *
 print(source_hash("arm64"), layer_hash(DECODER_REQUIREMENTS, "arm64"), layer_hash(AUTHORIZER_REQUIREMENTS, "arm64"))
 """
     command = [sys.executable, "-B", "-c", script]
@@ -337,7 +337,7 @@ def hashes_here():
     return [source_hash("arm64"), *(layer_hash(each, "arm64") for each in LAYERS.values())]
 
 
-def test_hashes_are_of_the_sources_and_not_of_where_or_when_they_are(checkout):
+def test_hashes_depend_on_neither_location_nor_time(checkout):
     compiled = checkout / "lambda_src" / "framegate" / "__pycache__" / "settings.cpython-313.pyc"
     compiled.parent.mkdir()
     compiled.write_bytes(b"compiled")
@@ -352,10 +352,10 @@ def test_hashes_are_of_the_sources_and_not_of_where_or_when_they_are(checkout):
         ("lambda_src/requirements.txt", [True, False, False]),
         ("lambda_src/decoder-requirements.txt", [False, True, False]),
         ("lambda_src/authorizer-requirements.txt", [False, False, True]),
-        ("infra/bundling.py", [True, True, True]),
+        ("infra/build/bundling.py", [True, True, True]),
     ],
 )
-def test_hash_changes_with_what_it_is_made_of_and_with_nothing_else(checkout, name, changed):
+def test_hashes_change_only_with_their_own_sources(checkout, name, changed):
     with (checkout / name).open("a") as source:
         source.write("# changed\n")
 

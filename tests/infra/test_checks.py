@@ -53,11 +53,11 @@ def linted(template):
 
 
 @pytest.mark.parametrize("keys", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-def test_template_is_clean_for_cfn_lint(synthesize, keys):
+def test_cfn_lint_finds_nothing(synthesize, keys):
     assert linted(synthesize(**keys).to_json()) == []
 
 
-def test_cfn_lint_finds_a_wrong_property(template):
+def test_cfn_lint_finds_an_invalid_property(template):
     wrong = json.loads(json.dumps(template.to_json()))
     functions = [each for each in wrong["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
     functions[0]["Properties"]["MemorySize"] = 1
@@ -77,7 +77,7 @@ def findings(outdir):
 
 
 @pytest.mark.parametrize("keys", [*CONFIGURATIONS.values(), *ACCESS.values()], ids=[*CONFIGURATIONS, *ACCESS])
-def test_application_synthesizes_without_a_finding_of_cdk_nag(synthesize_stack, keys):
+def test_cdk_nag_finds_nothing(synthesize_stack, keys):
     assert findings(Path(synthesize_stack(**keys).assembly.directory)) == set()
 
 
@@ -106,7 +106,7 @@ class Acknowledgments:
 
 
 @pytest.mark.parametrize("keys", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-def test_every_acknowledgment_answers_a_finding(tmp_path, cdk_context, keys, monkeypatch):
+def test_every_acknowledgment_matches_a_finding(tmp_path, cdk_context, keys, monkeypatch):
     acknowledgments = Acknowledgments()
     monkeypatch.setattr(acknowledge, "Validations", acknowledgments)
     app = App(context=cdk_context(**keys), outdir=str(tmp_path))

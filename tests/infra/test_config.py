@@ -1,4 +1,4 @@
-"""The configuration: what is accepted, what is refused, and what a refusal says."""
+"""The configuration: accepted values, rejected values, and the messages about them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def read(**keys):
     return Config.from_context({"datastore_ids": A, **keys})
 
 
-def refused(context):
+def config_error(context):
     try:
         Config.from_context(context)
-    except ConfigError as refusal:
-        return refusal
+    except ConfigError as error:
+        return error
     return None
 
 
 def faults(**context):
-    return refused(context).faults
+    return config_error(context).faults
 
 
-def test_data_stores_are_all_that_must_be_said():
+def test_only_datastore_ids_is_required():
     assert read() == Config(
         datastore_ids=(A,),
         stack_name="Framegate",
@@ -85,7 +85,7 @@ def test_configuration_cannot_be_changed():
 
 
 @pytest.mark.parametrize("value", [f"{A},{B}", f" {A} , {B} ", [A, B], (A, B)])
-def test_data_stores_are_a_list_as_text_or_as_json(value):
+def test_datastore_ids_are_text_or_a_json_list(value):
     assert read(datastore_ids=value).datastore_ids == (A, B)
 
 
@@ -143,7 +143,7 @@ def test_data_stores_are_a_list_as_text_or_as_json(value):
         ("vpc_endpoint_ids", "none", ()),
     ],
 )
-def test_right_values_are_read(key, value, read_as):
+def test_valid_values_are_accepted(key, value, read_as):
     assert getattr(read(**{key: value}), key) == read_as
 
 
@@ -162,7 +162,7 @@ def test_right_values_are_read(key, value, read_as):
         (DOMAIN, "domain_hosted_zone_id", "Z0123456789ABCDEFGHIJ", "Z0123456789ABCDEFGHIJ"),
     ],
 )
-def test_right_values_that_need_another_key_are_read(beside, key, value, read_as):
+def test_valid_values_that_need_another_key_are_accepted(beside, key, value, read_as):
     assert getattr(read(**{**beside, key: value}), key) == read_as
 
 
@@ -282,7 +282,7 @@ def test_right_values_that_need_another_key_are_read(beside, key, value, read_as
         ("vpc_endpoint_ids", "vpce-0123456789abcdef0,vpce-0123456789abcdef0"),
     ],
 )
-def test_wrong_value_is_refused_with_its_key_and_a_right_one(key, value):
+def test_invalid_value_is_reported_with_its_key_and_an_example(key, value):
     found = faults(**{"datastore_ids": A, key: value})
 
     assert list(found) == [key]
@@ -290,7 +290,7 @@ def test_wrong_value_is_refused_with_its_key_and_a_right_one(key, value):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "wrong"),
+    ("key", "value", "message"),
     [
         ("datastore_ids", "short", "'short' is not a data store id, 32 digits and lower-case letters"),
         ("datastore_ids", f"{A},short", "'short' is not a data store id, 32 digits and lower-case letters"),
@@ -315,15 +315,15 @@ def test_wrong_value_is_refused_with_its_key_and_a_right_one(key, value):
         (
             "cors_origins",
             ["https://a.example.org:443"],
-            "'https://a.example.org:443' names the default port, which browsers leave out: leave it out",
+            "'https://a.example.org:443' names the default port, which browsers omit: remove it",
         ),
-        ("cors_request_headers", "X-A,x-a", "'X-A', 'x-a' are the same header: case does not matter"),
+        ("cors_request_headers", "X-A,x-a", "'X-A', 'x-a' name the same header: case does not matter"),
     ],
 )
-def test_message_shows_the_value_and_says_what_the_key_takes(key, value, wrong):
+def test_message_shows_the_value_and_what_the_key_accepts(key, value, message):
     found = faults(**{"datastore_ids": A, key: value})
 
-    assert found == {key: f"{wrong}. For example: -c {key}={config_keys()[key].example}"}
+    assert found == {key: f"{message}. For example: -c {key}={config_keys()[key].example}"}
 
 
 @pytest.mark.parametrize(
@@ -336,11 +336,11 @@ def test_message_shows_the_value_and_says_what_the_key_takes(key, value, wrong):
         ({**DOMAIN, "domain_certificate_arn": "none"}, "domain_certificate_arn", "domain_name"),
     ],
 )
-def test_key_that_another_needs_is_asked_for_with_an_example(keys, missing, needed_by):
+def test_key_required_by_another_is_reported_with_an_example(keys, missing, needed_by):
     example = config_keys()[missing].example
 
     assert faults(datastore_ids=A, **keys) == {
-        missing: f"is missing, and {needed_by} needs it. For example: -c {missing}={example}"
+        missing: f"is missing, and {needed_by} requires it. For example: -c {missing}={example}"
     }
 
 
@@ -355,52 +355,52 @@ def test_key_that_another_needs_is_asked_for_with_an_example(keys, missing, need
         ({"waf_rate_limit": "500"}, "waf_rate_limit", "waf=true"),
     ],
 )
-def test_key_that_would_have_no_effect_is_refused(keys, idle, what_it_needs):
+def test_key_without_effect_is_reported(keys, idle, what_it_needs):
     assert faults(datastore_ids=A, **keys) == {
-        idle: f"means nothing without {what_it_needs}. Leave it out, or give: -c {what_it_needs}"
+        idle: f"has no effect without {what_it_needs}. Remove it, or add: -c {what_it_needs}"
     }
 
 
 @pytest.mark.parametrize("key", ["domain_certificate_arn", "domain_hosted_zone_id"])
-def test_key_of_a_domain_is_refused_without_its_name(key):
+def test_domain_key_without_domain_name_is_reported(key):
     assert faults(datastore_ids=A, **{key: config_keys()[key].example}) == {
-        key: "means nothing without domain_name. Leave it out, or give: -c domain_name=frames.example.org"
+        key: "has no effect without domain_name. Remove it, or add: -c domain_name=frames.example.org"
     }
 
 
-def test_private_api_has_no_domain_name():
+def test_private_api_with_a_domain_name_is_reported():
     found = faults(datastore_ids=A, **DOMAIN, vpc_endpoint_ids="vpce-0123456789abcdef0")
 
     assert list(found) == ["vpc_endpoint_ids"]
-    assert "Leave one of the two out" in found["vpc_endpoint_ids"]
+    assert "Remove one of the two" in found["vpc_endpoint_ids"]
 
 
-def test_wrong_value_is_the_only_fault_reported_of_what_hangs_on_it():
+def test_invalid_value_hides_faults_that_depend_on_it():
     assert list(faults(datastore_ids=A, auth="open", jwt_issuer=JWT["jwt_issuer"])) == ["auth"]
     assert list(faults(datastore_ids=A, **{**JWT, "jwt_issuer": "http://login.example.org"})) == ["jwt_issuer"]
 
 
-def test_missing_data_stores_are_refused_with_an_example():
+def test_missing_datastore_ids_are_reported_with_an_example():
     assert faults() == {"datastore_ids": f"is missing. For example: -c datastore_ids={B}"}
 
 
-def test_unknown_key_is_refused_with_the_key_that_was_meant():
+def test_unknown_key_is_reported_with_the_closest_key():
     found = faults(datastore_ids=A, memory="512")
 
     assert found == {"memory": "is not a configuration key. Did you mean: -c memory_mb=3008"}
 
 
-def test_unknown_key_that_resembles_none_is_refused_with_all_keys():
+def test_unknown_key_without_a_close_match_is_reported_with_all_keys():
     found = faults(datastore_ids=A, zzz="1")
 
     assert all(key in found["zzz"] for key in config_keys())
 
 
 def test_all_faults_are_reported_together():
-    refusal = refused({"datastore_id": A, "memory_mb": "64", "log_level": "TRACE"})
+    error = config_error({"datastore_id": A, "memory_mb": "64", "log_level": "TRACE"})
 
-    assert list(refusal.faults) == ["datastore_id", "memory_mb", "log_level", "datastore_ids"]
-    assert len(str(refusal).splitlines()) == 5
+    assert list(error.faults) == ["datastore_id", "memory_mb", "log_level", "datastore_ids"]
+    assert len(str(error).splitlines()) == 5
 
 
 def test_long_value_is_shortened_in_the_message():
@@ -416,7 +416,7 @@ def test_long_value_is_shortened_in_the_message():
         ({"gradual_deployment": "true"}, True),
     ],
 )
-def test_production_is_deployed_gradually_unless_configured(keys, gradually):
+def test_production_deploys_gradually_unless_configured_otherwise(keys, gradually):
     assert read(**keys).deploys_gradually is gradually
 
 
@@ -432,7 +432,7 @@ def test_production_is_deployed_gradually_unless_configured(keys, gradually):
         "cdk-migrate",
     ],
 )
-def test_keys_of_cdk_itself_are_passed_over(key):
+def test_keys_of_the_cdk_are_ignored(key):
     assert read(**{key: "anything"}) == read()
 
 
@@ -444,19 +444,19 @@ json_values = st.recursive(
 
 
 @given(key=st.sampled_from(sorted(config_keys())), value=json_values)
-def test_any_value_of_any_key_is_read_or_refused_by_name(key, value):
-    refusal = refused({"datastore_ids": A, key: value})
+def test_any_value_of_any_key_is_accepted_or_reported_by_name(key, value):
+    error = config_error({"datastore_ids": A, key: value})
 
-    assert refusal is None or list(refusal.faults) == [key]
+    assert error is None or list(error.faults) == [key]
 
 
 @given(key=st.text(), value=json_values)
-def test_any_other_key_is_refused_by_name_on_one_line(key, value):
+def test_any_unknown_key_is_reported_by_name_on_one_line(key, value):
     assume(key not in config_keys() and key != "cdk-migrate" and ":" not in key and "/" not in key)
-    refusal = refused({"datastore_ids": A, key: value})
+    error = config_error({"datastore_ids": A, key: value})
 
-    assert list(refusal.faults) == [key]
-    assert len(str(refusal).splitlines()) == 2
+    assert list(error.faults) == [key]
+    assert len(str(error).splitlines()) == 2
 
 
 def test_every_key_has_an_example_that_is_accepted():
@@ -466,7 +466,7 @@ def test_every_key_has_an_example_that_is_accepted():
         assert getattr(read(**{**keys, name: key.example}), name) is not None
 
 
-def test_every_default_is_a_value_that_its_key_accepts():
+def test_every_default_is_accepted():
     for field in fields(Config):
         if field.default is not MISSING:
             assert read(**{field.name: field.default}) == read()
@@ -479,7 +479,7 @@ def test_reference_table_has_a_row_for_each_key():
     assert all(row.count("|") == 5 for row in rows)
 
 
-def test_reference_table_shows_lists_as_they_are_written():
+def test_reference_table_shows_lists_as_the_command_line_takes_them():
     (row,) = (row for row in config_table().splitlines() if row.startswith("| `export_events` |"))
 
     assert row.split(" | ")[1] == "`Created,Updated,Copied`"

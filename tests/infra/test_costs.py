@@ -29,7 +29,7 @@ def alarm_metrics(template):
 
 @pytest.mark.parametrize("auth", AUTH.values(), ids=AUTH)
 @pytest.mark.parametrize("firewall", FIREWALL.values(), ids=FIREWALL)
-def test_idle_deployment_costs_what_its_template_has(synthesize, auth, firewall):
+def test_idle_costs_match_the_resources_of_the_template(synthesize, auth, firewall):
     keys = {**auth, **firewall, "memory_mb": "2048"}
     template = synthesize(**keys)
     dashboards = len(properties(template, "AWS::CloudWatch::Dashboard"))
@@ -55,7 +55,7 @@ def test_idle_deployment_costs_what_its_template_has(synthesize, auth, firewall)
 
 
 @pytest.mark.parametrize("auth", AUTH.values(), ids=AUTH)
-def test_nothing_else_in_the_template_is_paid_for_by_the_month(synthesize, auth):
+def test_template_has_no_other_resources_with_monthly_costs(synthesize, auth):
     """Custom resources, NAT gateways, provisioned concurrency and the like would be."""
     template = synthesize(**auth).to_json()["Resources"]
     aliases = [each["Properties"] for each in template.values() if each["Type"] == "AWS::Lambda::Alias"]

@@ -1,4 +1,4 @@
-"""The dashboard: what it shows, in which order, and that all of it is measured by someone."""
+"""The dashboard: its graphs, their order, and that the code writes every metric that it shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from framegate.observability import NAMESPACE, Metric
 from tests.infra.cloudformation import only, properties, text
 
 FILTERED = "ThrottledRequests"
-"""Counted by a filter of the access log, and not by the code."""
+"""Written by a metric filter of the access log, not by the code."""
 
 DIMENSIONS = {
     Metric.FRAMES: {"delivery"},
@@ -20,7 +20,7 @@ DIMENSIONS = {
     Metric.UPSTREAM_LATENCY: {"delivery", "status"},
     Metric.COLD_STARTS: {"handler"},
 }
-"""By what else than the service the code counts; the unit tests of what is logged say so, too."""
+"""Dimensions beside the service; the unit tests of the logged metrics check them too."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def widgets(dashboard):
 
 @pytest.fixture(scope="module")
 def own_metrics(widgets, resources):
-    """Each metric in our namespace that the dashboard or an alarm names: its name, its dimensions, its statistic."""
+    """Name, dimensions and statistic of each metric in our namespace that the dashboard or an alarm uses."""
     return [*shown(widgets), *watched(resources("AWS::CloudWatch::Alarm").values())]
 
 
@@ -66,21 +66,21 @@ def watched(alarms):
                 yield metric["MetricName"], dimensions, each.get("MetricStat", {}).get("Stat", each.get("Statistic"))
 
 
-def test_it_tells_from_top_to_bottom_what_viewers_get_what_it_takes_what_is_exported_and_what_waits(widgets):
+def test_dashboard_shows_deliveries_then_latency_capacity_exports_and_queues(widgets):
     ordered = sorted(widgets, key=lambda each: (each["y"], each["x"]))
 
     assert [each["properties"]["title"] for each in ordered] == [
         "Alarms",
-        "Frames delivered, by delivery, and pages of the index",
+        "Frames delivered, by delivery, and index pages",
         "Bytes delivered, by delivery",
-        "Requests refused or failed, by status",
-        "Time to answer, ms",
-        "Time that HealthImaging takes, ms",
-        "Time that HealthImaging takes, p99 by delivery, ms",
+        "Failed requests, by status",
+        "Latency, ms",
+        "HealthImaging latency, ms",
+        "HealthImaging latency, p99 by delivery, ms",
         "Cold starts, by function",
-        "Requests at the same time",
-        "Refused for being too many",
-        "Frames exported a second",
+        "Concurrent requests",
+        "Throttled requests",
+        "Frames exported per second",
         "Bytes exported",
         "Exports",
         "Export queue: age of the oldest message, s",
@@ -89,20 +89,20 @@ def test_it_tells_from_top_to_bottom_what_viewers_get_what_it_takes_what_is_expo
     ]
 
 
-def test_it_shows_all_alarms(widgets, resources):
+def test_dashboard_shows_all_alarms(widgets, resources):
     (status,) = (each for each in widgets if each["type"] == "alarm")
 
     assert len(status["properties"]["alarms"]) == len(resources("AWS::CloudWatch::Alarm"))
 
 
-def test_times_are_percentiles(widgets):
-    times = [each for each in widgets if each["properties"]["title"].startswith("Time ")][:2]
+def test_latencies_are_percentiles(widgets):
+    times = [each for each in widgets if each["properties"]["title"] in ("Latency, ms", "HealthImaging latency, ms")]
     statistics = [[entry[-1]["stat"] for entry in each["properties"]["metrics"]] for each in times]
 
     assert statistics == [["p50", "p90", "p99"]] * 2
 
 
-def test_metrics_of_ours_are_named_as_the_code_counts_them(own_metrics):
+def test_dashboard_and_alarms_use_metric_names_and_dimensions_that_the_code_writes(own_metrics):
     assert len(own_metrics) > 15
     for name, dimensions, _ in own_metrics:
         assert name in {*Metric, FILTERED}
@@ -110,8 +110,8 @@ def test_metrics_of_ours_are_named_as_the_code_counts_them(own_metrics):
         assert dimensions.keys() - {"service"} <= DIMENSIONS.get(name, set())
 
 
-def test_exports_are_shown_as_a_rate_to_compare_with_the_configured_one(widgets):
-    (widget,) = (each for each in widgets if each["properties"]["title"] == "Frames exported a second")
+def test_exports_are_shown_as_a_rate_per_second(widgets):
+    (widget,) = (each for each in widgets if each["properties"]["title"] == "Frames exported per second")
     expressions = [entry[0]["expression"] for entry in widget["properties"]["metrics"] if len(entry) == 1]
 
     assert expressions == [
@@ -121,16 +121,16 @@ def test_exports_are_shown_as_a_rate_to_compare_with_the_configured_one(widgets)
     ]
 
 
-def test_what_is_counted_is_added_up_and_what_is_measured_is_not(own_metrics):
+def test_counts_use_the_sum_and_latencies_a_percentile(own_metrics):
     for name, _, statistic in own_metrics:
         assert (statistic == "Sum") is (name != Metric.UPSTREAM_LATENCY), name
 
 
-def test_everything_that_the_code_counts_is_shown(widgets):
+def test_dashboard_shows_every_metric_that_the_code_writes(widgets):
     assert {name for name, _, _ in shown(widgets)} == {*Metric, FILTERED}
 
 
-def test_refused_requests_are_counted_in_the_access_log_whoever_refused_them(template, resources):
+def test_metric_filter_counts_every_429_in_the_access_log(template, resources):
     found = only(resources("AWS::Logs::MetricFilter"))
     stage = only(resources("AWS::ApiGateway::Stage"))
     (transformation,) = found["MetricTransformations"]
@@ -146,12 +146,12 @@ def test_refused_requests_are_counted_in_the_access_log_whoever_refused_them(tem
     assert json.loads(stage["AccessLogSetting"]["Format"])["service"] == "Framegate"
 
 
-def test_deployments_of_all_regions_have_dashboards_of_their_own(dashboard, template):
+def test_dashboard_name_contains_the_region(dashboard, template):
     assert text(dashboard["DashboardName"]) == "Framegate-${AWS::Region}"
     assert template.to_json()["Outputs"]["DashboardName"]["Value"] == dashboard["DashboardName"]
 
 
-def test_functions_count_in_the_name_of_their_deployment(synthesize):
+def test_functions_write_metrics_under_their_stack_name(synthesize):
     template = synthesize(export_events="none", stack_name="F" * 128)
     functions = properties(template, "AWS::Lambda::Function").values()
 

@@ -64,7 +64,7 @@ def takes_access_logs(name, template):
 
 
 @pytest.mark.parametrize("keys", [{}, EVERYTHING], ids=["default", "everything"])
-def test_all_that_keeps_data_is_encrypted_with_our_key(synthesize, keys):
+def test_every_resource_with_data_is_encrypted_with_the_stack_key(synthesize, keys):
     template = synthesize(**keys)
     (key,) = properties(template, "AWS::KMS::Key")
     used = {
@@ -79,14 +79,14 @@ def test_all_that_keeps_data_is_encrypted_with_our_key(synthesize, keys):
 
 
 @pytest.mark.parametrize("keys", [{}, EVERYTHING], ids=["default", "everything"])
-def test_every_other_type_is_known_to_keep_none(synthesize, keys):
+def test_every_other_resource_type_stores_no_data(synthesize, keys):
     types = {each["Type"] for each in synthesize(**keys).to_json()["Resources"].values()}
 
     assert types - ENCRYPTED.keys() <= WITHOUT_DATA
     assert "CacheClusterEnabled" not in only(properties(synthesize(**keys), "AWS::ApiGateway::Stage"))
 
 
-def test_key_rotates_and_is_the_accounts_own(resources):
+def test_key_rotates_and_belongs_to_the_account(resources):
     key = only(resources("AWS::KMS::Key"))
     owner = key["KeyPolicy"]["Statement"][0]
 
@@ -98,7 +98,7 @@ LOCAL = "${AWS::Region}:${AWS::AccountId}"
 ACCOUNT = {"StringEquals": {"aws:SourceAccount": "${AWS::AccountId}"}}
 
 
-def test_services_may_use_the_key_for_resources_of_this_stack_and_no_other_principal_may(resources):
+def test_only_services_may_use_the_key_and_only_for_this_stack(resources):
     _, *statements = only(resources("AWS::KMS::Key"))["KeyPolicy"]["Statement"]
     found = {
         each["Sid"]: (text(each["Principal"]["Service"]), listed(each["Action"]), condition(each))
@@ -154,7 +154,7 @@ def condition(statement):
     }
 
 
-def test_names_that_the_key_allows_are_those_of_a_long_stack_too(synthesize):
+def test_key_policy_matches_log_group_names_of_a_long_stack_name(synthesize):
     template = synthesize(export_events="none", stack_name="F" * 128)
     statement = only(properties(template, "AWS::KMS::Key"))["KeyPolicy"]["Statement"][1]
     _, vended = condition(statement)["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]
@@ -179,7 +179,7 @@ def test_no_bucket_can_be_public_or_use_access_lists(resources):
         assert "AccessControl" not in bucket
 
 
-def test_every_bucket_takes_tls_1_2_or_later_only(resources):
+def test_every_bucket_accepts_only_tls_1_2_or_later(resources):
     policies = resources("AWS::S3::BucketPolicy").values()
     denied = {text(policy["Bucket"]): denials(policy) for policy in policies}
 
@@ -205,7 +205,7 @@ def denials(policy):
     ("kind", "members", "action"),
     [("AWS::SQS::Queue", "Queues", "sqs:*"), ("AWS::SNS::Topic", "Topics", "sns:Publish")],
 )
-def test_every_queue_and_topic_takes_tls_only(resources, kind, members, action):
+def test_every_queue_and_topic_accepts_only_tls(resources, kind, members, action):
     refusing = {
         logical_id(member)
         for policy in resources(f"{kind}Policy").values()
@@ -227,7 +227,7 @@ FIPS = "SecurityPolicy_TLS13_1_2_FIPS_PFS_PQ_2025_09"
 
 @pytest.mark.parametrize(("fips", "policy"), [("false", FORWARD_SECRECY), ("true", FIPS)])
 @pytest.mark.parametrize("reach", REACH.values(), ids=REACH)
-def test_api_takes_tls_1_2_or_later_only(synthesize, reach, fips, policy):
+def test_api_accepts_only_tls_1_2_or_later(synthesize, reach, fips, policy):
     template = synthesize(**reach, fips_endpoints=fips)
     kinds = ("AWS::ApiGateway::RestApi", "AWS::ApiGateway::DomainName")
     reached = [each for kind in kinds for each in properties(template, kind).values()]
@@ -236,14 +236,14 @@ def test_api_takes_tls_1_2_or_later_only(synthesize, reach, fips, policy):
 
 
 @pytest.mark.parametrize("policy", [FORWARD_SECRECY, FIPS])
-def test_security_policies_are_those_of_api_gateway(policy):
+def test_security_policies_exist_in_api_gateway(policy):
     model = get_session().get_service_model("apigateway")
 
     assert policy in model.shape_for("SecurityPolicy").enum
 
 
 @pytest.mark.parametrize(("reach", "mode"), {**dict.fromkeys(REACH, "STRICT"), "private": "BASIC"}.items())
-def test_host_has_to_be_the_name_of_the_tls_handshake_but_where_aws_says_that_it_cannot_be(synthesize, reach, mode):
+def test_access_mode_is_strict_except_for_private_apis(synthesize, reach, mode):
     template = synthesize(**REACH[reach])
     kinds = ("AWS::ApiGateway::RestApi", "AWS::ApiGateway::DomainName")
 
@@ -251,7 +251,7 @@ def test_host_has_to_be_the_name_of_the_tls_handshake_but_where_aws_says_that_it
 
 
 @pytest.mark.parametrize("days", ["90", "365"])
-def test_every_log_is_kept_as_long_as_configured(synthesize, days):
+def test_every_log_group_has_the_configured_retention(synthesize, days):
     groups = properties(synthesize(log_retention_days=days), "AWS::Logs::LogGroup")
 
     assert len(groups) == 5
@@ -260,7 +260,7 @@ def test_every_log_is_kept_as_long_as_configured(synthesize, days):
 
 @pytest.mark.parametrize(("removal_policy", "deletion"), [("retain", "RetainExceptOnCreate"), ("destroy", "Delete")])
 @pytest.mark.parametrize("kind", ["AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"])
-def test_stored_data_outlives_the_stack_unless_configured(synthesize, removal_policy, deletion, kind):
+def test_stored_data_outlives_the_stack_unless_configured_otherwise(synthesize, removal_policy, deletion, kind):
     found = synthesize(removal_policy=removal_policy).find_resources(kind)
 
     assert {each["DeletionPolicy"] for each in found.values()} == {deletion}
@@ -269,5 +269,5 @@ def test_stored_data_outlives_the_stack_unless_configured(synthesize, removal_po
 
 
 @pytest.mark.parametrize(("environment", "protected"), [("development", False), ("production", True)])
-def test_stack_of_production_cannot_be_deleted(synthesize_stack, environment, protected):
+def test_production_stack_is_protected_from_deletion(synthesize_stack, environment, protected):
     assert bool(synthesize_stack(environment=environment).termination_protection) is protected

@@ -47,7 +47,7 @@ def listened_to(stack):
     }
 
 
-def test_rules_listen_to_four_events_that_healthimaging_documents(stack):
+def test_rules_match_four_documented_events_of_healthimaging(stack):
     assert listened_to(stack) == {
         "Image Set Created",
         "Image Set Updated",
@@ -58,14 +58,14 @@ def test_rules_listen_to_four_events_that_healthimaging_documents(stack):
 
 
 @pytest.mark.parametrize("event", health_imaging_events(), ids=lambda each: each["detail-type"])
-def test_event_goes_to_one_rule_if_it_is_listened_to_and_else_to_none(stack, matching, event):
+def test_each_documented_event_matches_at_most_one_rule(stack, matching, event):
     assert len(matching(event)) == (event["detail-type"] in listened_to(stack))
 
 
 @pytest.mark.parametrize(
     "change", [{"source": "aws.healthimaging"}, {"detail": {"datastoreId": "f" * 32}}, {"detail": {}}], ids=str
 )
-def test_event_of_somebody_else_goes_nowhere(matching, change):
+def test_event_of_another_source_or_data_store_matches_no_rule(matching, change):
     assert matching({**image_set_event("Image Set Created"), **change}) == []
 
 
@@ -87,7 +87,7 @@ def put(key, size=5, **changes):
         ("export-requests/study 7/empty.jsonl", 0),
     ],
 )
-def test_manifest_that_is_put_anywhere_under_the_prefix_starts_an_execution(matching, key, size):
+def test_manifest_anywhere_under_the_prefix_starts_an_execution(matching, key, size):
     (rule,) = matching(put(key, size))
     assert "OnRequestManifest" in rule
 
@@ -107,22 +107,22 @@ def test_manifest_that_is_put_anywhere_under_the_prefix_starts_an_execution(matc
         ("example-key", 5),
     ],
 )
-def test_console_folders_and_other_objects_start_nothing(matching, key, size):
+def test_console_folders_and_other_objects_start_no_execution(matching, key, size):
     assert matching(put(key, size)) == []
 
 
 @pytest.mark.parametrize("detail_type", ["Object Deleted", "Object Tags Added", "Object Access Tier Changed"])
-def test_other_events_of_the_bucket_start_nothing(matching, detail_type):
+def test_other_events_of_the_bucket_start_no_execution(matching, detail_type):
     assert matching(put("export-requests/monday.jsonl", **{"detail-type": detail_type})) == []
 
 
-def test_manifest_in_another_bucket_starts_nothing(matching):
+def test_manifest_in_another_bucket_starts_no_execution(matching):
     event = put("export-requests/monday.jsonl")
     event["detail"]["bucket"]["name"] = "another"
     assert matching(event) == []
 
 
-def test_state_machine_reads_the_key_where_the_event_has_it(stack):
+def test_state_machine_reads_the_object_key_from_the_event(stack):
     _, definition = state_machine(stack)
     path = definition["States"]["Validate"]["Parameters"]["Payload"]["key.$"]
     value = documented("s3-object-created")
@@ -131,7 +131,7 @@ def test_state_machine_reads_the_key_where_the_event_has_it(stack):
     assert value == "example-key"
 
 
-def test_state_machine_hands_on_where_step_functions_wrote_the_results(stack):
+def test_state_machine_passes_on_the_location_of_the_results(stack):
     _, definition = state_machine(stack)
     assert definition["States"]["ExportImageSets"]["ResultPath"] == "$.results"
     assert definition["States"]["ExportImageSets"]["ResultWriter"]["WriterConfig"] == {

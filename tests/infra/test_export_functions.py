@@ -15,7 +15,7 @@ def environment(template, handler):
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_size_and_time_come_from_configuration(synthesize, handler):
+def test_export_functions_have_the_configured_memory_and_timeout(synthesize, handler):
     found = function(synthesize(export_memory_mb="3008", export_timeout_seconds="900"), handler)
 
     assert found["MemorySize"] == 3008
@@ -24,7 +24,7 @@ def test_size_and_time_come_from_configuration(synthesize, handler):
 
 @pytest.mark.parametrize("handler", HANDLERS)
 @pytest.mark.parametrize("workers", [2, 5])
-def test_workers_are_as_many_as_configured_and_kept_for_it(synthesize, handler, workers):
+def test_export_functions_reserve_the_configured_concurrency(synthesize, handler, workers):
     found = function(synthesize(export_concurrency=str(workers)), handler)
 
     assert found["ReservedConcurrentExecutions"] == workers
@@ -39,13 +39,13 @@ def test_workers_are_as_many_as_configured_and_kept_for_it(synthesize, handler, 
         ({"export_rate": "1", "export_concurrency": "500"}, "0.001"),
     ],
 )
-def test_all_workers_together_make_as_many_calls_as_configured(synthesize, keys, calls_per_second):
+def test_workers_share_the_configured_call_rate(synthesize, keys, calls_per_second):
     template = synthesize(**keys)
 
     assert [environment(template, each)["FRAMEGATE_EXPORT_RATE"] for each in HANDLERS] == [calls_per_second] * 2
 
 
-def test_settings_reach_the_function_that_works_requests_off(template):
+def test_request_function_gets_its_settings(template):
     bucket, _ = frame_bucket(template)
 
     assert environment(template, "export_requests") == {
@@ -60,7 +60,7 @@ def test_settings_reach_the_function_that_works_requests_off(template):
     }
 
 
-def test_settings_reach_the_function_that_works_the_queue_off(template, resources):
+def test_export_function_gets_its_settings(template, resources):
     (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
 
     assert environment(template, "export") == {
@@ -70,23 +70,23 @@ def test_settings_reach_the_function_that_works_the_queue_off(template, resource
     }
 
 
-def test_image_set_is_removed_again_when_no_request_can_still_store_a_frame_of_it(synthesize):
+def test_removal_recheck_waits_until_no_request_can_still_store_a_frame(synthesize):
     template = synthesize(timeout_seconds="10")
 
     assert environment(template, "export")["FRAMEGATE_REMOVAL_RECHECK_SECONDS"] == "15"
 
 
-def test_events_that_are_exported_on_are_a_setting(synthesize):
+def test_export_events_reach_the_export_function(synthesize):
     assert environment(synthesize(export_events="none"), "export")["FRAMEGATE_EXPORT_EVENTS"] == ""
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_verification_is_a_setting_of_both(synthesize, handler):
+def test_verify_reaches_both_export_functions(synthesize, handler):
     assert environment(synthesize(verify="true"), handler)["FRAMEGATE_VERIFY"] == "true"
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_decoder_is_a_layer_for_the_functions_own_runtime_and_processor(template, resources, handler):
+def test_decoder_layer_matches_the_runtime_and_architecture_of_the_functions(template, resources, handler):
     found = function(template, handler)
     (name,) = resources("AWS::Lambda::LayerVersion")
     layer = only(resources("AWS::Lambda::LayerVersion"))
@@ -96,7 +96,7 @@ def test_decoder_is_a_layer_for_the_functions_own_runtime_and_processor(template
     assert layer["CompatibleArchitectures"] == found["Architectures"]
 
 
-def test_messages_come_a_few_at_a_time_and_those_that_fail_come_again_alone(template, resources):
+def test_export_function_takes_batches_of_five_and_reports_failed_messages(template, resources):
     mapping = only(resources("AWS::Lambda::EventSourceMapping"))
     name = logical_id(mapping["FunctionName"])
 
@@ -107,11 +107,11 @@ def test_messages_come_a_few_at_a_time_and_those_that_fail_come_again_alone(temp
     assert "MaximumBatchingWindowInSeconds" not in mapping
 
 
-def test_no_more_messages_are_taken_than_there_are_workers(synthesize):
+def test_event_source_concurrency_matches_the_workers(synthesize):
     mapping = only(properties(synthesize(export_concurrency="5"), "AWS::Lambda::EventSourceMapping"))
 
     assert mapping["ScalingConfig"] == {"MaximumConcurrency": 5}
 
 
-def test_lambda_does_not_take_a_long_export_for_an_endless_loop(template):
+def test_export_function_may_send_messages_to_its_own_queue(template):
     assert function(template, "export")["RecursiveLoop"] == "Allow"

@@ -37,7 +37,7 @@ def rules(template):
     }
 
 
-def test_queue_hears_of_image_sets_of_the_listed_data_stores_that_changed_or_went(template):
+def test_rules_match_changed_and_deleted_image_sets_of_the_listed_data_stores(template):
     found = rules(template)
 
     assert found.keys() == {("Image Set Created", "Image Set Updated", "Image Set Copied"), ("Image Set Deleted",)}
@@ -50,7 +50,7 @@ def test_queue_hears_of_image_sets_of_the_listed_data_stores_that_changed_or_wen
         assert rule.get("State", "ENABLED") == "ENABLED"
 
 
-def test_events_go_to_the_queue_and_what_cannot_be_delivered_to_the_dead_letters(template, queue, dead_letters):
+def test_rules_deliver_to_the_export_queue_with_a_dead_letter_queue(template, queue, dead_letters):
     for rule in rules(template).values():
         (target,) = rule["Targets"]
         assert logical_id(target["Arn"]) == queue[0]
@@ -68,31 +68,31 @@ def test_events_go_to_the_queue_and_what_cannot_be_delivered_to_the_dead_letters
         ("none", ["Image Set Updated", "Image Set Copied"]),
     ],
 )
-def test_new_versions_and_deletions_are_heard_of_whatever_is_exported(synthesize, events, listened_to):
+def test_rules_match_new_versions_and_deletions_whatever_export_events_says(synthesize, events, listened_to):
     assert rules(synthesize(export_events=events)).keys() == {tuple(listened_to), ("Image Set Deleted",)}
 
 
-def test_source_of_events_can_be_another_one_where_no_aws_is(synthesize):
+def test_event_source_is_configurable(synthesize):
     found = rules(synthesize(event_source="local.medical-imaging")).values()
 
     assert [each["EventPattern"]["source"] for each in found] == [["local.medical-imaging"]] * 2
 
 
 @pytest.mark.parametrize("seconds", ["300", "900"])
-def test_message_stays_hidden_six_times_as_long_as_an_invocation_may_take(synthesize, seconds):
+def test_visibility_timeout_is_six_times_the_function_timeout(synthesize, seconds):
     _, found = queue_of(synthesize(export_timeout_seconds=seconds))
 
     assert found["VisibilityTimeout"] == 6 * int(seconds)
 
 
-def test_message_is_tried_eight_times_and_then_kept_for_two_weeks(queue, dead_letters):
+def test_message_is_received_eight_times_and_then_kept_for_two_weeks(queue, dead_letters):
     assert queue[1]["RedrivePolicy"]["maxReceiveCount"] == 8
     assert queue[1]["MessageRetentionPeriod"] == FOURTEEN_DAYS
     assert dead_letters[1]["MessageRetentionPeriod"] == FOURTEEN_DAYS
     assert "RedrivePolicy" not in dead_letters[1]
 
 
-def test_messages_are_encrypted_with_the_stacks_own_key(resources):
+def test_queues_are_encrypted_with_the_stack_key(resources):
     (key,) = resources("AWS::KMS::Key")
 
     assert {text(each["KmsMasterKeyId"]) for each in resources("AWS::SQS::Queue").values()} == {f"${{{key}.Arn}}"}

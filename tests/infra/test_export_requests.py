@@ -27,7 +27,7 @@ def tasks(states, child):
     return [each for each in (*states.values(), *child["States"].values()) if each["Type"] == "Task"]
 
 
-def test_manifest_that_is_put_into_the_bucket_starts_it(template, resources):
+def test_object_created_event_starts_the_state_machine(template, resources):
     bucket, _ = frame_bucket(template)
     (machine,) = resources("AWS::StepFunctions::StateMachine")
     (rule,) = (each for each in resources("AWS::Events::Rule").values() if each["EventPattern"]["source"] == ["aws.s3"])
@@ -47,7 +47,7 @@ def test_manifest_that_is_put_into_the_bucket_starts_it(template, resources):
     assert "RedrivePolicy" not in dead_letters
 
 
-def test_manifest_is_validated_its_lines_exported_and_summed_up(machine, states):
+def test_state_machine_validates_exports_and_summarizes(machine, states):
     assert machine[1]["StartAt"] == "Validate"
     assert states["Validate"]["Next"] == "AnythingToExport"
     assert states["AnythingToExport"]["Choices"] == [
@@ -58,7 +58,7 @@ def test_manifest_is_validated_its_lines_exported_and_summed_up(machine, states)
     assert states["Summarize"]["End"] is True
 
 
-def test_lines_are_read_from_s3_and_results_written_there_by_the_map_itself(states):
+def test_distributed_map_reads_lines_from_s3_and_writes_results_there(states):
     export = states["ExportImageSets"]
 
     assert export["ItemProcessor"]["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
@@ -69,20 +69,20 @@ def test_lines_are_read_from_s3_and_results_written_there_by_the_map_itself(stat
 
 
 @pytest.mark.parametrize("workers", [2, 5])
-def test_no_more_lines_are_exported_at_a_time_than_there_are_workers(synthesize, workers):
+def test_map_concurrency_matches_the_workers(synthesize, workers):
     _, definition = state_machine(synthesize(export_concurrency=str(workers)))
 
     assert definition["States"]["ExportImageSets"]["MaxConcurrency"] == workers
 
 
-def test_line_begins_without_progress_and_not_at_its_last_attempt(states):
+def test_line_starts_without_progress_and_not_final(states):
     selector = states["ExportImageSets"]["ItemSelector"]
 
     assert selector["progress"] == ""
     assert selector["final"] is False
 
 
-def test_line_goes_on_where_it_stopped_until_it_is_done(child):
+def test_line_repeats_the_export_task_until_it_is_done(child):
     export, done = child["States"]["Export"], child["States"]["Done"]
 
     assert child["StartAt"] == "Export"
@@ -94,7 +94,7 @@ def test_line_goes_on_where_it_stopped_until_it_is_done(child):
     assert child["States"]["Result"] == {"Type": "Pass", "InputPath": "$.result", "End": True}
 
 
-def test_line_that_fails_for_good_is_closed_by_a_last_attempt_and_holds_nothing_up(child):
+def test_line_that_fails_for_good_gets_a_final_attempt(child):
     export, last = child["States"]["Export"], child["States"]["ExportFinally"]
 
     assert export["Catch"] == [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "ExportFinally"}]
@@ -104,7 +104,7 @@ def test_line_that_fails_for_good_is_closed_by_a_last_attempt_and_holds_nothing_
     assert "Catch" not in last
 
 
-def test_busy_function_is_waited_for_and_a_fault_tried_again_later_each_time(states, child):
+def test_tasks_wait_for_a_busy_function_and_retry_failures_with_backoff(states, child):
     for task in tasks(states, child):
         hopeless, busy, failed = task["Retry"]
         assert hopeless == {"ErrorEquals": ["InvalidRequestManifest"], "MaxAttempts": 0}
@@ -115,7 +115,7 @@ def test_busy_function_is_waited_for_and_a_fault_tried_again_later_each_time(sta
         assert all(retry["BackoffRate"] == 2 and retry["JitterStrategy"] == "FULL" for retry in (busy, failed))
 
 
-def test_all_tasks_are_done_by_one_function(template, machine, states, child):
+def test_request_function_runs_all_tasks(template, machine, states, child):
     (name,) = (
         name
         for name, each in properties(template, "AWS::Lambda::Function").items()
@@ -127,7 +127,7 @@ def test_all_tasks_are_done_by_one_function(template, machine, states, child):
     assert {task["Parameters"]["FunctionName"] for task in found} == {f"${{{name}.Arn}}"}
 
 
-def test_what_it_does_is_logged_and_traced_but_not_the_names_of_manifests(machine, resources):
+def test_state_machine_is_logged_and_traced_without_execution_data(machine, resources):
     properties_, _ = machine
     (destination,) = properties_["LoggingConfiguration"]["Destinations"]
     group = logical_id(destination["CloudWatchLogsLogGroup"]["LogGroupArn"])
@@ -140,7 +140,7 @@ def test_what_it_does_is_logged_and_traced_but_not_the_names_of_manifests(machin
     )
 
 
-def test_name_of_a_long_stack_is_shortened_to_what_step_functions_takes(synthesize):
+def test_state_machine_name_fits_step_functions_for_a_long_stack_name(synthesize):
     found, _ = state_machine(synthesize(export_events="none", stack_name="F" * 128))
 
     assert found["StateMachineName"] == f"{'F' * 60}-ExportRequests"

@@ -36,11 +36,11 @@ def logging(template):
     return only(properties(template, "AWS::WAFv2::LoggingConfiguration"))
 
 
-def test_there_is_none_unless_asked_for(synthesize):
+def test_default_stack_has_no_firewall(synthesize):
     assert not [each for each in synthesize().to_json()["Resources"].values() if "WAF" in each["Type"]]
 
 
-def test_stage_of_the_api_is_behind_it(template):
+def test_web_acl_is_associated_with_the_stage(template):
     association = only(properties(template, "AWS::WAFv2::WebACLAssociation"))
     (acl,) = properties(template, "AWS::WAFv2::WebACL")
     (api,) = properties(template, "AWS::ApiGateway::RestApi")
@@ -52,17 +52,17 @@ def test_stage_of_the_api_is_behind_it(template):
     )
 
 
-def test_what_no_rule_objects_to_is_let_through(acl):
+def test_web_acl_allows_requests_that_no_rule_blocks(acl):
     assert acl["Scope"] == "REGIONAL"
     assert acl["DefaultAction"] == {"Allow": {}}
 
 
-def test_rules_are_the_rate_limit_and_two_groups_of_aws(rules):
+def test_web_acl_has_a_rate_limit_and_two_managed_rule_groups(rules):
     assert list(rules) == ["RateLimit", "AWSManagedRulesKnownBadInputsRuleSet", "AWSManagedRulesCommonRuleSet"]
     assert [rule["Priority"] for rule in rules.values()] == [0, 1, 2]
 
 
-def test_groups_of_aws_block_but_for_what_right_requests_can_have(rules):
+def test_managed_rules_block_except_those_that_valid_requests_match(rules):
     groups = {name: rule for name, rule in rules.items() if name.startswith("AWS")}
     counted = {}
     for name, rule in groups.items():
@@ -76,7 +76,7 @@ def test_groups_of_aws_block_but_for_what_right_requests_can_have(rules):
 
 
 @pytest.mark.parametrize(("keys", "limit"), [({}, 20_000), ({"waf_rate_limit": "500"}, 500)])
-def test_address_that_sends_too_much_is_blocked(synthesize, keys, limit):
+def test_address_above_the_rate_limit_is_blocked(synthesize, keys, limit):
     rule = only(properties(synthesize(waf="true", **keys), "AWS::WAFv2::WebACL"))["Rules"][0]
     rate = rule["Statement"]["RateBasedStatement"]
 
@@ -84,21 +84,21 @@ def test_address_that_sends_too_much_is_blocked(synthesize, keys, limit):
     assert (rate["Limit"], rate["EvaluationWindowSec"]) == (limit, 300)
 
 
-def test_preflights_are_counted_apart_from_the_requests_they_precede(rules):
+def test_rate_limit_counts_preflights_separately(rules):
     rate = rules["RateLimit"]["Statement"]["RateBasedStatement"]
 
     assert rate["AggregateKeyType"] == "CUSTOM_KEYS"
     assert rate["CustomKeys"] == [{"IP": {}}, {"HTTPMethod": {}}]
 
 
-def test_everything_is_measured_and_no_request_is_kept_as_a_sample(acl, rules):
+def test_web_acl_writes_metrics_and_keeps_no_sampled_requests(acl, rules):
     for each in (acl, *rules.values()):
         visibility = each["VisibilityConfig"]
         assert visibility["CloudWatchMetricsEnabled"] is True
         assert visibility["SampledRequestsEnabled"] is False
 
 
-def test_metrics_have_names_of_at_most_128_characters(synthesize):
+def test_web_acl_metric_names_have_at_most_128_characters(synthesize):
     acl = only(properties(synthesize(waf="true", stack_name="F" * 128), "AWS::WAFv2::WebACL"))
     names = [each["VisibilityConfig"]["MetricName"] for each in (acl, *acl["Rules"])]
 
@@ -106,7 +106,7 @@ def test_metrics_have_names_of_at_most_128_characters(synthesize):
     assert max(map(len, names)) <= 128
 
 
-def test_log_has_neither_tokens_nor_what_a_client_writes_into_the_address(logging):
+def test_web_acl_log_redacts_tokens_query_and_path(logging):
     assert logging["RedactedFields"] == [
         {"SingleHeader": {"Name": "authorization"}},
         {"SingleHeader": {"Name": "x-amz-security-token"}},
@@ -116,14 +116,14 @@ def test_log_has_neither_tokens_nor_what_a_client_writes_into_the_address(loggin
     ]
 
 
-def test_log_has_only_what_a_rule_matched(logging):
+def test_web_acl_log_keeps_only_matched_requests(logging):
     assert logging["LoggingFilter"]["DefaultBehavior"] == "DROP"
     (kept,) = logging["LoggingFilter"]["Filters"]
     assert (kept["Behavior"], kept["Requirement"]) == ("KEEP", "MEETS_ANY")
     assert kept["Conditions"] == [{"ActionCondition": {"Action": "BLOCK"}}, {"ActionCondition": {"Action": "COUNT"}}]
 
 
-def test_log_goes_to_a_group_of_the_name_that_waf_asks_for_and_is_kept_as_long_as_configured(synthesize):
+def test_web_acl_log_group_has_the_name_prefix_of_waf_and_the_configured_retention(synthesize):
     template = synthesize(waf="true", log_retention_days="90")
     ((group, found),) = (
         (name, each) for name, each in properties(template, "AWS::Logs::LogGroup").items() if "Firewall" in name

@@ -16,18 +16,18 @@ def bucket(template):
     return frame_bucket(template)[1]
 
 
-def test_frames_are_encrypted_with_few_calls_of_the_key(bucket):
+def test_frame_bucket_uses_a_bucket_key(bucket):
     (encryption,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
 
     assert encryption["BucketKeyEnabled"] is True
     assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
 
 
-def test_deleted_frames_leave_no_version_behind(bucket):
+def test_frame_bucket_has_no_versioning(bucket):
     assert "VersioningConfiguration" not in bucket
 
 
-def test_page_of_any_origin_may_use_a_presigned_url(bucket):
+def test_bucket_cors_allows_pre_signed_urls_from_any_origin(bucket):
     (rule,) = bucket["CorsConfiguration"]["CorsRules"]
 
     assert rule["AllowedMethods"] == ["GET", "HEAD"]
@@ -46,7 +46,7 @@ def denied(template, resources):
     return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"] if "Sid" in each}
 
 
-def test_policy_keeps_wrong_frames_from_pre_signed_urls_and_from_the_api(template, denied):
+def test_bucket_policy_denies_mismatched_frames_to_pre_signed_urls_and_the_api(template, denied):
     name, _ = frame_bucket(template)
     api_role = text(cloudformation.function(template, "api")["Role"])
 
@@ -65,7 +65,7 @@ def test_policy_keeps_wrong_frames_from_pre_signed_urls_and_from_the_api(templat
         assert (each["Effect"], each["Action"], each["Principal"]) == ("Deny", "s3:GetObject", {"AWS": "*"})
 
 
-def test_policy_knows_wrong_frames_by_the_tag_and_the_prefix_that_the_functions_use():
+def test_bucket_policy_uses_the_tag_and_prefixes_of_the_functions():
     image_set = ImageSetRef("d" * 32, "a" * 32)
 
     assert {f"s3:ExistingObjectTag/{name}": value for name, value in MISMATCH_TAG.items()} == IS_MISMATCHED
@@ -81,11 +81,11 @@ ABORT_UPLOADS = {
 EXPIRE_MARKERS = {"Id": "ExpireMarkers", "Status": "Enabled", "Prefix": "queued/", "ExpirationInDays": 1}
 
 
-def test_frames_and_manifests_stay_and_uploads_that_did_not_finish_and_forgotten_markers_go(bucket):
+def test_default_lifecycle_removes_only_incomplete_uploads_and_markers(bucket):
     assert bucket["LifecycleConfiguration"]["Rules"] == [ABORT_UPLOADS, EXPIRE_MARKERS]
 
 
-def test_frames_and_their_manifests_expire_when_configured_and_nothing_else_does(synthesize):
+def test_configured_retention_expires_frames_indexes_and_manifests(synthesize):
     _, bucket = frame_bucket(synthesize(frame_retention_days="30"))
 
     assert bucket["LifecycleConfiguration"]["Rules"] == [
@@ -97,12 +97,12 @@ def test_frames_and_their_manifests_expire_when_configured_and_nothing_else_does
     ]
 
 
-def test_event_bridge_hears_of_objects_in_the_frame_bucket_and_in_no_other(bucket, resources):
+def test_only_the_frame_bucket_sends_events_to_event_bridge(bucket, resources):
     assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
     assert sum("NotificationConfiguration" in each for each in resources("AWS::S3::Bucket").values()) == 1
 
 
-def test_access_to_frames_is_logged_to_a_bucket_of_its_own(bucket, resources):
+def test_frame_bucket_logs_access_to_another_bucket(bucket, resources):
     target = text(bucket["LoggingConfiguration"]["DestinationBucketName"])[2:-1]
     logs = resources("AWS::S3::Bucket")[target]
 
@@ -114,7 +114,7 @@ def test_access_to_frames_is_logged_to_a_bucket_of_its_own(bucket, resources):
     )
 
 
-def test_deleted_access_log_can_be_brought_back_for_a_month(bucket, resources):
+def test_deleted_access_log_can_be_restored_for_30_days(bucket, resources):
     logs = resources("AWS::S3::Bucket")[text(bucket["LoggingConfiguration"]["DestinationBucketName"])[2:-1]]
 
     assert logs["VersioningConfiguration"] == {"Status": "Enabled"}

@@ -21,7 +21,7 @@ def test_stack_has_three_functions_and_no_custom_resource(template):
     assert not [each for each in types if each.startswith("Custom::") or each == "AWS::CloudFormation::CustomResource"]
 
 
-def test_function_runs_the_api_handler_on_arm(function):
+def test_api_function_runs_its_handler_on_arm(function):
     assert function["Runtime"] == "python3.13"
     assert function["Handler"] == "framegate.entrypoints.api.lambda_handler"
     assert function["Architectures"] == ["arm64"]
@@ -29,7 +29,7 @@ def test_function_runs_the_api_handler_on_arm(function):
     assert function["Timeout"] == 28
 
 
-def test_size_and_processor_come_from_configuration(synthesize):
+def test_api_function_has_the_configured_memory_timeout_and_architecture(synthesize):
     template = synthesize(architecture="x86_64", memory_mb="3008", timeout_seconds="20")
     function = function_of(template, "api")
     every = properties(template, "AWS::Lambda::Function").values()
@@ -39,7 +39,7 @@ def test_size_and_processor_come_from_configuration(synthesize):
     assert function["Timeout"] == 20
 
 
-def test_alias_is_a_published_version_that_starts_from_a_snapshot(function, resources):
+def test_alias_points_to_a_version_with_a_snapshot(function, resources):
     (version,) = resources("AWS::Lambda::Version")
     alias = only(resources("AWS::Lambda::Alias"))
 
@@ -48,7 +48,7 @@ def test_alias_is_a_published_version_that_starts_from_a_snapshot(function, reso
     assert text(alias["FunctionVersion"]) == f"${{{version}.Version}}"
 
 
-def test_settings_reach_the_function(function, template, resources):
+def test_api_function_gets_its_default_settings(function, template, resources):
     bucket, _ = frame_bucket(template)
     (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
 
@@ -64,7 +64,7 @@ def test_settings_reach_the_function(function, template, resources):
     }
 
 
-def test_configured_settings_reach_the_function(synthesize):
+def test_api_function_gets_its_configured_settings(synthesize):
     template = synthesize(
         presigned_url_lifetime_seconds="900",
         cors_origins="https://a.example.org,https://b.example.org",
@@ -78,7 +78,7 @@ def test_configured_settings_reach_the_function(synthesize):
 
 
 @pytest.mark.parametrize(("fips", "value"), [("true", "true"), ("false", None)])
-def test_every_function_calls_fips_endpoints_where_configured(synthesize, fips, value):
+def test_every_function_uses_fips_endpoints_if_configured(synthesize, fips, value):
     functions = properties(synthesize(**AUTH["jwt"], fips_endpoints=fips), "AWS::Lambda::Function").values()
 
     assert len(functions) == 4
@@ -86,23 +86,23 @@ def test_every_function_calls_fips_endpoints_where_configured(synthesize, fips, 
         assert each["Environment"]["Variables"].get("AWS_USE_FIPS_ENDPOINT") == value
 
 
-def test_function_starts_without_the_decoder_and_shares_the_accounts_concurrency(function):
+def test_api_function_has_no_layer_and_no_reserved_concurrency(function):
     assert "Layers" not in function
     assert "ReservedConcurrentExecutions" not in function
 
 
-def test_everything_is_traced(resources):
+def test_every_function_is_traced(resources):
     assert [each["TracingConfig"] for each in resources("AWS::Lambda::Function").values()] == [{"Mode": "Active"}] * 3
 
 
-def test_each_function_logs_to_a_group_of_its_own(resources):
+def test_each_function_has_its_own_log_group(resources):
     groups = [logical_id(each["LoggingConfig"]["LogGroup"]) for each in resources("AWS::Lambda::Function").values()]
 
     assert len(set(groups)) == 3
     assert {resources("AWS::Logs::LogGroup")[group]["RetentionInDays"] for group in groups} == {365}
 
 
-def test_all_functions_run_the_same_bundle_on_the_same_runtime(resources):
+def test_all_functions_share_one_bundle_and_runtime(resources):
     functions = resources("AWS::Lambda::Function").values()
 
     assert {each["Runtime"] for each in functions} == {"python3.13"}

@@ -23,12 +23,12 @@ def alias(template):
     return only(template.find_resources("AWS::Lambda::Alias"))
 
 
-def test_traffic_shifts_to_a_tenth_for_five_minutes_before_it_shifts_as_a_whole(group):
+def test_deployment_shifts_10_percent_for_five_minutes_first(group):
     assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
     assert group["DeploymentStyle"] == {"DeploymentType": "BLUE_GREEN", "DeploymentOption": "WITH_TRAFFIC_CONTROL"}
 
 
-def test_it_is_the_alias_that_api_gateway_calls_that_shifts(production, group):
+def test_deployment_shifts_the_alias_that_api_gateway_calls(production, group):
     policy = alias(production)["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
     groups = properties(production, "AWS::CodeDeploy::DeploymentGroup")
 
@@ -36,7 +36,7 @@ def test_it_is_the_alias_that_api_gateway_calls_that_shifts(production, group):
     assert policy["ApplicationName"] == group["ApplicationName"]
 
 
-def test_alarm_on_failures_or_on_slowness_takes_it_back(production, group):
+def test_alarms_on_errors_and_latency_roll_a_deployment_back(production, group):
     alarms = properties(production, "AWS::CloudWatch::Alarm")
     watched = [alarms[logical_id(each["Name"])]["AlarmName"] for each in group["AlarmConfiguration"]["Alarms"]]
 
@@ -62,7 +62,7 @@ def references(value):
                 yield from references(each)
 
 
-def test_no_resource_waits_for_itself(production):
+def test_resource_dependencies_have_no_cycle(production):
     resources = production.to_json()["Resources"]
     # What the alias is updated by counts, too: the alarms must not wait for the API, which waits for the alias.
     graph = {
@@ -76,7 +76,7 @@ def test_no_resource_waits_for_itself(production):
     assert len(list(TopologicalSorter(graph).static_order())) == len(resources)
 
 
-def test_code_deploy_may_shift_aliases_of_this_function_and_no_other(production, group):
+def test_code_deploy_may_only_shift_aliases_of_the_api_function(production, group):
     found = role(production, group["ServiceRoleArn"])
     (trust,) = found["AssumeRolePolicyDocument"]["Statement"]
     (function,) = (name for name in properties(production, "AWS::Lambda::Function") if name.startswith("ApiFunction"))
@@ -100,7 +100,7 @@ def test_code_deploy_may_shift_aliases_of_this_function_and_no_other(production,
 
 
 @pytest.mark.parametrize("keys", [{}, {"environment": "production", "gradual_deployment": "false"}])
-def test_without_it_the_alias_moves_at_once(synthesize, keys):
+def test_alias_moves_at_once_without_gradual_deployment(synthesize, keys):
     template = synthesize(**keys)
 
     template.resource_count_is("AWS::CodeDeploy::Application", 0)

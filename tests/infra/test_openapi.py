@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 
 from framegate.rest.problem_documents import STATUS
 from framegate.rest.routes import ROUTES
-from infra.gateway_problems import GATEWAY_PROBLEMS
+from infra.api.gateway_problems import GATEWAY_PROBLEMS
 from infra.openapi import PROBLEM_PREFIX, document, routes_table
 from tests.infra.project import PROJECT
 from tests.infra.test_rest_api import methods as methods_of_stack

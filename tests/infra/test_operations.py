@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from infra.api.rest_api import ACCESS_LOG_FIELDS
 from infra.config import config_keys
-from infra.rest_api import _ACCESS_LOG
 from tests.infra.project import PROJECT
 
 RUNBOOK = (PROJECT / "docs" / "operations.md").read_text()
@@ -16,7 +16,7 @@ QUERIES = re.findall(r"^```\n((?:filter|fields) .+?)```", RUNBOOK, re.MULTILINE 
 # What Powertools writes in every line, and what the queries call their results.
 WRITTEN_BY_POWERTOOLS = {"level", "message", "correlation_id"}
 RESULTS = {"requests", "refused", "p99_ms", "largest"}
-KEYWORDS = {"filter", "fields", "stats", "sort", "desc", "by", "and", "as", "like", "count", "pct", "max", "bin"}
+KEYWORDS = {"filter", "fields", "stats", "sort", "desc", "by", "and", "or", "as", "like", "count", "pct", "max", "bin"}
 
 
 def fields_of(query):
@@ -29,22 +29,22 @@ def code():
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_query_asks_for_fields_that_are_logged(query):
+def test_queries_use_fields_that_are_logged(query):
     keys, keywords = re.findall(r'"(\w+)":', code()), re.findall(r"[(, ](\w+)=", code())
     asked_for = {name.partition(".")[0] for name in fields_of(query)}
 
     assert asked_for
-    assert asked_for <= {*_ACCESS_LOG, *WRITTEN_BY_POWERTOOLS, *keys, *keywords}
+    assert asked_for <= {*ACCESS_LOG_FIELDS, *WRITTEN_BY_POWERTOOLS, *keys, *keywords}
 
 
-def test_messages_that_queries_look_for_are_logged():
+def test_queries_use_messages_that_are_logged():
     wanted = {message for query in QUERIES for message in re.findall(r'message = "([^"]+)"', query)}
 
     assert wanted == {"request answered", "export failed", "pixel mismatch"}
     assert all(f'"{message}"' in code() for message in wanted)
 
 
-def test_every_log_group_begins_as_it_says(template):
+def test_runbook_lists_every_log_group(template):
     groups = template.find_resources("AWS::Logs::LogGroup")
     named = set(re.findall(r"^\| `(\S+)` \|", RUNBOOK, re.MULTILINE))
     ends = {name.rpartition("/")[2].removeprefix("Framegate-") for name in named if "Framegate-" in name}
@@ -54,13 +54,13 @@ def test_every_log_group_begins_as_it_says(template):
         assert [name for name in groups if name.startswith(end.removesuffix("Logs"))], end
 
 
-def test_outputs_that_it_names_are_those_of_the_stack(template):
+def test_runbook_names_the_outputs_of_the_stack(template):
     paragraph = RUNBOOK[RUNBOOK.index("The outputs of the stack") : RUNBOOK.index("Alarms go to a topic")]
 
     assert {"ApiUrl", *re.findall(r"`(\w+)`", paragraph)} == template.to_json()["Outputs"].keys()
 
 
-def test_settings_that_it_names_are_keys_of_the_configuration():
+def test_runbook_names_only_existing_configuration_keys():
     settings = set(re.findall(r"`([a-z]+_[a-z_]+)(?:=\S+)?`", RUNBOOK))
     fields = {"upstream_error", "upstream_request_id", "upstream_failed", "correlation_id", "p99_ms"}
 

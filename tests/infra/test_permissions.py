@@ -78,7 +78,7 @@ def exporting(arns):
     }
 
 
-def test_function_behind_the_api_may_do_this_and_no_more(template, role_of, arns):
+def test_api_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("api")) == {
         "ReadFrames": (["medical-imaging:GetImageFrame"], IMAGE_SETS),
         "ReadImageSets": (["medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
@@ -95,7 +95,7 @@ def test_function_behind_the_api_may_do_this_and_no_more(template, role_of, arns
     }
 
 
-def test_function_that_works_the_queue_off_may_do_this_and_no_more(template, role_of, arns):
+def test_export_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("export")) == {
         **exporting(arns),
         "WorkQueueOff": (
@@ -112,7 +112,7 @@ def test_function_that_works_the_queue_off_may_do_this_and_no_more(template, rol
     }
 
 
-def test_function_that_works_requests_off_may_do_this_and_no_more(template, role_of, arns):
+def test_request_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("export_requests")) == {
         **exporting(arns),
         "ReadRequests": (["s3:GetObject"], [f"{arns['bucket']}/export-requests/*"]),
@@ -120,7 +120,7 @@ def test_function_that_works_requests_off_may_do_this_and_no_more(template, role
     }
 
 
-def test_state_machine_may_do_this_and_no_more(template, machine_role, arns, resources):
+def test_state_machine_has_exactly_these_permissions(template, machine_role, arns, resources):
     states = f"arn:${{AWS::Partition}}:states:{LOCAL}"
     lines = f"{states}:execution:{MACHINE}/ExportImageSets:*"
     (function,) = (name for name in resources("AWS::Lambda::Function") if name.startswith("RequestFunction"))
@@ -165,14 +165,14 @@ def test_state_machine_may_do_this_and_no_more(template, machine_role, arns, res
     }
 
 
-def test_state_machine_has_the_name_that_its_role_allows(template):
+def test_state_machine_name_matches_its_role(template):
     machine, definition = cloudformation.state_machine(template)
 
     assert machine["StateMachineName"] == MACHINE
     assert definition["States"]["ExportImageSets"]["Label"] == "ExportImageSets"
 
 
-def test_event_bridge_may_start_the_state_machine_and_nothing_else(template, resources):
+def test_event_bridge_may_only_start_the_state_machine(template, resources):
     (machine,) = resources("AWS::StepFunctions::StateMachine")
     (target,) = (
         target for rule in resources("AWS::Events::Rule").values() for target in rule["Targets"] if "RoleArn" in target
@@ -188,7 +188,7 @@ def test_event_bridge_may_start_the_state_machine_and_nothing_else(template, res
 @pytest.mark.parametrize(
     ("handler", "services"), [("api", ["s3", "sqs"]), ("export", ["s3", "sqs"]), ("export_requests", ["s3"])]
 )
-def test_key_is_used_through_these_services_only(role_of, handler, services):
+def test_functions_use_the_key_only_through_these_services(role_of, handler, services):
     condition = statements(role_of(handler))["EncryptFrames"]["Condition"]["StringEquals"]["kms:ViaService"]
 
     assert [text(each) for each in listed(condition)] == [
@@ -196,13 +196,13 @@ def test_key_is_used_through_these_services_only(role_of, handler, services):
     ]
 
 
-def test_state_machine_uses_the_key_through_s3_only(machine_role):
+def test_state_machine_uses_the_key_only_through_s3(machine_role):
     condition = statements(machine_role)["EncryptFrames"]["Condition"]["StringEquals"]["kms:ViaService"]
 
     assert text(condition) == "s3.${AWS::Region}.${AWS::URLSuffix}"
 
 
-def test_state_machine_uses_the_key_for_its_own_executions_and_their_log_only(machine_role):
+def test_state_machine_uses_the_key_only_for_its_executions_and_logs(machine_role):
     machine = f"arn:${{AWS::Partition}}:states:{LOCAL}:stateMachine:{MACHINE}"
     conditions = {
         sid: {key: [text(each) for each in listed(value)] for key, value in each["Condition"]["StringEquals"].items()}
@@ -220,13 +220,13 @@ def test_state_machine_uses_the_key_for_its_own_executions_and_their_log_only(ma
 
 
 @pytest.mark.parametrize("handler", ["export", "export_requests"])
-def test_events_are_sent_in_this_name_only(role_of, handler):
+def test_functions_send_events_only_with_the_source_framegate(role_of, handler):
     assert statements(role_of(handler))["AnnounceResults"]["Condition"] == {
         "StringEquals": {"events:source": "framegate"}
     }
 
 
-def test_no_statement_of_any_role_has_a_wildcard_action_or_resource_but_where_the_service_knows_none(synthesize):
+def test_wildcard_resources_appear_only_where_the_service_needs_them(synthesize):
     template = synthesize(environment="production", api_gateway_account_role="true")
     roles = properties(template, "AWS::IAM::Role").values()
     found = [
@@ -244,13 +244,13 @@ def test_no_statement_of_any_role_has_a_wildcard_action_or_resource_but_where_th
         assert "*" not in listed(statement["Resource"]) or statement["Sid"] in WITHOUT_RESOURCES
 
 
-def test_permissions_are_nowhere_but_in_the_roles(template):
+def test_permissions_are_inline_policies_of_roles_only(template):
     template.resource_count_is("AWS::IAM::Policy", 0)
     template.resource_count_is("AWS::IAM::ManagedPolicy", 0)
     template.resource_count_is("AWS::IAM::User", 0)
 
 
-def test_each_function_has_a_role_of_its_own_without_managed_policies(template, resources):
+def test_each_function_has_its_own_role_without_managed_policies(template, resources):
     roles = [logical_id(each["Role"]) for each in resources("AWS::Lambda::Function").values()]
 
     assert len(set(roles)) == 3
@@ -260,7 +260,7 @@ def test_each_function_has_a_role_of_its_own_without_managed_policies(template, 
         assert "ManagedPolicyArns" not in found
 
 
-def test_only_one_role_has_a_managed_policy_that_lets_api_gateway_write_logs(synthesize):
+def test_only_the_account_logging_role_has_a_managed_policy(synthesize):
     roles = properties(synthesize(api_gateway_account_role="true"), "AWS::IAM::Role").values()
     (found,) = (each for each in roles if "ManagedPolicyArns" in each)
 
@@ -271,14 +271,14 @@ def test_only_one_role_has_a_managed_policy_that_lets_api_gateway_write_logs(syn
     assert "Policies" not in found
 
 
-def test_account_role_is_created_only_where_it_is_asked_for(synthesize, resources):
+def test_account_logging_role_is_created_only_if_configured(synthesize, resources):
     template = synthesize(api_gateway_account_role="true")
 
     template.resource_count_is("AWS::IAM::Role", len(resources("AWS::IAM::Role")) + 1)
     template.resource_count_is("AWS::ApiGateway::Account", 1)
 
 
-def test_only_this_api_may_call_a_function_and_only_its_alias(resources):
+def test_only_the_api_may_invoke_the_alias(resources):
     permission = only(resources("AWS::Lambda::Permission"))
     (alias,) = resources("AWS::Lambda::Alias")
     (api,) = resources("AWS::ApiGateway::RestApi")
@@ -290,7 +290,7 @@ def test_only_this_api_may_call_a_function_and_only_its_alias(resources):
     )
 
 
-def test_only_rules_of_this_stack_may_send_to_its_queues(resources):
+def test_only_rules_of_the_stack_may_send_to_its_queues(resources):
     rules = {f"${{{name}.Arn}}" for name in resources("AWS::Events::Rule")}
     policies = resources("AWS::SQS::QueuePolicy").values()
     senders = set()

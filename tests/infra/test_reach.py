@@ -21,7 +21,7 @@ def url(template):
 # Public
 
 
-def test_public_api_has_no_policy_and_its_own_address(template):
+def test_public_api_has_no_policy_and_the_default_endpoint(template):
     assert "Policy" not in api(template)
     assert "DisableExecuteApiEndpoint" not in api(template)
     template.resource_count_is("AWS::ApiGateway::DomainName", 0)
@@ -31,7 +31,7 @@ def test_public_api_has_no_policy_and_its_own_address(template):
 # Under a domain name
 
 
-def test_domain_name_leads_to_the_stage_over_ipv4_and_ipv6(synthesize):
+def test_domain_name_maps_to_the_stage_over_ipv4_and_ipv6(synthesize):
     template = synthesize(**REACH["at a domain"])
     domain = only(properties(template, "AWS::ApiGateway::DomainName"))
     mapping = only(properties(template, "AWS::ApiGateway::BasePathMapping"))
@@ -44,14 +44,14 @@ def test_domain_name_leads_to_the_stage_over_ipv4_and_ipv6(synthesize):
     assert "BasePath" not in mapping
 
 
-def test_api_with_a_domain_name_is_reached_by_no_other(synthesize):
+def test_api_with_a_domain_name_has_no_default_endpoint(synthesize):
     template = synthesize(**REACH["at a domain"])
 
     assert api(template)["DisableExecuteApiEndpoint"] is True
     assert url(template) == "https://frames.example.org"
 
 
-def test_name_becomes_an_alias_in_the_hosted_zone_if_there_is_one(synthesize):
+def test_hosted_zone_gets_alias_records(synthesize):
     template = synthesize(**REACH["at a domain in Route 53"])
     records = properties(template, "AWS::Route53::RecordSet").values()
     (domain,) = properties(template, "AWS::ApiGateway::DomainName")
@@ -68,7 +68,7 @@ def test_name_becomes_an_alias_in_the_hosted_zone_if_there_is_one(synthesize):
 # Private
 
 
-def test_private_api_has_an_address_at_each_endpoint_and_tells_the_first(synthesize):
+def test_private_api_url_uses_the_first_vpc_endpoint(synthesize):
     template = synthesize(**PRIVATE)
     (name,) = properties(template, "AWS::ApiGateway::RestApi")
 
@@ -76,7 +76,7 @@ def test_private_api_has_an_address_at_each_endpoint_and_tells_the_first(synthes
     assert url(template) == (f"https://${{{name}}}-{ENDPOINTS[0]}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}/v1")
 
 
-def test_change_between_public_and_private_creates_another_api(synthesize):
+def test_switch_between_public_and_private_creates_another_api(synthesize):
     """API Gateway refuses to change the endpoint type of an API whose access mode is STRICT."""
     public, private = (synthesize(**REACH[reach]).to_json()["Resources"] for reach in ("public", "private"))
     of_the_api = {name for name, each in private.items() if each["Type"].startswith("AWS::ApiGateway::")}
@@ -95,7 +95,7 @@ def policy(template):
 
 
 @pytest.mark.parametrize("auth", AUTH.values(), ids=AUTH)
-def test_nobody_comes_in_but_through_the_endpoints(synthesize, auth):
+def test_private_api_denies_requests_outside_its_vpc_endpoints(synthesize, auth):
     refused = policy(synthesize(**auth, **PRIVATE))["Deny"]
 
     assert refused["Principal"] == {"AWS": "*"}
@@ -114,14 +114,14 @@ def test_nobody_comes_in_but_through_the_endpoints(synthesize, auth):
         ("cognito with scopes", "execute-api:/*"),
     ],
 )
-def test_to_be_inside_the_vpc_is_not_enough_to_call(synthesize, auth, allowed):
+def test_private_api_still_requires_authorization(synthesize, auth, allowed):
     found = policy(synthesize(**AUTH[auth], **PRIVATE))["Allow"]
 
     assert listed(found["Resource"]) == [allowed]
     assert found["Action"] == "execute-api:Invoke"
 
 
-def test_other_endpoints_are_another_deployment_of_the_api(synthesize):
+def test_changed_vpc_endpoints_create_a_new_deployment(synthesize):
     (first,) = properties(synthesize(vpc_endpoint_ids=ENDPOINTS[0]), "AWS::ApiGateway::Deployment")
     (second,) = properties(synthesize(vpc_endpoint_ids=ENDPOINTS[1]), "AWS::ApiGateway::Deployment")
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from infra.rest_api import CORS_REQUEST_HEADERS
+from infra.api.rest_api import CORS_REQUEST_HEADERS
 from tests.infra.cloudformation import logical_id, only, properties, text
 from tests.infra.project import PROJECT
 
@@ -45,7 +45,7 @@ def stage(resources):
     return only(resources("AWS::ApiGateway::Stage"))
 
 
-def test_routes_are_these(template):
+def test_api_has_these_methods(template):
     frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
     get_image_frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame"
     index = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames"
@@ -71,7 +71,7 @@ def test_routes_are_these(template):
     }
 
 
-def test_every_method_but_a_preflight_needs_iam_authorization_and_is_answered_by_the_alias(template, resources):
+def test_every_method_except_preflights_requires_iam_and_calls_the_alias(template, resources):
     (alias,) = resources("AWS::Lambda::Alias")
     for (_, method), each in methods(template).items():
         if method != "OPTIONS":
@@ -80,7 +80,7 @@ def test_every_method_but_a_preflight_needs_iam_authorization_and_is_answered_by
             assert f"/functions/${{{alias}}}/invocations" in text(each["Integration"]["Uri"])
 
 
-def test_preflight_is_answered_by_api_gateway_without_authorization(template):
+def test_api_gateway_answers_preflights_without_authorization(template):
     for (_, method), each in methods(template).items():
         if method == "OPTIONS":
             assert each["AuthorizationType"] == "NONE"
@@ -98,7 +98,7 @@ def preflight(template):
     return headers, response.get("ResponseTemplates", {}).get("application/json", "")
 
 
-def test_preflight_allows_what_a_signed_conditional_request_needs(template):
+def test_preflight_allows_the_headers_of_a_signed_conditional_request(template):
     headers, _ = preflight(template)
 
     assert headers == {
@@ -111,7 +111,7 @@ def test_preflight_allows_what_a_signed_conditional_request_needs(template):
     }
 
 
-def test_configured_headers_are_allowed_beside_ours_and_none_twice(synthesize):
+def test_preflight_adds_configured_headers_without_duplicates(synthesize):
     plain, _ = preflight(synthesize())
     more, _ = preflight(synthesize(cors_request_headers="X-Viewer-Version,TraceParent,b3"))
     ours = plain["Access-Control-Allow-Headers"].strip("'")
@@ -131,7 +131,7 @@ def test_every_preflight_allows_the_same_headers(template):
     assert len(allowed) == 1
 
 
-def test_page_on_access_names_the_headers_that_a_web_page_may_send():
+def test_access_page_lists_the_allowed_request_headers():
     page = (PROJECT / "docs" / "access.md").read_text()
     (section,) = re.findall(r"^## From a web page\n(.+?)^## ", page, re.MULTILINE | re.DOTALL)
     (sentence,) = re.findall(r"may send .+?\.", section, re.DOTALL)
@@ -139,7 +139,7 @@ def test_page_on_access_names_the_headers_that_a_web_page_may_send():
     assert re.findall(r"`([^`]+)`", sentence) == list(CORS_REQUEST_HEADERS)
 
 
-def test_preflight_answers_each_configured_origin_with_itself(synthesize):
+def test_preflight_returns_the_configured_origin(synthesize):
     headers, template = preflight(synthesize(**TWO_ORIGINS))
 
     assert headers["Access-Control-Allow-Origin"] == "'https://a.example.org'"
@@ -173,7 +173,7 @@ def test_preflight_answers_each_configured_origin_with_itself(synthesize):
         "DEFAULT_5XX": None,
     }.items(),
 )
-def test_answer_of_api_gateway_itself_is_a_problem_document(template, response_type, status):
+def test_gateway_response_is_a_problem_document(template, response_type, status):
     response = gateway_responses(template)[response_type]
     ((_, body),) = response["ResponseTemplates"].items()
     document = json.loads(body)
@@ -186,7 +186,7 @@ def test_answer_of_api_gateway_itself_is_a_problem_document(template, response_t
     assert document["requestId"] == "$context.requestId"
 
 
-def test_every_answer_of_api_gateway_itself_can_be_read_by_a_page_and_is_not_cached(template):
+def test_gateway_responses_allow_cross_origin_access_and_no_caching(template):
     for response in gateway_responses(template).values():
         headers = headers_of(response)
         assert headers["Content-Type"] == "'application/problem+json'"
@@ -195,7 +195,7 @@ def test_every_answer_of_api_gateway_itself_can_be_read_by_a_page_and_is_not_cac
         assert "Vary" not in headers
 
 
-def test_problem_types_with_the_same_name_have_the_same_title(template):
+def test_gateway_problems_of_one_type_share_a_title(template):
     documents = [
         json.loads(each["ResponseTemplates"]["application/json"]) for each in gateway_responses(template).values()
     ]
@@ -203,29 +203,29 @@ def test_problem_types_with_the_same_name_have_the_same_title(template):
     assert len({(each["type"], each["title"]) for each in documents}) == len({each["type"] for each in documents})
 
 
-def test_throttled_client_is_told_when_to_come_back(template):
+def test_throttled_response_has_retry_after(template):
     assert headers_of(gateway_responses(template)["THROTTLED"])["Retry-After"] == "'1'"
 
 
-def test_answer_of_api_gateway_itself_names_the_one_configured_origin(synthesize):
+def test_gateway_response_names_the_single_configured_origin(synthesize):
     for response in gateway_responses(synthesize(cors_origins="https://a.example.org")).values():
         assert headers_of(response)["Access-Control-Allow-Origin"] == "'https://a.example.org'"
 
 
-def test_answer_of_api_gateway_itself_returns_the_origin_when_several_are_configured(synthesize):
+def test_gateway_response_returns_the_origin_if_several_are_configured(synthesize):
     for response in gateway_responses(synthesize(**TWO_ORIGINS)).values():
         assert headers_of(response)["Access-Control-Allow-Origin"] == "method.request.header.Origin"
         assert headers_of(response)["Vary"] == "'Origin'"
 
 
-def test_api_is_regional_for_ipv4_and_ipv6_and_returns_bytes(resources):
+def test_api_is_regional_dual_stack_and_binary(resources):
     api = only(resources("AWS::ApiGateway::RestApi"))
 
     assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"], "IpAddressType": "dualstack"}
     assert api["BinaryMediaTypes"] == ["*/*"]
 
 
-def test_requests_are_throttled_and_traced_and_their_content_is_not_logged(stage):
+def test_stage_throttles_and_traces_without_logging_content(stage):
     assert stage["StageName"] == "v1"
     assert stage["TracingEnabled"] is True
     assert stage["MethodSettings"] == [
@@ -242,14 +242,14 @@ def test_requests_are_throttled_and_traced_and_their_content_is_not_logged(stage
     ]
 
 
-def test_throttling_comes_from_configuration(synthesize):
+def test_stage_has_the_configured_throttling(synthesize):
     stage = only(properties(synthesize(throttle_rate="200", throttle_burst="400"), "AWS::ApiGateway::Stage"))
 
     assert stage["MethodSettings"][0]["ThrottlingRateLimit"] == 200
     assert stage["MethodSettings"][0]["ThrottlingBurstLimit"] == 400
 
 
-def test_access_log_is_json_without_anything_that_a_client_writes_freely(stage):
+def test_access_log_is_json_without_free_text_of_clients(stage):
     entry = json.loads(stage["AccessLogSetting"]["Format"])
 
     assert {
@@ -269,17 +269,17 @@ def test_access_log_is_json_without_anything_that_a_client_writes_freely(stage):
     ]
 
 
-def test_access_log_goes_to_a_group_of_its_own(stage, resources):
+def test_access_log_has_its_own_log_group(stage, resources):
     (group,) = (name for name in resources("AWS::Logs::LogGroup") if "AccessLogs" in name)
 
     assert text(stage["AccessLogSetting"]["DestinationArn"]).endswith(f":log-group:${{{group}}}")
 
 
-def test_account_wide_logging_role_is_left_alone_by_default(template):
+def test_default_stack_does_not_touch_the_account_logging_role(template):
     template.resource_count_is("AWS::ApiGateway::Account", 0)
 
 
-def test_account_wide_logging_role_outlives_the_stack_and_its_first_deployment_even_if_that_fails(synthesize):
+def test_account_logging_role_outlives_the_stack_and_a_failed_first_deployment(synthesize):
     resources = synthesize(api_gateway_account_role="true", removal_policy="destroy").to_json()["Resources"]
     (account,) = (each for each in resources.values() if each["Type"] == "AWS::ApiGateway::Account")
     role = resources[logical_id(account["Properties"]["CloudWatchRoleArn"])]
@@ -289,7 +289,7 @@ def test_account_wide_logging_role_outlives_the_stack_and_its_first_deployment_e
     assert {each["UpdateReplacePolicy"] for each in (account, role)} == {"Retain"}
 
 
-def test_stage_waits_for_the_role_that_its_access_log_needs(synthesize):
+def test_stage_depends_on_the_account_logging_role(synthesize):
     template = synthesize(api_gateway_account_role="true")
     (account,) = template.find_resources("AWS::ApiGateway::Account")
     (stage,) = template.find_resources("AWS::ApiGateway::Stage").values()
@@ -297,7 +297,7 @@ def test_stage_waits_for_the_role_that_its_access_log_needs(synthesize):
     assert account in stage["DependsOn"]
 
 
-def test_output_is_the_address_to_which_paths_are_added(template, resources):
+def test_api_url_output_is_the_base_url(template, resources):
     (api,) = resources("AWS::ApiGateway::RestApi")
     outputs = template.to_json()["Outputs"]
 

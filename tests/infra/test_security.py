@@ -48,13 +48,13 @@ def statements(template, *roles):
         ("Others", ["ExportRequestsStarterRole", "GradualDeploymentRole"]),
     ],
 )
-def test_every_statement_of_a_role_is_explained(everything, title, roles):
+def test_security_page_explains_every_statement_of_a_role(everything, title, roles):
     actions = {"GetImageFrame", "GetImageSet", "GetImageSetMetadata", "PutEvents", "Frame", "Failed"}
 
     assert named(title) - actions == statements(everything, *roles)
 
 
-def test_there_are_no_roles_but_those(everything):
+def test_security_page_covers_every_role(everything):
     explained = (
         "ApiFunction",
         "Authorizer",
@@ -68,13 +68,13 @@ def test_there_are_no_roles_but_those(everything):
     assert [name.startswith("RestApiCloudWatchRole") for name in others] == [True]
 
 
-def test_every_statement_of_the_key_is_explained(everything):
+def test_security_page_explains_every_statement_of_the_key(everything):
     (key,) = properties(everything, "AWS::KMS::Key").values()
 
     assert named("The key") == {each["Sid"] for each in key["KeyPolicy"]["Statement"] if "Sid" in each}
 
 
-def test_every_test_that_it_names_exists():
+def test_security_page_names_only_existing_tests():
     names = set(re.findall(r"`(test_\w+)`", DOCUMENT))
     code = "\n".join(path.read_text() for path in (PROJECT / "tests").rglob("test_*.py"))
 
@@ -82,7 +82,7 @@ def test_every_test_that_it_names_exists():
     assert {name for name in names if not re.search(rf"^def {name}\(", code, re.MULTILINE)} == set()
 
 
-def test_every_threat_has_a_test():
+def test_security_page_names_a_test_for_every_threat():
     rows = DOCUMENT.partition("## Threats")[2].partition("\n## ")[0].splitlines()
     threats = [row for row in rows if row.startswith("| ") and not row.startswith(("| threat", "| ---"))]
 

@@ -1,4 +1,4 @@
-"""Who may call the REST API: by IAM, by a Cognito user pool, or by tokens of an OpenID Connect issuer."""
+"""The authorization of the REST API: IAM, a Cognito user pool, or tokens of an OpenID Connect issuer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_cognito as cognito
 
-from infra.authorizer_function import AuthorizerFunction
+from infra.api.authorizer_function import AuthorizerFunction
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
     from infra.config import Config
 
-REMEMBERED = Duration.minutes(5)
-"""How long API Gateway lets a token in without asking again. The API's function sees to it that it has not ended."""
+AUTHORIZER_CACHE_TTL = Duration.minutes(5)
+"""How long API Gateway caches the authorizer's answer for a token. The API function rejects expired tokens."""
 
-# What is not of this form is refused by API Gateway, without waking the authorizer.
+# API Gateway rejects other values of the header without a call of the authorizer.
 TOKEN_FORM = r"^[Bb][Ee][Aa][Rr][Ee][Rr] +[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$"  # noqa: S105 - no secret
 
 
 def authorization(scope: Construct, config: Config, key: kms.IKey) -> apigateway.MethodOptions:
-    """Return how every method but a preflight is authorized. There is no mode in which one is open.
+    """Return the authorization of every method except preflights. No mode leaves a method open.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     config : Config
-        Decides who may call.
+        Gives the authorization mode and its settings.
     key : kms.IKey
-        Encrypts what an authorizer of ours keeps.
+        Encrypts the data of the authorizer function.
     """
     match config.auth:
         case "iam":
@@ -52,7 +52,7 @@ def _by_user_pool(scope: Construct, config: Config) -> apigateway.MethodOptions:
             scope,
             "UserPoolAuthorizer",
             cognito_user_pools=[user_pool],
-            # API Gateway checks these tokens itself, so that remembering one saves little, and would outlive it.
+            # API Gateway checks these tokens itself. A cache would save little, and its entries could outlive a token.
             results_cache_ttl=Duration.seconds(0),
         ),
         authorization_scopes=list(config.cognito_scopes) or None,
@@ -68,6 +68,6 @@ def _by_token(scope: Construct, config: Config, key: kms.IKey) -> apigateway.Met
             "TokenAuthorizer",
             handler=function.alias,
             validation_regex=TOKEN_FORM,
-            results_cache_ttl=REMEMBERED,
+            results_cache_ttl=AUTHORIZER_CACHE_TTL,
         ),
     )

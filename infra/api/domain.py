@@ -1,4 +1,4 @@
-"""A domain name of one's own for the REST API."""
+"""The custom domain name of the REST API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_route53 as route53
 from constructs import Construct
 
-from infra.tls import endpoint_access_mode, security_policy
+from infra.api.tls import endpoint_access_mode, security_policy
 
 if TYPE_CHECKING:
     from infra.config import Config
@@ -18,18 +18,18 @@ _ALIASES = {"Alias": "A", "AliasIpv6": "AAAA"}
 
 
 class Domain(Construct):
-    """Leads the configured domain name to the API's stage, over IPv4 and IPv6.
+    """Maps the configured domain name to the API's stage, over IPv4 and IPv6.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Names the domain, its certificate and, it may be, the hosted zone.
+        Gives the domain name, its certificate and, optionally, the hosted zone.
     api : apigateway.RestApi
-        Where the name leads.
+        The API that the name maps to.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config, api: apigateway.RestApi) -> None:
@@ -42,14 +42,14 @@ class Domain(Construct):
             endpoint_type=apigateway.EndpointType.REGIONAL,
             mapping=api,
         )
-        # CDK's own construct lists some of the policies only, and has no address type.
+        # The CDK's construct knows only some security policies, and no address type.
         cfn_name = cast("apigateway.CfnDomainName", name.node.default_child)
         cfn_name.security_policy = security_policy(config)
         cfn_name.endpoint_access_mode = endpoint_access_mode(config)
         cfn_name.add_property_override("EndpointConfiguration.IpAddressType", "dualstack")
         if config.domain_hosted_zone_id is not None:
             for construct_id, record_type in _ALIASES.items():
-                # CDK's ARecord and AaaaRecord need the zone's name as well.
+                # The CDK's ARecord and AaaaRecord also require the name of the zone.
                 route53.CfnRecordSet(
                     self,
                     construct_id,

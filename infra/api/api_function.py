@@ -1,4 +1,4 @@
-"""The function behind the REST API, with the role that lets it do its work and nothing else."""
+"""The Lambda function behind the REST API, and its permissions."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 
 class ApiFunction(LambdaFunction):
-    """Answers every request of the REST API.
+    """The function that answers the requests of the REST API.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides the function's size and settings, and the data stores that it may read.
+        Gives the function's size, its settings and the data stores.
     frame_store : FrameStore
-        Where it stores frames and what it signs URLs for.
+        The bucket that it stores frames in and signs URLs for.
     queue : sqs.Queue
-        Where it sends frames that take longer than a request.
+        The export queue, which takes deferred stores.
 
     Attributes
     ----------
     alias : lambda_.Alias
-        ``live``, the version to call. Only published versions start from a snapshot.
+        The alias ``live`` of the newest version. Only published versions start from a snapshot.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ApiFunction(LambdaFunction):
             config=config,
             key=frame_store.key,
             handler="api",
-            description="Answers the requests of Framegate's REST API",
+            description="Answers the requests of the REST API",
             memory_mb=config.memory_mb,
             timeout_seconds=config.timeout_seconds,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS,
@@ -81,19 +81,19 @@ class ApiFunction(LambdaFunction):
                     ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
                     bucket.arn_for_objects(f"{QUEUED_PREFIX}*"),
                 ),
-                # Without it, S3 answers 403 instead of 404 when asked for a frame that is not stored yet.
+                # Without this permission, S3 answers 403 instead of 404 for a frame that is not stored yet.
                 allow("TellMissingFromForbidden", ["s3:ListBucket"], bucket.bucket_arn),
                 allow("HandOverFrames", ["sqs:SendMessage"], queue.queue_arn),
                 use_key(frame_store, "s3", "sqs"),
             ],
         )
-        frame_store.keep_mismatched_frames_from(self.role)
+        frame_store.deny_mismatched_frames_to(self.role)
         acknowledge_image_sets(self.role, config)
         acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
         acknowledge(
             self.function,
-            "The stage's throttling bounds it. Reserved concurrency would keep its share of the account's quota from "
-            "all other functions, used or not.",
+            "The stage's throttling limits the function. Reserved concurrency would take its share of the account's "
+            "quota from all other functions, used or not.",
             "HIPAA.Security-LambdaConcurrency",
         )
         self.alias = self.published()

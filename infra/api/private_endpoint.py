@@ -1,4 +1,4 @@
-"""Where the REST API is reached: from everywhere, or through VPC endpoints alone."""
+"""The endpoint of the REST API: public, or private to VPC endpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def endpoint_configuration(scope: Construct, config: Config) -> apigateway.EndpointConfiguration:
-    """Return the kind of endpoint, with the VPC endpoints that lead to a private one."""
+    """Return the endpoint type, with the VPC endpoints of a private API."""
     if not config.vpc_endpoint_ids:
         return apigateway.EndpointConfiguration(
             types=[apigateway.EndpointType.REGIONAL], ip_address_type=apigateway.IpAddressType.DUAL_STACK
@@ -32,13 +32,14 @@ def endpoint_configuration(scope: Construct, config: Config) -> apigateway.Endpo
 
 
 def resource_policy(config: Config) -> iam.PolicyDocument | None:
-    """Return the policy of a private API: nobody comes in but through its VPC endpoints.
+    """Return the resource policy of a private API, which denies requests outside its VPC endpoints.
 
     Notes
     -----
-    API Gateway developer guide, "How API Gateway resource policies affect authorization workflow": an allowance here
-    would do instead of one in a caller's IAM policy, or in the authorizer's. So there is none, except where API Gateway
-    asks for one: for a preflight, which nobody authorizes, and with Cognito, whose authorizer has to agree as well.
+    API Gateway developer guide, "How API Gateway resource policies affect authorization workflow": with IAM or a Lambda
+    authorizer, an allow statement here would replace the one in the caller's IAM policy or in the authorizer's answer.
+    So the policy allows only what API Gateway requires: preflights, which are not authorized, and with Cognito every
+    request, because there the policy and the authorizer must both allow it.
     """
     if not config.vpc_endpoint_ids:
         return None

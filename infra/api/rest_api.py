@@ -1,4 +1,4 @@
-"""The REST API: its routes, who may call them, and what it logs."""
+"""The REST API: its routes, their authorization, and the access log."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from constructs import Construct
 
 from framegate.rest.routes import METHODS, ROUTES
 from infra.acknowledge import acknowledge
-from infra.domain import Domain
-from infra.firewall import Firewall
-from infra.gateway_problems import add_gateway_problems
-from infra.private_endpoint import endpoint_configuration, resource_policy
+from infra.api.domain import Domain
+from infra.api.firewall import Firewall
+from infra.api.gateway_problems import add_gateway_problems
+from infra.api.private_endpoint import endpoint_configuration, resource_policy
+from infra.api.tls import endpoint_access_mode, security_policy
 from infra.retention import log_group
-from infra.tls import endpoint_access_mode, security_policy
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 STAGE = "v1"
 
 CORS_REQUEST_HEADERS = (
-    # A browser asks before it sends an Accept header that has a quoted string in it (Fetch standard, "CORS-safelisted
+    # A browser sends a preflight for an Accept header that contains a quoted string (Fetch standard, "CORS-safelisted
     # request-header").
     "Accept",
     "Authorization",
@@ -41,19 +41,19 @@ CORS_REQUEST_HEADERS = (
     "X-Amz-Date",
     "X-Amz-Security-Token",
     "X-Amz-Content-Sha256",
-    # The SDKs for JavaScript send this one in the place of User-Agent, which browsers keep to themselves.
+    # The AWS SDKs for JavaScript send this header instead of User-Agent, which browsers do not let them set.
     "X-Amz-User-Agent",
-    # What tracing adds to the requests of a page: AWS X-Ray; W3C Trace Context and Baggage; Sentry.
+    # Headers that tracing libraries add: AWS X-Ray; W3C Trace Context and Baggage; Sentry.
     "X-Amzn-Trace-Id",
     "traceparent",
     "tracestate",
     "baggage",
     "sentry-trace",
 )
-"""Request headers that a web page of an allowed origin may send, beside those of ``cors_request_headers``."""
+"""Request headers that a page of an allowed origin may send, in addition to those of ``cors_request_headers``."""
 
-# Of the address, the route's template alone: a real path or query is whatever a client writes into it.
-_ACCESS_LOG = {
+# The log has the template of the route but neither path nor query, where clients can write anything.
+ACCESS_LOG_FIELDS = {
     "requestId": "$context.requestId",
     "extendedRequestId": "$context.extendedRequestId",
     "requestTimeEpoch": "$context.requestTimeEpoch",
@@ -71,35 +71,35 @@ _ACCESS_LOG = {
 
 
 _AUTHORIZED_BY = {
-    "iam": "Callers are authorized by IAM (Signature Version 4).",
-    "jwt": "Callers are authorized by a token of the configured OpenID Connect issuer.",
+    "iam": "IAM authorizes callers (Signature Version 4).",
+    "jwt": "A Lambda authorizer checks tokens of the configured OpenID Connect issuer.",
 }
 
 
 class RestApi(Construct):
-    """The endpoint that clients call.
+    """The REST API that clients call.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides where it is reached, throttling, the web origins that may call, and how long logs are kept.
+        Gives the endpoint, throttling, allowed web origins and the retention of logs.
     key : kms.IKey
         Encrypts the access log.
     handler : lambda_.IFunction
-        Answers every request that is authorized, those for unknown paths and methods included.
+        Answers every authorized request, including those for unknown paths and methods.
     authorization : apigateway.MethodOptions
-        Who may call.
+        The authorization of every method except preflights.
 
     Attributes
     ----------
     api : apigateway.RestApi
-        The API itself.
+        The API.
     url : str
-        Where it is reached, without a slash at the end.
+        Base URL of the API, without a trailing slash.
     """
 
     def __init__(
@@ -116,44 +116,44 @@ class RestApi(Construct):
         access_logs = log_group(self, "AccessLogs", config, key)
         self.api = apigateway.RestApi(
             self,
-            # API Gateway does not change the endpoint type of an API whose access mode is STRICT. With another name
-            # here, CloudFormation creates another API and then deletes the old one.
+            # API Gateway cannot change the endpoint type of an API whose access mode is STRICT. The different id makes
+            # CloudFormation create another API and then delete the old one.
             "PrivateApi" if config.vpc_endpoint_ids else "Api",
             rest_api_name=config.stack_name,
             description="Image frames of AWS HealthImaging by URL",
             endpoint_configuration=endpoint_configuration(self, config),
             policy=resource_policy(config),
-            # With a domain name of its own, the API has this one address and no other.
+            # An API with a custom domain name must not be reachable by its default endpoint.
             disable_execute_api_endpoint=config.domain_name is not None or None,
-            # Only a listed type makes bytes of the function's base64, and a frame can be of any.
+            # API Gateway decodes the function's base64 only for listed media types, and a frame can have any.
             binary_media_types=["*/*"],
             default_method_options=authorization,
             cloud_watch_role=config.api_gateway_account_role,
-            # As soon as it is created, every API of the account and Region logs with this role. RETAIN keeps it even
-            # when the first deployment fails and is rolled back. RETAIN_ON_UPDATE_OR_DELETE (RetainExceptOnCreate)
-            # would delete it then. All other APIs would lose their logs, as CloudFormation does not restore the role
-            # that was set before.
+            # Every API of the account and Region logs with this role as soon as it exists. RETAIN keeps it even when
+            # the first deployment fails and is rolled back. RETAIN_ON_UPDATE_OR_DELETE (RetainExceptOnCreate) would
+            # delete it then, and all other APIs would lose their logs, because CloudFormation does not restore the
+            # previous role.
             cloud_watch_role_removal_policy=RemovalPolicy.RETAIN if config.api_gateway_account_role else None,
             deploy_options=apigateway.StageOptions(
                 stage_name=STAGE,
                 throttling_rate_limit=config.throttle_rate,
                 throttling_burst_limit=config.throttle_burst,
                 tracing_enabled=True,
-                # Metrics for each method cost $0.30 a month each. Alarms and dashboard read those of the stage, which
-                # are free.
+                # Metrics of methods cost $0.30 a month each. Alarms and dashboard read those of the stage, which are
+                # free.
                 metrics_enabled=False,
                 logging_level=apigateway.MethodLoggingLevel.OFF,
                 data_trace_enabled=False,
                 access_log_destination=apigateway.LogGroupLogDestination(access_logs),
                 access_log_format=apigateway.AccessLogFormat.custom(
-                    json.dumps({"service": config.stack_name, **_ACCESS_LOG})
+                    json.dumps({"service": config.stack_name, **ACCESS_LOG_FIELDS})
                 ),
             ),
         )
         cfn_api = cast("apigateway.CfnRestApi", self.api.node.default_child)
         cfn_api.security_policy = security_policy(config)
         cfn_api.endpoint_access_mode = endpoint_access_mode(config)
-        # API Gateway counts what it refuses for being too much among all else that a client did wrong.
+        # API Gateway has no metric of its own for throttled requests: it counts them among all 4xx responses.
         access_logs.add_metric_filter(
             "ThrottledRequests",
             filter_pattern=logs.FilterPattern.string_value("$.status", "=", "429"),
@@ -162,7 +162,7 @@ class RestApi(Construct):
             metric_value="1",
             dimensions={"service": "$.service"},
         )
-        # CDK's own output of the address, beside which ours would stand.
+        # Remove the CDK's output of the URL: the stack has its own.
         self.api.node.try_remove_child("Endpoint")
         self.url = self._url(config)
         self._add_routes(config, handler)
@@ -176,18 +176,18 @@ class RestApi(Construct):
     def _url(self, config: Config) -> str:
         if config.domain_name is not None:
             return f"https://{config.domain_name}"
-        # A VPC endpoint's own name for a private API leads there with its private DNS on or off.
+        # The host name with the endpoint's id reaches a private API with the endpoint's private DNS on or off.
         host = "-".join([self.api.rest_api_id, *config.vpc_endpoint_ids[:1]])
         return f"https://{host}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}/{STAGE}"
 
     def _add_routes(self, config: Config, handler: lambda_.IFunction) -> None:
-        # One permission for the whole API: one for each method, twice, would soon fill the function's policy.
+        # One permission covers the whole API. Two for each method would soon exceed the size of the function's policy.
         integration = apigateway.LambdaIntegration(handler, scope_permission_to_method=False)
         root = self.api.root
         for route in ROUTES:
             for method in route.operation_by_method:
                 root.resource_for_path(route.template).add_method(method, integration)
-        # All else goes to the function, too, so that it is the function that answers 404 and 405.
+        # All other requests go to the function too, which answers 404 and 405.
         resources = [root, *map(root.resource_for_path, (*(route.template for route in ROUTES), "{proxy+}"))]
         for resource in resources:
             resource.add_method("ANY", integration)
@@ -200,14 +200,14 @@ class RestApi(Construct):
             allow_headers=_cors_request_headers(config),
             max_age=Duration.days(1),
         )
-        # With every media type binary, a mock integration fails with status 500 unless told that it is text.
+        # If every media type is binary, a mock integration fails with status 500 unless it converts to text.
         cfn_method = cast("apigateway.CfnMethod", method.node.default_child)
         for part in ("Integration", "Integration.IntegrationResponses.0"):
             cfn_method.add_property_override(f"{part}.ContentHandling", "CONVERT_TO_TEXT")
         if config.cognito_scopes:
             acknowledge(
                 method,
-                "The scopes are those of the other methods, and CDK leaves them out of this one.",
+                "The scopes apply to the other methods. The CDK removes them from preflights.",
                 "@aws-cdk/aws-apigateway:invalidAuthScope",
             )
 
@@ -216,45 +216,45 @@ class RestApi(Construct):
             acknowledge(self.api, _AUTHORIZED_BY[config.auth], "AwsSolutions-COG4")
         acknowledge(
             self.api,
-            "The function checks every identifier and parameter, and names the wrong one in a problem document.",
+            "The function checks every identifier and parameter, and names an invalid one in a problem document.",
             "AwsSolutions-APIG2",
         )
         acknowledge(
             self.api.deployment_stage,
-            "Execution logs go to a log group without retention and can hold what clients send. Access logs, the "
-            "function's log and X-Ray account for every request.",
+            "Execution logs go to a log group without retention and can contain what clients send. The access log, "
+            "the function's log and X-Ray cover every request.",
             "AwsSolutions-APIG6",
             "HIPAA.Security-APIGWExecutionLoggingEnabled",
         )
         acknowledge(
             self.api.deployment_stage,
-            "Clients cache frames. API Gateway's cache takes answers up to 1 MB, and would keep frames longer than "
-            "their image set.",
+            "Clients cache frames. API Gateway's cache accepts responses up to 1 MB and would keep frames after their "
+            "image set is deleted.",
             "HIPAA.Security-APIGWCacheEnabledAndEncrypted",
         )
         acknowledge(
             self.api.deployment_stage,
-            "A client certificate proves API Gateway to an HTTP backend. There is none: it calls a function, by IAM.",
+            "A client certificate identifies API Gateway to an HTTP backend. This API calls a Lambda function by IAM.",
             "HIPAA.Security-APIGWSSLEnabled",
         )
         if not config.waf:
             acknowledge(
                 self.api.deployment_stage,
-                "Every method needs authorization, so nothing anonymous gets past API Gateway; requests are throttled. "
-                "The configuration key `waf` puts a firewall there.",
+                "Every method requires authorization, so API Gateway rejects anonymous requests, and it throttles "
+                "the others. The configuration key `waf` adds a firewall.",
                 "AwsSolutions-APIG3",
             )
         if config.api_gateway_account_role:
             acknowledge(
                 self.api,
-                "The policy that API Gateway documents for its account-wide logging role. The role serves all APIs of "
-                "the account, so it cannot be narrowed to this one's log groups.",
+                "API Gateway documents this policy for its account-wide logging role. The role serves all APIs of the "
+                "account, so its policy cannot name the log groups of this API only.",
                 "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
                 "AmazonAPIGatewayPushToCloudWatchLogs]",
             )
 
 
 def _cors_request_headers(config: Config) -> list[str]:
-    """Return the headers that a page may send: ours, and those configured that are not among them."""
+    """Return the request headers that a page may send: ours, and the configured ones without duplicates."""
     ours = {name.lower() for name in CORS_REQUEST_HEADERS}
     return [*CORS_REQUEST_HEADERS, *(name for name in config.cors_request_headers if name.lower() not in ours)]

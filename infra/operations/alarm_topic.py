@@ -1,4 +1,4 @@
-"""The topic that alarms are sent to, and who hears of them."""
+"""The SNS topic that alarms are published to, and its subscription."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 class AlarmTopic(Construct):
-    """Tells of alarms, and of their end.
+    """Publishes the start and the end of each alarm.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides whether there is an e-mail address.
+        Gives the e-mail address, if any.
     key : kms.Key
-        Encrypts what is told.
+        Encrypts the messages.
     alarms : sequence of cloudwatch.Alarm
-        What it tells of.
+        The alarms that publish to the topic.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class AlarmTopic(Construct):
         for alarm in alarms:
             alarm.add_alarm_action(action)
             alarm.add_ok_action(action)
-        self._let_alarms_in(config, key, alarms)
+        self._allow_alarms(config, key, alarms)
         if config.alarm_email is not None:
             sns.Subscription(
                 self,
@@ -68,7 +68,7 @@ class AlarmTopic(Construct):
                 endpoint=config.alarm_email,
             )
 
-    def _let_alarms_in(self, config: Config, key: kms.Key, alarms: Sequence[cloudwatch.Alarm]) -> None:
+    def _allow_alarms(self, config: Config, key: kms.Key, alarms: Sequence[cloudwatch.Alarm]) -> None:
         cloudwatch_service = iam.ServicePrincipal("cloudwatch.amazonaws.com")
         same_account = {"aws:SourceAccount": Aws.ACCOUNT_ID}
         self.topic.add_to_resource_policy(
@@ -83,9 +83,9 @@ class AlarmTopic(Construct):
                 },
             )
         )
-        # Amazon SNS developer guide, "Managing Amazon SNS encryption keys and costs". The key cannot name the alarms,
-        # which name the topic, which names the key.
-        any_of_ours = Stack.of(self).format_arn(
+        # Amazon SNS developer guide, "Managing Amazon SNS encryption keys and costs". The key's policy cannot name the
+        # alarms: they depend on the topic, which depends on the key.
+        own_alarms = Stack.of(self).format_arn(
             service="cloudwatch",
             resource="alarm",
             resource_name=f"{config.stack_name}-*",
@@ -97,6 +97,6 @@ class AlarmTopic(Construct):
                 principals=[cloudwatch_service],
                 actions=["kms:GenerateDataKey*", "kms:Decrypt"],
                 resources=["*"],
-                conditions={"StringEquals": same_account, "ArnLike": {"aws:SourceArn": any_of_ours}},
+                conditions={"StringEquals": same_account, "ArnLike": {"aws:SourceArn": own_alarms}},
             )
         )

@@ -1,4 +1,4 @@
-"""The function that checks the tokens of an OpenID Connect issuer, which may log and trace, and do nothing else."""
+"""The Lambda authorizer, which checks tokens of an OpenID Connect issuer. Its role may only log and trace."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from aws_cdk import aws_lambda as lambda_
 
 from infra.acknowledge import acknowledge
-from infra.bundling import AUTHORIZER_REQUIREMENTS
+from infra.build.bundling import AUTHORIZER_REQUIREMENTS
+from infra.build.package_layer import PackageLayer
 from infra.lambda_function import LambdaFunction
-from infra.package_layer import PackageLayer
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 MEMORY_MB = 512
 TIMEOUT_SECONDS = 10
-"""Time for a token; fetching the issuer's keys, once in a while, is given up before."""
+"""Time limit for one token. The function stops fetching the issuer's keys before that."""
 
 
 class AuthorizerFunction(LambdaFunction):
-    """Says what the holder of a token may call.
+    """The function that decides what the holder of a token may call.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Names the issuer, the audiences, and the claim that lists data stores.
+        Gives the issuer, the audiences, and the claim that lists data stores.
     key : kms.IKey
-        Encrypts its log, its settings and its snapshots.
+        Encrypts the log, the environment variables and the snapshots.
 
     Attributes
     ----------
     alias : lambda_.Alias
-        ``live``, the version to call. Only published versions start from a snapshot.
+        The alias ``live`` of the newest version. Only published versions start from a snapshot.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config, key: kms.IKey) -> None:
@@ -48,7 +48,7 @@ class AuthorizerFunction(LambdaFunction):
             f"{construct_id}Packages",
             config=config,
             requirements=AUTHORIZER_REQUIREMENTS,
-            description="Checks JSON Web Tokens",
+            description="Packages that check JSON Web Tokens",
         )
         super().__init__(
             scope,
@@ -56,7 +56,7 @@ class AuthorizerFunction(LambdaFunction):
             config=config,
             key=key,
             handler="authorizer",
-            description="Checks the tokens of those who call Framegate's REST API",
+            description="Checks the tokens of callers of the REST API",
             memory_mb=MEMORY_MB,
             timeout_seconds=TIMEOUT_SECONDS,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS,
@@ -70,8 +70,8 @@ class AuthorizerFunction(LambdaFunction):
         )
         acknowledge(
             self.function,
-            "API Gateway asks it once in minutes for a token, and throttles what comes without a good one. A "
-            "reservation would take from the account's quota what it never needs.",
+            "API Gateway caches its answers for minutes and throttles requests without a valid token. Reserved "
+            "concurrency would take more of the account's quota than the function ever needs.",
             "HIPAA.Security-LambdaConcurrency",
         )
         self.alias = self.published()

@@ -1,14 +1,14 @@
-"""AWS WAF before the REST API: AWS's rules for what is plainly an attack, and a limit for each address."""
+"""AWS WAF in front of the REST API: AWS's rules against common attacks, and a rate limit per IP address."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Fn, Stack
+from aws_cdk import Stack
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
-from infra.retention import WAF_LOGS, log_group
+from infra.retention import WAF_LOGS, log_group, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
 RATE_WINDOW_SECONDS = 300
 
 # https://docs.aws.amazon.com/waf/latest/developerguide/aws-managed-rule-groups-baseline.html
-# Rules of the common set that would block right requests, and are counted instead.
-COUNTED = (
-    # Many an HTTP library sends no User-Agent unless told to, so pipelines have none.
+# Rules of the common rule set that would block valid requests. They count them instead.
+COUNTED_RULES = (
+    # Many HTTP libraries send no User-Agent by default, so requests of pipelines often lack it.
     "NoUserAgent_HEADER",
-    # A request that is signed in its query carries its session token there: more than the 2,048 bytes allowed.
+    # A request signed in its query carries the session token there, which exceeds the limit of 2,048 bytes.
     "SizeRestrictions_QUERYSTRING",
-    # Cookies are those of other applications under the same domain. The API reads none.
+    # Cookies belong to other applications under the same domain. The API reads none.
     "SizeRestrictions_Cookie_HEADER",
     "CrossSiteScripting_COOKIE",
     "EC2MetaDataSSRF_COOKIE",
 )
 
-# What is left of a request in the log: not who sent it, nor what a client may have written into its address.
+# The log must not contain credentials. The query and the path are redacted too: clients can write anything there.
 REDACTED_HEADERS = ("authorization", "x-amz-security-token", "cookie")
 
 
 class Firewall(Construct):
-    """Blocks what AWS's managed rules find, and addresses that send too much.
+    """Blocks requests that match AWS's managed rules, and IP addresses that exceed the rate limit.
 
-    A blocked request is answered by API Gateway, as a problem document that pages can read.
+    API Gateway answers a blocked request with a problem document that web pages can read.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides how many requests an address may make, and how long logs are kept.
+        Gives the rate limit and the retention of logs.
     key : kms.IKey
         Encrypts the log.
     stage : apigateway.Stage
-        What it stands before.
+        The protected stage.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Firewall(Construct):
             rules=[
                 self._rate_limit(0, config),
                 self._managed(1, "AWSManagedRulesKnownBadInputsRuleSet"),
-                self._managed(2, "AWSManagedRulesCommonRuleSet", COUNTED),
+                self._managed(2, "AWSManagedRulesCommonRuleSet", COUNTED_RULES),
             ],
         )
         wafv2.CfnWebACLAssociation(self, "Association", resource_arn=stage.stage_arn, web_acl_arn=acl.attr_arn)
@@ -88,8 +88,8 @@ class Firewall(Construct):
                 rate_based_statement=wafv2.CfnWebACL.RateBasedStatementProperty(
                     limit=config.waf_rate_limit,
                     evaluation_window_sec=RATE_WINDOW_SECONDS,
-                    # A page's preflights, one for each frame, are counted by themselves: they take nothing from the
-                    # requests they precede, and are let through when these are refused, so that the page can read why.
+                    # Preflights, one for each frame, count separately. They do not use up the limit of the requests
+                    # that follow, and they still pass when those are blocked, so that the page can read the problem.
                     aggregate_key_type="CUSTOM_KEYS",
                     custom_keys=[keys(ip={}), keys(http_method={})],
                 )
@@ -120,22 +120,20 @@ class Firewall(Construct):
     def _visibility(self, name: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
         return wafv2.CfnWebACL.VisibilityConfigProperty(
             cloud_watch_metrics_enabled=True,
-            # The stack's name tells deployments apart; a metric's has at most 128 characters.
+            # The stack name separates deployments. The name of a metric has at most 128 characters.
             metric_name=f"{self._stack_name[:80]}-{name}",
-            # A sample shows a request whole, its token included.
+            # A sample contains the whole request, including its token.
             sampled_requests_enabled=False,
         )
 
     def _log(self, acl: wafv2.CfnWebACL, config: Config, key: kms.IKey) -> None:
-        # The stack's own id ends the name, so that the group that an earlier stack left is not in the way.
-        stack_uuid = Fn.select(2, Fn.split("/", Aws.STACK_ID))
-        group = log_group(self, "Logs", config, key, f"{WAF_LOGS}{config.stack_name}-{stack_uuid}")
+        group = log_group(self, "Logs", config, key, unique_name(f"{WAF_LOGS}{config.stack_name}"))
         field = wafv2.CfnLoggingConfiguration.FieldToMatchProperty
         wafv2.CfnLoggingConfiguration(
             self,
             "Logging",
             resource_arn=acl.attr_arn,
-            # Without the `:*` that the group's own ARN ends in.
+            # WAF expects the ARN without the `:*` that the group's ARN attribute ends with.
             log_destination_configs=[
                 Stack.of(self).format_arn(service="logs", resource=f"log-group:{group.log_group_name}")
             ],
@@ -144,7 +142,7 @@ class Firewall(Construct):
                 field(query_string={}),
                 field(uri_path={}),
             ],
-            # The access log has every request; here are those that a rule has an opinion of.
+            # The access log has every request. This log keeps those that a rule matched.
             logging_filter={
                 "DefaultBehavior": "DROP",
                 "Filters": [

@@ -1,4 +1,4 @@
-"""Lists what runs in Lambda beside our own code: ``make licences`` writes the list, and a test compares it."""
+"""Lists the licences of the packages that run in Lambda. ``make licences`` writes the list; a test compares it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.bundling import AUTHORIZER_REQUIREMENTS, DECODER_REQUIREMENTS, bundle, bundle_layer
+from infra.build.bundling import AUTHORIZER_REQUIREMENTS, DECODER_REQUIREMENTS, bundle, bundle_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 LAYERS = {"The decoder's layer": DECODER_REQUIREMENTS, "The authorizer's layer": AUTHORIZER_REQUIREMENTS}
 
-LIST = Path(__file__).resolve().parent.parent / "docs" / "licences.md"
+LICENCE_LIST = Path(__file__).resolve().parents[2] / "docs" / "licences.md"
 
 _INTRODUCTION = """\
 # Licences
 
-Every distribution that runs in Lambda, as it says itself in its metadata. The versions are locked with hashes in
-`lambda_src/*requirements.txt`; the text of each licence is in what is deployed, beside the code. The wheel of
-imagecodecs contains OpenJPH and OpenJPEG (BSD-2-Clause) and Little CMS (MIT), whose licences are in its folder
-`licenses`. Framegate itself is under the Apache License 2.0. `make licences` writes this page.
+These distributions run in Lambda. The licences come from their metadata. `lambda_src/*requirements.txt` locks the
+versions with hashes, and the deployed packages contain the text of each licence. The wheel of imagecodecs contains
+OpenJPH and OpenJPEG (BSD-2-Clause) and Little CMS (MIT), whose licences are in its folder `licenses`. Framegate itself
+is under the Apache License 2.0. `make licences` writes this page.
 """
 
 
 def licence_list(parts: Mapping[str, Path]) -> str:
-    """Return the page.
+    """Return the content of ``docs/licences.md``.
 
     Parameters
     ----------
     parts : mapping of str to Path
-        Where the distributions of each part are installed, by what the part is called.
+        Folders that the distributions of each part are installed in, by the title of the part.
     """
     sections = [_INTRODUCTION]
     for title, installed in parts.items():
@@ -49,7 +49,7 @@ def licence_list(parts: Mapping[str, Path]) -> str:
 
 
 def _licence(metadata: Message) -> str:
-    """The licence, in the most precise of the forms that it can be stated in."""
+    """Return the licence in the most precise form that the metadata has."""
     if "License-Expression" in metadata:
         return str(metadata["License-Expression"])
     names = [each.rpartition(" :: ")[2] for each in metadata.get_all("Classifier", []) if each.startswith("License ::")]
@@ -57,7 +57,7 @@ def _licence(metadata: Message) -> str:
 
 
 def main() -> None:
-    """Build every part and write the page."""
+    """Build every part and write the list."""
     with ExitStack() as stack:
         functions, *layers = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in ("functions", *LAYERS))
         bundle(functions, "arm64")
@@ -65,7 +65,7 @@ def main() -> None:
         for (title, requirements), layer in zip(LAYERS.items(), layers, strict=True):
             bundle_layer(requirements, layer, "arm64")
             parts[title] = layer / "python"
-        LIST.write_text(licence_list(parts), encoding="utf-8")
+        LICENCE_LIST.write_text(licence_list(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":

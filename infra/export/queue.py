@@ -1,7 +1,8 @@
-"""The queue of the export, the dead-letter queue behind it, and the events of HealthImaging that go there."""
+"""The export queue, its dead-letter queue, and the rules that send HealthImaging's events to it."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aws_cdk import Aws, Duration
@@ -15,64 +16,62 @@ if TYPE_CHECKING:
     from infra.frame_store import FrameStore
 
 MAX_RECEIVES = 8
-"""Times that a message is tried: 20 seconds after the first, then twice as long each time, 36 minutes in all."""
+"""Attempts per message. The first retry follows after 20 seconds, each later one after twice as long: 36 minutes."""
 
 RETENTION = Duration.days(14)
 
 
 class ExportQueue(Construct):
-    """Holds what is to be exported, removed or stored, until it is done.
+    """The queue of exports, removals and deferred stores, with its dead-letter queue.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides the events that are listened to, and how long a message is worked on.
+        Gives the events that start an export, the data stores, and the timeout of the export function.
     frame_store : FrameStore
-        Has the key that encrypts messages.
+        Its key encrypts the messages.
 
     Attributes
     ----------
     queue : sqs.Queue
-        Events of image sets and messages of our own.
+        The export queue. It holds events of image sets and Framegate's own messages.
     dead_letters : sqs.Queue
-        What could not be done, and what EventBridge could not deliver.
+        The dead-letter queue. It holds messages that failed for good, and events that EventBridge could not deliver.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config, frame_store: FrameStore) -> None:
         super().__init__(scope, construct_id)
-        # Nothing is kept in a queue that is not in HealthImaging: queues go with the stack.
-        self.dead_letters = sqs.Queue(
+        # CloudFormation deletes the queues with the stack: HealthImaging holds the data that the messages refer to.
+        encrypted_queue = partial(
+            sqs.Queue,
             self,
-            "DeadLetters",
             encryption=sqs.QueueEncryption.KMS,
             encryption_master_key=frame_store.key,
             enforce_ssl=True,
             retention_period=RETENTION,
         )
-        self.queue = sqs.Queue(
-            self,
+        self.dead_letters = encrypted_queue("DeadLetters")
+        self.queue = encrypted_queue(
             "Queue",
-            encryption=sqs.QueueEncryption.KMS,
-            encryption_master_key=frame_store.key,
-            enforce_ssl=True,
-            retention_period=RETENTION,
             # AWS Lambda developer guide, "Using Lambda with Amazon SQS": six times the function's timeout.
             visibility_timeout=Duration.seconds(6 * config.export_timeout_seconds),
             dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.dead_letters),
         )
-        self._let_events_in(self._rules(config), frame_store)
+        self._allow_events(self._rules(config), frame_store)
 
     def _rules(self, config: Config) -> list[events.CfnRule]:
-        # The frame index must learn about new versions, exported or not. It has nothing of an image set just created.
+        # The frame index must learn about new versions, exported or not. It does not know image sets just created.
         changes = dict.fromkeys([*config.export_events, "Updated", "Copied"])
-        wanted = {"OnImageSetChange": [f"Image Set {each}" for each in changes]}
-        wanted["OnImageSetDeletion"] = ["Image Set Deleted"]
+        detail_types_by_rule = {
+            "OnImageSetChange": [f"Image Set {each}" for each in changes],
+            "OnImageSetDeletion": ["Image Set Deleted"],
+        }
         return [
-            # Not CDK's Rule: with an encrypted queue for a target, it lets every rule of the account send there.
+            # The CDK's Rule would let every rule of the account send to an encrypted queue.
             events.CfnRule(
                 self,
                 construct_id,
@@ -93,10 +92,10 @@ class ExportQueue(Construct):
                     )
                 ],
             )
-            for construct_id, detail_types in wanted.items()
+            for construct_id, detail_types in detail_types_by_rule.items()
         ]
 
-    def _let_events_in(self, rules: list[events.CfnRule], frame_store: FrameStore) -> None:
+    def _allow_events(self, rules: list[events.CfnRule], frame_store: FrameStore) -> None:
         event_bridge = iam.ServicePrincipal("events.amazonaws.com")
         for queue in (self.queue, self.dead_letters):
             queue.add_to_resource_policy(
@@ -108,7 +107,8 @@ class ExportQueue(Construct):
                     conditions={"ArnEquals": {"aws:SourceArn": [rule.attr_arn for rule in rules]}},
                 )
             )
-        # The key cannot name the rules, which name the queues, which name the key. The queues' policies do.
+        # The key's policy cannot name the rules: they depend on the queues, which depend on the key. The policies of
+        # the queues name them.
         frame_store.key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="EncryptEvents",

@@ -1,4 +1,4 @@
-"""The answers that API Gateway gives by itself, in the form of the API's own errors (RFC 9457)."""
+"""The responses that API Gateway generates itself, as problem documents (RFC 9457) like those of the function."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GatewayProblem:
-    """One of API Gateway's own answers.
+    """A response that API Gateway generates itself.
 
     Parameters
     ----------
     response_type : str
-        API Gateway's name for it.
+        API Gateway's name of the response.
     slug : str
-        What its problem type ends in.
+        Last part of the problem type.
     title : str
-        What happened, the same for every occurrence.
+        What happened; the same for every occurrence.
     detail : str
         What the client can do.
     status : int | None
-        HTTP status; ``None`` where API Gateway decides it.
+        HTTP status; ``None`` if API Gateway chooses it.
     retry_after_seconds : int | None
-        When to come back, where that helps.
+        Value of ``Retry-After``, if the client should retry.
     """
 
     response_type: str
@@ -42,7 +42,7 @@ class GatewayProblem:
     retry_after_seconds: int | None = None
 
 
-# Slugs and titles that the function uses, too, mean the same there.
+# Slugs and titles that the function also uses have the same meaning there.
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
 GATEWAY_PROBLEMS = (
     GatewayProblem(
@@ -56,35 +56,35 @@ GATEWAY_PROBLEMS = (
         "API_CONFIGURATION_ERROR",
         "api-configuration-error",
         "API misconfigured",
-        "The API is not set up to answer this request. Its operator finds more under the request id.",
+        "The API is not configured to answer this request. Its operator can look up the request id in the logs.",
         500,
     ),
     GatewayProblem(
         "AUTHORIZER_CONFIGURATION_ERROR",
         "authorizer-error",
         "Authorization failed to run",
-        "The API could not check the caller's credentials. Its operator finds more under the request id.",
+        "The API could not check the caller's credentials. Its operator can look up the request id in the logs.",
         500,
     ),
     GatewayProblem(
         "AUTHORIZER_FAILURE",
         "authorizer-error",
         "Authorization failed to run",
-        "The API could not check the caller's credentials. Its operator finds more under the request id.",
+        "The API could not check the caller's credentials. Its operator can look up the request id in the logs.",
         500,
     ),
     GatewayProblem(
         "BAD_REQUEST_BODY",
         "invalid-request",
         "The request is not valid",
-        "The request's body is not what this method takes.",
+        "The request body does not match what this method accepts.",
         400,
     ),
     GatewayProblem(
         "BAD_REQUEST_PARAMETERS",
         "invalid-request",
         "The request is not valid",
-        "A parameter of the request is missing or not what this method takes.",
+        "A parameter of the request is missing or does not match what this method accepts.",
         400,
     ),
     GatewayProblem(
@@ -98,14 +98,14 @@ GATEWAY_PROBLEMS = (
         "INTEGRATION_FAILURE",
         "integration-failure",
         "No answer from the backend",
-        "The request could not be handed on or its answer not be used. Try again.",
+        "API Gateway could not call the function or could not use its response. Try again.",
         502,
     ),
     GatewayProblem(
         "INTEGRATION_TIMEOUT",
         "integration-timeout",
         "Backend too slow",
-        "The answer did not come within the time that the API allows. Try again, large frames with delivery=url.",
+        "The function did not answer in time. Try again; request large frames with delivery=url.",
         504,
     ),
     GatewayProblem(
@@ -115,15 +115,15 @@ GATEWAY_PROBLEMS = (
         "INVALID_SIGNATURE",
         "invalid-signature",
         "Signature invalid",
-        "The request's signature does not match it. Sign with AWS Signature Version 4 for the service execute-api, "
-        "in the API's Region, exactly what is sent.",
+        "The signature does not match the request. Sign the exact request with AWS Signature Version 4, for the "
+        "service execute-api in the Region of the API.",
         403,
     ),
     GatewayProblem(
         "MISSING_AUTHENTICATION_TOKEN",
         "missing-authentication",
         "Authentication missing",
-        "The request is not signed, or there is no such path. Sign it with AWS Signature Version 4 for the service "
+        "The request is not signed, or the path does not exist. Sign it with AWS Signature Version 4 for the service "
         "execute-api.",
         403,
     ),
@@ -138,55 +138,55 @@ GATEWAY_PROBLEMS = (
         "THROTTLED",
         "throttled",
         "Too many requests",
-        "More requests come than the API takes at a time. Try again after the time in Retry-After.",
+        "The API receives more requests than it accepts at a time. Try again after the time in Retry-After.",
         429,
         retry_after_seconds=1,
     ),
     GatewayProblem(
-        "UNAUTHORIZED", "unauthorized", "Not authorized", "The request carries no credentials that the API takes.", 401
+        "UNAUTHORIZED", "unauthorized", "Not authorized", "The request has no credentials that the API accepts.", 401
     ),
     GatewayProblem(
         "UNSUPPORTED_MEDIA_TYPE",
         "unsupported-media-type",
         "Unsupported media type",
-        "This method does not take a body of the request's Content-Type.",
+        "This method does not accept a body of the request's Content-Type.",
         415,
     ),
     GatewayProblem(
         "WAF_FILTERED",
         "request-blocked",
         "Request blocked",
-        "A firewall rule of the API blocked the request: for what is in it, or because so many came from its address "
-        "in the last five minutes.",
+        "A firewall rule of the API blocked the request, because of its content or because its IP address sent too "
+        "many requests in the last five minutes.",
         403,
     ),
-    # Stand in for types that API Gateway may add. Their status is its own, and a template cannot repeat it.
-    GatewayProblem("DEFAULT_4XX", "request-refused", "Request refused", "The API did not take this request."),
+    # The defaults for all other response types. API Gateway chooses the status, and a template cannot refer to it.
+    GatewayProblem("DEFAULT_4XX", "request-refused", "Request refused", "The API did not accept this request."),
     GatewayProblem(
         "DEFAULT_5XX",
         "api-failed",
         "The API failed",
-        "API Gateway failed to answer. Its operator finds more under the request id.",
+        "API Gateway failed to answer. The operator of the API can look up the request id in the logs.",
     ),
 )
 
-# What else a client can do, where callers bring tokens.
-_DETAILS_OF_TOKENS = {
+# Details that replace those above if the API authorizes callers by tokens.
+_TOKEN_DETAILS = {
     "ACCESS_DENIED": "The caller's token does not allow this request. It may list other data stores than this one.",
-    "MISSING_AUTHENTICATION_TOKEN": "There is no such path, or it does not take this method.",
-    "UNAUTHORIZED": "The request carries no token that the API takes. Send one of the API's issuer that has not "
-    "expired, behind the word Bearer in the header Authorization.",
+    "MISSING_AUTHENTICATION_TOKEN": "The path does not exist, or it does not accept this method.",
+    "UNAUTHORIZED": "The request has no token that the API accepts. Send an unexpired token of the API's issuer, "
+    "after the word Bearer in the header Authorization.",
 }
 
 
 def add_gateway_problems(
     api: apigateway.RestApi, config: Config, problems: Sequence[GatewayProblem] = GATEWAY_PROBLEMS
 ) -> None:
-    """Give an API's own answers the form of problem documents that web pages can read, too."""
+    """Make the responses that API Gateway generates problem documents, which web pages can read too."""
     cors = _cors_headers(config)
     for problem in problems:
         if config.auth != "iam":
-            problem = replace(problem, detail=_DETAILS_OF_TOKENS.get(problem.response_type, problem.detail))
+            problem = replace(problem, detail=_TOKEN_DETAILS.get(problem.response_type, problem.detail))
         headers = {"Content-Type": "'application/problem+json'", "Cache-Control": "'no-store'", **cors}
         if problem.retry_after_seconds is not None:
             headers["Retry-After"] = f"'{problem.retry_after_seconds}'"
@@ -198,7 +198,8 @@ def add_gateway_problems(
             type=apigateway.ResponseType.of(problem.response_type),
             status_code=None if problem.status is None else str(problem.status),
             response_headers=headers,
-            # API Gateway picks a template by media type and falls back to this one; the header above says what it is.
+            # API Gateway selects a template by media type and falls back to this one. The header above overrides the
+            # type.
             templates={"application/json": _template(problem)},
         )
 
@@ -207,8 +208,8 @@ def _cors_headers(config: Config) -> dict[str, str]:
     headers = {"Access-Control-Expose-Headers": "'Retry-After,x-amzn-RequestId'"}
     if len(config.cors_origins) == 1:
         return {"Access-Control-Allow-Origin": f"'{config.cors_origins[0]}'", **headers}
-    # One header can name one origin, and templates cannot choose. A problem says nothing that a page of any origin
-    # may not read, so its origin is returned; the preflight and the function keep to the list.
+    # The header can name only one origin, and a gateway response cannot select one from a list. A problem contains
+    # nothing secret, so every origin may read it. The preflight and the function enforce the list.
     return {"Access-Control-Allow-Origin": "method.request.header.Origin", "Vary": "'Origin'", **headers}
 
 

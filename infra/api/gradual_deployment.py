@@ -1,16 +1,16 @@
-"""Shifts the API's traffic to a new version step by step, and back when an alarm rings."""
+"""The gradual deployment of the API function, which an alarm rolls back."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from aws_cdk import ArnFormat, Aws, Stack
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
-from infra.permissions import acknowledge_inline_policy, allow
+from infra.permissions import allow, service_role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from aws_cdk import CfnElement
     from aws_cdk import aws_cloudwatch as cloudwatch
 
-    from infra.api_function import ApiFunction
+    from infra.api.api_function import ApiFunction
 
-# A tenth of the requests for as long as the alarms take to ring.
+# The first step lasts as long as the alarms need to detect a faulty version.
 STEPS = codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES
 
 
 class GradualDeployment(Construct):
-    """Lets CodeDeploy move the alias from version to version.
+    """Lets CodeDeploy shift the alias to a new version step by step.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     function : ApiFunction
-        Has the alias.
+        The function whose alias shifts.
     alarms : sequence of cloudwatch.Alarm
-        What ends a deployment, and takes it back.
+        The alarms that stop a deployment and roll it back.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class GradualDeployment(Construct):
             auto_rollback=codedeploy.AutoRollbackConfig(
                 failed_deployment=True, stopped_deployment=True, deployment_in_alarm=True
             ),
-            # Else CDK would attach AWS's managed policy, which allows every alias of the account.
+            # Otherwise the CDK would attach AWS's managed policy, which allows all aliases of the account.
             role=role.without_policy_updates(),
         )
 
@@ -62,40 +62,34 @@ class GradualDeployment(Construct):
             service="cloudwatch", resource="alarm", resource_name="*", arn_format=ArnFormat.COLON_RESOURCE_NAME
         )
         versions_and_aliases = f"{function.function.function_arn}:*"
-        # The managed policy AWSCodeDeployRoleForLambdaLimited for this function alone, without hooks and revisions in
-        # S3: there are none. CodeDeploy names versions as well as the alias in its calls.
-        role = iam.Role(
+        # The managed policy AWSCodeDeployRoleForLambdaLimited, restricted to this function. Hooks and revisions in S3
+        # are left out because there are none. CodeDeploy's calls name versions as well as the alias.
+        role = service_role(
             self,
             "Role",
-            description="Lets CodeDeploy shift the traffic of the API's function",
-            assumed_by=iam.ServicePrincipal(
-                "codedeploy.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
-            ),
-            inline_policies={
-                "Allow": iam.PolicyDocument(
-                    statements=[
-                        allow(
-                            "ShiftTraffic",
-                            ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"],
-                            function.function.function_arn,
-                            versions_and_aliases,
-                        ),
-                        allow("WatchAlarms", ["cloudwatch:DescribeAlarms"], any_alarm),
-                    ]
-                )
-            },
+            service="codedeploy.amazonaws.com",
+            description="Lets CodeDeploy shift the traffic of the API function",
+            statements=[
+                allow(
+                    "ShiftTraffic",
+                    ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"],
+                    function.function.function_arn,
+                    versions_and_aliases,
+                ),
+                allow("WatchAlarms", ["cloudwatch:DescribeAlarms"], any_alarm),
+            ],
+            same_account=True,
         )
-        acknowledge_inline_policy(role)
         function_id = Stack.of(self).get_logical_id(cast("CfnElement", function.function.node.default_child))
         acknowledge(
             role,
-            "CodeDeploy names versions of the function and its alias, as AWS's managed policy lets it. All are of this "
-            "one function.",
+            "CodeDeploy calls name the alias and versions of the function, as in AWS's managed policy. All belong to "
+            "this function.",
             f"AwsSolutions-IAM5[Resource::<{function_id}.Arn>:*]",
         )
         acknowledge(
             role,
-            "CloudWatch checks the description of alarms against all of the account's, whichever are asked for.",
+            "CloudWatch checks the permission to describe alarms against all alarms of the account.",
             "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:cloudwatch:<AWS::Region>:<AWS::AccountId>:alarm:*]",
         )
         return role

@@ -1,4 +1,4 @@
-"""The dashboard: what viewers get, what it takes, what is exported, and what waits."""
+"""The CloudWatch dashboard: deliveries, latency, capacity, exports and queues."""
 
 from __future__ import annotations
 
@@ -8,45 +8,38 @@ from aws_cdk import Aws
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from infra.metrics import FIVE_MINUTES, SUM, Metrics
+from infra.operations.metrics import FIVE_MINUTES, SUM, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aws_cdk import aws_lambda as lambda_
-    from aws_cdk import aws_sqs as sqs
-    from aws_cdk import aws_stepfunctions as sfn
-
     from infra.config import Config
+    from infra.operations.watched import WatchedResources
 
 MAXIMUM = cloudwatch.Stats.MAXIMUM
 PERCENTILES = (50, 90, 99)
 
 
 class Dashboard(Construct):
-    """One page on a deployment.
+    """The dashboard of a deployment.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Has the deployment's name.
+        Gives the name of the deployment.
     alarms : sequence of cloudwatch.Alarm
-        Shown on top.
-    function : lambda_.Alias
-        Answers the API's requests.
-    queue, dead_letters : sqs.Queue
-        What exports on events wait in, and where they end when they fail for good.
-    state_machine : sfn.StateMachine
-        Works request manifests off.
+        The alarms that the first row shows.
+    watched : WatchedResources
+        The resources whose metrics the dashboard shows.
 
     Attributes
     ----------
     name : str
-        What it is called in CloudWatch.
+        Name of the dashboard in CloudWatch.
     """
 
     def __init__(
@@ -56,13 +49,10 @@ class Dashboard(Construct):
         *,
         config: Config,
         alarms: Sequence[cloudwatch.Alarm],
-        function: lambda_.Alias,
-        queue: sqs.Queue,
-        dead_letters: sqs.Queue,
-        state_machine: sfn.StateMachine,
+        watched: WatchedResources,
     ) -> None:
         super().__init__(scope, construct_id)
-        # An account has its dashboards for all Regions together.
+        # The names of dashboards are unique in an account, across all Regions.
         self.name = f"{config.stack_name}-{Aws.REGION}"
         metrics = Metrics(config)
         cloudwatch.Dashboard(
@@ -73,9 +63,9 @@ class Dashboard(Construct):
                 [cloudwatch.AlarmStatusWidget(title="Alarms", alarms=list(alarms), width=24, height=3)],
                 _requests(metrics),
                 _times(metrics),
-                _capacity(metrics, function),
-                _exports(metrics),
-                _waiting(queue, dead_letters, state_machine),
+                _capacity(metrics, watched),
+                _exports(metrics, watched),
+                _waiting(watched),
             ],
         )
 
@@ -83,56 +73,58 @@ class Dashboard(Construct):
 def _requests(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
         _graph(
-            "Frames delivered, by delivery, and pages of the index",
+            "Frames delivered, by delivery, and index pages",
             metrics.counted_by("delivery", "Frames"),
             metrics.counted("IndexPages", label="index"),
             stacked=True,
         ),
         _graph("Bytes delivered, by delivery", metrics.counted_by("delivery", "FrameBytes"), stacked=True),
-        _graph("Requests refused or failed, by status", metrics.counted_by("status", "Errors"), stacked=True),
+        _graph("Failed requests, by status", metrics.counted_by("status", "Errors"), stacked=True),
     ]
 
 
 def _times(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
         _graph(
-            "Time to answer, ms",
+            "Latency, ms",
             *(metrics.of_api("Latency", f"p{each}", label=f"p{each}") for each in PERCENTILES),
         ),
         _graph(
-            "Time that HealthImaging takes, ms",
+            "HealthImaging latency, ms",
             *(metrics.counted("UpstreamLatency", f"p{each}", label=f"p{each}") for each in PERCENTILES),
         ),
         _graph(
-            "Time that HealthImaging takes, p99 by delivery, ms",
+            "HealthImaging latency, p99 by delivery, ms",
             metrics.counted_by("delivery", "UpstreamLatency", "p99"),
         ),
     ]
 
 
-def _capacity(metrics: Metrics, function: lambda_.Alias) -> list[cloudwatch.IWidget]:
+def _capacity(metrics: Metrics, watched: WatchedResources) -> list[cloudwatch.IWidget]:
     return [
         _graph("Cold starts, by function", metrics.counted_by("handler", "ColdStarts"), stacked=True),
         _graph(
-            "Requests at the same time",
-            function.metric("ConcurrentExecutions", statistic=MAXIMUM, period=FIVE_MINUTES, label="API function"),
+            "Concurrent requests",
+            watched.api_function.metric(
+                "ConcurrentExecutions", statistic=MAXIMUM, period=FIVE_MINUTES, label="API function"
+            ),
         ),
         _graph(
-            "Refused for being too many",
+            "Throttled requests",
             metrics.counted("ThrottledRequests", label="by throttle_rate or HealthImaging"),
             metrics.counted("Errors", status="429", label="of these, by HealthImaging or S3"),
-            function.metric_throttles(period=FIVE_MINUTES, label="by Lambda"),
+            watched.api_function.metric_throttles(period=FIVE_MINUTES, label="by Lambda"),
         ),
     ]
 
 
-def _exports(metrics: Metrics) -> list[cloudwatch.IWidget]:
+def _exports(metrics: Metrics, watched: WatchedResources) -> list[cloudwatch.IWidget]:
     return [
         _graph(
-            "Frames exported a second",
-            metrics.a_second("FramesCopied", label="copied"),
-            metrics.a_second("FramesPresent", label="there already"),
-            metrics.a_second("FramesFailed", label="failed"),
+            "Frames exported per second",
+            metrics.per_second("FramesCopied", label="copied"),
+            metrics.per_second("FramesPresent", label="already present"),
+            metrics.per_second("FramesFailed", label="failed"),
             stacked=True,
         ),
         _graph("Bytes exported", metrics.counted("ExportedBytes", label="bytes")),
@@ -140,12 +132,15 @@ def _exports(metrics: Metrics) -> list[cloudwatch.IWidget]:
             "Exports",
             metrics.counted("ExportsCompleted", label="completed"),
             metrics.counted("ExportsFailed", label="failed"),
-            metrics.counted("ExportRetries", label="tried again"),
+            metrics.counted("ExportRetries", label="retried"),
+            watched.export_function.metric_errors(period=FIVE_MINUTES, label="errors of the export function"),
+            watched.request_function.metric_errors(period=FIVE_MINUTES, label="errors of the request function"),
         ),
     ]
 
 
-def _waiting(queue: sqs.Queue, dead_letters: sqs.Queue, state_machine: sfn.StateMachine) -> list[cloudwatch.IWidget]:
+def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
+    queue, state_machine = watched.queue, watched.state_machine
     return [
         _graph(
             "Export queue: age of the oldest message, s",
@@ -157,16 +152,16 @@ def _waiting(queue: sqs.Queue, dead_letters: sqs.Queue, state_machine: sfn.State
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="waiting"
             ),
             queue.metric_approximate_number_of_messages_not_visible(
-                statistic=MAXIMUM, period=FIVE_MINUTES, label="being worked on, or tried again later"
+                statistic=MAXIMUM, period=FIVE_MINUTES, label="in progress, or hidden until a retry"
             ),
-            dead_letters.metric_approximate_number_of_messages_visible(
+            watched.dead_letters.metric_approximate_number_of_messages_visible(
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters"
             ),
         ),
         _graph(
             "Request manifests",
-            state_machine.metric_started(statistic=SUM, period=FIVE_MINUTES, label="begun"),
-            state_machine.metric_succeeded(statistic=SUM, period=FIVE_MINUTES, label="worked off"),
+            state_machine.metric_started(statistic=SUM, period=FIVE_MINUTES, label="started"),
+            state_machine.metric_succeeded(statistic=SUM, period=FIVE_MINUTES, label="succeeded"),
             state_machine.metric_failed(statistic=SUM, period=FIVE_MINUTES, label="failed"),
         ),
     ]

@@ -1,4 +1,4 @@
-"""The two functions that export: one works the queue off, the other does the state machine's tasks."""
+"""The two Lambda functions that export: one processes the export queue, the other runs tasks of the state machine."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
     from infra.frame_store import FrameStore
 
 BATCH_SIZE = 5
-"""Messages that one invocation takes: image sets of a single frame come by the hundred."""
+"""Messages per invocation. A batch helps because imports send hundreds of events for image sets of a single frame."""
 
 LATE_STORE_SECONDS = 5
-"""Seconds after the end of a request in which S3 may still take what it was sent."""
+"""Seconds after the end of a request during which S3 may still store an object of it."""
 
 _KEEP = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
 
 
 class ExportFunction(LambdaFunction):
-    """Exports and removes image sets on events, and stores the frames that requests hand over.
+    """The function that exports and removes image sets on events, and runs deferred stores.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides how much is done at the same time, how fast, and for which data stores.
+        Gives the concurrency, the call rate and the data stores.
     frame_store : FrameStore
-        Where frames and manifests go.
+        The bucket of frames and manifests.
     queue : sqs.Queue
-        Where its work comes from.
+        The export queue.
     decoder : lambda_.ILayerVersion
-        What pixels are decoded with.
+        The layer with the decoders.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class ExportFunction(LambdaFunction):
             memory_mb=config.export_memory_mb,
             timeout_seconds=config.export_timeout_seconds,
             reserved_concurrency=config.export_concurrency,
-            # An export that is longer than an invocation goes on by a message to the function's own queue. Lambda would
-            # take that for an endless loop after some 16 times, and refuse the message.
+            # An export that outlasts an invocation continues with a message to the function's own queue. After about 16
+            # of them, Lambda would assume an endless loop and stop the function.
             recursive_loop=lambda_.RecursiveLoop.ALLOW,
             layers=[decoder],
             environment={
                 **_environment(config, frame_store),
                 "FRAMEGATE_EXPORT_QUEUE_URL": queue.queue_url,
-                # So long may a request that began before an image set was deleted still be storing a frame of it.
+                # A request that started before the deletion may still be storing a frame for this long.
                 "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(config.timeout_seconds + LATE_STORE_SECONDS),
             },
             statements=[
@@ -110,27 +110,27 @@ class ExportFunction(LambdaFunction):
                 queue,
                 batch_size=BATCH_SIZE,
                 report_batch_item_failures=True,
-                # Else the poller would take messages for which there is no worker, and count them as received.
+                # Otherwise the poller would receive messages without a free worker, which counts as a receive.
                 max_concurrency=config.export_concurrency,
             )
         )
 
 
 class RequestFunction(LambdaFunction):
-    """Does the tasks of the state machine for request manifests.
+    """The function that runs the tasks of the state machine for request manifests.
 
-    It has its own share of concurrency: a manifest of a million lines does not keep the newest import waiting.
+    It has its own reserved concurrency, so that a manifest of a million lines does not delay exports on events.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
         Decides how much is done at the same time, how fast, and for which data stores.
     frame_store : FrameStore
-        Where manifests come from, and frames go.
+        The bucket of request manifests, frames and export manifests.
     decoder : lambda_.ILayerVersion
         What pixels are decoded with.
     """
@@ -179,7 +179,7 @@ def _environment(config: Config, frame_store: FrameStore) -> dict[str, str]:
     return {
         "FRAMEGATE_FRAME_BUCKET": frame_store.bucket.bucket_name,
         "FRAMEGATE_EVENT_BUS": "default",
-        "FRAMEGATE_EXPORT_RATE": f"{config.export_rate_of_a_worker:.6g}",
+        "FRAMEGATE_EXPORT_RATE": f"{config.export_rate_per_worker:.6g}",
         "FRAMEGATE_VERIFY": str(config.verify).lower(),
         "FRAMEGATE_EXPORT_EVENTS": ",".join(config.export_events),
     }

@@ -1,10 +1,10 @@
-"""The state machine that works request manifests off, and the event that starts it."""
+"""The state machine that processes request manifests, and the rule that starts it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from aws_cdk import ArnFormat, Aws, Duration, Fn, Stack
+from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -15,13 +15,13 @@ from constructs import Construct
 from infra.acknowledge import acknowledge
 from infra.frame_store import EXPORT_PREFIX, REQUEST_PREFIX
 from infra.permissions import (
-    acknowledge_inline_policy,
     acknowledge_prefixes,
     allow,
+    service_role,
     use_key,
     use_key_for,
 )
-from infra.retention import VENDED_LOGS, log_group
+from infra.retention import VENDED_LOGS, log_group, unique_name
 
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from infra.config import Config
     from infra.frame_store import FrameStore
 
-TOLERATED_FAILURES = 5
-"""Percentage of lines whose workflow may fail before the whole execution does, to go on with when that is mended."""
+TOLERATED_FAILURE_PERCENT = 5
+"""Share of lines whose child workflow may fail before the execution fails. A redrive resumes a failed execution."""
 
 MAP_LABEL = "ExportImageSets"
-"""Part of the name of each line's workflow."""
+"""Label of the map state, which is part of the name of each child workflow."""
 
-# The function's workers may be taken by another manifest for hours: waiting is right.
+# Another manifest may occupy the function's workers for hours, so a task waits for them.
 _BUSY = {
     "ErrorEquals": [
         "Lambda.TooManyRequestsException",
@@ -62,22 +62,22 @@ _FAILED = {
 
 
 class ExportRequests(Construct):
-    """Works off the request manifests that are put into the bucket.
+    """Exports what request manifests in the bucket ask for.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides how many lines are worked on at the same time.
+        Gives the number of lines that are exported concurrently.
     frame_store : FrameStore
-        Where manifests come from, and results go.
+        The bucket of request manifests and results.
     function : lambda_.Function
-        What does the tasks.
+        The function that runs the tasks.
     dead_letters : sqs.Queue
-        Where an event goes that cannot start the state machine.
+        The dead-letter queue of events that could not start the state machine.
 
     Attributes
     ----------
@@ -97,33 +97,31 @@ class ExportRequests(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         stack = Stack.of(self)
-        # Given, so that its role can name it.
+        # The name is fixed so that the role's policy can contain it.
         name = f"{config.stack_name[:60]}-ExportRequests"
-        # The stack's own id ends the name, so that the group that an earlier stack left is not in the way.
-        stack_uuid = Fn.select(2, Fn.split("/", Aws.STACK_ID))
-        group = log_group(self, "Logs", config, frame_store.key, f"{VENDED_LOGS}{name}-{stack_uuid}")
+        group = log_group(self, "Logs", config, frame_store.key, unique_name(f"{VENDED_LOGS}{name}"))
         role = self._role(name, frame_store, function)
         definition = _definition(function.function_arn, config.export_concurrency)
         self.state_machine = sfn.StateMachine(
             self,
             "StateMachine",
             state_machine_name=name,
-            comment="Exports what a request manifest asks for, line by line",
+            comment="Exports the image sets that a request manifest lists",
             definition_body=sfn.DefinitionBody.from_string(stack.to_json_string(definition)),
             role=role.without_policy_updates(),
             tracing_enabled=True,
-            # Data would hold the names of manifests, which are whatever users make of them.
+            # Execution data would contain the names of manifests, which users choose freely.
             logs=sfn.LogOptions(destination=group, level=sfn.LogLevel.ALL, include_execution_data=False),
         )
         cfn_machine = cast("sfn.CfnStateMachine", self.state_machine.node.default_child)
-        # CDK makes it wait for the role that it names anyway.
+        # The CDK adds a dependency on the role, which the state machine references anyway.
         cfn_machine.add_metadata("cfn-lint", {"config": {"ignore_checks": ["W3005"]}})
         self._encrypt(cfn_machine, frame_store)
         self._start_on_manifests(config, frame_store, dead_letters)
 
     def _encrypt(self, machine: sfn.CfnStateMachine, frame_store: FrameStore) -> None:
-        # Set here, it is a property; set through the state machine's own argument, it opens the key to log delivery
-        # without a condition.
+        # This sets a property. The argument of `sfn.StateMachine` would also allow log delivery to use the key without
+        # a condition.
         machine.encryption_configuration = sfn.CfnStateMachine.EncryptionConfigurationProperty(
             type="CUSTOMER_MANAGED_KMS_KEY", kms_key_id=frame_store.key.key_arn
         )
@@ -150,82 +148,78 @@ class ExportRequests(Construct):
             for each in (f"{name}:*", f"{name}/{MAP_LABEL}:*")
         )
         results = frame_store.bucket.arn_for_objects(f"{EXPORT_PREFIX}*")
-        role = iam.Role(
+        role = service_role(
             self,
             "Role",
-            description="What the state machine for request manifests may do",
-            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
-            inline_policies={
-                "Allow": iam.PolicyDocument(
-                    statements=[
-                        allow("DoTasks", ["lambda:InvokeFunction"], function.function_arn),
-                        # AWS Step Functions developer guide, "IAM policies for using Distributed Map states".
-                        allow("RunLines", ["states:StartExecution"], machine),
-                        allow("FollowLines", ["states:DescribeExecution", "states:StopExecution"], own, of_lines),
-                        allow("RedriveLines", ["states:RedriveExecution"], of_lines),
-                        allow(
-                            "ReadLinesAndWriteResults",
-                            [
-                                "s3:GetObject",
-                                "s3:PutObject",
-                                "s3:ListMultipartUploadParts",
-                                "s3:AbortMultipartUpload",
-                            ],
-                            results,
-                        ),
-                        use_key(frame_store, "s3"),
-                        # AWS Step Functions developer guide, "Data at rest encryption in Step Functions".
-                        use_key_for(
-                            frame_store,
-                            "EncryptExecutions",
-                            ["kms:GenerateDataKey", "kms:Decrypt"],
-                            {"aws:states:stateMachineArn": [machine, f"{machine}/{MAP_LABEL}"]},
-                        ),
-                        use_key_for(
-                            frame_store,
-                            "EncryptLogDelivery",
-                            ["kms:GenerateDataKey"],
-                            {"SourceArn": _log_delivery(stack)},
-                        ),
-                        # AWS Step Functions developer guide, "Using CloudWatch Logs to log execution history".
-                        allow(
-                            "WriteLogs",
-                            [
-                                "logs:CreateLogDelivery",
-                                "logs:GetLogDelivery",
-                                "logs:UpdateLogDelivery",
-                                "logs:DeleteLogDelivery",
-                                "logs:ListLogDeliveries",
-                                "logs:PutResourcePolicy",
-                                "logs:DescribeResourcePolicies",
-                                "logs:DescribeLogGroups",
-                            ],
-                            "*",
-                        ),
-                        allow(
-                            "WriteTraces",
-                            [
-                                "xray:PutTraceSegments",
-                                "xray:PutTelemetryRecords",
-                                "xray:GetSamplingRules",
-                                "xray:GetSamplingTargets",
-                            ],
-                            "*",
-                        ),
-                    ]
-                )
-            },
+            service="states.amazonaws.com",
+            description="Role of the state machine for request manifests",
+            statements=[
+                allow("DoTasks", ["lambda:InvokeFunction"], function.function_arn),
+                # AWS Step Functions developer guide, "IAM policies for using Distributed Map states".
+                allow("RunLines", ["states:StartExecution"], machine),
+                allow("FollowLines", ["states:DescribeExecution", "states:StopExecution"], own, of_lines),
+                allow("RedriveLines", ["states:RedriveExecution"], of_lines),
+                allow(
+                    "ReadLinesAndWriteResults",
+                    [
+                        "s3:GetObject",
+                        "s3:PutObject",
+                        "s3:ListMultipartUploadParts",
+                        "s3:AbortMultipartUpload",
+                    ],
+                    results,
+                ),
+                use_key(frame_store, "s3"),
+                # AWS Step Functions developer guide, "Data at rest encryption in Step Functions".
+                use_key_for(
+                    frame_store,
+                    "EncryptExecutions",
+                    ["kms:GenerateDataKey", "kms:Decrypt"],
+                    {"aws:states:stateMachineArn": [machine, f"{machine}/{MAP_LABEL}"]},
+                ),
+                use_key_for(
+                    frame_store,
+                    "EncryptLogDelivery",
+                    ["kms:GenerateDataKey"],
+                    {"SourceArn": _log_delivery(stack)},
+                ),
+                # AWS Step Functions developer guide, "Using CloudWatch Logs to log execution history".
+                allow(
+                    "WriteLogs",
+                    [
+                        "logs:CreateLogDelivery",
+                        "logs:GetLogDelivery",
+                        "logs:UpdateLogDelivery",
+                        "logs:DeleteLogDelivery",
+                        "logs:ListLogDeliveries",
+                        "logs:PutResourcePolicy",
+                        "logs:DescribeResourcePolicies",
+                        "logs:DescribeLogGroups",
+                    ],
+                    "*",
+                ),
+                allow(
+                    "WriteTraces",
+                    [
+                        "xray:PutTraceSegments",
+                        "xray:PutTelemetryRecords",
+                        "xray:GetSamplingRules",
+                        "xray:GetSamplingTargets",
+                    ],
+                    "*",
+                ),
+            ],
         )
         acknowledge_prefixes(role, frame_store, EXPORT_PREFIX)
         acknowledge(
             role,
-            "Neither X-Ray nor the delivery of logs has resource-level permissions.",
+            "Neither X-Ray nor log delivery has resource-level permissions.",
             "AwsSolutions-IAM5[Resource::*]",
         )
-        acknowledge_inline_policy(role)
+
         acknowledge(
             role,
-            "The executions of this state machine and its child workflows: Step Functions names them.",
+            "Step Functions chooses the names of the executions of this state machine and its child workflows.",
             *(
                 "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:"
                 f"execution:{each}:*]"
@@ -235,34 +229,28 @@ class ExportRequests(Construct):
         return role
 
     def _start_on_manifests(self, config: Config, frame_store: FrameStore, dead_letters: sqs.Queue) -> None:
-        starter = iam.Role(
+        starter = service_role(
             self,
             "StarterRole",
+            service="events.amazonaws.com",
             description="Lets EventBridge start the state machine for request manifests",
-            assumed_by=iam.ServicePrincipal(
-                "events.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
-            ),
-            inline_policies={
-                "Allow": iam.PolicyDocument(
-                    statements=[allow("Start", ["states:StartExecution"], self.state_machine.state_machine_arn)]
-                )
-            },
+            statements=[allow("Start", ["states:StartExecution"], self.state_machine.state_machine_arn)],
+            same_account=True,
         )
-        acknowledge_inline_policy(starter)
         events.Rule(
             self,
             "OnRequestManifest",
-            description=f"Request manifests put into the bucket of {config.stack_name}",
+            description=f"Request manifests in the bucket of {config.stack_name}",
             event_pattern=events.EventPattern(
                 source=["aws.s3"],
                 detail_type=["Object Created"],
                 detail={
                     "bucket": {"name": [frame_store.bucket.bucket_name]},
-                    # The S3 console makes a "folder" as an empty object whose key ends in a slash. A pattern cannot
-                    # ask for one beginning of a key and exclude an end, so it leaves out what is empty.
+                    # The S3 console creates a "folder" as an empty object whose key ends in a slash. A pattern cannot
+                    # combine a prefix with an excluded suffix, so it excludes empty objects.
                     "$or": [
                         {"object": {"key": [{"prefix": REQUEST_PREFIX}], "size": [{"numeric": [">", 0]}]}},
-                        # An empty manifest gets its answer too.
+                        # An empty manifest still starts an execution, which reports it as invalid.
                         {"object": {"key": [{"wildcard": f"{REQUEST_PREFIX}*.jsonl"}]}},
                     ],
                 },
@@ -280,14 +268,14 @@ class ExportRequests(Construct):
 
 
 def _log_delivery(stack: Stack) -> str:
-    """What log delivery encrypts for: the asterisk is a part of the text."""
+    """Return the encryption context of log delivery. Its asterisk is literal."""
     return stack.format_arn(service="logs", resource="*", arn_format=ArnFormat.NO_RESOURCE_NAME)
 
 
 def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:
-    """Return the state machine in the Amazon States Language."""
+    """Return the definition of the state machine in the Amazon States Language."""
     return {
-        "Comment": "Works a request manifest off: checks its lines, exports what they ask for, and sums up.",
+        "Comment": "Validates a request manifest, exports the image sets of its lines, and writes a summary.",
         "StartAt": "Validate",
         "States": {
             "Validate": _task(
@@ -320,7 +308,7 @@ def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:
                     "final": False,
                 },
                 "MaxConcurrency": concurrency,
-                "ToleratedFailurePercentage": TOLERATED_FAILURES,
+                "ToleratedFailurePercentage": TOLERATED_FAILURE_PERCENT,
                 "ItemProcessor": {
                     "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
                     **_export_of_a_line(function_arn),
@@ -342,10 +330,10 @@ def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:
 
 
 def _export_of_a_line(function_arn: str) -> dict[str, Any]:
-    """Return the child workflow: what a task answers is the next task, until it is done.
+    """Return the child workflow. The result of a task is the input of the next one, until the line is done.
 
-    When retries are used up, a last attempt makes the best of it and says what is missing, so that one image set does
-    not hold up the rest of the manifest.
+    When the retries are used up, a final attempt exports what it can and reports the rest as missing, so that one image
+    set does not stop the rest of the manifest.
     """
     return {
         "StartAt": "Export",
@@ -374,11 +362,11 @@ def _export_of_a_line(function_arn: str) -> dict[str, Any]:
     }
 
 
-def _done_or(again: str) -> dict[str, Any]:
+def _done_or(repeated_state: str) -> dict[str, Any]:
     return {
         "Type": "Choice",
         "Choices": [{"Variable": "$.done", "BooleanEquals": True, "Next": "Result"}],
-        "Default": again,
+        "Default": repeated_state,
     }
 
 

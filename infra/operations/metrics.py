@@ -1,4 +1,4 @@
-"""The metrics of a deployment: what its functions count, and what API Gateway measures of it."""
+"""The metrics of a deployment: those that its functions write, and those of API Gateway."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 
-from infra.rest_api import STAGE
+from infra.api.rest_api import STAGE
 
 if TYPE_CHECKING:
     from infra.config import Config
@@ -18,12 +18,12 @@ FIVE_MINUTES = Duration.minutes(5)
 
 
 class Metrics:
-    """Finds metrics of one deployment, whose name tells it from others in the account.
+    """Builds the metrics of one deployment. The stack name separates deployments in an account.
 
     Parameters
     ----------
     config : Config
-        Has the name.
+        Gives the stack name.
     """
 
     def __init__(self, config: Config) -> None:
@@ -32,7 +32,7 @@ class Metrics:
     def counted(
         self, name: str, statistic: str = SUM, *, period: Duration = FIVE_MINUTES, label: str | None = None, **by: str
     ) -> cloudwatch.Metric:
-        """Return a metric of ours, over all or `by` one value of a dimension."""
+        """Return a metric that the functions write, in total or `by` one value of a dimension."""
         return cloudwatch.Metric(
             namespace=NAMESPACE,
             metric_name=name,
@@ -42,8 +42,8 @@ class Metrics:
             label=label,
         )
 
-    def a_second(self, name: str, *, label: str) -> cloudwatch.MathExpression:
-        """Return how much of a metric of ours there is in a second, over all."""
+    def per_second(self, name: str, *, label: str) -> cloudwatch.MathExpression:
+        """Return the rate per second of a metric that the functions write, in total."""
         variable = f"{name[0].lower()}{name[1:]}"
         return cloudwatch.MathExpression(
             expression=f"{variable} / PERIOD({variable})",
@@ -53,7 +53,7 @@ class Metrics:
         )
 
     def counted_by(self, dimension: str, name: str, statistic: str = SUM) -> cloudwatch.MathExpression:
-        """Return a metric of ours as a line for each value of a dimension; only a dashboard can show that."""
+        """Return a metric that the functions write, one line per value of a dimension. Alarms cannot use it."""
         schema = f"{{{NAMESPACE},service,{dimension}}}"
         return cloudwatch.MathExpression(
             expression=f"SEARCH('{schema} MetricName=\"{name}\" service=\"{self._name}\"', '{statistic}', 300)",
@@ -64,8 +64,10 @@ class Metrics:
     def of_api(
         self, name: str, statistic: str = SUM, *, period: Duration = FIVE_MINUTES, label: str | None = None
     ) -> cloudwatch.Metric:
-        """Return a metric of the API, by names and not by references: an alarm that a deployment waits for would wait
-        for the deployment.
+        """Return a metric of the API's stage.
+
+        The dimensions are names, not references. With references, the alarms would depend on the API, which depends on
+        the alias, whose gradual deployment depends on the alarms.
         """
         return cloudwatch.Metric(
             namespace="AWS/ApiGateway",

@@ -1,4 +1,4 @@
-"""Builds the Lambda functions' code, dependencies included, without Docker and the same on every machine."""
+"""Builds the bundle and the layers of the Lambda functions, without Docker and identically on every machine."""
 
 from __future__ import annotations
 
@@ -17,79 +17,80 @@ from aws_cdk import aws_lambda as lambda_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LAMBDA_SRC = Path(__file__).resolve().parent.parent / "lambda_src"
+LAMBDA_SRC = Path(__file__).resolve().parents[2] / "lambda_src"
 REQUIREMENTS = LAMBDA_SRC / "requirements.txt"
 DECODER_REQUIREMENTS = LAMBDA_SRC / "decoder-requirements.txt"
 AUTHORIZER_REQUIREMENTS = LAMBDA_SRC / "authorizer-requirements.txt"
 PYTHON_VERSION = "3.13"
 
-# botocore ships the models of every AWS service, 25 MB. These are the ones that clients are built from; aws_xray_sdk
-# builds its own as it is imported. HealthImaging's calls need no client, only the rules for its endpoint.
+# botocore ships the models of all AWS services, 25 MB. The functions create clients from these only; aws_xray_sdk
+# creates its client on import. HealthImaging needs no client, only the rules for its endpoint.
 SERVICE_MODELS = frozenset({"events", "medical-imaging", "s3", "sqs", "xray"})
 
-# imagecodecs has sixty codecs, 90 MB. These are the ones that the decoder process loads, with what they are linked to.
+# imagecodecs ships sixty codecs, 90 MB. The decoder process loads these only, with the libraries that they link to.
 CODECS = frozenset({"_htj2k", "_jpeg2k", "_shared", "_shared_cython"})
 CODEC_LIBRARIES = ("libopenjph", "libopenjp2", "liblcms2")
 
-# Wheels for these run on Lambda's Amazon Linux 2023. pip takes only the tags it is told, not the older ones they imply.
+# Wheels with these tags run on Lambda's Amazon Linux 2023. pip accepts only the listed tags, not the older ones that
+# they imply.
 _GLIBC_TAGS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 
-# Below a package, what no function reads while it runs; patterns are of pathlib.
+# Files of packages that no function reads at run time, as pathlib patterns.
 _UNUSED = (
-    "bin",  # command line tools, with the path of this machine's interpreter in their first line
+    "bin",  # command line tools, whose first line contains the path of this machine's interpreter
     "**/__pycache__",
     "**/*.pyi",
     "*-stubs",
     "**/tests",
-    "boto3/data",  # models of boto3's resource interface, which only boto3.resource() opens
+    "boto3/data",  # models of boto3's resource interface, which only boto3.resource() reads
     "boto3/examples",
     "botocore/data/*/*/examples-1.json",
     "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.min.*",
-    "cffi/*.h",  # what is there for building extensions
-    "numpy/f2py",  # that of NumPy, and what it has for testing them
+    "cffi/*.h",  # files for building extensions, as all that follow
+    "numpy/f2py",
     "numpy/_core/include",
     "numpy/_core/lib",
     "numpy/random/lib",
     "numpy/**/*.pxd",
 )
-# Of a distribution's metadata, what a licence or importlib.metadata asks for. The rest tells how pip installed it.
+# Metadata that licences require or importlib.metadata reads. The rest records how pip installed the distribution.
 _KEPT_METADATA = ("METADATA", "LICEN", "NOTICE", "COPYING", "AUTHORS", "licenses", "entry_points.txt")
 
 
 class BundlingError(Exception):
-    """The functions' code could not be put together."""
+    """The bundle or a layer could not be built."""
 
 
 @jsii.implements(ILocalBundling)
 class LocalBundling:
-    """Bundles with the pip of the running interpreter, for Lambda's platform instead of this one.
+    """Bundles with the pip of the running interpreter, but for Lambda's platform.
 
     Parameters
     ----------
     architecture : str
         ``arm64`` or ``x86_64``.
     bundle : callable
-        What fills an empty directory for an architecture.
+        Fills an empty directory for an architecture.
     """
 
     def __init__(self, architecture: str, bundle: Callable[[Path, str], None]) -> None:
         self._architecture = architecture
         self._bundle = bundle
 
-    # jsii hands the options over as keywords only where the signature names one of them.
+    # jsii passes the options as keywords only if the signature names one of them.
     def try_bundle(self, output_dir: str, *, image: DockerImage, **_options: Any) -> bool:
-        """Bundle into `output_dir`; called by CDK, which would turn to Docker if this ever answered ``False``."""
+        """Bundle into `output_dir` and return ``True``. The CDK would use Docker if this returned ``False``."""
         try:
             self._bundle(Path(output_dir), self._architecture)
         except BundlingError as error:
-            # An ordinary exception would travel through jsii and come out under two tracebacks.
+            # jsii would report an ordinary exception with two tracebacks.
             sys.exit(str(error))
         return True
 
 
 def lambda_code(architecture: str) -> lambda_.Code:
-    """Return the code of the Lambda functions as an asset, built when CDK needs it and not before.
+    """Return the code of the Lambda functions as an asset, which the CDK builds only when it needs it.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def lambda_code(architecture: str) -> lambda_.Code:
     Returns
     -------
     lambda_.Code
-        The asset. Its hash follows from the sources alone: while they stay, it is neither built nor deployed again.
+        The asset. Its hash depends only on the sources, so unchanged sources are neither built nor deployed again.
     """
     return _asset(source_hash(architecture), LocalBundling(architecture, bundle))
 
@@ -110,7 +111,7 @@ def layer_code(requirements: Path, architecture: str) -> lambda_.Code:
     Parameters
     ----------
     requirements : Path
-        The file that names the packages, every one with version and hashes.
+        The requirements file. It pins each package with a version and hashes.
     architecture : str
         ``arm64`` or ``x86_64``.
     """
@@ -125,7 +126,7 @@ def _asset(asset_hash: str, bundling: LocalBundling) -> lambda_.Code:
         asset_hash=asset_hash,
         asset_hash_type=AssetHashType.CUSTOM,
         bundling=BundlingOptions(
-            # Required by CDK, never pulled.
+            # The CDK requires an image but never pulls it.
             image=DockerImage.from_registry("bundled-without-docker"),
             local=bundling,
         ),
@@ -133,12 +134,12 @@ def _asset(asset_hash: str, bundling: LocalBundling) -> lambda_.Code:
 
 
 def source_hash(architecture: str) -> str:
-    """Return the digest of all that decides what is in the bundle."""
+    """Return the digest of everything that determines the content of the bundle."""
     return _digest(architecture, REQUIREMENTS, *_own_files())
 
 
 def layer_hash(requirements: Path, architecture: str) -> str:
-    """Return the digest of all that decides what is in a layer: none of our own code does."""
+    """Return the digest of everything that determines the content of a layer. It contains none of our code."""
     return _digest(architecture, requirements)
 
 
@@ -152,7 +153,7 @@ def _digest(architecture: str, *paths: Path) -> str:
 
 
 def bundle(output: Path, architecture: str) -> None:
-    """Write everything that the functions import to `output`.
+    """Write our code and its dependencies to `output`.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def bundle(output: Path, architecture: str) -> None:
 
 
 def bundle_layer(requirements: Path, output: Path, architecture: str) -> None:
-    """Write the packages that a file names to `output`, as a layer has them; see :func:`bundle`."""
+    """Write the packages of a requirements file to `output` in the layout of a layer; see :func:`bundle`."""
     packages = output / "python"
     packages.mkdir()
     _install(requirements, packages, architecture)
@@ -185,7 +186,7 @@ def bundle_layer(requirements: Path, output: Path, architecture: str) -> None:
 
 def _finish(output: Path) -> None:
     _prune(output)
-    # Lambda runs the code as a user of its own: a strict umask on this machine must not keep it from reading.
+    # Lambda runs the code as another user, who must be able to read it despite a strict umask on this machine.
     for path in output.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
@@ -200,8 +201,8 @@ def _own_files() -> Iterator[Path]:
 def _install(requirements: Path, output: Path, architecture: str) -> None:
     machine = _MACHINES[architecture]
     platforms = [f"--platform={tag}_{machine}" for tag in _GLIBC_TAGS]
-    # The file names every dependency. Left to resolve them, pip would judge their markers by the Python that it
-    # runs on instead of Lambda's, and the bundle would differ between machines.
+    # The file lists every dependency. If pip resolved dependencies, it would evaluate their markers for the Python that
+    # it runs on instead of Lambda's, and the bundle would differ between machines.
     command = [
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-color",
         "--require-hashes", "--no-deps", "--requirement", str(requirements),

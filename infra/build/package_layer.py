@@ -1,4 +1,4 @@
-"""Lambda layers with packages that are too large for every function to carry."""
+"""Lambda layers with packages that only some functions need."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_lambda as lambda_
 
-from infra.bundling import layer_code
+from infra.build.bundling import layer_code
 from infra.lambda_function import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class PackageLayer(lambda_.LayerVersion):
-    """Packages for Lambda's Python and the configured processor.
+    """A layer of packages for Lambda's Python and the configured architecture.
 
     Parameters
     ----------
     scope : Construct
         The stack.
     construct_id : str
-        Its name there.
+        The construct's id in `scope`.
     config : Config
-        Decides the processor.
+        Gives the architecture.
     requirements : Path
-        The file that names the packages.
+        The requirements file of the packages.
     description : str
-        What they are for, for the console.
+        Purpose of the layer; the console shows it.
     """
 
     def __init__(

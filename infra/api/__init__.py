@@ -1,0 +1,1 @@
+"""The REST API: its endpoint, its functions, and who may call it."""

@@ -1,0 +1,1 @@
+"""The export: its queue, its functions, and the state machine for request manifests."""
