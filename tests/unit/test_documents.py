@@ -80,3 +80,16 @@ def test_picture_of_the_readme_is_small():
     (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
 
     assert 10_000 < (PROJECT / picture).stat().st_size < 150_000
+
+
+def test_checklist_explains_every_line_of_make_smoke():
+    source = (PROJECT / "smoke" / "__main__.py").read_text()
+    table = PAGES["docs/first-deployment.md"].partition("| line | what a pass shows |")[2].partition("\n\n")[0]
+    lines = [
+        *re.findall(r'"([^"]+)": (?:platform|api)\.', source),
+        *re.findall(r'report\.check\("([^"]+)"', source),
+        *re.findall(r'"([^"]+)"', "".join(re.findall(r"of_exports = .+|find, access_log = .+", source))),
+    ]
+
+    assert len(lines) > 20
+    assert {line for line in lines if f"`{line}`" not in table} == set()
