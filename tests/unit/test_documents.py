@@ -65,15 +65,34 @@ def test_longer_pages_have_a_table_of_contents():
     assert [page for page in pages if "\n- [" not in PAGES[page].partition("\n## ")[0]] == []
 
 
-def test_every_file_that_the_architecture_names_exists():
-    page = PAGES["docs/architecture.md"]
-    rooms = PROJECT / "lambda_src" / "framegate"
-    roots = [PROJECT, PROJECT / "tests", rooms, rooms / "delivery"]
-    # A prefix of the bucket looks like a folder.
-    named = set(re.findall(r"`([\w./]+(?:\.py|\.md|\.json|/))`", page)) - {"export-requests/"}
+def named_paths(text, pattern):
+    return set(re.findall(rf"`({pattern})`", text))
 
-    assert len(named) > 50
-    assert [name for name in sorted(named) if not any((root / name).exists() for root in roots)] == []
+
+def is_there(name):
+    rooms = PROJECT / "lambda_src" / "framegate"
+    return any((root / name).exists() for root in (PROJECT, PROJECT / "tests", rooms.parent, rooms, rooms / "delivery"))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_every_module_that_a_page_names_exists(page):
+    assert {name for name in named_paths(PAGES[page], r"[\w./]+\.py") if not is_there(name)} == set()
+
+
+def test_every_folder_that_the_architecture_names_exists():
+    # A prefix of the bucket looks like a folder.
+    folders = named_paths(PAGES["docs/architecture.md"], r"[\w./]+/") - {"export-requests/"}
+
+    assert len(folders) > 15
+    assert {name for name in folders if not is_there(name)} == set()
+
+
+def test_every_make_target_that_a_page_names_exists():
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for text in PAGES.values() for name in re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)}
+
+    assert len(named) > 8
+    assert named <= targets
 
 
 def test_picture_of_the_readme_is_small():

@@ -80,6 +80,7 @@ def test_table_of_archived_image_sets_matches_the_model():
 
 def test_limits_name_the_regions_of_health_imaging():
     (limit,) = re.findall(r"^- HealthImaging is in .+?(?=^- )", README, re.MULTILINE | re.DOTALL)
+    limit = " ".join(limit.split())
 
     assert dict(re.findall(r"([a-z]{2}-[a-z]+-\d) \(([^)]+)\)", limit)) == HEALTHIMAGING_REGIONS
     assert tuple(re.findall(r"[a-z]{2}-[a-z]+-\d", limit.partition("FIPS")[2])) == FIPS_REGIONS
