@@ -1,4 +1,4 @@
-"""What the README says of the project is so."""
+"""Numbers, tables and limits in the README and the pages under docs match the code."""
 
 from __future__ import annotations
 
@@ -13,42 +13,46 @@ from bench.durations import DEFAULT, load_measured
 from framegate import problems
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.problem_documents import STATUS
-from infra.api.gateway_problems import GATEWAY_PROBLEMS
 from infra.config import config_keys, config_table
+from infra.api.gateway_problems import GATEWAY_PROBLEMS
 from infra.regions import FIPS_REGIONS, HEALTHIMAGING_REGIONS
 
 PROJECT = Path(__file__).parent.parent.parent
 README = (PROJECT / "README.md").read_text()
-OPERATIONS = (PROJECT / "docs" / "operations.md").read_text()
-SCALING = (PROJECT / "docs" / "scaling.md").read_text()
+API = (PROJECT / "docs" / "api.md").read_text()
+CONFIGURATION = (PROJECT / "docs" / "configuration.md").read_text()
+COSTS = (PROJECT / "docs" / "costs.md").read_text()
+PAGES = {
+    str(path.relative_to(PROJECT)): path.read_text()
+    for path in (*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md"))
+}
 
 
-def test_configuration_table_is_that_of_the_code():
-    assert config_table() in README
+def test_configuration_table_matches_the_code():
+    assert config_table() in CONFIGURATION
 
 
-def test_table_of_costs_is_that_of_the_model():
-    assert table(load_measured()) in README
+def test_cost_table_matches_the_model():
+    assert table(load_measured()) in COSTS
 
 
 @pytest.mark.parametrize(("auth", "dollars"), [("iam", "$12.29"), ("cognito", "$12.29"), ("jwt", "$14.27")])
-def test_price_of_an_idle_deployment_is_that_of_the_model(auth, dollars):
+def test_price_of_an_idle_deployment_matches_the_model(auth, dollars):
     config = replace(DEFAULT, auth=auth)
-    (sentence,) = re.findall(r"^An idle deployment costs .+?\. \[", README, re.MULTILINE | re.DOTALL)
+    (sentence,) = re.findall(r"^An idle deployment costs .+?\n\n", COSTS, re.MULTILINE | re.DOTALL)
 
     assert f"${sum(idle_dollars(config).values()):.2f}" == dollars
     assert re.search(rf"{re.escape(dollars)}[^$]*`auth={auth}`", sentence)
 
 
-def test_parts_of_that_price_are_those_of_the_model():
+def test_table_of_idle_costs_matches_the_model():
     firewall = idle_dollars(replace(DEFAULT, waf=True))["AWS WAF"]
 
-    assert idle_table() in OPERATIONS
-    assert f"(`waf=true`) adds ${firewall:.0f} a month" in OPERATIONS
-    assert f"costs ${firewall:.0f} more" in README
+    assert idle_table() in COSTS
+    assert f"(`waf=true`) adds ${firewall:.0f} a month" in COSTS
 
 
-def test_more_memory_and_a_firewall_make_an_idle_deployment_dearer():
+def test_more_memory_and_a_firewall_raise_the_price_of_an_idle_deployment():
     plain, larger, guarded = (
         sum(idle_dollars(replace(DEFAULT, **keys)).values()) for keys in ({}, {"memory_mb": 3538}, {"waf": True})
     )
@@ -58,10 +62,10 @@ def test_more_memory_and_a_firewall_make_an_idle_deployment_dearer():
     assert guarded - plain == pytest.approx(8)
 
 
-def test_archived_image_sets_that_are_read_cost_the_difference_of_the_tiers():
+def test_reading_archived_image_sets_costs_the_difference_between_the_tiers():
     assert archive_dollars(10_000_000) == pytest.approx(1e6 * 10e6 / GIB * 0.099)
-    assert f"${1024 * (PRICES.frequent_gib_month - PRICES.archive_gib_month):.2f} for a TB" in README
-    assert f"${PRICES.frequent_gib_month - PRICES.archive_gib_month:.3f} a GB more" in OPERATIONS
+    assert f"${1024 * (PRICES.frequent_gib_month - PRICES.archive_gib_month):.2f} for a TB" in COSTS
+    assert f"${PRICES.frequent_gib_month - PRICES.archive_gib_month:.3f} a GB more" in COSTS
 
 
 def test_small_image_sets_are_charged_as_5_mb():
@@ -70,37 +74,40 @@ def test_small_image_sets_are_charged_as_5_mb():
     assert archive_dollars(185_000, frames=500) < archive_dollars(185_000, frames=1)
 
 
-def test_table_of_archived_image_sets_is_that_of_the_model():
-    assert archive_table() in SCALING
+def test_table_of_archived_image_sets_matches_the_model():
+    assert archive_table() in COSTS
 
 
 def test_limits_name_the_regions_of_health_imaging():
     (limit,) = re.findall(r"^- HealthImaging is in .+?(?=^- )", README, re.MULTILINE | re.DOTALL)
+    limit = " ".join(limit.split())
 
     assert dict(re.findall(r"([a-z]{2}-[a-z]+-\d) \(([^)]+)\)", limit)) == HEALTHIMAGING_REGIONS
     assert tuple(re.findall(r"[a-z]{2}-[a-z]+-\d", limit.partition("FIPS")[2])) == FIPS_REGIONS
 
 
-def test_every_key_that_the_pages_set_is_a_key_of_the_configuration():
-    pages = [README, *(page.read_text() for page in (PROJECT / "docs").rglob("*.md"))]
-    keys = {key for page in pages for key in re.findall(r"-c ([a-z_]+)=", page)}
+def test_pages_set_only_existing_configuration_keys():
+    keys = {key for page in PAGES.values() for key in re.findall(r"-c ([a-z_]+)=", page)}
 
     assert len(keys) > 10
     assert keys <= {*config_keys(), "key"}
 
 
-def test_inline_limit_is_that_of_the_code():
-    assert set(re.findall(r"4,\d\d\d,\d\d\d", README)) == {f"{INLINE_LIMIT:,}"}
+def test_pages_state_the_inline_limit_of_the_code():
+    named = {page: set(re.findall(r"4,7\d\d,\d\d\d", text)) for page, text in PAGES.items()}
+
+    assert {page for page in named if named[page]} >= {"README.md", "docs/api.md", "docs/glossary.md"}
+    assert set().union(*named.values()) == {f"{INLINE_LIMIT:,}"}
 
 
-def test_every_problem_stands_in_the_table_with_its_status():
-    rows = re.findall(r"^\| (\d{3}) \| (`[^|]+`) \|", README, re.MULTILINE)
+def test_api_page_lists_every_problem_with_its_status():
+    rows = re.findall(r"^\| (\d{3}) \| (`[^|]+`) \|", API, re.MULTILINE)
     documented = {(int(status), slug) for status, slugs in rows for slug in re.findall(r"`([a-z-]+)`", slugs)}
     assert documented == {(int(status), problem.slug) for problem, status in STATUS.items()}
 
 
-def test_every_problem_of_api_gateway_is_named():
-    (paragraph,) = re.findall(r"^API Gateway refuses some .*?\n\n", README, re.MULTILINE | re.DOTALL)
+def test_api_page_names_every_problem_of_api_gateway():
+    (paragraph,) = re.findall(r"^API Gateway refuses some .*?\n\n", API, re.MULTILINE | re.DOTALL)
     named = set(re.findall(r"`([a-z-]+)`", paragraph)) - {"status"}
     assert named == {problem.slug for problem in GATEWAY_PROBLEMS}
 
@@ -115,7 +122,7 @@ def test_every_problem_of_a_request_has_a_status():
     assert set(concrete(problems.Problem)) == set(STATUS)
 
 
-def test_examples_have_query_parameters_in_the_order_in_which_old_curl_signs_them():
+def test_examples_have_query_parameters_in_alphabetical_order_for_old_curl():
     project = Path(__file__).parents[2]
     texts = [
         path.read_text() for path in (*project.glob("*.md"), *project.glob("docs/**/*.md"), *project.glob("local/*.py"))
