@@ -165,7 +165,7 @@ _DOCUMENT = _Object("a document", {"Study": _STUDY})
 
 
 def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
-    """The frames of an image set, in the order of its metadata.
+    """Yield the frames of an image set in the order of its metadata.
 
     The result does not depend on how the document is divided into pieces. Memory is bounded, however long the document
     and its strings are. A member that is null counts as absent.
@@ -318,7 +318,7 @@ class _Reader:
         self.has_long_number = False
 
     def read(self, size: int) -> bytes:
-        """Return about `size` bytes, or none at the end of the document."""
+        """Return about `size` bytes; none at the end of the document."""
         while len(self._content) < size and (piece := next(self._pieces, None)) is not None:
             self._content += piece
         is_last = len(self._content) < size
@@ -421,6 +421,7 @@ class _Instance:
 
 
 def _short(text: str) -> str:
+    """Return an identifier if it is short enough."""
     if len(text) > MAX_NAME_CHARS:
         raise MetadataError(f"has an identifier of more than {MAX_NAME_CHARS} characters")
     return text
