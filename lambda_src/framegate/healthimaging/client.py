@@ -159,7 +159,7 @@ class FrameStream:
         if self._budget.exhausted:
             raise UpstreamTimeout(SERVICE)
 
-    def drain(self) -> None:
+    def drain_if_short(self) -> None:
         """Read the rest of the body if that is cheaper than a new connection for the next request."""
         rest_bytes = self._response.length_remaining
         if rest_bytes is not None and rest_bytes <= MAX_DRAIN_BYTES:
@@ -323,7 +323,7 @@ class HealthImaging:
                 if response.status != HTTPStatus.OK:
                     raise _problem_of(response, stream)
                 yield stream
-                stream.drain()
+                stream.drain_if_short()
             finally:
                 stream.close()
 
