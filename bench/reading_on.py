@@ -2,7 +2,7 @@
 
 A client that stops in the middle of a frame either reads on, for nothing but to use the connection again, or drops it,
 and the next request opens another one. ``python -m bench.reading_on`` measures both, over links as they are between
-Lambda and HealthImaging in a Region: what is printed is what `MAX_DRAIN_BYTES` in ``health_imaging.py`` rests on.
+Lambda and HealthImaging in a Region: what is printed is what `MAX_DRAIN_BYTES` in ``healthimaging/client.py`` rests on.
 """
 
 from __future__ import annotations

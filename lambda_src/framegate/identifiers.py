@@ -1,4 +1,4 @@
-"""Addresses of image sets and image frames in AWS HealthImaging."""
+"""Identifiers of image sets and image frames in AWS HealthImaging."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 
 from framegate.problems import InvalidIdentifier
 
-# fullmatch, not match with `$`: `$` would let a trailing newline through, into a URL and a key.
+# Use fullmatch: `$` would let a trailing newline through, into a URL and a key.
 IDENTIFIER_PATTERN = r"[0-9a-z]{32}"
 _IDENTIFIER = re.compile(IDENTIFIER_PATTERN)
 
 
 def is_identifier(value: object) -> bool:
-    """Whether a value has the form of HealthImaging's identifiers."""
+    """Whether a value is a well-formed HealthImaging identifier."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
@@ -29,8 +29,7 @@ class ImageSetRef:
     Raises
     ------
     InvalidIdentifier
-        If an identifier does not have that form. The message does not repeat the value, because it comes
-        from the caller and may be anything.
+        If an identifier is malformed. The message does not repeat the value, which may be anything.
 
     References
     ----------
@@ -58,7 +57,7 @@ class FrameRef(ImageSetRef):
     Raises
     ------
     InvalidIdentifier
-        If an identifier does not have that form.
+        If an identifier is malformed.
 
     Examples
     --------
@@ -70,6 +69,6 @@ class FrameRef(ImageSetRef):
 
 
 def _api_name(field_name: str) -> str:
-    """``image_set_id`` as HealthImaging's API and our paths spell it: ``imageSetId``."""
+    """Return the name in camel case, as in HealthImaging's API and in our paths: ``imageSetId``."""
     first, *rest = field_name.split("_")
     return first + "".join(word.capitalize() for word in rest)

@@ -1,7 +1,7 @@
-"""The one logger, the one set of metrics, and the traces of calls to other services.
+"""The logger, the metrics, and the traces of calls to other services.
 
-What is written here may be read by people who must not see patients: identifiers of HealthImaging, counts and times,
-never a DICOM attribute, never bytes of a frame, never text that came with a request.
+People who must not see patient data may read all of them. They hold identifiers of HealthImaging, counts and times, but
+no DICOM attribute, no bytes of a frame, and no text that came with a request.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 NAMESPACE = "Framegate"
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "framegate")
-"""The deployment that log lines, metrics and traces are of."""
+"""The name of the deployment in log lines, metrics and traces."""
 
 
 class Metric(StrEnum):
-    """What is counted and measured. The dashboard and the alarms know it by these names."""
+    """The names of the metrics, which the dashboard and the alarms use, too."""
 
     FRAMES = "Frames"
     FRAME_BYTES = "FrameBytes"
@@ -52,10 +52,10 @@ metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
 
 @cache
 def count_cold_start(handler: str) -> None:
-    """Count the start of an execution environment; to be called by every invocation.
+    """Count the start of an execution environment. Every invocation calls this.
 
-    It is the cache that leaves out all invocations but the first. A snapshot is taken before that one, so a start from
-    a snapshot counts like any other.
+    The cache skips all invocations but the first. Lambda takes snapshots before the first invocation, so a start from a
+    snapshot counts like any other.
 
     Parameters
     ----------
@@ -69,10 +69,10 @@ def count_cold_start(handler: str) -> None:
 
 @cache
 def tracer() -> Tracer:
-    """The X-Ray tracer; its SDK takes 0.2 s to import, so only requests that are sampled load it.
+    """Return the X-Ray tracer. Only sampled requests load it, because its SDK takes 0.2 s to import.
 
-    Nothing is patched: calls open their subsegments themselves, so that one lasts until the last byte of a body and
-    not until its headers.
+    The tracer patches no library. Calls open their subsegments themselves, so that a subsegment lasts until the last
+    byte of the body rather than until the headers.
     """
     from aws_lambda_powertools import Tracer
 
@@ -80,24 +80,24 @@ def tracer() -> Tracer:
 
 
 def stack_of(error: Exception) -> str:
-    """Where an error happened, innermost first, but not its message: that may quote what came with the request."""
+    """Return where an error happened, innermost first. Its message is left out, because it may quote the request."""
     frames = traceback.extract_tb(error.__traceback__)
     return " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in reversed(frames))
 
 
 @contextmanager
 def subsegment(service: str, **annotations: str) -> Iterator[None]:
-    """Record a call to another service as an X-Ray subsegment, where the invocation is sampled.
+    """Record a call to another service as an X-Ray subsegment if the invocation is sampled.
 
-    Calls in threads are not recorded: X-Ray's context belongs to the thread of the handler, and thousands of frames
-    would make a trace that nobody can read.
+    Calls in other threads are not recorded: X-Ray's context belongs to the handler's thread, and thousands of frames
+    would make the trace unreadable.
 
     Parameters
     ----------
     service : str
-        The service's name, as it is to appear on the service map.
+        The service's name on the service map.
     **annotations : str
-        Identifiers to find the trace by.
+        Identifiers by which to find the trace.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The time that a piece of work has."""
+"""Time budgets: how long a piece of work may still take."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class TimeBudget:
     Parameters
     ----------
     seconds : float
-        How much there is, from now.
+        The time from now.
 
     Examples
     --------
@@ -24,11 +24,11 @@ class TimeBudget:
         self._end = time.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Seconds left, 0 when there are none."""
+        """Return the seconds left, 0 after the end."""
         return max(0.0, self._end - time.monotonic())
 
     def share(self, seconds: float) -> TimeBudget:
-        """A budget of so many seconds, or of what is left of this one where that is less."""
+        """Return a budget of `seconds`, or of the time left if that is less."""
         return TimeBudget(min(seconds, self.remaining()))
 
     @property

@@ -1,4 +1,4 @@
-"""An HTTP server that keeps every request as it came over the wire, and answers as a test tells it to."""
+"""An HTTP server that records every request and answers as the test decides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Received:
-    """A request: names of headers in lower case, and the number of the connection that it came over."""
+    """A request. Header names are in lower case; connections are numbered from 1."""
 
     method: str
     target: str
@@ -28,7 +28,7 @@ class Received:
 
 @dataclass
 class Reply:
-    """An answer; `silent` keeps the connection open and says nothing."""
+    """A response; `silent` keeps the connection open without a response."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -44,9 +44,9 @@ class ScriptedServer(ThreadingHTTPServer):
     url : str
         The endpoint.
     requests : list of Received
-        The requests, in the order in which they came.
+        The requests in order of arrival.
     reply : callable
-        Makes a `Reply` of a `Received`.
+        Returns the `Reply` to a `Received`.
     """
 
     daemon_threads = True
@@ -69,7 +69,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_):
-        """Clients go away here, and that is no error."""
+        """Ignore clients that close their connections."""
 
 
 class _Conversation(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The clients of AWS services."""
+"""Clients of AWS services."""
 
 from __future__ import annotations
 

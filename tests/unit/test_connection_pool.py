@@ -1,4 +1,4 @@
-"""Connections that died while a function was frozen, and what the connection pool relies on in urllib3."""
+"""Connections that die while a function is frozen, and the urllib3 internals on which the pool relies."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.unit.conftest import forget_clients
 from tests.unit.scripted_server import Reply, ScriptedServer
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
-SOON = 0.5
-"""Seconds: a call over a dead connection would take until the silence timeout, ten."""
+MAX_CALL_SECONDS = 0.5
+"""A call over a dead connection would take ten seconds, the silence timeout."""
 
 
 def answer(request):
@@ -50,9 +50,9 @@ def server(monkeypatch):
 
 @pytest.fixture
 def freeze(server, monkeypatch):
-    """Freezes the function for some seconds: the wall clock goes on, the monotonic one stands still.
+    """Freeze the function for some seconds: the wall clock moves on, the monotonic clock stands still.
 
-    The server's old connections are dead afterwards, and it says neither FIN nor RST.
+    Afterwards, the old connections are dead, without a FIN or RST from the server.
     """
 
     def freeze(seconds):
@@ -81,10 +81,10 @@ def objects_and(use):
 CALLS = {
     "GetImageFrame": frames,
     "PutObject": objects_and(lambda objects: objects.put("key", "a/b", [b"content"], TimeBudget(20))),
-    "PutObject if there is none": objects_and(
+    "PutObject if none exists": objects_and(
         lambda objects: objects.put_if_unchanged("key", b"{}", None, TimeBudget(20))
     ),
-    "PutObject if it is unchanged": objects_and(
+    "PutObject if unchanged": objects_and(
         lambda objects: objects.put_if_unchanged("key", b"{}", '"e"', TimeBudget(20))
     ),
     "GetObject": objects_and(lambda objects: b"".join(objects.read("key", TimeBudget(20)))),
@@ -95,7 +95,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_connection_that_died_silently_while_frozen_costs_no_time(server, freeze, name):
+def test_connection_that_died_during_a_freeze_does_not_delay_the_next_call(server, freeze, name):
     call = CALLS[name]()
     for _ in range(2):
         call()
@@ -103,8 +103,8 @@ def test_connection_that_died_silently_while_frozen_costs_no_time(server, freeze
     freeze(60)
     began = time.monotonic()
     call()
-    assert time.monotonic() - began < SOON
-    # One request, and over a new connection: nothing was sent into the void, nothing was sent twice.
+    assert time.monotonic() - began < MAX_CALL_SECONDS
+    # One request over a new connection: none was lost, and none was sent twice.
     assert [each.connection for each in server.requests[requests:]] == [used + 1]
 
 
@@ -119,7 +119,7 @@ def test_connections_are_reused_after_a_short_pause(server, freeze, monkeypatch,
     assert server.requests[-1].connection <= used == server.connections
 
 
-def test_connection_that_was_opened_ahead_and_died_while_frozen_costs_no_time(server, freeze):
+def test_connection_opened_ahead_that_died_during_a_freeze_does_not_delay_the_next_call(server, freeze):
     source = HealthImaging(botocore.session.Session())
     assert source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(20)) == b"x"
     server.reply = lambda _: Reply(body=bytes(1_000_000))
@@ -130,11 +130,11 @@ def test_connection_that_was_opened_ahead_and_died_while_frozen_costs_no_time(se
     freeze(60)
     began = time.monotonic()
     assert source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(20), attempts=1) == b"x"
-    assert time.monotonic() - began < SOON
+    assert time.monotonic() - began < MAX_CALL_SECONDS
     assert server.requests[-1].connection == 3
 
 
-def test_connection_is_not_trusted_when_the_wall_clock_was_set_back(server, freeze):
+def test_connections_are_replaced_after_the_wall_clock_was_set_back(server, freeze):
     call = frames()
     call()
     freeze(-60)
@@ -150,10 +150,10 @@ def test_all_connections_of_an_sdk_client_are_replaced(server, freeze):
     freeze(60)
     began = time.monotonic()
     assert list(threads.map(read, range(8))) == [b"x"] * 8
-    assert time.monotonic() - began < 2 * SOON
+    assert time.monotonic() - began < 2 * MAX_CALL_SECONDS
 
 
-def test_operating_system_ends_a_connection_whose_peer_acknowledges_nothing(server):
+def test_operating_system_closes_a_connection_whose_peer_is_silent(server):
     pool = Connections(ca_certs=None, max_connections=1, send_timeout_seconds=CONNECT_TIMEOUT_SECONDS)
     pool.request("GET", f"{server.url}/", {}, b"", 5, 5).read()
     (connection,) = pool._pool(server.url)._idle.queue
@@ -171,15 +171,15 @@ PRIVATE = {
     "_new_conn": "(self) -> 'BaseHTTPConnection'",
     "_validate_conn": "(self, conn: 'BaseHTTPConnection') -> 'None'",
 }
-"""Methods of urllib3's pool that are no interface of its own, and that ours calls or replaces."""
+"""Private methods of urllib3's pool that ours calls or overrides."""
 
 
-def test_private_hooks_of_urllib3_are_what_they_were():
+def test_private_hooks_of_urllib3_have_the_expected_signatures():
     for name, signature in PRIVATE.items():
         assert str(inspect.signature(getattr(urllib3.HTTPConnectionPool, name))) == signature
 
 
-def test_urllib3_calls_the_hooks_where_the_pool_needs_them():
+def test_urllib3_calls_each_hook_as_often_as_the_pool_expects():
     calls = {name: [] for name in PRIVATE}
 
     def recording(name):
@@ -202,7 +202,7 @@ def test_urllib3_calls_the_hooks_where_the_pool_needs_them():
     }
 
 
-def test_pool_relies_on_no_other_private_name_of_urllib3():
+def test_pool_uses_no_other_private_name_of_urllib3():
     source = inspect.getsource(connections)
     theirs = {
         name
@@ -215,9 +215,9 @@ def test_pool_relies_on_no_other_private_name_of_urllib3():
     assert used & theirs == set(PRIVATE)
 
 
-def test_public_parts_of_urllib3_are_as_the_pool_takes_them():
+def test_public_parts_of_urllib3_are_as_the_pool_expects():
     pool = urllib3.HTTPConnectionPool("127.0.0.1", 1, maxsize=3)
-    # The last one in is the first one out; a place that has no connection yet is None.
+    # Last in, first out; None stands for a connection that does not exist yet.
     assert isinstance(pool.pool, LifoQueue)
     assert pool.pool.queue == [None] * 3
     assert isinstance(urllib3.PoolManager().pool_classes_by_scheme, dict)

@@ -1,4 +1,4 @@
-"""Connections to HealthImaging: kept, dropped, and opened ahead; over TLS, as the service has them."""
+"""Connections to HealthImaging over TLS: when they are kept, closed and opened ahead."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE = 4 * MAX_DRAIN_BYTES
 
 
 class Service(ThreadingHTTPServer):
-    """Answers every request with the same frame, and knows over which connection each came."""
+    """Answers every request with the same frame, and records the connection of each."""
 
     daemon_threads = True
 
@@ -33,14 +33,14 @@ class Service(ThreadingHTTPServer):
         self.connections, self.requests, self.closed = 0, [], threading.Event()
 
     def handle_error(self, *_):
-        """Connections are broken off here, and that is no error."""
+        """Ignore connections that the tests break."""
 
 
 class Conversation(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def setup(self):
-        # Counted before the client can know that it has a connection.
+        # Count before the handshake, after which the client may already check the count.
         self.server.connections += 1
         self._number = self.server.connections
         self.timeout = self.server.idle_timeout
@@ -101,11 +101,15 @@ def source(service):
     return HealthImaging(botocore.session.Session())
 
 
-def read(source, most=None):
-    """The frame, or so many bytes of it: then the rest is too much to be read on."""
-    part = most is not None
+def read(source, max_bytes=None):
+    """Read the frame, or some of its bytes; the rest is then too long to drain."""
+    part = max_bytes is not None
     return source.fetch(
-        FRAME, lambda stream: stream.read(most) if part else b"".join(stream), TimeBudget(10), attempts=1, in_part=part
+        FRAME,
+        lambda stream: stream.read(max_bytes) if part else b"".join(stream),
+        TimeBudget(10),
+        attempts=1,
+        in_part=part,
     )
 
 
@@ -118,25 +122,25 @@ def wait_for_connection_ahead():
         thread.join()
 
 
-def test_frames_that_are_read_whole_share_a_connection(source, service):
+def test_fully_read_frames_share_a_connection(source, service):
     for _ in range(3):
         assert len(read(source)) == SIZE
     assert service.requests == [1, 1, 1]
 
 
-def test_connection_for_the_next_request_is_opened_while_a_part_is_read(source, service):
+def test_connection_for_the_next_request_opens_during_a_partial_read(source, service):
     assert len(read(source)) == SIZE
     for lost in range(1, 4):
         assert read(source, 10) == bytes(10)
         wait_for_connection_ahead()
         assert service.connections == lost + 1
     assert len(read(source)) == SIZE
-    # None was opened for want of one, and none was used after it was dropped.
+    # No request had to wait for a new connection, and none used a closed one.
     assert service.connections == 4
     assert len(set(service.requests[1:])) == 4
 
 
-def test_connection_that_was_opened_ahead_and_closed_by_the_service_is_not_used(source, service):
+def test_connection_opened_ahead_is_not_used_after_the_service_closed_it(source, service):
     assert len(read(source)) == SIZE
     service.idle_timeout = 0.05
     read(source, 10)
@@ -147,16 +151,16 @@ def test_connection_that_was_opened_ahead_and_closed_by_the_service_is_not_used(
     assert (service.requests[-1], service.connections) == (3, 3)
 
 
-def test_one_connection_ahead_is_enough(source, service):
+def test_only_one_connection_is_opened_ahead(source, service):
     assert len(read(source)) == SIZE
     for _ in range(3):
-        # To its end: the connection is kept, and so is the one that was opened ahead.
+        # A full read keeps both its own connection and the one that was opened ahead.
         source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(10), in_part=True)
         wait_for_connection_ahead()
     assert service.connections == 2
 
 
-def test_connection_that_is_not_open_yet_is_not_opened_twice(source, service, caplog):
+def test_connection_is_not_opened_twice_during_its_handshake(source, service, caplog):
     assert len(read(source)) == SIZE
     service.handshake_time = 0.2
     for _ in range(3):
@@ -167,12 +171,12 @@ def test_connection_that_is_not_open_yet_is_not_opened_twice(source, service, ca
     for _ in range(3):
         assert len(read(source)) == SIZE
     assert service.connections == opened
-    # urllib3 would say that it has more connections than it keeps.
+    # urllib3 would log a warning if the pool were full.
     assert caplog.records == []
 
 
-def test_silence_late_in_a_frame_ends_with_the_time_there_is(source, service):
-    # The read timeout, ten seconds, counts from the last bytes, which come when half of the time is over.
+def test_late_silence_ends_with_the_time_budget(source, service):
+    # The read timeout of ten seconds starts with the last bytes, which arrive halfway through the budget.
     service.stall = (SIZE // 2, 1.0, 9.0)
     began = time.monotonic()
     with pytest.raises(UpstreamTimeout):
@@ -180,7 +184,7 @@ def test_silence_late_in_a_frame_ends_with_the_time_there_is(source, service):
     assert time.monotonic() - began < 6
 
 
-def test_nobody_waits_for_a_rest_that_does_not_come(source, service):
+def test_draining_does_not_wait_for_a_stalled_body(source, service):
     service.stall = (MAX_DRAIN_BYTES // 2, 6.0, 0)
     began = time.monotonic()
     wanted = SIZE - MAX_DRAIN_BYTES
@@ -195,9 +199,9 @@ def read_so_many(stream, size):
     return content
 
 
-def test_connection_that_cannot_be_opened_ahead_fails_nothing(source, service):
+def test_failure_to_connect_ahead_does_not_fail_the_request(source, service):
     assert len(read(source)) == SIZE
-    # While the server waits for connections, its socket would take one more and reset it.
+    # A server that is still listening would accept one more connection and reset it.
     service.shutdown()
     service.socket.close()
     assert read(source, 10) == bytes(10)

@@ -1,4 +1,4 @@
-"""What goes wrong in HealthImaging and on the way from it."""
+"""Faults of HealthImaging and of the connection to it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client
 
 SMALL, LARGE = os.urandom(300_000), os.urandom(3 * INLINE_LIMIT)
-# A request's time, in milliseconds, of which 5 s are kept back: half a second to work with.
-LITTLE_TIME = 5_500
+SHORT_TIME_MS = 5_500
+"""Time of a request. The API keeps 5 s back, so half a second is left for HealthImaging."""
 
 
 @pytest.fixture(scope="session")
@@ -55,17 +55,19 @@ def stored(s3, frame):
         ("ResourceNotFoundException", 404, "frame-not-found", 1),
         ("InternalServerException", 502, "upstream-failed", MAX_ATTEMPTS),
         ("ServiceQuotaExceededException", 502, "upstream-refused", 1),
-        # Credentials that have expired or were withdrawn, where there are no others.
+        # Expired or revoked credentials, without new ones.
         ("ExpiredTokenException", 502, "upstream-failed", 1),
         ("UnrecognizedClientException", 502, "upstream-failed", 1),
         ("RequestExpired", 502, "upstream-failed", 1),
-        # A clock that is wrong.
+        # A wrong clock.
         ("InvalidSignatureException", 502, "upstream-refused", 1),
         ("InternalFailure", 502, "upstream-failed", MAX_ATTEMPTS),
         ("ServiceUnavailable", 502, "upstream-failed", MAX_ATTEMPTS),
     ],
 )
-def test_exception_of_the_service_has_its_status(health_imaging, client, small, log_lines, error, status, slug, tried):
+def test_each_service_error_has_its_status_and_attempts(
+    health_imaging, client, small, log_lines, error, status, slug, tried
+):
     health_imaging.faults.arm(Fault(error=error))
     answer = client.get(small)
     assert (answer.status, answer.json()["type"]) == (status, f"urn:framegate:problem:{slug}")
@@ -87,7 +89,7 @@ def test_exception_of_the_service_has_its_status(health_imaging, client, small, 
     ],
     ids=str,
 )
-def test_fault_that_passes_is_not_noticed(health_imaging, client, small, fault):
+def test_transient_fault_is_invisible_to_the_client(health_imaging, client, small, fault):
     health_imaging.faults.arm(fault)
     answer = client.get(small)
     assert (answer.status, answer.body) == (200, SMALL)
@@ -105,7 +107,7 @@ def test_fault_that_passes_is_not_noticed(health_imaging, client, small, fault):
     ],
     ids=str,
 )
-def test_broken_answer_is_502_and_nothing_of_it_is_delivered(health_imaging, client, small, fault):
+def test_broken_response_is_502_without_any_frame_bytes(health_imaging, client, small, fault):
     health_imaging.faults.arm(fault)
     answer = client.get(small)
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
@@ -114,7 +116,7 @@ def test_broken_answer_is_502_and_nothing_of_it_is_delivered(health_imaging, cli
 
 @pytest.mark.parametrize("announce_length", [True, False])
 @pytest.mark.parametrize("then", ["reset", "close"])
-def test_upload_of_a_broken_answer_leaves_nothing(health_imaging, client, s3, then, announce_length):
+def test_upload_of_a_broken_response_leaves_nothing(health_imaging, client, s3, then, announce_length):
     frame = health_imaging.add_frame(SERVED, LARGE, "video/mp4", announce_length=announce_length)
     health_imaging.faults.arm(Fault(then=then, after=len(LARGE) - 1))
     assert client.get(frame).status == 502
@@ -122,7 +124,7 @@ def test_upload_of_a_broken_answer_leaves_nothing(health_imaging, client, s3, th
     assert attempts(health_imaging) == MAX_ATTEMPTS
 
 
-def test_upload_that_broke_once_is_done_again(health_imaging, client, large):
+def test_upload_that_broke_once_is_repeated(health_imaging, client, large):
     health_imaging.faults.arm(Fault(then="reset", after=9_000_000, times=1))
     assert requests.get(client.get(large).headers["Location"], timeout=5).content == LARGE
 
@@ -137,47 +139,47 @@ def test_upload_that_broke_once_is_done_again(health_imaging, client, large):
     ],
     ids=str,
 )
-def test_slowness_beyond_the_requests_time_is_504_in_time(health_imaging, client, small, fault):
+def test_slow_response_is_504_within_the_time_of_the_request(health_imaging, client, small, fault):
     health_imaging.faults.arm(fault)
     started = time.monotonic()
-    answer = client.get(small, remaining_ms=LITTLE_TIME)
+    answer = client.get(small, remaining_ms=SHORT_TIME_MS)
     assert (answer.status, answer.json()["type"]) == (504, "urn:framegate:problem:upstream-timeout")
     assert time.monotonic() - started < SILENCE_TIMEOUT_SECONDS
 
 
 @pytest.mark.parametrize("fault", [Fault(then="stall", after=9_000_000), Fault(bytes_per_second=2_000_000)], ids=str)
-def test_upload_that_cannot_be_done_in_time_is_handed_over_and_leaves_nothing(health_imaging, client, s3, queue, fault):
+def test_upload_that_takes_too_long_is_deferred_and_leaves_nothing(health_imaging, client, s3, queue, fault):
     frame = health_imaging.add_frame(SERVED, LARGE, "video/mp4")
     health_imaging.faults.arm(fault)
     started = time.monotonic()
-    assert client.get(frame, remaining_ms=LITTLE_TIME).status == 202
+    assert client.get(frame, remaining_ms=SHORT_TIME_MS).status == 202
     assert stored(s3, frame) == []
     assert [message["imageFrameId"] for message in queue.received()] == [frame.image_frame_id]
     assert time.monotonic() - started < SILENCE_TIMEOUT_SECONDS
 
 
-def test_no_time_at_all_is_504_without_a_call(health_imaging, client, small):
+def test_request_without_time_is_504_without_a_call(health_imaging, client, small):
     assert client.get(small, remaining_ms=4_000).status == 504
     assert attempts(health_imaging) == 0
 
 
-def test_silence_is_given_up_early_enough_for_another_attempt(health_imaging, client, small, monkeypatch):
+def test_silence_timeout_leaves_time_for_another_attempt(health_imaging, client, small, monkeypatch):
     monkeypatch.setattr(signed_http, "SILENCE_TIMEOUT_SECONDS", 0.2)
     health_imaging.faults.arm(Fault(then="stall", after=1_000, times=1))
     assert client.get(small).body == SMALL
 
 
-def test_retries_keep_within_the_requests_time(health_imaging, client, small):
+def test_retries_stay_within_the_time_of_the_request(health_imaging, client, small):
     health_imaging.faults.arm(Fault(error="ThrottlingException", latency=0.4))
-    assert client.get(small, remaining_ms=LITTLE_TIME).status in (429, 504)
+    assert client.get(small, remaining_ms=SHORT_TIME_MS).status in (429, 504)
     assert attempts(health_imaging) < MAX_ATTEMPTS
 
 
-def test_storm_of_throttling_is_not_made_worse(health_imaging, client, small):
+def test_retries_stop_under_heavy_throttling(health_imaging, client, small):
     health_imaging.faults.arm(Fault(error="ThrottlingException"))
     statuses = {client.get(small).status for _ in range(30)}
     assert statuses == {429}
-    # Beyond the first few, a request is one call.
+    # Once the quota is empty, each request makes one call.
     assert attempts(health_imaging) == 30 + MAX_RETRIES
 
     health_imaging.faults.clear()
@@ -187,9 +189,7 @@ def test_storm_of_throttling_is_not_made_worse(health_imaging, client, small):
     assert client.get(small).body == SMALL
 
 
-def test_healthimaging_out_of_reach_is_502(
-    health_imaging, store, deferred_stores, frame_index, settings, small, monkeypatch
-):
+def test_unreachable_healthimaging_is_502(health_imaging, store, handover, frame_index, settings, small, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:1")
     source = HealthImaging(botocore.session.Session())
     delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
@@ -197,7 +197,7 @@ def test_healthimaging_out_of_reach_is_502(
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
 
 
-def test_after_all_of_this_the_next_500_requests_work(health_imaging, client, small, large):
+def test_500_requests_work_after_every_kind_of_fault(health_imaging, client, small, large):
     faults = [
         Fault(error="ThrottlingException"),
         Fault(error="ResourceNotFoundException"),

@@ -1,4 +1,4 @@
-"""The frame store on S3 (moto)."""
+"""The frame store on S3, played by moto."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def objects(s3):
     return s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])
 
 
-def test_key_is_made_of_the_identifiers():
+def test_key_consists_of_identifiers():
     assert frame_key(FRAME) == f"frames/{'d' * 32}/{'5' * 32}/{'f' * 32}"
 
 
@@ -74,7 +74,7 @@ def test_pieces_larger_than_a_part_are_split(s3, store):
 
 
 @pytest.mark.parametrize(("size", "in_parts"), [(MAX_PUT_BYTES, False), (MAX_PUT_BYTES + 1, True)])
-def test_frame_of_known_size_goes_in_one_request_up_to_a_limit(s3, s3_server, store, size, in_parts):
+def test_frame_of_known_size_takes_one_request_up_to_a_limit(s3, s3_server, store, size, in_parts):
     content = os.urandom(size)
     with s3_server.counting("PutObject") as whole, s3_server.counting("UploadPart") as parts:
         store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60), size)
@@ -82,7 +82,7 @@ def test_frame_of_known_size_goes_in_one_request_up_to_a_limit(s3, s3_server, st
     assert stored(s3)["Body"].read() == content
 
 
-def test_frame_larger_than_was_expected_is_stored_whole(s3, store):
+def test_frame_larger_than_expected_is_stored_whole(s3, store):
     content = os.urandom(2 * MAX_PUT_BYTES + 5)
     store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60), 10)
     assert stored(s3)["Body"].read() == content
@@ -92,27 +92,27 @@ def test_absent_frame_is_not_found(store):
     assert store.find(FRAME, TimeBudget(60)) is None
 
 
-def test_source_that_breaks_leaves_nothing(s3, store):
+def test_failing_source_leaves_nothing(s3, store):
     def broken():
         yield os.urandom(2 * PART_BYTES)
-        raise UpstreamFailed("HealthImaging", "broke off")
+        raise UpstreamFailed("HealthImaging", "broke the connection")
 
-    with pytest.raises(UpstreamFailed, match="HealthImaging broke off"):
+    with pytest.raises(UpstreamFailed, match="HealthImaging broke the connection"):
         store.store(FRAME, "image/jph", broken(), TimeBudget(60))
     assert (open_uploads(s3), objects(s3)) == ([], [])
 
 
-def test_source_that_breaks_within_the_first_part_leaves_nothing(s3, store):
+def test_source_that_fails_within_the_first_part_leaves_nothing(s3, store):
     def broken():
         yield b"x"
-        raise UpstreamFailed("HealthImaging", "broke off")
+        raise UpstreamFailed("HealthImaging", "broke the connection")
 
     with pytest.raises(UpstreamFailed):
         store.store(FRAME, "image/jph", broken(), TimeBudget(60))
     assert (open_uploads(s3), objects(s3)) == ([], [])
 
 
-def test_upload_that_outlasts_its_time_leaves_nothing(s3, store):
+def test_upload_without_enough_time_leaves_nothing(s3, store):
     with pytest.raises(UpstreamTimeout):
         store.store(FRAME, "image/jph", pieces(os.urandom(6 * PART_BYTES)), TimeBudget(0))
     assert (open_uploads(s3), objects(s3)) == ([], [])
@@ -127,7 +127,7 @@ def test_upload_that_outlasts_its_time_leaves_nothing(s3, store):
         (400, "KMS.DisabledException", UpstreamFailed),
     ],
 )
-def test_upload_that_s3_refuses_leaves_nothing(s3, s3_server, store, operation, status, code, problem):
+def test_upload_that_s3_rejects_leaves_nothing(s3, s3_server, store, operation, status, code, problem):
     with s3_server.refusing(operation, status, code), pytest.raises(problem) as failed:
         store.store(FRAME, "image/jph", pieces(os.urandom(2 * PART_BYTES)), TimeBudget(60))
     assert failed.value.evidence == {
@@ -139,15 +139,15 @@ def test_upload_that_s3_refuses_leaves_nothing(s3, s3_server, store, operation, 
 
 
 @pytest.mark.parametrize(("operation", "size"), [("PutObject", 1), ("UploadPart", PART_BYTES + 1)])
-def test_s3_that_breaks_off_is_a_failure_and_leaves_nothing(s3, s3_server, store, operation, size):
-    with s3_server.breaking_off(operation), pytest.raises(UpstreamFailed, match="S3 broke the connection off"):
+def test_broken_connection_to_s3_is_a_failure_and_leaves_nothing(s3, s3_server, store, operation, size):
+    with s3_server.breaking_off(operation), pytest.raises(UpstreamFailed, match="S3 broke the connection"):
         store.store(FRAME, "image/jph", [bytes(size)], TimeBudget(60))
     assert (open_uploads(s3), objects(s3)) == ([], [])
 
 
 @pytest.mark.parametrize("operation", ["PutObject", "UploadPart"])
 @pytest.mark.parametrize("status", [500, 503, "closed"])
-def test_what_s3_does_not_take_at_first_is_sent_again(s3, s3_server, store, operation, status):
+def test_transient_failure_of_s3_is_retried(s3, s3_server, store, operation, status):
     content = os.urandom(PART_BYTES + 1 if operation == "UploadPart" else 1000)
     failing = (
         s3_server.breaking_off(operation, times=1)
@@ -160,13 +160,13 @@ def test_what_s3_does_not_take_at_first_is_sent_again(s3, s3_server, store, oper
     assert stored(s3)["Body"].read() == content
 
 
-def test_what_s3_refuses_is_not_sent_again(s3_server, store):
+def test_permanent_rejection_by_s3_is_not_retried(s3_server, store):
     with s3_server.refusing("PutObject", 403, "AccessDenied") as calls, pytest.raises(UpstreamFailed):
         store.store(FRAME, "image/jph", [b"frame"], TimeBudget(60))
     assert len(calls) == 1
 
 
-def test_s3_that_cannot_be_reached_is_a_failure(threads):
+def test_unreachable_s3_is_a_failure(threads):
     nowhere = boto3.client("s3", endpoint_url="http://127.0.0.1:9", config=Config(retries={"total_max_attempts": 1}))
     store = FrameStore(ObjectStore(botocore.session.Session(), lambda: nowhere, BUCKET, threads))
     with pytest.raises(UpstreamFailed, match="S3 could not be reached"):
@@ -176,13 +176,13 @@ def test_s3_that_cannot_be_reached_is_a_failure(threads):
 
 
 @pytest.mark.parametrize("key", ["a/../b.jsonl", "a/./b", "a//b", "a b+c%20d~é"])
-def test_object_is_put_under_its_key_to_the_letter(s3, objects, key):
+def test_object_is_stored_under_its_exact_key(s3, objects, key):
     objects.put(key, "application/jsonl", [b"line"], TimeBudget(60))
     assert [each["Key"] for each in s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == [key]
 
 
 class SlowS3:
-    """Takes a body so many bytes a second at first, then as they come; answers after some seconds, or never."""
+    """Accepts `rate` bytes a second of a body for some seconds, then all of it; answers after a pause."""
 
     def __init__(self, rate, seconds, answer=0.0):
         self._rate, self._seconds, self._answer = rate, seconds, answer
@@ -221,13 +221,13 @@ class SlowS3:
         return FrameStore(ObjectStore(botocore.session.Session(), lambda: client, BUCKET, threads))
 
 
-def test_body_that_s3_takes_slowly_is_stored(threads):
-    # Longer than a connection may take to be opened, for which urllib3 has the same time.
+def test_slow_upload_succeeds(threads):
+    # Longer than the connect timeout, which urllib3 would also apply to sending.
     with SlowS3(1_000_000, CONNECT_TIMEOUT_SECONDS + 1) as slow:
         assert slow.store(threads).store(FRAME, "image/jph", [bytes(7_000_000)], TimeBudget(60)).size == 7_000_000
 
 
-def test_body_that_s3_does_not_take_ends_with_the_time_there_is(threads):
+def test_stalled_upload_ends_with_the_time_budget(threads):
     with SlowS3(0, 6.0) as stuck:
         began = time.monotonic()
         with pytest.raises(UpstreamTimeout):
@@ -235,7 +235,7 @@ def test_body_that_s3_does_not_take_ends_with_the_time_there_is(threads):
         assert time.monotonic() - began < 5
 
 
-def test_time_for_sending_and_for_the_answer_is_the_same_time(threads):
+def test_sending_and_waiting_for_the_response_share_the_time_budget(threads):
     with SlowS3(1_000_000, 1.0, answer=5.0) as slow:
         began = time.monotonic()
         with pytest.raises(UpstreamTimeout):
@@ -243,49 +243,49 @@ def test_time_for_sending_and_for_the_answer_is_the_same_time(threads):
         assert time.monotonic() - began < 5
 
 
-def test_problem_that_is_kept_keeps_no_bytes(s3_server, store):
+def test_problem_without_traceback_keeps_no_frame_bytes_alive(s3_server, store):
     with s3_server.refusing("PutObject", 403, "AccessDenied"), pytest.raises(UpstreamFailed) as failed:
         store.store(FRAME, "image/jph", [b"frame"], TimeBudget(60))
     kept = failed.value.without_traceback()
     assert (kept.__traceback__, kept.__context__, kept.__cause__) == (None, None, None)
 
 
-SILENCE = 3.0
+SILENCE_SECONDS = 3.0
 
 
-def test_silent_s3_is_not_waited_for_beyond_the_time(s3, s3_server, store):
+def test_wait_for_silent_s3_ends_with_the_time_budget(s3, s3_server, store):
     started = time.monotonic()
-    with s3_server.silent("HeadObject", SILENCE), pytest.raises(UpstreamTimeout):
+    with s3_server.silent("HeadObject", SILENCE_SECONDS), pytest.raises(UpstreamTimeout):
         store.find(FRAME, TimeBudget(0.3))
-    assert time.monotonic() - started < SILENCE
+    assert time.monotonic() - started < SILENCE_SECONDS
 
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 def test_upload_to_silent_s3_ends_in_time_and_leaves_nothing(s3, s3_server, store, operation):
     started = time.monotonic()
-    with s3_server.silent(operation, SILENCE), pytest.raises(UpstreamTimeout):
+    with s3_server.silent(operation, SILENCE_SECONDS), pytest.raises(UpstreamTimeout):
         store.store(FRAME, "image/jph", [bytes(2 * PART_BYTES)], TimeBudget(0.5))
     assert time.monotonic() - started < 0.5 + CLEANUP_SECONDS + 2.0
-    # What S3 was asked for, it does when it wakes up; an upload that begins so late has to be aborted then.
-    time.sleep(SILENCE + 1.0)
+    # When S3 wakes up, it creates the upload after all, which must then be aborted.
+    time.sleep(SILENCE_SECONDS + 1.0)
     assert (open_uploads(s3), objects(s3)) == ([], [])
 
 
-def test_small_frame_that_s3_takes_too_late_is_whole_or_absent(s3, s3_server, store):
+def test_small_frame_that_s3_stores_late_is_complete_or_absent(s3, s3_server, store):
     started = time.monotonic()
-    with s3_server.silent("PutObject", SILENCE), pytest.raises(UpstreamTimeout):
+    with s3_server.silent("PutObject", SILENCE_SECONDS), pytest.raises(UpstreamTimeout):
         store.store(FRAME, "image/jph", [b"frame"], TimeBudget(0.3))
-    assert time.monotonic() - started < SILENCE
-    time.sleep(SILENCE)
+    assert time.monotonic() - started < SILENCE_SECONDS
+    time.sleep(SILENCE_SECONDS)
     assert [each["Size"] for each in objects(s3)] in ([], [5])
 
 
-def test_denied_head_is_not_taken_for_an_absent_frame(s3, s3_server, store):
+def test_denied_head_is_not_mistaken_for_an_absent_frame(s3, s3_server, store):
     with s3_server.refusing("HeadObject", 403, "AccessDenied"), pytest.raises(UpstreamFailed):
         store.find(FRAME, TimeBudget(60))
 
 
-def test_missing_bucket_is_a_failure_with_its_cause_for_the_log(s3, new_object_store):
+def test_missing_bucket_is_a_failure_with_evidence(s3, new_object_store):
     store = FrameStore(new_object_store("no-such-bucket-anywhere"))
     with pytest.raises(UpstreamFailed) as failed:
         store.store(FRAME, "image/jph", [b"x"], TimeBudget(60))
@@ -296,10 +296,10 @@ def test_missing_bucket_is_a_failure_with_its_cause_for_the_log(s3, new_object_s
     }
 
 
-def test_upload_holds_a_few_parts_at_most(objects, monkeypatch):
+def test_upload_keeps_only_a_few_parts_in_memory(objects, monkeypatch):
     store = FrameStore(objects)
     block = bytes(PART_BYTES // 4)
-    # moto keeps them all, in this very process.
+    # moto would keep all parts in the memory of this process.
     monkeypatch.setattr(
         S3Put, "upload_part", lambda _, key, upload, number, part, budget: SentPart('"e"', len(part), 0)
     )
@@ -312,7 +312,7 @@ def test_upload_holds_a_few_parts_at_most(objects, monkeypatch):
         tracemalloc.stop()
 
 
-def test_presigned_url_is_sigv4_for_its_lifetime_and_gives_the_frame(s3, store):
+def test_presigned_url_uses_sigv4_and_returns_the_frame(s3, store):
     store.store(FRAME, "image/jph", [b"frame"], TimeBudget(60))
     before = datetime.now(UTC)
     signed = store.presigned_url(FRAME, 300)

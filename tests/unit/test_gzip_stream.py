@@ -1,4 +1,4 @@
-"""Gzip that arrives in pieces, of one member or several, and gzip that is broken or a bomb."""
+"""Decompressing gzip streams of one or several members, broken streams and bombs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def joined(content, size=7, max_bytes=MIB):
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.integers(1, 400), st.integers(0, 20))
-def test_members_are_joined_however_they_arrive(contents, size, padding):
+def test_members_are_concatenated_for_any_piece_size(contents, size, padding):
     """RFC 1952, section 2.2; zeros after a member are what tape drives and `dd` leave."""
     content = b"".join(gzip.compress(each) + bytes(padding) for each in contents)
 
@@ -34,7 +34,7 @@ def test_members_are_joined_however_they_arrive(contents, size, padding):
 
 
 @given(st.binary(min_size=1, max_size=30), st.integers(1, 60))
-def test_bytes_behind_the_last_member_are_an_error_unless_they_are_zeros(rest, size):
+def test_bytes_after_the_last_member_are_an_error_unless_they_are_zeros(rest, size):
     content = MEMBER + rest
     if rest.strip(b"\0"):
         with pytest.raises(GzipError):
@@ -44,19 +44,19 @@ def test_bytes_behind_the_last_member_are_an_error_unless_they_are_zeros(rest, s
 
 
 @pytest.mark.parametrize("size", [1, 5, 1000])
-def test_gzip_that_breaks_off_is_an_error_wherever_it_does(size):
+def test_truncated_gzip_is_an_error_at_every_position(size):
     content = MEMBER + MEMBER
     for end in range(len(content)):
         if end == len(MEMBER):
             continue
-        with pytest.raises(GzipError, match="ends too early"):
+        with pytest.raises(GzipError, match="is truncated"):
             joined(content[:end], size)
 
 
 @pytest.mark.parametrize(
     "content", [b"{}", b"\0" + MEMBER, b"\x1f\x8b\x07" + bytes(20)], ids=["JSON", "zero", "method"]
 )
-def test_what_is_no_gzip_is_an_error(content):
+def test_bytes_that_are_not_gzip_are_an_error(content):
     with pytest.raises(GzipError, match="is not gzip"):
         joined(content)
 
@@ -77,7 +77,7 @@ def test_no_piece_is_empty_or_large():
     assert sum(map(len, pieces)) == 5 * MIB
 
 
-def test_bomb_is_an_error_in_little_memory():
+def test_bomb_is_an_error_and_takes_little_memory():
     bomb = gzip.compress(bytes(64 * MIB)) * 4
     tracemalloc.start()
     try:
@@ -95,7 +95,7 @@ def test_document_of_exactly_the_maximum_is_read():
         joined(gzip.compress(bytes(1001)), max_bytes=1000)
 
 
-def test_members_without_end_are_an_error(monkeypatch):
+def test_endless_members_are_an_error(monkeypatch):
     monkeypatch.setattr(gzip_stream, "MAX_MEMBERS", 10)
 
     assert joined(gzip.compress(b"a") * 10) == b"a" * 10

@@ -1,4 +1,4 @@
-"""Addresses of frames."""
+"""Identifiers of image sets and frames."""
 
 import string
 from dataclasses import astuple
@@ -21,7 +21,7 @@ def test_32_digits_and_lower_case_letters_are_an_identifier(datastore_id, image_
 
 
 @given(st.text().filter(lambda text: len(text) != 32 or not set(text) <= set(ALPHABET)))
-def test_anything_else_is_refused_and_not_repeated(text):
+def test_anything_else_is_rejected_and_not_repeated(text):
     with pytest.raises(InvalidIdentifier) as refused:
         FrameRef("d" * 32, "5" * 32, text)
     assert (
@@ -35,7 +35,7 @@ def test_anything_else_is_refused_and_not_repeated(text):
         "f" * 32 + "\n",
         "F" * 32,
         "f" * 31 + "é",
-        "f" * 31 + "１",  # a full-width digit, which str.isdigit takes for one
+        "f" * 31 + "１",  # a full-width digit, for which str.isdigit is true
         "../" + "f" * 29,
         "f" * 31 + "\0",
         "",
@@ -43,12 +43,12 @@ def test_anything_else_is_refused_and_not_repeated(text):
         7,
     ],
 )
-def test_look_alikes_are_refused(value):
+def test_lookalikes_are_rejected(value):
     with pytest.raises(InvalidIdentifier):
         ImageSetRef("d" * 32, value)
 
 
-def test_the_refusal_names_the_identifier_as_the_api_spells_it():
+def test_error_names_the_identifier_as_the_api_spells_it():
     with pytest.raises(InvalidIdentifier, match=r"^datastoreId must"):
         ImageSetRef("Mueller", "5" * 32)
     with pytest.raises(InvalidIdentifier, match=r"^imageSetId must"):

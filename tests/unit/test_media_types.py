@@ -1,4 +1,4 @@
-"""Media types pass through, and agree with those that AWS documents."""
+"""Media types pass through unchanged, and agree with AWS's documentation."""
 
 import gzip
 import json
@@ -30,7 +30,7 @@ def test_media_type_passes_through_unchanged(content_type):
 
 
 @pytest.mark.parametrize("content_type", [None, "", "a" * 256])
-def test_missing_or_endless_media_type_is_octet_stream(content_type):
+def test_missing_or_overlong_media_type_becomes_octet_stream(content_type):
     assert pass_through(content_type) == "application/octet-stream"
 
 
@@ -39,7 +39,7 @@ def model():
 
 
 def documented():
-    """The sentences of botocore's documentation of ``contentType``: transfer syntaxes, and the media type of each."""
+    """Parse botocore's documentation of ``contentType``: media types by transfer syntax, the default, and a count."""
     shape = model().operation_model("GetImageFrame").output_shape.members["contentType"]
     sentences = re.findall(r"<p>(If the stored transfer syntax .*?)</p>", shape.documentation)
     table = {}
@@ -53,9 +53,9 @@ def documented():
     return table, default, len(sentences)
 
 
-def test_media_types_are_those_that_aws_documents():
+def test_media_types_equal_those_in_the_documentation():
     table, default, sentences = documented()
-    # As many as there are entries in the documentation's list: none was read over.
+    # The parser missed no entry of the documentation's list.
     shape = model().operation_model("GetImageFrame").output_shape.members["contentType"]
     assert sentences == shape.documentation.count("<li>")
     assert table.pop(None) == WITHOUT_SYNTAX
@@ -67,7 +67,7 @@ def test_undocumented_transfer_syntax_has_the_documented_default(syntax):
     assert of_stored(syntax) == "application/octet-stream"
 
 
-def test_data_stores_have_two_formats_of_their_own():
+def test_data_stores_have_two_lossless_formats():
     assert model().shape_for("LosslessStorageFormat").enum == ["HTJ2K", "JPEG_2000_LOSSLESS"]
     assert set(media_types._OWN_SYNTAXES.values()) == {"1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.90"}
 
@@ -85,7 +85,7 @@ def test_data_stores_have_two_formats_of_their_own():
         ("", "image/jph", "1.2.840.10008.1.2.4.202"),
     ],
 )
-def test_frame_itself_tells_the_syntax_that_the_metadata_leaves_out(uid, content_type, syntax):
+def test_media_type_tells_the_syntax_that_the_metadata_omits(uid, content_type, syntax):
     assert stored_syntax(uid, content_type) == syntax
 
 
@@ -129,7 +129,7 @@ def answering(server, instances, frame):
 
 
 @pytest.mark.parametrize("content_type", ["image/jph", "image/j2c", "application/octet-stream"])
-def test_index_has_the_media_type_of_the_data_stores_own_format(index_client, server, content_type):
+def test_index_has_the_media_type_of_the_data_stores_format(index_client, server, content_type):
     instances = {
         "1.2.1": (None, ["a" * 32, "b" * 32]),
         "1.2.2": ("1.2.840.10008.1.2.4.50", ["c" * 32]),
@@ -138,18 +138,18 @@ def test_index_has_the_media_type_of_the_data_stores_own_format(index_client, se
     frames = answering(server, instances, Reply(headers={"Content-Type": content_type}, body=b"frame"))
     listed = ask(index_client, IMAGE_SET).json()["imageFrames"]
     assert [each["contentType"] for each in listed] == [content_type, content_type, "image/jpeg", content_type]
-    # One of them tells for all.
+    # One frame is enough.
     assert [json.loads(each.body)["imageFrameId"] for each in frames()] == ["a" * 32]
 
 
-def test_index_asks_for_no_frame_where_the_metadata_tells(index_client, server):
+def test_index_requests_no_frame_if_the_metadata_tells_the_media_type(index_client, server):
     frames = answering(server, {"1.2.1": ("1.2.840.10008.1.2.4.112", ["a" * 32])}, Reply(500))
     assert [each["contentType"] for each in ask(index_client, IMAGE_SET).json()["imageFrames"]] == ["image/jxl"]
     assert frames() == []
 
 
 @pytest.mark.parametrize("error", ["ResourceNotFoundException", "NotAcceptableException", "BadRequestException"])
-def test_index_has_the_documented_media_type_where_the_frame_is_not_given(index_client, server, error):
+def test_index_has_the_documented_media_type_if_the_frame_is_unavailable(index_client, server, error):
     answering(server, {"1.2.1": (None, ["a" * 32])}, Reply(400, {"x-amzn-ErrorType": error}))
     assert [each["contentType"] for each in ask(index_client, IMAGE_SET).json()["imageFrames"]] == ["image/jph"]
 

@@ -1,4 +1,4 @@
-"""Every error that botocore's models name, and what Framegate makes of it."""
+"""Every error in botocore's model, and the problem that Framegate raises for it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ EXPECTED = {
     "ResourceNotFoundException": (404, "frame-not-found", 1),
     "NotAcceptableException": (406, "not-acceptable", 1),
 }
-"""Status and problem that a client gets, and the attempts that HealthImaging sees."""
+"""Status and problem that the client gets, and the attempts that HealthImaging sees."""
 
 MODELLED = [
     (operation, shape.name, shape.metadata["error"]["httpStatusCode"])
@@ -72,13 +72,13 @@ def error(status, code, *, in_body=False):
     return Reply(status, headers, json.dumps(document).encode())
 
 
-def test_every_modelled_error_is_expected_and_no_other():
+def test_expected_errors_are_exactly_the_modelled_ones():
     assert {name for _, name, _ in MODELLED} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("in_body", [False, True], ids=["named in the header", "named in the body"])
 @pytest.mark.parametrize(("operation", "name", "status"), MODELLED)
-def test_modelled_error_has_its_problem_and_attempts(server, source, operation, name, status, in_body):
+def test_each_modelled_error_has_its_problem_and_attempts(server, source, operation, name, status, in_body):
     server.reply = lambda _: error(status, name, in_body=in_body)
     with pytest.raises(Problem) as raised:
         CALLS[operation](source)
@@ -88,7 +88,9 @@ def test_modelled_error_has_its_problem_and_attempts(server, source, operation, 
 
 
 @pytest.mark.parametrize("name", ["NotAcceptableException", "BadRequestException"])
-def test_client_gets_a_permanent_refusal_at_once(server, source, store, deferred_stores, frame_index, settings, name):
+def test_permanent_error_reaches_the_client_without_a_retry(
+    server, source, store, handover, frame_index, settings, name
+):
     status, slug, _ = EXPECTED[name]
     server.reply = lambda _: error(status, name)
     client = Client(FrameApi(settings, FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300), frame_index))
@@ -111,7 +113,7 @@ def test_client_gets_a_permanent_refusal_at_once(server, source, store, deferred
         (500, "InternalServerException", False),
     ],
 )
-def test_export_does_not_come_back_to_a_frame_that_is_refused_for_good(server, source, store, status, name, is_final):
+def test_export_does_not_retry_a_frame_with_a_permanent_error(server, source, store, status, name, is_final):
     server.reply = lambda _: error(status, name)
     frame = ExportedFrame(FrameEntry(FRAME.image_frame_id, None, None), "key")
     FrameCopier(source, store, Pace(1000)).copy(
@@ -137,7 +139,7 @@ def test_unknown_client_error_is_final(server, source, status):
 
 
 @pytest.mark.parametrize(("status", "slug"), [(408, "upstream-failed"), (429, "throttled"), (503, "upstream-failed")])
-def test_unknown_error_that_passes_is_tried_again(server, source, status, slug):
+def test_unknown_transient_error_is_retried(server, source, status, slug):
     replies = iter([Reply(status), Reply(status), Reply(200, {"Content-Type": "image/jph"}, b"frame")])
     server.reply = lambda _: next(replies)
     assert CALLS["GetImageFrame"](source) == b"frame"
@@ -148,28 +150,28 @@ def test_unknown_error_that_passes_is_tried_again(server, source, status, slug):
 
 
 def accept_only(key, code, success):
-    """Answers that refuse every access key but one."""
+    """Reply that rejects every access key but one."""
     return lambda request: success if f"Credential={key}/" in request.headers["authorization"] else error(403, code)
 
 
 @pytest.mark.parametrize("code", sorted(CREDENTIAL_CODES))
 @pytest.mark.parametrize("attempts", [1, MAX_ATTEMPTS])
-def test_refused_credentials_are_replaced(server, source, monkeypatch, code, attempts):
+def test_rejected_credentials_are_replaced(server, source, monkeypatch, code, attempts):
     server.reply = accept_only("new", code, Reply(200, {}, b"frame"))
     source_call = lambda: source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(10), attempts)  # noqa: E731
     with pytest.raises(UpstreamFailed):
         source_call()
-    # There were no others.
+    # There are no new credentials yet.
     assert len(server.requests) == 1
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "new")
     assert source_call() == b"frame"
     assert len(server.requests) == 3
-    # From now on they are used at once.
+    # The client keeps the new ones.
     assert source_call() == b"frame"
     assert len(server.requests) == 4
 
 
-def test_credentials_that_are_refused_again_are_replaced_once(server, source, monkeypatch):
+def test_credentials_that_are_rejected_twice_are_replaced_once(server, source, monkeypatch):
     def refuse(request):
         os.environ["AWS_ACCESS_KEY_ID"] = f"key-{len(server.requests)}"
         return error(403, "ExpiredTokenException")
@@ -182,8 +184,8 @@ def test_credentials_that_are_refused_again_are_replaced_once(server, source, mo
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "InvalidToken"])
-@pytest.mark.parametrize("condition", [None, '"etag"'], ids=["if there is none", "if it is unchanged"])
-def test_credentials_that_s3_refuses_are_replaced_even_for_a_conditional_put(
+@pytest.mark.parametrize("condition", [None, '"etag"'], ids=["if none exists", "if unchanged"])
+def test_credentials_that_s3_rejects_are_replaced_even_for_a_conditional_put(
     server, new_object_store, monkeypatch, code, condition
 ):
     objects = new_object_store("bucket")
@@ -200,14 +202,14 @@ def test_credentials_that_s3_refuses_are_replaced_even_for_a_conditional_put(
     assert len(server.requests) == 3
 
 
-def test_region_without_healthimaging_is_named_in_the_log(monkeypatch, log_lines):
+def test_region_without_healthimaging_is_logged(monkeypatch, log_lines):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     HealthImaging(botocore.session.Session())
     (line,) = log_lines()
     assert (line["level"], line["region"]) == ("WARNING", "eu-central-1")
 
 
-def test_endpoint_that_does_not_exist_is_a_clear_problem(monkeypatch):
+def test_unresolvable_endpoint_is_a_clear_problem(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://medical-imaging.invalid")
     source = HealthImaging(botocore.session.Session())
     with pytest.raises(UpstreamFailed, match="host name does not resolve") as raised:

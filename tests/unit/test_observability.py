@@ -1,4 +1,4 @@
-"""What is logged, counted and traced."""
+"""Log lines, metrics and traces."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def frame(emulator):
 
 @pytest.fixture
 def metrics(capsys):
-    """Gives the metrics that were written since the last look, in CloudWatch's embedded metric format."""
+    """Return the metrics since the last call, in CloudWatch's embedded metric format."""
     return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_request_is_one_line_with_ids_delivery_bytes_and_time(client, frame, log_lines):
+def test_request_logs_one_line_with_ids_delivery_bytes_and_time(client, frame, log_lines):
     client.get(frame)
     (line,) = log_lines()
     assert (
@@ -48,7 +48,7 @@ def test_a_request_is_one_line_with_ids_delivery_bytes_and_time(client, frame, l
     assert 0 < line["upstream_ms"] < 10_000
 
 
-def test_upstream_time_is_logged_for_failures_too(client, frame, health_imaging, log_lines):
+def test_upstream_time_is_logged_for_failures(client, frame, health_imaging, log_lines):
     health_imaging.faults.arm(Fault(latency=0.1, error="ConflictException"))
     client.get(frame)
     (line,) = log_lines()
@@ -90,14 +90,14 @@ def test_errors_are_counted_by_status(client, frame, health_imaging, metrics):
     assert (emf["status"], emf["Errors"]) == ("404", [1.0])
 
 
-def test_all_requests_are_counted_together_too(client, frame, metrics):
+def test_requests_also_count_without_a_dimension_of_their_own(client, frame, metrics):
     client.get(frame)
     (emf,) = metrics()
     assert emf["_aws"]["CloudWatchMetrics"][0]["Dimensions"][1:] == [["service"]]
     assert emf["service"] == "framegate"
 
 
-def test_start_of_an_environment_is_counted_with_its_first_invocation_only(metrics):
+def test_cold_start_counts_only_with_the_first_invocation(metrics):
     count_cold_start.cache_clear()
     for _ in range(3):
         count_cold_start("api")
@@ -120,7 +120,7 @@ def test_malformed_identifiers_are_not_logged(client, log_lines):
 
 @pytest.fixture
 def traced(monkeypatch):
-    """A sampled request, and the X-Ray daemon that takes its segments."""
+    """A sampled request, and the X-Ray daemon that receives its segments."""
     from aws_xray_sdk.core import xray_recorder
 
     daemon = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -135,7 +135,7 @@ def traced(monkeypatch):
     xray_recorder.emitter.set_daemon_address(f"127.0.0.1:{daemon.getsockname()[1]}")
 
     def segments():
-        """All segments sent, by name; the daemon takes a line of header, then the document."""
+        """Return all segments by name. A datagram is a header line and the document."""
         received = {}
         while True:
             try:
@@ -149,7 +149,7 @@ def traced(monkeypatch):
     daemon.close()
 
 
-def test_healthimaging_is_a_subsegment_with_the_frames_ids(client, frame, traced):
+def test_call_to_healthimaging_is_a_subsegment_with_the_frames_ids(client, frame, traced):
     client.get(frame)
     segment = traced()["HealthImaging"]
     assert segment["namespace"] == "remote"
@@ -157,7 +157,7 @@ def test_healthimaging_is_a_subsegment_with_the_frames_ids(client, frame, traced
     assert segment["end_time"] >= segment["start_time"]
 
 
-def test_s3_is_a_subsegment_too(client, health_imaging, traced):
+def test_call_to_s3_is_a_subsegment(client, health_imaging, traced):
     client.get(health_imaging.add_frame(SERVED, bytes(INLINE_LIMIT + 1), "image/jph"))
     segments = traced()
     assert segments["S3"]["parent_id"] == segments["HealthImaging"]["id"]

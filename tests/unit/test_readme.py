@@ -13,8 +13,8 @@ from bench.durations import DEFAULT, load_measured
 from framegate import problems
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.problem_documents import STATUS
-from infra.config import config_keys, config_table
 from infra.api.gateway_problems import GATEWAY_PROBLEMS
+from infra.config import config_keys, config_table
 from infra.regions import FIPS_REGIONS, HEALTHIMAGING_REGIONS
 
 PROJECT = Path(__file__).parent.parent.parent

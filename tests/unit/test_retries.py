@@ -1,4 +1,4 @@
-"""When a failed call is made again."""
+"""When failed calls are retried."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def short_pauses(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "problem", [Throttled("S3"), UpstreamTimeout("S3"), UpstreamFailed("S3", "broke off")], ids=str
+    "problem", [Throttled("S3"), UpstreamTimeout("S3"), UpstreamFailed("S3", "broke the connection")], ids=str
 )
-def test_passing_problem_is_tried_again(problem):
+def test_transient_problem_is_retried(problem):
     calls = Calls(problem, problem)
     assert made(calls) == "result"
     assert calls.count == 3
 
 
-def test_last_attempt_is_the_last():
+def test_number_of_attempts_is_limited():
     calls = Calls(*[Throttled("S3")] * 3)
     with pytest.raises(Throttled):
         made(calls)
@@ -65,14 +65,14 @@ def test_last_attempt_is_the_last():
 
 
 @pytest.mark.parametrize("problem", [FrameNotFound(), refused("AccessDenied"), refused("", 404)], ids=str)
-def test_final_problem_is_raised_at_once(problem):
+def test_permanent_problem_is_not_retried(problem):
     calls = Calls(problem)
     with pytest.raises(type(problem)):
         made(calls)
     assert calls.count == 1
 
 
-def test_attempt_that_would_begin_after_the_end_is_not_made(monkeypatch):
+def test_no_attempt_starts_after_the_time_budget(monkeypatch):
     monkeypatch.setattr(retries, "pause_after", lambda _: 5.0)
     calls = Calls(Throttled("S3"))
     began = time.monotonic()
@@ -81,7 +81,7 @@ def test_attempt_that_would_begin_after_the_end_is_not_made(monkeypatch):
     assert (calls.count, time.monotonic() - began < 1) == (1, True)
 
 
-def test_quota_limits_attempts_and_successes_give_back():
+def test_quota_limits_retries_and_successes_refill_it():
     quota = RetryQuota(1)
     with pytest.raises(Throttled):
         made(Calls(*[Throttled("S3")] * 3), quota=quota)
@@ -94,7 +94,7 @@ def test_quota_limits_attempts_and_successes_give_back():
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
-def test_refused_credentials_are_replaced_once(attempts):
+def test_rejected_credentials_are_replaced_once(attempts):
     calls = Calls(refused("ExpiredToken", 400))
     assert made(calls, attempts=attempts, refresh=lambda: True) == "result"
     again = Calls(*[refused("ExpiredToken", 400)] * 3)
@@ -103,14 +103,14 @@ def test_refused_credentials_are_replaced_once(attempts):
     assert (calls.count, again.count) == (2, 2)
 
 
-def test_credentials_are_not_loaded_for_other_problems():
+def test_other_problems_do_not_reload_credentials():
     def refresh():
         raise AssertionError
 
     assert made(Calls(Throttled("S3")), refresh=refresh) == "result"
 
 
-def test_waiting_is_counted_from_the_last_reset():
+def test_waiting_time_counts_from_the_last_reset():
     upstream_time.reset()
     with upstream_time.waiting():
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What goes wrong in S3 and with its key, at every call that a request makes of it."""
+"""Faults of S3 and of its KMS key, at every S3 call of a request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REFUSALS = [
 ]
 
 
-# Tried where it takes a megabyte or more to get there.
+# For tests that transfer megabytes before the fault.
 FEW_REFUSALS = [each for each in REFUSALS if each[1] in ("ExpiredToken", "KMS.DisabledException", "SlowDown")]
 
 
@@ -58,43 +58,43 @@ def is_problem(answer, status):
     )
 
 
-def left(s3):
+def leftovers(s3):
     objects = s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])
     return [each["Key"] for each in objects] + s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
 
 
 @pytest.mark.parametrize(("status", "code", "expected"), FEW_REFUSALS)
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
-def test_large_frame_that_s3_does_not_take_is_a_problem_and_leaves_nothing(
+def test_large_frame_that_s3_rejects_is_a_problem_and_leaves_nothing(
     client, large, s3, s3_server, log_lines, operation, status, code, expected
 ):
     with s3_server.refusing(operation, status, code) as calls:
         assert is_problem(client.get(large), expected)
     assert calls
     assert log_lines()[-1]["upstream_error"] == code
-    assert left(s3) == []
+    assert leftovers(s3) == []
     assert requests.get(client.get(large).headers["Location"], timeout=5).content == LARGE
 
 
 @pytest.mark.parametrize(("status", "code", "expected"), REFUSALS)
-def test_small_frame_that_s3_does_not_take_is_a_problem(client, small, s3, s3_server, status, code, expected):
+def test_small_frame_that_s3_rejects_is_a_problem(client, small, s3, s3_server, status, code, expected):
     with s3_server.refusing("PutObject", status, code):
         assert is_problem(client.get(small, "delivery=url"), expected)
-    assert left(s3) == []
-    # Inline it needs no S3.
+    assert leftovers(s3) == []
+    # Inline delivery does not need S3.
     assert client.get(small).body == b"small"
 
 
 @pytest.mark.parametrize(("status", "expected"), [(400, 502), (403, 502), (429, 429), (500, 502), (503, 502)])
-def test_store_that_does_not_say_what_it_has_is_a_problem(client, large, s3, s3_server, status, expected):
-    # A HEAD has no body, so nothing but its status says why.
+def test_failing_head_is_a_problem(client, large, s3, s3_server, status, expected):
+    # A response to HEAD has no body, so only its status tells the reason.
     with s3_server.refusing("HeadObject", status, str(status)):
         assert is_problem(client.get(large), expected)
-    assert left(s3) == []
+    assert leftovers(s3) == []
 
 
 @pytest.mark.parametrize(("status", "code", "expected"), FEW_REFUSALS)
-def test_stored_frame_that_s3_does_not_give_is_a_problem(client, large, s3, s3_server, status, code, expected):
+def test_stored_frame_that_s3_does_not_return_is_a_problem(client, large, s3, s3_server, status, code, expected):
     client.get(large)
     end = {"Range": f"bytes={INLINE_LIMIT + 1}-{INLINE_LIMIT + 100}"}
     with s3_server.refusing("GetObject", status, code):
@@ -104,7 +104,7 @@ def test_stored_frame_that_s3_does_not_give_is_a_problem(client, large, s3, s3_s
 
 @pytest.mark.parametrize(("status", "code", "expected"), REFUSALS)
 @pytest.mark.parametrize("operation", ["GetObject", "PutObject"])
-def test_index_that_s3_does_not_give_or_take_is_a_problem(
+def test_index_that_s3_neither_returns_nor_accepts_is_a_problem(
     client, emulator, s3, s3_server, operation, status, code, expected
 ):
     frame = emulator.add_frame(SERVED, b"x", "image/jph")
@@ -114,14 +114,14 @@ def test_index_that_s3_does_not_give_or_take_is_a_problem(
     assert len(ask(client, image_set).json()["imageFrames"]) == 1
 
 
-def test_frame_that_is_removed_while_it_is_asked_for_is_a_problem(client, large, s3, s3_server):
+def test_frame_that_is_removed_during_the_request_is_a_problem(client, large, s3, s3_server):
     client.get(large)
     with s3_server.refusing("GetObject", 404, "NoSuchKey"):
         assert is_problem(client.get(large, headers={"Range": f"bytes={INLINE_LIMIT + 1}-{INLINE_LIMIT + 100}"}), 502)
 
 
-def test_credentials_that_expire_in_the_middle_of_an_upload_deliver_nothing(client, large, s3, s3_server, log_lines):
-    """The upload cannot even be aborted then. Nobody can read it, and the bucket's lifecycle rule removes it."""
+def test_credentials_that_expire_during_an_upload_deliver_nothing(client, large, s3, s3_server, log_lines):
+    """The upload cannot be aborted either. Nobody can read it, and the bucket's lifecycle rule removes it."""
     with (
         s3_server.refusing("UploadPart", 400, "ExpiredToken", after=1),
         s3_server.refusing("CompleteMultipartUpload", 400, "ExpiredToken"),
@@ -133,7 +133,7 @@ def test_credentials_that_expire_in_the_middle_of_an_upload_deliver_nothing(clie
     assert requests.get(client.get(large).headers["Location"], timeout=5).content == LARGE
 
 
-def test_cause_is_for_the_log_and_not_for_the_client(client, small, s3, s3_server, log_lines):
+def test_cause_is_in_the_log_and_not_in_the_response(client, small, s3, s3_server, log_lines):
     with s3_server.refusing("PutObject", 400, "KMS.DisabledException"):
         answer = client.get(small, "delivery=url")
 

@@ -1,4 +1,4 @@
-"""What Framegate signs and sends by itself is what the SDK would send for the same operation, but for a list."""
+"""Requests that Framegate signs itself equal the SDK's, except for a list of intended differences."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ CHECKSUM = b64encode(crc32(CONTENT).to_bytes(4, "big")).decode()
 ETAG = '"0123456789abcdef"'
 
 INTENDED = {
-    "user-agent": "CloudTrail and access logs show Framegate, not a version of Python.",
-    "amz-sdk-invocation-id": "Tells the SDK's attempts at one call apart; the services do not need it.",
-    "amz-sdk-request": "Tells the service how often the SDK tries; the services do not need it.",
+    "user-agent": "CloudTrail and access logs show Framegate rather than a version of Python.",
+    "amz-sdk-invocation-id": "Distinguishes the SDK's attempts at a call; the services do not need it.",
+    "amz-sdk-request": "Tells the service about the SDK's attempts; the services do not need it.",
     "expect": "Waiting for 100 (Continue) costs a round trip, and S3 rarely refuses an object of at most 16 MiB.",
-    "accept-encoding": "The transport asks for no coding, as the SDK's does; it is not in the SDK's request yet.",
-    "host": "The SDK's transport adds it. `test_endpoint_is_the_sdks` compares it.",
-    "authorization": "`test_signed_headers_are_the_sdks` compares it.",
+    "accept-encoding": "Both transports ask for no coding; the SDK's adds the header later.",
+    "host": "The SDK's transport adds it. `test_endpoint_equals_the_sdks` compares it.",
+    "authorization": "`test_signed_headers_equal_the_sdks` compares it.",
     "x-amz-date": "The time of day.",
-    "x-amz-content-sha256": "The body is not signed: it has its CRC32, which is signed, and goes over TLS.",
+    "x-amz-content-sha256": "The body is not signed, but its CRC32 is, and it travels over TLS.",
 }
-"""Every header that may differ, and why; methods, paths, queries, bodies and all other headers are equal."""
+"""The headers that may differ, and why. Methods, paths, queries, bodies and all other headers are equal."""
 
 
 LOADER = create_loader()
-"""Keeps the services' models, which are slow to read."""
+"""Caches the service models, which are slow to read."""
 
 
 def new_session():
@@ -60,7 +60,7 @@ def new_session():
 
 
 def sdk_request(service, operation, **parameters):
-    """What botocore is about to send."""
+    """Return the request that botocore would send."""
     s3_style = {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
     config = Config(signature_version="s3v4" if service == "s3" else None, s3=s3_style)
     client = new_session().create_client(service, config=config)
@@ -70,10 +70,10 @@ def sdk_request(service, operation, **parameters):
         sent.append(request)
         return AWSResponse(request.url, 200, {}, None)
 
-    # First, since another test file in this process may have moto's S3 running, which answers at the same event.
+    # Register first: moto's S3 from another test file may answer the same event.
     client.meta.events.register_first("before-send", stop)
     with suppress(Exception):
-        # An answer without a body is enough for a request to be seen, and not for every operation's parser.
+        # The parsers of some operations fail on a response without a body, but the request is recorded by then.
         getattr(client, operation)(**parameters)
     (request,) = sent
     return request
@@ -133,7 +133,7 @@ def to_s3(use):
         with ThreadPoolExecutor(1) as threads:
             use(ObjectStore(new_session(), clients.s3, BUCKET, threads))
         monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
-        # By IP address, the bucket is in the path; `test_endpoint_is_the_sdks` compares the host that it is in else.
+        # With an IP address, the bucket is in the path. `test_endpoint_equals_the_sdks` compares the usual host.
         server.requests[0].target = server.requests[0].target.removeprefix(f"/{BUCKET}")
 
     return send
@@ -165,11 +165,11 @@ CALLS = {
         to_s3(lambda objects: objects.put(KEY, "image/jph", [CONTENT], TimeBudget(10), "private, max-age=1")),
         ("s3", "put_object", {"ContentType": "image/jph", "CacheControl": "private, max-age=1"}),
     ),
-    "PutObject if there is none": (
+    "PutObject if none exists": (
         to_s3(lambda objects: objects.put_if_unchanged(KEY, CONTENT, None, TimeBudget(10))),
         ("s3", "put_object", {"ContentType": "application/json", "IfNoneMatch": "*"}),
     ),
-    "PutObject if it is unchanged": (
+    "PutObject if unchanged": (
         to_s3(lambda objects: objects.put_if_unchanged(KEY, CONTENT, ETAG, TimeBudget(10))),
         ("s3", "put_object", {"ContentType": "application/json", "IfMatch": ETAG}),
     ),
@@ -182,7 +182,7 @@ CALLS = {
 
 @pytest.fixture(params=CALLS)
 def requests(request, server, monkeypatch):
-    """What Framegate sent for an operation, and what the SDK would send."""
+    """Framegate's request for an operation, and the SDK's."""
     ours, (service, operation, parameters) = CALLS[request.param]
     ours(server, monkeypatch)
     if service == "s3":
@@ -192,20 +192,20 @@ def requests(request, server, monkeypatch):
     return sent, sdk_request(service, operation, **parameters)
 
 
-def test_method_path_query_and_body_are_the_sdks(requests):
+def test_method_path_query_and_body_equal_the_sdks(requests):
     ours, sdks = requests
     url = urlsplit(sdks.url)
     assert (ours.method, ours.path, ours.query) == (sdks.method, url.path, url.query)
     assert ours.body == body_of(sdks)
 
 
-def test_headers_are_the_sdks_but_for_the_intended_differences(requests):
+def test_headers_equal_the_sdks_except_for_intended_differences(requests):
     ours, sdks = requests
     compared = [{k: v for k, v in texts(each.headers).items() if k not in INTENDED} for each in (ours, sdks)]
     assert compared[0] == compared[1]
 
 
-def test_signed_headers_are_the_sdks(requests):
+def test_signed_headers_equal_the_sdks(requests):
     ours, sdks = requests
     values = [texts(each.headers)["authorization"] for each in (ours, sdks)]
     # All but the signature: algorithm, credential scope with Region and service, and the signed headers.
@@ -214,7 +214,7 @@ def test_signed_headers_are_the_sdks(requests):
     assert compared[0].startswith("AWS4-HMAC-SHA256 Credential=testing/")
 
 
-def test_every_intended_difference_is_still_one(server, monkeypatch):
+def test_every_intended_difference_exists(server, monkeypatch):
     differing = set()
     for ours, (service, operation, parameters) in CALLS.values():
         server.requests.clear()
@@ -223,11 +223,11 @@ def test_every_intended_difference_is_still_one(server, monkeypatch):
             parameters = {"Bucket": BUCKET, "Key": KEY, "Body": CONTENT, "ChecksumCRC32": CHECKSUM, **parameters}
         pair = texts(server.requests[0].headers), texts(sdk_request(service, operation, **parameters).headers)
         differing |= {name for name in pair[0] | pair[1] if pair[0].get(name) != pair[1].get(name)}
-    # The time of day can be the same second in both.
+    # Both requests can be signed in the same second.
     assert set(INTENDED) - differing <= {"x-amz-date"}
 
 
-def test_media_type_goes_only_with_a_body(requests):
+def test_content_type_is_sent_only_with_a_body(requests):
     ours, _ = requests
     assert ("content-type" in ours.headers) <= bool(ours.body)
     assert ours.headers["content-length"] == str(len(ours.body))
@@ -250,7 +250,7 @@ def product_client_of_s3():
 
 @pytest.mark.parametrize("region", [*sorted(REGIONS), "eu-central-1", "us-gov-west-1"])
 @pytest.mark.parametrize("settings", ENDPOINT_SETTINGS, ids=str)
-def test_endpoint_is_the_sdks(monkeypatch, region, settings):
+def test_endpoint_equals_the_sdks(monkeypatch, region, settings):
     monkeypatch.setenv("AWS_DEFAULT_REGION", region)
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
     for name, value in settings.items():
@@ -261,14 +261,14 @@ def test_endpoint_is_the_sdks(monkeypatch, region, settings):
     assert S3Put(new_session(), product_client_of_s3, BUCKET)._url(KEY) == sdks
 
 
-def test_fips_endpoint_of_the_frames():
+def test_fips_endpoint_of_frames():
     session = new_session()
     session.set_config_variable("use_fips_endpoint", True)
     url = endpoint_url(session, API, API_VERSION, HOST_PREFIX)
     assert url == "https://runtime-medical-imaging-fips.us-east-1.amazonaws.com"
 
 
-def test_endpoint_of_the_environment_is_taken_as_it_is(monkeypatch):
+def test_endpoint_from_the_environment_is_used_unchanged(monkeypatch):
     session = new_session()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1/all/")
     assert endpoint_url(session, API, API_VERSION, HOST_PREFIX) == "http://127.0.0.1:1/all"
@@ -280,25 +280,25 @@ def test_endpoint_of_the_environment_is_taken_as_it_is(monkeypatch):
     assert url == "https://runtime-medical-imaging.us-east-1.amazonaws.com"
 
 
-def test_fips_with_an_endpoint_of_ones_own_is_an_error_as_with_the_sdk(monkeypatch):
+def test_fips_with_a_custom_endpoint_is_an_error_as_with_the_sdk(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:2")
     monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
     with pytest.raises(BotoCoreError, match="FIPS and custom endpoint are not supported"):
         HealthImaging(new_session())
 
 
-def test_model_is_the_one_that_the_endpoint_is_resolved_with():
+def test_endpoint_is_resolved_with_the_models_version_and_host_prefix():
     model = new_session().get_service_model(API)
     assert (model.service_name, model.api_version, model.signing_name) == (API, API_VERSION, API)
     for operation in ("GetImageFrame", "GetImageSet", "GetImageSetMetadata"):
         assert model.operation_model(operation).endpoint == {"hostPrefix": HOST_PREFIX}
 
 
-def test_codes_of_throttling_and_of_passing_errors_are_the_sdks():
+def test_throttling_and_transient_codes_equal_the_sdks():
     from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 
     sdks = set(ThrottledRetryableChecker._THROTTLED_ERROR_CODES)
-    # S3 and SQS pass on what KMS says.
+    # S3 and SQS pass on errors of KMS.
     assert THROTTLING_CODES - sdks == {"KMS.ThrottlingException", "KmsThrottled"}
     assert sdks < THROTTLING_CODES
     assert set(TransientRetryableChecker._TRANSIENT_ERROR_CODES) == TRANSIENT_CODES
@@ -308,7 +308,7 @@ def test_codes_of_throttling_and_of_passing_errors_are_the_sdks():
     ("service", "operation"),
     [("sqs", "SendMessage"), ("sqs", "ChangeMessageVisibility"), ("events", "PutEvents"), ("s3", "PutObject")],
 )
-def test_throttling_that_a_model_names_counts_as_throttling(service, operation):
+def test_modelled_throttling_errors_count_as_throttling(service, operation):
     shapes = new_session().get_service_model(service).operation_model(operation).error_shapes
     throttling = {shape.error_code for shape in shapes if "Throttl" in shape.name}
     assert throttling <= THROTTLING_CODES

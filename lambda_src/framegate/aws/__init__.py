@@ -1,1 +1,1 @@
-"""The only modules that call AWS."""
+"""Transport to AWS: signed HTTP, connections, clients, retries, errors, checksums, event bus and queue."""

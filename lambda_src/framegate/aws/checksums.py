@@ -1,4 +1,4 @@
-"""CRC32 as S3 has it, and that of a whole out of those of its parts."""
+"""CRC32 checksums in S3's encoding, and their combination."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from base64 import b64encode
 
 _POLYNOMIAL = 0xEDB88320
 _ONE, _ONE_BYTE = 1 << 31, 1 << 23
-"""x to the power of 0 and of 8: a CRC's highest bit is the lowest coefficient."""
+"""The polynomials x⁰ and x⁸. The highest bit of a CRC is the lowest coefficient."""
 
 
 def base64_of(crc: int) -> str:
-    """A CRC32 as S3 writes it (Amazon S3 user guide, "Checking object integrity for data uploads")."""
+    """Encode a CRC32 as S3 does (Amazon S3 user guide, "Checking object integrity for data uploads")."""
     return b64encode(crc.to_bytes(4, "big")).decode()
 
 
 def crc32_combine(first: int, second: int, second_size: int) -> int:
-    """The CRC32 of bytes that follow each other, without a look at them.
+    """Return the CRC32 of two concatenated byte strings from their own CRC32s.
 
     Parameters
     ----------
     first, second : int
-        The CRC32 of the first bytes, and of the second.
+        The CRC32 of the first and of the second byte string.
     second_size : int
-        How many the second bytes are.
+        Length of the second byte string.
 
     References
     ----------
-    ISO 3309, the polynomial. Bytes that follow multiply what precedes them by x to the power of eight for each, modulo
-    the polynomial; zlib has the same as ``crc32_combine``, which Python does not pass on.
+    ISO 3309 defines the polynomial. Each byte that follows multiplies the preceding ones by x⁸, modulo the polynomial.
+    zlib has the same function, ``crc32_combine``, but Python does not expose it.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def crc32_combine(first: int, second: int, second_size: int) -> int:
 
 
 def _product(a: int, b: int) -> int:
-    """The product of two polynomials over GF(2), modulo that of the CRC."""
+    """Return the product of two polynomials over GF(2), modulo the polynomial of the CRC."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:

@@ -1,4 +1,4 @@
-"""The one place that builds AWS sessions and clients, each on first use and then kept."""
+"""Builds AWS sessions and clients, each once and on first use."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 S3_CONNECTIONS = 4
-"""Calls of S3 that one request can have under way: the parts of an upload (object_writer.py), and one beside them."""
+"""Concurrent S3 calls of one request: three parts of an upload (``storage/object_writer.py``) and one other call."""
 
 
 @cache
 def session() -> botocore.session.Session:
-    """The session that holds credentials and Region."""
+    """Return the session, which holds credentials and Region."""
     return botocore.session.get_session()
 
 
 @cache
 def s3(connections: int = S3_CONNECTIONS) -> S3Client:
-    """The S3 client, with so many connections.
+    """Return the S3 client.
 
-    For pre-signed URLs, SigV4 and the bucket's regional host are asked for by name. botocore still defaults to SigV2,
-    which S3 refuses for an object encrypted with a KMS key, and to the global host, which redirects elsewhere with a
-    signature that is not good there.
+    Pre-signed URLs need SigV4 and the bucket's regional host. By default, botocore uses SigV2, which S3 rejects for
+    objects that are encrypted with a KMS key, and the global host, whose redirects invalidate the signature.
+
+    Parameters
+    ----------
+    connections : int
+        Number of connections to keep open.
     """
     client: S3Client = _client(
         "s3",
@@ -46,22 +50,22 @@ def s3(connections: int = S3_CONNECTIONS) -> S3Client:
 
 @cache
 def sqs() -> SQSClient:
-    """The SQS client."""
+    """Return the SQS client."""
     client: SQSClient = _client("sqs")
     return client
 
 
 @cache
 def events() -> EventBridgeClient:
-    """The EventBridge client."""
+    """Return the EventBridge client."""
     client: EventBridgeClient = _client("events")
     return client
 
 
 @cache
 def _boto3_session() -> boto3.Session:
-    """boto3's session on ours. Just one: a second one adds its methods to S3's clients again, and fails."""
-    # It costs tens of milliseconds to import, and most requests to the REST API need none of its clients.
+    """Return the one boto3 session. A second one would fail, because both add their methods to S3's clients."""
+    # The import takes tens of milliseconds, and most requests to the REST API need no client.
     import boto3
 
     return boto3.Session(botocore_session=session())
@@ -78,7 +82,7 @@ def _client(service: str, **options: Any) -> Any:
 
 
 class _IdleConnections:
-    """Closes a client's connections before a call, if none was made for so long that they may be dead."""
+    """Closes a client's idle connections before a call if they may be dead."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -86,9 +90,9 @@ class _IdleConnections:
         self._lock = threading.Lock()
 
     def before_send(self, **_: Any) -> None:
-        """Take botocore's event ``before-send``, which comes before each attempt at a call."""
+        """Handle botocore's event ``before-send``, which precedes each attempt at a call."""
         with self._lock:
             if has_idled_too_long(self._called_at):
-                # The client connects anew with the next call; connections in use go on.
+                # The next call opens a new connection. Connections in use stay open.
                 self._client.close()
             self._called_at = time.time()

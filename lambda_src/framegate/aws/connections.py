@@ -1,4 +1,4 @@
-"""HTTP connections that are kept open between calls, and replaced before a dead one can cost a call its time.
+"""Keeps HTTP connections open between calls, and replaces them before a dead one can delay a call.
 
 This is the only module that relies on internals of urllib3; ``tests/unit/test_connection_pool.py`` names each of them.
 """
@@ -26,47 +26,50 @@ if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
 
 CONNECT_TIMEOUT_SECONDS = 2.0
-"""Seconds that a TCP or TLS handshake may take, and the sending of a request without a body to speak of."""
+"""Maximum time for a TCP or TLS handshake, and for sending a request with a small body."""
 
 MAX_IDLE_SECONDS = 5.0
-"""Idle time after which a connection is not used again.
+"""Maximum idle time of a connection that is used again.
 
 While Lambda freezes a function, the service or a NAT gateway can drop its connections. The FIN or RST does not always
-arrive, and a request on such a connection waits for an answer until it times out. A new connection takes milliseconds.
+arrive, and a request on a dead connection waits until it times out. A new connection takes milliseconds.
 
 Lambda developer guide, "Best practices": reuse connections, expect that idle ones are purged, and reconnect.
 """
 
 KEEPALIVE_IDLE_SECONDS, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_PROBES = 2, 1, 3
-"""When TCP asks a silent peer whether it is still there: it notices a peer that vanished during a call."""
+"""TCP keepalive settings, which detect a peer that vanishes during a call."""
 
 
 def has_idled_too_long(idle_since: float) -> bool:
-    """Whether a connection that was used last at that time of ``time.time`` may be dead.
+    """Whether a connection may be dead that was last used at this time.
 
-    Only the wall clock shows how long a function was frozen: the monotonic clock may stand still meanwhile. A wall
-    clock that was set back tells nothing, so the connection counts as too old.
+    Parameters
+    ----------
+    idle_since : float
+        Time of the last use, as ``time.time`` gives it. Only the wall clock shows how long a function was frozen; the
+        monotonic clock may have stopped. After the wall clock was set back, the connection counts as too old.
     """
     return not 0 <= time.time() - idle_since <= MAX_IDLE_SECONDS
 
 
 class Connections:
-    """Keeps connections to hosts open; many threads can use one.
+    """A thread-safe pool of connections to any number of hosts.
 
     Parameters
     ----------
     ca_certs : str or None
-        Path of the certificates to trust; None is the system's.
+        Path of the certificates to trust; None for the system's.
     max_connections : int
-        Connections to a host that are kept open; as many as threads use this object.
+        Number of connections to keep open for each host: the number of threads that use this object.
     send_timeout_seconds : float
-        Seconds in which a request is sent.
+        Maximum time for sending a request.
     """
 
     def __init__(self, ca_certs: str | None, max_connections: int, send_timeout_seconds: float) -> None:
-        self._send_timeout = send_timeout_seconds
+        self._send_timeout_seconds = send_timeout_seconds
         self._manager = urllib3.PoolManager(
-            # One more, opened ahead.
+            # One more for the connection that is opened ahead.
             maxsize=max_connections + 1,
             timeout=urllib3.Timeout(CONNECT_TIMEOUT_SECONDS),
             ca_certs=ca_certs,
@@ -80,19 +83,19 @@ class Connections:
         url: str,
         headers: Mapping[str, str],
         body: bytes | bytearray,
-        timeout: float,
-        silence_timeout: float,
+        timeout_seconds: float,
+        silence_timeout_seconds: float,
     ) -> BaseHTTPResponse:
-        """Send a request over an idle connection or a new one, and wait for the head of the answer.
+        """Send a request over an idle connection or a new one, and wait for the headers of the response.
 
         Parameters
         ----------
         method, url, headers, body
-            The request, encoded as it goes over the wire.
-        timeout : float
-            Seconds for it.
-        silence_timeout : float
-            Seconds without a byte after which it is given up.
+            The request, encoded for the wire.
+        timeout_seconds : float
+            Maximum time for the call.
+        silence_timeout_seconds : float
+            Maximum time without a byte from the server.
 
         Raises
         ------
@@ -101,13 +104,17 @@ class Connections:
         """
         pool, parts = self._pool(url), urlsplit(url)
         with pool.fresh_after_failure():
-            # Not by the manager: it normalizes the path, and the signature covers the path as it is.
+            # PoolManager.request would normalize the path and so invalidate the signature.
             return pool.urlopen(
                 method,
                 f"{parts.path}?{parts.query}" if parts.query else parts.path,
                 body=cast("bytes", body),
                 headers=headers,
-                timeout=urllib3.Timeout(timeout, connect=min(self._send_timeout, timeout), read=silence_timeout),
+                timeout=urllib3.Timeout(
+                    timeout_seconds,
+                    connect=min(self._send_timeout_seconds, timeout_seconds),
+                    read=silence_timeout_seconds,
+                ),
                 preload_content=False,
                 decode_content=False,
                 redirect=False,
@@ -115,7 +122,7 @@ class Connections:
             )
 
     def open_ahead(self, url: str) -> None:
-        """Open a connection to that URL's host in a thread, unless one more than the next call takes is idle."""
+        """Open a spare connection to the URL's host in a thread, unless there is one."""
         self._pool(url).open_ahead()
 
     def _pool(self, url: str) -> _Pool:
@@ -123,12 +130,12 @@ class Connections:
 
 
 def _keepalive_options(send_timeout_seconds: float) -> list[tuple[int, int, int]]:
-    """Socket options that end a connection whose peer acknowledges nothing; names differ outside Linux."""
+    """Return socket options that end a connection whose peer acknowledges nothing. Not every system has them all."""
     by_name = {
         "TCP_KEEPIDLE": KEEPALIVE_IDLE_SECONDS,
         "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_SECONDS,
         "TCP_KEEPCNT": KEEPALIVE_PROBES,
-        # Milliseconds, as tcp(7) has it. A peer that accepts no bytes for longer would miss the send timeout anyway.
+        # In milliseconds, see tcp(7). A peer that accepts no bytes for this long misses the send timeout anyway.
         "TCP_USER_TIMEOUT": round(send_timeout_seconds * 1000),
     }
     options = [(socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in by_name.items() if name in _NAMES]
@@ -139,7 +146,7 @@ _NAMES = frozenset(dir(socket))
 
 
 class _IdleTime:
-    """When a connection was last used, by the wall clock; None before its first use."""
+    """The time of a connection's last use, by the wall clock; None before its first use."""
 
     idle_since: float | None = None
 
@@ -155,8 +162,8 @@ class _HttpsConnection(_IdleTime, HTTPSConnection):
             return False
         if super().is_connected:
             return True
-        # There is something to read: its end; or just the session tickets that a server sends after the handshake (RFC
-        # 8446, section 4.6.1), and OpenSSL takes only when it is asked for data.
+        # The socket is readable: the peer closed the connection, or it sent session tickets after the handshake (RFC
+        # 8446, section 4.6.1), which OpenSSL consumes only during a read.
         self.sock.settimeout(0)
         try:
             self.sock.recv(1)
@@ -168,25 +175,25 @@ class _HttpsConnection(_IdleTime, HTTPSConnection):
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    """A pool that can have a connection before there is a request for it, and keeps none for too long."""
+    """A pool that can open a connection ahead of a request, and closes connections that were idle for too long."""
 
     ConnectionCls: type[BaseHTTPConnection] | type[BaseHTTPSConnection] = _Connection
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._idle = cast("LifoQueue[BaseHTTPConnection]", self.pool)
-        # As many times None, for connections that are yet to be made; they would keep one out that is opened ahead.
+        # urllib3 fills the pool with None placeholders, which would leave no room for a connection opened ahead.
         self._idle.queue.clear()
         self._opening = threading.Lock()
 
     def open_ahead(self) -> None:
-        """Open a connection, unless there is one more than the next call takes, or one on its way."""
+        """Open a spare connection, unless there is one or one is being opened."""
         if self._count_idle() <= 1 and self._opening.acquire(blocking=False):
             threading.Thread(target=self._open, name="connect-ahead", daemon=True).start()
 
     @contextmanager
     def fresh_after_failure(self) -> Iterator[None]:
-        """Close what is idle if a call fails: after a function was frozen, all of it is likely to be stale."""
+        """Close all idle connections if a call fails: after a freeze, all of them are probably stale."""
         try:
             yield
         except HTTPError:
@@ -202,39 +209,39 @@ class _Pool(urllib3.HTTPConnectionPool):
         return taken
 
     def _count_idle(self) -> int:
-        """How many connections are open and idle; the others leave the pool."""
-        # Taken out of it, since to look at one is to read from it: no other thread may.
+        """Count the connections that are open and idle; remove all others from the pool."""
+        # Checking a connection reads from it, so no other thread may take it meanwhile.
         for each in reversed(self._take_idle()):
             if _is_stale(each) or not each.is_connected:
                 each.close()
             else:
-                # Not `_put_conn`: it has not been used.
+                # Our own `_put_conn` would renew its idle time.
                 super()._put_conn(each)
         return self._idle.qsize()
 
     def _get_conn(self, timeout: float | None = None) -> BaseHTTPConnection:
         connection = super()._get_conn(timeout)
         if _is_stale(connection):
-            # It connects again when the request is sent, as urllib3's own dropped connections do.
+            # urllib3 connects it again when it sends the request.
             connection.close()
         return connection
 
     def _validate_conn(self, conn: BaseHTTPConnection) -> None:
-        """Connect within its own time: urllib3 has one for that and for a body that is sent."""
+        """Connect with the connect timeout; urllib3 would use the timeout for sending, which is longer."""
         if conn.is_closed:
-            send_timeout_seconds, conn.timeout = conn.timeout, min(cast("float", conn.timeout), CONNECT_TIMEOUT_SECONDS)
+            send_timeout, conn.timeout = conn.timeout, min(cast("float", conn.timeout), CONNECT_TIMEOUT_SECONDS)
             conn.connect()
-            conn.timeout = send_timeout_seconds
+            conn.timeout = send_timeout
         super()._validate_conn(conn)
 
     def _open(self) -> None:
         connection = self._new_conn()
-        # The function may be frozen before the connection is in the pool.
+        # Lambda may freeze the function before the connection is in the pool.
         began = time.time()
         try:
             connection.connect()
         except (HTTPError, OSError):
-            # Whoever needs one will try, and say what is wrong.
+            # The next call opens its own connection, and reports what is wrong.
             connection.close()
         else:
             cast("_IdleTime", connection).idle_since = began
@@ -243,7 +250,7 @@ class _Pool(urllib3.HTTPConnectionPool):
             self._opening.release()
 
     def _put_last(self, connection: BaseHTTPConnection) -> None:
-        """Put a connection where it is taken last, so that the call that it is not for does not get it."""
+        """Put a connection where it is taken last: it is for the call after the next one."""
         idle = self._idle
         with idle.mutex:
             is_full = 0 < idle.maxsize <= len(idle.queue)

@@ -1,4 +1,4 @@
-"""Resolves a service's endpoint from botocore's own rules, without the service's client."""
+"""Resolves service endpoints from botocore's rules, without a client."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 
 
 def endpoint_url(session: Session, service: str, api_version: str, host_prefix: str = "") -> str:
-    """Return the URL at which a service is called, without a slash at its end.
+    """Return the URL of a service, without a trailing slash.
 
     Parameters
     ----------
     session : botocore.session.Session
-        For the Region, and for ``AWS_USE_FIPS_ENDPOINT``, ``AWS_USE_DUALSTACK_ENDPOINT`` and
+        Provides the Region, and ``AWS_USE_FIPS_ENDPOINT``, ``AWS_USE_DUALSTACK_ENDPOINT`` and
         ``AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`` or their settings in the configuration file.
     service : str
-        The service as botocore names it, such as ``medical-imaging``.
+        The service's name in botocore, such as ``medical-imaging``.
     api_version : str
-        The version of its model; botocore's loader searches all services for it otherwise.
+        The version of its model. Without it, botocore's loader would search all services.
     host_prefix : str
-        What an operation puts in front of the host name. An endpoint that the environment sets stays as it is.
+        The prefix that an operation adds to the host name. An endpoint from the environment gets no prefix.
 
     Raises
     ------
     botocore.exceptions.BotoCoreError
-        If the rules allow no such endpoint, as the SDK does: FIPS together with an endpoint of one's own, for example.
+        If the rules forbid the combination, such as FIPS with a custom endpoint. The SDK raises the same error.
 
     References
     ----------
     AWS SDKs and Tools reference guide, "Service-specific endpoints" and "Dual-stack and FIPS endpoints".
     Smithy, "Endpoint rules engine".
     """
-    # The import takes part in a cold start, and not every function calls such a service.
+    # Importing it costs time in a cold start, and not every function needs it.
     from botocore.endpoint_provider import EndpointProvider
 
     loader = session.get_component("data_loader")

@@ -1,4 +1,4 @@
-"""Errors of botocore's clients as problems of ours."""
+"""Turns error responses of AWS into problems, and classifies them for retries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 THROTTLING_CODES = frozenset(
     {
-        # Those that botocore's standard retry mode takes for throttling; a test compares.
+        # The throttling errors of botocore's standard retry mode; a test compares them.
         "BandwidthLimitExceeded",
         "EC2ThrottledException",
         "LimitExceededException",
@@ -30,14 +30,14 @@ THROTTLING_CODES = frozenset(
         "ThrottlingException",
         "TooManyRequestsException",
         "TransactionInProgressException",
-        # S3 and SQS pass on what KMS says.
+        # S3 and SQS pass on errors of KMS.
         "KMS.ThrottlingException",
         "KmsThrottled",
     }
 )
 
 TRANSIENT_CODES = frozenset({"PriorRequestNotComplete", "RequestTimeout", "RequestTimeoutException"})
-"""Errors that pass, though their status is 400: botocore's standard retry mode tries them again, too."""
+"""Errors that can pass although their status is 400. botocore's standard retry mode retries them, too."""
 
 CREDENTIAL_CODES = frozenset(
     {
@@ -51,7 +51,7 @@ CREDENTIAL_CODES = frozenset(
         "UnrecognizedClientException",
     }
 )
-"""Refusals of credentials that are not good any more, or not yet known: others are accepted.
+"""Errors for credentials that are no longer valid, or not yet known. New credentials can help.
 
 References
 ----------
@@ -61,7 +61,7 @@ AWS HealthImaging API reference, "Common Errors"; Amazon S3 API reference, "Erro
 
 @contextmanager
 def botocore_problems(service: str) -> Iterator[None]:
-    """Raise a `Throttled` or `UpstreamFailed` of that service for an error of botocore."""
+    """Turn botocore's errors into `Throttled` or `UpstreamFailed`."""
     try:
         yield
     except ClientError as error:
@@ -73,7 +73,7 @@ def botocore_problems(service: str) -> Iterator[None]:
 
 
 def refusal(service: str, operation: str, status: int, code: str) -> Problem:
-    """The problem that an error answer of a service stands for."""
+    """Return the problem for an error response of a service."""
     evidence: dict[str, str | int] = {
         "upstream_status": status,
         "upstream_error": code,
@@ -85,15 +85,18 @@ def refusal(service: str, operation: str, status: int, code: str) -> Problem:
 
 
 def is_throttling(code: str, status: int = 0) -> bool:
-    """Whether an error answer asks the caller to slow down."""
+    """Whether an error response means throttling."""
     return status == HTTPStatus.TOO_MANY_REQUESTS or code in THROTTLING_CODES
 
 
 def is_final(status: int, code: str) -> bool:
-    """Whether the same call gets the same error answer again.
+    """Whether the same call would get the same error response again.
 
-    A service that finds fault with the request (4xx) will do so again, except for timeouts (408), throttling (429) and
-    credentials that can be replaced. RFC 9110, sections 15.5 and 15.6.
+    Client errors (4xx) are final, except for timeouts (408), throttling (429) and credentials that can be replaced.
+
+    References
+    ----------
+    RFC 9110, sections 15.5 and 15.6.
     """
     is_client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     passes = status == HTTPStatus.REQUEST_TIMEOUT or code in TRANSIENT_CODES | CREDENTIAL_CODES
@@ -101,15 +104,15 @@ def is_final(status: int, code: str) -> bool:
 
 
 def is_credential_error(problem: Problem) -> bool:
-    """Whether a service refused the credentials, so that others may be accepted."""
+    """Whether a service rejected the credentials, so that new ones can help."""
     return problem.evidence.get("upstream_error") in CREDENTIAL_CODES
 
 
 def is_transient(problem: Problem) -> bool:
-    """Whether the same call may end better next time: after throttling, silence, a broken connection, or a 5xx.
+    """Whether the same call may succeed next time: after throttling, silence, a broken connection, or a 5xx.
 
-    An error answer is judged by its status and code, which the problem's evidence has. Refused credentials stay
-    refused; `framegate.aws.retries.retry` looks for others.
+    The status and the code of an error response are in the problem's evidence. Rejected credentials are not transient;
+    `framegate.aws.retries.retry` loads new ones.
     """
     status, code = problem.evidence.get("upstream_status"), problem.evidence.get("upstream_error")
     is_answer = isinstance(status, int) and isinstance(code, str)
@@ -117,10 +120,10 @@ def is_transient(problem: Problem) -> bool:
 
 
 def code_of(error: ClientError) -> str:
-    """The service's name for the error, empty if it gave none."""
+    """Return the service's error code, empty if there is none."""
     return error.response.get("Error", {}).get("Code", "")
 
 
 def status_of(error: ClientError) -> int:
-    """The HTTP status of an answer, 0 if it had none."""
+    """Return the HTTP status of an error response, 0 if there is none."""
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

@@ -1,4 +1,4 @@
-"""Tells EventBridge what Framegate has done."""
+"""Sends Framegate's events to EventBridge."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SOURCE = "framegate"
 
 
 class EventBus:
-    """The bus that events are put on.
+    """An event bus.
 
     Parameters
     ----------
     client : callable
-        Gives the EventBridge client; called on first use.
+        Returns the EventBridge client; called on first use.
     name : str
         Name or ARN of the bus.
     """
@@ -40,7 +40,7 @@ class EventBus:
         Raises
         ------
         Throttled, UpstreamFailed
-            If EventBridge does not take it.
+            If EventBridge does not accept the event.
         """
         entry: PutEventsRequestEntryTypeDef = {
             "EventBusName": self._name,

@@ -1,4 +1,4 @@
-"""The queue from which the export function works."""
+"""The export function's SQS queue."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ SERVICE = "SQS"
 
 
 class ExportQueue:
-    """The queue, to send to and to put messages off in.
+    """Sends messages to the queue and changes when received messages return.
 
     Parameters
     ----------
     client : callable
-        Gives the SQS client; called on first use.
+        Returns the SQS client; called on first use.
     url : str
         The queue's URL.
 
     Notes
     -----
-    Every method raises `UpstreamFailed` or `Throttled` if SQS does not do as it is asked.
+    Every method raises `UpstreamFailed` or `Throttled` if SQS rejects the call or cannot be reached.
     """
 
     def __init__(self, client: Callable[[], SQSClient], url: str) -> None:
@@ -35,14 +35,14 @@ class ExportQueue:
         self._url = url
 
     def send(self, message: dict[str, Any], delay: int = 0) -> None:
-        """Send a message that is to be worked off in so many seconds, 900 at most."""
+        """Send a message that becomes visible after `delay` seconds, 900 at most."""
         with botocore_problems(SERVICE):
             self._client().send_message(QueueUrl=self._url, MessageBody=json.dumps(message), DelaySeconds=delay)
 
     def hide(self, receipt_handles: Sequence[str], seconds: int) -> None:
-        """Hide up to 10 received messages for so many seconds from now, in the place of their visibility timeout.
+        """Set the visibility timeout of up to 10 received messages to `seconds` from now.
 
-        A message that cannot be hidden keeps its visibility timeout.
+        A message for which that fails keeps its visibility timeout.
         """
         with botocore_problems(SERVICE):
             self._client().change_message_visibility_batch(
@@ -54,7 +54,7 @@ class ExportQueue:
             )
 
     def put_off(self, receipt_handle: str, seconds: int) -> None:
-        """Let a received message come again in so many seconds, and not when its visibility timeout ends."""
+        """Return a received message to the queue after `seconds`, whatever its visibility timeout is."""
         with botocore_problems(SERVICE):
             self._client().change_message_visibility(
                 QueueUrl=self._url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds

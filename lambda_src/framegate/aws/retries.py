@@ -1,4 +1,4 @@
-"""Makes failed calls again: after a pause, within the time there is, and not at all while most calls fail."""
+"""Retries failed calls with pauses, within a time budget and a quota."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# The operating system's: Python's own generator would go on alike in every copy of a SnapStart snapshot.
+# Uses the operating system's generator: Python's own would be the same in every copy of a SnapStart snapshot.
 _random = random.SystemRandom()
 
 
 def pause_after(attempt: int) -> float:
-    """Seconds to wait before the next attempt: exponential, with full jitter."""
+    """Return the seconds to wait before the next attempt: exponential backoff with full jitter.
+
+    References
+    ----------
+    AWS Architecture Blog, "Exponential Backoff And Jitter".
+    """
     return _random.uniform(0, 0.1 * 2**attempt)
 
 
 class RetryQuota:
-    """How many calls may still be made again; each that succeeds gives one back.
+    """Limits retries while most calls fail.
 
-    A few calls that fail are made again at once. When nearly all fail, as in a storm of throttling, the quota is soon
-    used up and each request is one call: trying again would only be more load on a service that has too much.
+    Each retry takes one from the quota, and each success gives one back. When nearly all calls fail, as under heavy
+    throttling, the quota is soon empty and retries stop, because they would only add load.
 
     Parameters
     ----------
     capacity : int
-        How many may be made again if none succeeds.
+        Maximum number of retries while no call succeeds.
 
     References
     ----------
@@ -56,7 +61,7 @@ class RetryQuota:
         self._lock = threading.Lock()
 
     def take(self) -> bool:
-        """Whether a call may be made again; if so, one less may be."""
+        """Take one retry; return whether there was one."""
         with self._lock:
             if not self._left:
                 return False
@@ -64,7 +69,7 @@ class RetryQuota:
             return True
 
     def give_back(self) -> None:
-        """A call has succeeded."""
+        """Give one retry back after a success."""
         with self._lock:
             self._left = min(self._capacity, self._left + 1)
 
@@ -78,28 +83,28 @@ def retry(
     refresh_credentials: Callable[[], bool],
     quota: RetryQuota | None = None,
 ) -> Result:
-    """Make a call, and make it again while that can help.
+    """Make a call, and retry it while that can help.
 
     Parameters
     ----------
     call : callable
-        Makes one attempt. It leaves nothing behind when it raises.
+        Makes one attempt. It must clean up when it raises.
     budget : TimeBudget
-        The time for all attempts; there is none that would begin after its end.
+        The time for all attempts. No attempt starts after its end.
     attempts : int
-        How many there may be.
+        Maximum number of attempts.
     is_transient : callable
-        Whether another attempt may end better.
+        Whether another attempt can succeed after a problem.
     refresh_credentials : callable
-        Loads credentials anew and says whether they are others than before. If so, a call that failed because of the
-        old ones is made once more, even after its last attempt: the service did nothing.
+        Reloads the credentials and returns whether they have changed. If so, a call that failed because of the old
+        ones is repeated once, even after the last attempt, because the service did nothing.
     quota : RetryQuota, optional
-        Limits attempts while most calls fail.
+        Limits retries while most calls fail.
 
     Raises
     ------
     Problem
-        That of the last attempt.
+        The problem of the last attempt.
     """
     attempt = 1
     may_refresh = True

@@ -1,9 +1,9 @@
-"""Calls of AWS over HTTP: signed with botocore, sent with urllib3, each waited for just as long as there is time.
+"""Calls AWS over HTTP within a time budget: botocore signs the requests, urllib3 sends them.
 
-Frames come and go this way, and not through the SDK's clients. A client takes one read timeout for its whole life,
-where a request here may wait just as long as API Gateway still does. And it costs more: 1.0 ms to get a frame of 170 kB
-from HealthImaging instead of 0.7, 1.5 ms to put it into S3 instead of 0.8, and 60 ms of a cold start.
-``tests/unit/test_wire_parity.py`` compares what goes over the wire with what the SDK would send.
+Frames travel this way rather than through the SDK's clients, for two reasons. A client has one read timeout for all its
+calls, whereas a call here may wait as long as API Gateway still waits. And a client is slower: it takes 1.0 ms instead
+of 0.7 to get a frame of 170 kB from HealthImaging, 1.5 ms instead of 0.8 to put it into S3, and 60 ms of a cold start.
+``tests/unit/test_wire_parity.py`` compares the requests with the SDK's.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 SILENCE_TIMEOUT_SECONDS = 10.0
-"""Seconds without a byte after which an attempt is given up, so that there is time for another."""
+"""Maximum time without a byte from the service. It leaves time for another attempt."""
 
 USER_AGENT = "framegate"
-"""What CloudTrail and S3's access log show of the caller."""
+"""The user agent, which CloudTrail and S3's access log record."""
 
 
 class SignedHttp:
-    """Calls one service; many threads can use one.
+    """A thread-safe client for one service.
 
     Parameters
     ----------
     session : botocore.session.Session
-        For credentials, and the certificates to trust.
+        Provides credentials and the certificates to trust.
     service : str
-        The service's name, for people.
+        The service's display name.
     signer : callable
-        Makes what signs a request of the credentials of the moment: those of a role change while the function lives.
+        Builds the signer of a request from the current credentials, which change while the function lives.
     max_connections : int
-        Connections that are kept open; as many as threads use this object.
+        Number of connections to keep open: the number of threads that use this object.
     send_timeout_seconds : float
-        Seconds in which a request is sent.
+        Maximum time for sending a request.
     """
 
     def __init__(
@@ -74,42 +74,42 @@ class SignedHttp:
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | bytearray, budget: TimeBudget
     ) -> BaseHTTPResponse:
-        """Send a request and wait for the head of its answer; the body is there to be read.
+        """Send a request and wait for the headers of the response. The caller reads the body.
 
         Parameters
         ----------
         method, url, headers, body
-            The request. The URL is encoded as it goes over the wire.
+            The request. The URL is encoded for the wire.
         budget : TimeBudget
-            The time for it.
+            The time for the call.
 
         Raises
         ------
         UpstreamFailed
-            If the service cannot be reached or breaks the connection off.
+            If the service cannot be reached or breaks the connection.
         UpstreamTimeout
-            If it is silent, or the time runs out.
+            If the service is silent or the time runs out.
         """
-        patience = budget.remaining()
-        if not patience:
+        timeout_seconds = budget.remaining()
+        if not timeout_seconds:
             raise UpstreamTimeout(self._service)
         signed = self._signed(method, url, headers, body)
         with transport_problems(self._service):
-            return self._connections.request(method, url, signed, body, patience, SILENCE_TIMEOUT_SECONDS)
+            return self._connections.request(method, url, signed, body, timeout_seconds, SILENCE_TIMEOUT_SECONDS)
 
     def connect_ahead(self, url: str) -> None:
-        """Open a connection to that URL's host for the call after the next one, unless there is one.
+        """Open a spare connection to the URL's host, unless there is one.
 
-        For a call whose answer will not be read to its end, and whose connection is lost with that. The handshake goes
-        on beside it, and takes less time than the service needs to answer.
+        Use this before a call whose response will not be read to its end, because that closes the call's connection.
+        The handshake runs in parallel and takes less time than the service needs to respond.
         """
         self._connections.open_ahead(url)
 
     def refresh_credentials(self) -> bool:
-        """Load credentials anew from where they came from; say whether this thread's last call had others.
+        """Reload the credentials; return whether they differ from those of this thread's last call.
 
-        A service can refuse credentials that the SDK takes for good: the role was changed, or the function comes from a
-        snapshot.
+        A service can reject credentials that the SDK considers valid: after a change of the role, or after a start from
+        a snapshot.
         """
         refused = getattr(self._used, "credentials", None)
         with self._loading:
@@ -122,9 +122,9 @@ class SignedHttp:
         request = AWSRequest(method, url, headers=dict(headers), data=body)
         self._used.credentials = credentials = self._frozen_credentials()
         if credentials is None:
-            raise UpstreamFailed(self._service, "cannot be called, as the function has no credentials")
+            raise UpstreamFailed(self._service, "cannot be called: the function has no credentials")
         self._signer(credentials).add_auth(request)
-        # Not part of the signature, as with the SDK: proxies may change it.
+        # Like the SDK, do not sign this header, because proxies may change it.
         request.headers["User-Agent"] = USER_AGENT
         return dict(request.headers.items())
 
@@ -134,8 +134,8 @@ class SignedHttp:
 
 
 @contextmanager
-def transport_problems(service: str, broken: str = "broke the connection off") -> Iterator[None]:
-    """Raise an `UpstreamFailed` or `UpstreamTimeout` of that service for an error of urllib3."""
+def transport_problems(service: str, failure: str = "broke the connection") -> Iterator[None]:
+    """Turn urllib3's errors into `UpstreamFailed` or `UpstreamTimeout`."""
     try:
         yield
     except NameResolutionError:
@@ -144,11 +144,11 @@ def transport_problems(service: str, broken: str = "broke the connection off") -
             service, "could not be reached: its host name does not resolve", evidence=evidence
         ) from None
     except NewConnectionError:
-        # A subclass of urllib3's TimeoutError, though it is raised at once where a connection is refused.
+        # This is a subclass of urllib3's TimeoutError, although a refused connection raises it at once.
         raise UpstreamFailed(service, "could not be reached") from None
     except HttpTimeoutError:
         raise UpstreamTimeout(service) from None
     except HTTPError as error:
-        # One that comes while a body is sent is inside another error.
+        # A timeout while the body is sent is wrapped in another error.
         timed_out = any(isinstance(cause, TimeoutError) for cause in error.args)
-        raise (UpstreamTimeout(service) if timed_out else UpstreamFailed(service, broken)) from None
+        raise (UpstreamTimeout(service) if timed_out else UpstreamFailed(service, failure)) from None

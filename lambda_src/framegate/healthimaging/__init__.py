@@ -1,1 +1,1 @@
-"""AWS HealthImaging: its client, identifiers, media types and image set metadata."""
+"""AWS HealthImaging: client, identifiers, media types and image set metadata."""

@@ -1,4 +1,4 @@
-"""Reads image frames and metadata from AWS HealthImaging: streamed, whole or not at all, in the time there is."""
+"""The HealthImaging client: streams image frames and metadata within a time budget."""
 
 from __future__ import annotations
 
@@ -45,37 +45,37 @@ if TYPE_CHECKING:
 SERVICE = "HealthImaging"
 
 API, API_VERSION = "medical-imaging", "2023-07-19"
-"""The service and its model, as botocore names them."""
+"""Service name and API version in botocore."""
 
 HOST_PREFIX = "runtime-"
-"""Frames, metadata and image set properties have a host of their own: the ``endpoint`` trait of these operations."""
+"""Host prefix of the operations for frames, metadata and image sets: their ``endpoint`` trait in botocore's model."""
 
 REGIONS = frozenset({"us-east-1", "us-west-2", "eu-west-1", "eu-west-2", "ap-southeast-2"})
-"""The Regions that have HealthImaging: AWS General Reference, "AWS HealthImaging endpoints and quotas"."""
+"""Regions with HealthImaging (AWS General Reference, "AWS HealthImaging endpoints and quotas")."""
 
 MAX_ATTEMPTS = 3
-"""Attempts at one frame; more would add to the load of a service that is in trouble."""
+"""Maximum number of attempts at a call. More would add load to a service in trouble."""
 
 MAX_RETRIES = 10
-"""Calls that one execution environment makes again while none succeeds."""
+"""Maximum number of retries in an execution environment while no call succeeds."""
 
 READ_BYTES = 256 * 1024
 
 MAX_DRAIN_BYTES = 128 * 1024
-"""Bytes of a body that nobody wants which are still read, for the connection to be used again.
+"""Maximum number of unread bytes that we drain so that the connection can be reused.
 
-``bench/reading_on.py``: over 600 Mbit/s, that is 2 to 5 ms less than a new connection takes, with round trips of 0.5 to
-2 ms; 256 KiB are about as much, and 512 KiB are more.
+At 600 Mbit/s and round trips of 0.5 to 2 ms, draining this many bytes is 2 to 5 ms faster than a new connection.
+Draining 256 KiB takes about as long as a new connection, and 512 KiB takes longer (``bench/reading_on.py``).
 """
 
 MAX_DRAIN_SECONDS = 0.02
-"""Seconds that this may take at most; a new connection takes less."""
+"""Maximum time for draining. A new connection takes less."""
 
 MAX_METADATA_BYTES = 512 * 1024 * 1024
-"""Size of an image set's metadata, decompressed. HealthImaging documents a maximum of 50 MB."""
+"""Maximum size of an image set's metadata after decompression. HealthImaging documents a maximum of 50 MB."""
 
 MAX_SHORT_BODY_BYTES = 64 * 1024
-"""Bytes that are read of an error, or of an image set's properties; the service's own are a few hundred."""
+"""Maximum size of an error document or of an image set's properties. HealthImaging sends a few hundred bytes."""
 
 _PROBLEM_BY_CODE: dict[str, type[Problem]] = {
     "ConflictException": FrameConflict,
@@ -85,22 +85,22 @@ _PROBLEM_BY_CODE: dict[str, type[Problem]] = {
     "NotAcceptableException": FrameNotAvailable,
     "ResourceNotFoundException": FrameNotFound,
 }
-"""Errors of HealthImaging that have a problem of their own."""
+"""Problems by error code (HealthImaging API reference, "Errors" of each operation)."""
 
 Result = TypeVar("Result")
 
 
 class FrameStream:
-    """A frame on its way from HealthImaging: media type and length are known, the bytes are not here yet.
+    """The body of a HealthImaging response, such as a frame. The headers have arrived; the bytes are read on demand.
 
     Attributes
     ----------
     content_type : str
-        The media type as HealthImaging gave it.
+        The media type that HealthImaging sent.
     content_length : int or None
-        Bytes of the frame; None if HealthImaging did not announce it.
+        Size of the body in bytes; None if HealthImaging did not announce it.
     bytes_read : int
-        Bytes of it that were read.
+        Number of bytes that were read so far.
     """
 
     def __init__(self, response: BaseHTTPResponse, budget: TimeBudget) -> None:
@@ -111,35 +111,35 @@ class FrameStream:
         self.bytes_read = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        """The frame's bytes, in pieces of 256 KiB; the last one is what is left.
+        """Yield the frame in pieces of 256 KiB; the last piece can be shorter.
 
         Raises
         ------
         UpstreamFailed
-            If the connection breaks, or ends before the announced length.
+            If the connection breaks or ends before the announced length.
         UpstreamTimeout
-            If HealthImaging falls silent, or the time runs out.
+            If HealthImaging stops sending or the time runs out.
         """
         while piece := self._receive(READ_BYTES, READ_BYTES):
             yield piece
 
-    def read(self, most: int = READ_BYTES) -> bytes:
-        """The next bytes, at least one and at most so many; none at the frame's end.
+    def read(self, max_bytes: int = READ_BYTES) -> bytes:
+        """Read from 1 to `max_bytes` bytes; at the end of the frame, return none.
 
         Raises
         ------
-        Problem
-            As iteration does.
+        UpstreamFailed, UpstreamTimeout
+            See `__iter__`.
         """
-        return self._receive(1, min(most, READ_BYTES))
+        return self._receive(1, min(max_bytes, READ_BYTES))
 
-    def _receive(self, least: int, most: int) -> bytes:
-        """From `least` to `most` bytes, less only at the frame's end."""
+    def _receive(self, min_bytes: int, max_bytes: int) -> bytes:
+        """Read from `min_bytes` to `max_bytes` bytes, fewer only at the end of the frame."""
         pieces, size = [], 0
-        with upstream_time.waiting(), transport_problems(SERVICE, "broke off in the middle of the frame"):
-            # read1, unlike read, comes back with what is there, of TLS 16 KiB at most. A body that drips would keep
-            # a read going, byte by byte, long after the time has run out.
-            while size < least and (piece := self._read_in_time(most - size)):
+        with upstream_time.waiting(), transport_problems(SERVICE, "broke the connection in the middle of the frame"):
+            # read1 returns what has arrived, at most 16 KiB over TLS. When a body arrives byte by byte, read would
+            # keep waiting long after the time has run out.
+            while size < min_bytes and (piece := self._read_in_time(max_bytes - size)):
                 if self._budget.exhausted:
                     raise UpstreamTimeout(SERVICE)
                 pieces.append(piece)
@@ -147,54 +147,54 @@ class FrameStream:
         self.bytes_read += size
         return b"".join(pieces)
 
-    def _read_in_time(self, most: int) -> bytes:
-        left, connection = self._budget.remaining(), cast("HTTPConnection | None", self._response.connection)
-        if left < SILENCE_TIMEOUT_SECONDS and connection is not None and connection.sock:
-            # The read timeout is that of the moment when the request was sent.
-            connection.sock.settimeout(max(left, 0.001))
-        return self._response.read1(most)
+    def _read_in_time(self, max_bytes: int) -> bytes:
+        seconds, connection = self._budget.remaining(), cast("HTTPConnection | None", self._response.connection)
+        if seconds < SILENCE_TIMEOUT_SECONDS and connection is not None and connection.sock:
+            # The socket still has the timeout from when the request was sent.
+            connection.sock.settimeout(max(seconds, 0.001))
+        return self._response.read1(max_bytes)
 
     def check_time(self) -> None:
         """Raise UpstreamTimeout if the time has run out."""
         if self._budget.exhausted:
             raise UpstreamTimeout(SERVICE)
 
-    def drain(self) -> None:
-        """Read a short rest of the body, where that is cheaper than the next request's new connection."""
-        rest = self._response.length_remaining
-        if rest is not None and rest <= MAX_DRAIN_BYTES:
-            # Whoever asked has all that was wanted, and is not to wait for a body that drips or stalls.
+    def drain_if_short(self) -> None:
+        """Read the rest of the body if that is cheaper than a new connection for the next request."""
+        rest_bytes = self._response.length_remaining
+        if rest_bytes is not None and rest_bytes <= MAX_DRAIN_BYTES:
+            # The caller has all the bytes that it needs, and must not wait long for a slow or stalled body.
             self._budget = self._budget.share(MAX_DRAIN_SECONDS)
             with suppress(UpstreamFailed, UpstreamTimeout):
                 while self.read():
                     pass
 
     def close(self) -> None:
-        """Drop the connection if the body was not read to its end; if it was, the pool has it back already.
+        """Close the connection if the body was not read to its end; otherwise it is back in the pool already.
 
-        A connection with an unread body can serve no other request, so it does not return to the pool: there, it would
-        be taken before one that is open.
+        A connection with an unread body cannot serve another request. In the pool, it would be taken before an open
+        one.
         """
         self._response.close()
 
 
 class HealthImaging:
-    """HealthImaging as a source of frames and of what image sets are made of.
+    """A thread-safe client of HealthImaging for frames, metadata and versions of image sets.
 
     Parameters
     ----------
     session : botocore.session.Session
-        For credentials and Region. ``AWS_ENDPOINT_URL_MEDICAL_IMAGING`` replaces the endpoint, as it does for the SDK.
+        Provides credentials and Region. ``AWS_ENDPOINT_URL_MEDICAL_IMAGING`` overrides the endpoint, as with the SDK.
     max_connections : int
-        Connections that are kept open; as many as threads use this object.
+        Number of connections to keep open: the number of threads that use this object.
     """
 
     def __init__(self, session: Session, max_connections: int = 1) -> None:
         region = session.get_config_variable("region")
         self._url = endpoint_url(session, API, API_VERSION, HOST_PREFIX)
         if region not in REGIONS and f".{region}." in self._url:
-            # No error: AWS may have added the Region.
-            logger.warning("HealthImaging is not known to exist in this Region", extra={"region": region})
+            # Not an error: AWS may have added the Region.
+            logger.warning("HealthImaging is not known in this Region", extra={"region": region})
         self._retries = RetryQuota(MAX_RETRIES)
         self._http = SignedHttp(session, SERVICE, lambda each: SigV4Auth(each, API, region), max_connections)
 
@@ -207,22 +207,22 @@ class HealthImaging:
         *,
         in_part: bool = False,
     ) -> Result:
-        """Open a frame and use it; again, if HealthImaging or the connection fails and there is time.
+        """Open a frame and pass it to `use`. Retry if HealthImaging or the connection fails and there is time.
 
         Parameters
         ----------
         frame : FrameRef
-            Which frame.
+            The frame.
         use : callable
-            Takes the open stream and returns the result; called once an attempt, so it must leave nothing behind
-            when it raises. The stream is closed when it returns.
+            Takes the open stream and returns the result. Every attempt calls it, so it must clean up when it raises.
+            The stream is closed when it returns.
         budget : TimeBudget
             The time for all attempts together.
         attempts : int
-            How many there may be.
+            Maximum number of attempts.
         in_part : bool
-            Whether it is likely not to be read to its end. That is the end of its connection, so the next one's is
-            opened meanwhile.
+            Whether `use` is likely to stop before the end of the frame. That closes the connection, so the client opens
+            one for the next call in the meantime.
 
         Returns
         -------
@@ -232,7 +232,7 @@ class HealthImaging:
         Raises
         ------
         FrameNotFound, FrameConflict, AccessDenied, UpstreamRejected, FrameNotAvailable, UpstreamRefused
-            HealthImaging's answer, at once.
+            HealthImaging's answer, without a retry.
         Throttled, UpstreamFailed, UpstreamTimeout
             After the last attempt.
         """
@@ -247,44 +247,48 @@ class HealthImaging:
         use: Callable[[Iterator[bytes]], Result],
         budget: TimeBudget,
     ) -> Result:
-        """Open the metadata of an image set and use it; again, as `fetch` does.
+        """Open the metadata of an image set and pass it to `use`. Retry as `fetch` does.
 
         Parameters
         ----------
         image_set : ImageSetRef
-            Which image set.
+            The image set.
         version_id : str or None
-            Which version of it; None is the latest.
+            Its version, a decimal number; None for the latest.
         use : callable
-            Takes the JSON document, decompressed, in pieces of at most 1 MiB, and returns the result.
+            Takes the decompressed JSON document, in pieces of at most 1 MiB, and returns the result.
         budget : TimeBudget
-            The time for it.
+            The time for all attempts together.
 
         Raises
         ------
+        FrameNotFound
+            If there is no such image set, or no such version of it.
         Problem
-            As `fetch`; FrameNotFound if there is no such image set, or no such version of it.
+            See `fetch`.
         """
         request = _Request.of_metadata(image_set, version_id)
         return self._fetch(request, lambda stream: use(_gunzipped(stream)), budget, MAX_ATTEMPTS)
 
     def image_set_version(self, image_set: ImageSetRef, budget: TimeBudget, attempts: int = MAX_ATTEMPTS) -> str:
-        """The latest version of an image set, a decimal number.
+        """Return the latest version of an image set, a decimal number.
 
         Raises
         ------
+        FrameNotFound
+            If there is no such image set, or if it is deleted.
         Problem
-            As `fetch`; FrameNotFound if there is no such image set, or if it is deleted.
+            See `fetch`.
         """
         return self._fetch(_Request.of_image_set(image_set), _version_of, budget, attempts)
 
     def has_image_set(self, image_set: ImageSetRef, budget: TimeBudget) -> bool:
-        """Whether there is such an image set, and it is not deleted.
+        """Whether the image set exists and is not deleted.
 
         Raises
         ------
         Problem
-            As `fetch`, if HealthImaging does not say.
+            See `fetch`; never FrameNotFound.
         """
         try:
             self.fetch_metadata(image_set, None, lambda _: None, budget)
@@ -319,14 +323,14 @@ class HealthImaging:
                 if response.status != HTTPStatus.OK:
                     raise _problem_of(response, stream)
                 yield stream
-                stream.drain()
+                stream.drain_if_short()
             finally:
                 stream.close()
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A call as it goes over the wire: path with query, body, and what its trace is found by."""
+    """A call: path with query, body, and the annotations of its trace."""
 
     target: str
     body: bytes
@@ -334,8 +338,10 @@ class _Request:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Those that the SDK sends: a strict server answers 415 to a media type without a body.
+        """The SDK's headers. A strict server rejects a Content-Type without a body with 415.
 
+        References
+        ----------
         Smithy 2.0, AWS restJson1 protocol, "Content-Type".
         """
         return {"Content-Type": "application/json"} if self.body else {}
@@ -367,13 +373,13 @@ class _Request:
 
 
 def _is_transient(problem: ServiceProblem) -> bool:
-    # What `use` met elsewhere is not mended by reading the frame again.
+    # Reading the frame again does not help when `use` failed at another service.
     return problem.service == SERVICE and is_transient(problem)
 
 
 def _version_of(stream: FrameStream) -> str:
-    """The version that an answer of ``GetImageSet`` names."""
-    content = _at_most(stream, MAX_SHORT_BODY_BYTES)
+    """Return the version in a response of ``GetImageSet``."""
+    content = _short_body(stream, MAX_SHORT_BODY_BYTES)
     try:
         properties = json.loads(content)
         version, state = properties["versionId"], properties["imageSetState"]
@@ -381,27 +387,27 @@ def _version_of(stream: FrameStream) -> str:
         version = state = None
     if state == "DELETED":
         raise FrameNotFound
-    # A number by its documentation; anything else would come into a URL and a key.
+    # The API reference promises a number. Anything else must not get into a URL or a key.
     if not isinstance(version, str) or not (version.isascii() and version.isdecimal()):
-        raise UpstreamFailed(SERVICE, "sent an image set that cannot be read")
+        raise UpstreamFailed(SERVICE, "sent an image set without a valid version")
     return version
 
 
-def _at_most(stream: FrameStream, size: int) -> bytes:
-    """The bytes of a body that is short; what is left of one that is not stays unread."""
+def _short_body(stream: FrameStream, max_bytes: int) -> bytes:
+    """Read a body; stop soon after `max_bytes`."""
     content = b""
     for piece in stream:
         content += piece
-        if len(content) > size:
+        if len(content) > max_bytes:
             break
     return content
 
 
 def _gunzipped(stream: FrameStream) -> Iterator[bytes]:
-    """The document in a gzipped answer, never more than a little of it at a time."""
+    """Decompress a response piece by piece."""
     try:
         for piece in decompressed(stream, MAX_METADATA_BYTES):
-            # A little gzip can come to much JSON, and reading that takes time without a byte from the network.
+            # A few compressed bytes can hold a lot of JSON, which takes time to parse without any network read.
             stream.check_time()
             yield piece
     except GzipError as error:
@@ -409,7 +415,7 @@ def _gunzipped(stream: FrameStream) -> Iterator[bytes]:
 
 
 def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:
-    """The problem that an error answer stands for.
+    """Return the problem for an error response.
 
     References
     ----------
@@ -426,7 +432,7 @@ def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:
         return _PROBLEM_BY_CODE[code](evidence=evidence)
     if code == "InternalServerException":
         return UpstreamFailed(SERVICE, "answered with an internal error", evidence=evidence)
-    # Other answers do not come from the service itself: a load balancer's, or an authentication error's.
+    # Other responses come from somewhere else, such as a load balancer or the authentication of AWS.
     if is_throttling(code, status):
         return Throttled(SERVICE, evidence=evidence)
     if is_final(status, code):
@@ -435,8 +441,8 @@ def _problem_of(response: BaseHTTPResponse, body: FrameStream) -> Problem:
 
 
 def _error_code(response: BaseHTTPResponse, body: FrameStream) -> str:
-    """The error's name, from the header or else the body, without the namespace and URL that may surround it."""
-    content = _at_most(body, MAX_SHORT_BODY_BYTES)
+    """Return the error code from the header or else the body, without its namespace and URL."""
+    content = _short_body(body, MAX_SHORT_BODY_BYTES)
     name = response.headers.get("x-amzn-ErrorType")
     if not name:
         try:

@@ -1,4 +1,4 @@
-"""Decompresses gzip as it arrives, within bounds."""
+"""Decompresses a gzip stream within bounds."""
 
 from __future__ import annotations
 
@@ -9,39 +9,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_PIECE_BYTES = 1024 * 1024
-"""Decompressed bytes at a time: gzip makes up to a thousand bytes of one."""
+"""Maximum size of a decompressed piece: one compressed byte can become a thousand bytes."""
 
 MAX_MEMBERS = 16_384
-"""Each member costs a copy of the compressed bytes at hand. `bgzip` makes members of 64 KiB, so this is 1 GiB."""
+"""Maximum number of members, because each one copies the compressed piece. At `bgzip`'s 64 KiB each, 1 GiB."""
 
 
 class GzipError(ValueError):
-    """The bytes are not gzip, break off, or decompress to more than the maximum."""
+    """The bytes are not gzip, are truncated, or exceed a bound; the text completes "The metadata …"."""
 
 
 def decompressed(content: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
     """Decompress gzip.
 
-    A gzip file is a sequence of members, whose contents are joined. Zero bytes between and after members are padding;
-    anything else there is an error, because it may be the rest of a document.
+    A gzip file is a sequence of members, whose contents are concatenated. Zero bytes after a member are padding. Any
+    other bytes there are an error, because they may be the rest of a document.
 
     Parameters
     ----------
     content : iterable of bytes
         The compressed bytes, in pieces of any size.
     max_bytes : int
-        How many decompressed bytes there may be.
+        Maximum number of decompressed bytes.
 
     Yields
     ------
     bytes
-        Decompressed bytes, from 1 to 1 MiB.
+        Decompressed bytes, from 1 byte to 1 MiB.
 
     Raises
     ------
     GzipError
-        If the bytes are not gzip, break off within a member, decompress to more than the maximum, or have too many
-        members.
+        If the bytes are not gzip, are truncated, decompress to more than `max_bytes`, or have too many members.
 
     References
     ----------
@@ -66,7 +65,7 @@ def decompressed(content: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
                     members += 1
                     if members > MAX_MEMBERS:
                         raise GzipError(f"has more than {MAX_MEMBERS:,} gzip members")
-                # A few compressed bytes can come to nothing yet.
+                # A few compressed bytes may not yield a byte yet.
                 if found := member.decompress(piece, MAX_PIECE_BYTES):
                     size += len(found)
                     if size > max_bytes:
@@ -76,6 +75,6 @@ def decompressed(content: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
                 if member.eof:
                     piece, member = member.unused_data, None
     except zlib.error:
-        raise GzipError("is not gzip" if members <= 1 else "has bytes behind the gzip data that are no gzip") from None
+        raise GzipError("is not gzip" if members <= 1 else "has bytes after the gzip data that are not gzip") from None
     if member is not None or not members:
-        raise GzipError("ends too early")
+        raise GzipError("is truncated")

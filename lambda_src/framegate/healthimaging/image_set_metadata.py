@@ -165,7 +165,7 @@ _DOCUMENT = _Object("a document", {"Study": _STUDY})
 
 
 def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
-    """The frames of an image set, in the order of its metadata.
+    """Yield the frames of an image set in the order of its metadata.
 
     The result does not depend on how the document is divided into pieces. Memory is bounded, however long the document
     and its strings are. A member that is null counts as absent.
@@ -195,69 +195,80 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     [('f1', 1), ('f2', 2)]
     """
     instance = _Instance()
-    # The open objects and arrays, as far as they are on the path to the frames; None for all others.
-    nodes: list[_Array | _Object | None] = []
-    # The name of the current member of each open object. ijson would join names with dots, which UIDs are full of.
-    members = [""]
-    # The names that each open object has had so far; None where they may repeat.
-    names: list[set[str] | None] = []
+    path: list[_Open] = []
     for events in _events_of(document):
         for event, value in events:
             if event == "map_key":
-                members[-1] = value
-                if (known := names[-1]) is not None:
-                    _add_name(known, value)
+                path[-1].begin_member(value)
             elif event in ("end_map", "end_array"):
-                ended = nodes.pop()
-                names.pop()
-                members.pop()
+                ended = path.pop().node
                 if ended is _INSTANCE:
-                    yield from instance.end(members[-1])
+                    yield from instance.end(path[-1].member)
                 elif ended is _FRAME:
                     instance.end_frame()
                 elif ended is _RESOLUTION:
                     instance.end_resolution()
             else:
-                parent = nodes[-1] if nodes else None
-                node = _node_of(parent, members[-1]) if nodes else _DOCUMENT
+                node = path[-1].child if path else _DOCUMENT
                 if event in ("start_map", "start_array"):
-                    container = _container(node, is_object=event == "start_map")
-                    nodes.append(container)
-                    is_tracked = isinstance(container, _Object) and container.has_unique_names
-                    names.append(set() if is_tracked else None)
-                    members.append("")
-                    _check_depth(len(nodes))
+                    path.append(_opened(node, is_object=event == "start_map"))
+                    _check_depth(len(path))
                 elif node is not None:
-                    _check_value(node, parent, members[-1], is_null=value is None)
-                    instance.take(parent, members[-1], value)
+                    _check_value(node, path, is_null=value is None)
+                    instance.take(path[-1].node, path[-1].member, value)
 
 
-def _node_of(parent: _Array | _Object | None, member: str) -> _Node | None:
-    """What the current member or item of an object or array should be; None if it is not on the path to the frames."""
-    match parent:
-        case None:
-            return None
-        case _Array():
-            return parent.item
-        case _Object():
-            return parent.each_member or parent.members.get(member)
+class _Open:
+    """An object or array that the parser is in.
+
+    Attributes
+    ----------
+    node : _Array, _Object or None
+        What it is; None if it is not on the path to the frames.
+    member : str
+        Name of the current member of an object. ijson would join names with dots, which UIDs are full of.
+    """
+
+    __slots__ = ("_names", "member", "node")
+
+    def __init__(self, node: _Array | _Object | None) -> None:
+        self.node = node
+        self.member = ""
+        is_tracked = isinstance(node, _Object) and node.has_unique_names
+        self._names: set[str] | None = set() if is_tracked else None
+
+    def begin_member(self, name: str) -> None:
+        self.member = name
+        if self._names is not None:
+            _add_name(self._names, name)
+
+    @property
+    def child(self) -> _Node | None:
+        """What the current member or item should be; None if it is not on the path to the frames."""
+        match self.node:
+            case _Array():
+                return self.node.item
+            case _Object():
+                return self.node.each_member or self.node.members.get(self.member)
+        return None
 
 
-def _container(node: _Node | None, *, is_object: bool) -> _Array | _Object | None:
-    """Check that an object or array is where it should be; return None if nothing in it is read."""
+def _opened(node: _Node | None, *, is_object: bool) -> _Open:
+    """Check that an object or array is where it should be, and open it."""
     match node:
         case None | _Value(is_strict=False):
-            return None
+            return _Open(None)
         case _Object() if is_object:
-            return node
+            return _Open(node)
         case _Array() if not is_object:
-            return node
+            return _Open(node)
     raise _wrong_type(node)
 
 
-def _check_value(node: _Node, parent: _Array | _Object | None, member: str, *, is_null: bool) -> None:
+def _check_value(node: _Node, path: list[_Open], *, is_null: bool) -> None:
     """Check that a string, a number or null is where it should be."""
-    is_absent_member = is_null and isinstance(parent, _Object) and member in parent.members
+    parent = path[-1].node if path else None
+    is_absent_member = is_null and isinstance(parent, _Object) and parent.each_member is None
     if not isinstance(node, _Value) and not is_absent_member:
         raise _wrong_type(node)
 
@@ -270,7 +281,7 @@ def _wrong_type(node: _Node) -> MetadataError:
 
 
 def _events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
-    """The events of the JSON parser, a list at a time; each list is valid until the next is requested.
+    """Yield the events of the JSON parser in lists; each list is valid until the next is requested.
 
     The sizes of the blocks that the parser gets depend on the document alone. Blocks grow while the parser is within
     one token, because it starts that token again with each block.
@@ -318,7 +329,7 @@ class _Reader:
         self.has_long_number = False
 
     def read(self, size: int) -> bytes:
-        """Return about `size` bytes, or none at the end of the document."""
+        """Return about `size` bytes; none at the end of the document."""
         while len(self._content) < size and (piece := next(self._pieces, None)) is not None:
             self._content += piece
         is_last = len(self._content) < size
@@ -421,6 +432,7 @@ class _Instance:
 
 
 def _short(text: str) -> str:
+    """Return an identifier if it is short enough."""
     if len(text) > MAX_NAME_CHARS:
         raise MetadataError(f"has an identifier of more than {MAX_NAME_CHARS} characters")
     return text

@@ -1,9 +1,9 @@
-"""Media types of image frames, as HealthImaging gives them."""
+"""Media types of image frames in HealthImaging."""
 
 from __future__ import annotations
 
 UNKNOWN = "application/octet-stream"
-"""What HealthImaging says itself where it knows no better type."""
+"""HealthImaging's default media type."""
 
 _PREFIX = "1.2.840.10008.1.2.4."
 
@@ -25,13 +25,13 @@ STORED = {
     f"{_PREFIX}105.1": "video/mp4",
     f"{_PREFIX}106": "video/mp4",
     f"{_PREFIX}106.1": "video/mp4",
-    f"{_PREFIX}107": "video/H256",  # spelt so
+    f"{_PREFIX}107": "video/H256",  # not H265: AWS spells it like this
     f"{_PREFIX}108": "video/H256",
     f"{_PREFIX}112": "image/jxl",
     f"{_PREFIX}202": "image/jph",
     f"{_PREFIX}203": "image/jphc",
 }
-"""The media type that HealthImaging gives a frame, by the transfer syntax that it is stored in.
+"""The media type of a frame by its stored transfer syntax UID.
 
 References
 ----------
@@ -39,22 +39,24 @@ AWS HealthImaging API reference, ``GetImageFrame``, ``contentType``.
 """
 
 WITHOUT_SYNTAX = "image/jph"
-"""The media type that the same reference gives for frames whose metadata names no transfer syntax."""
+"""The media type of a frame whose metadata names no transfer syntax (same reference)."""
 
 _OWN_SYNTAXES = {
     "image/jph": f"{_PREFIX}202",  # losslessStorageFormat HTJ2K
     "image/j2c": f"{_PREFIX}90",  # losslessStorageFormat JPEG_2000_LOSSLESS
     "image/jp2": f"{_PREFIX}90",
 }
-"""The two formats to which data stores transcode, by the media type of the frame."""
+"""The transfer syntaxes to which data stores transcode, by the media type of the frame."""
 
-# RFC 6838 allows 127 characters on each side of the slash. A longer value is no media type, and the
-# answer's headers have to stay within what the inline limit leaves for them.
 MAX_CHARS = 255
+"""Maximum length of a media type (RFC 6838, section 4.2: 127 characters on each side of the slash).
+
+The inline limit leaves room for headers of this length.
+"""
 
 
 def pass_through(content_type: str | None) -> str:
-    """The media type to deliver a frame with: HealthImaging's own, also one that nobody here has heard of.
+    """Return the media type with which to deliver a frame: HealthImaging's own, even an unknown one.
 
     Examples
     --------
@@ -67,9 +69,7 @@ def pass_through(content_type: str | None) -> str:
 
 
 def of_stored(transfer_syntax_uid: str) -> str:
-    """The media type that HealthImaging gives a frame stored in that transfer syntax, as far as AWS documents it.
-
-    A frame of any other transfer syntax has HealthImaging's default.
+    """Return the media type that AWS documents for a stored transfer syntax; HealthImaging's default for all others.
 
     Examples
     --------
@@ -80,15 +80,15 @@ def of_stored(transfer_syntax_uid: str) -> str:
 
 
 def stored_syntax(transfer_syntax_uid: str | None, content_type: str) -> str | None:
-    """The transfer syntax of a stored frame, or None if nothing tells it.
+    """Return the transfer syntax of a stored frame, or None if it is unknown.
 
     Parameters
     ----------
     transfer_syntax_uid : str or None
-        ``StoredTransferSyntaxUID`` of the metadata. Where HealthImaging leaves it out, the frame is in the data store's
-        own format: HTJ2K or JPEG 2000, both lossless.
+        ``StoredTransferSyntaxUID`` in the metadata. If it is missing, the frame has the data store's own format: HTJ2K
+        or JPEG 2000, both lossless.
     content_type : str
-        The media type that HealthImaging gave the frame; it tells the two formats apart.
+        The frame's media type, which distinguishes the two formats.
 
     References
     ----------
@@ -103,7 +103,7 @@ def stored_syntax(transfer_syntax_uid: str | None, content_type: str) -> str | N
 
 
 def essence(content_type: str) -> str:
-    """A media type without its parameters, in lower case, to compare with.
+    """Return a media type without its parameters, in lower case.
 
     References
     ----------

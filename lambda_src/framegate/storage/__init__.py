@@ -1,1 +1,1 @@
-"""The bucket: objects, uploads, and the frames that are stored there."""
+"""The bucket: objects, uploads and stored frames."""

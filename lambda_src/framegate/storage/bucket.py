@@ -1,4 +1,4 @@
-"""One bucket of S3, and the calls of it: in threads, each waited for just as long as there is time."""
+"""Calls an S3 bucket in threads, within a time budget."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket, and what calls it.
+    """A bucket and the clients that call it.
 
     Parameters
     ----------
     name : str
-        Its name.
+        The bucket's name.
     client : callable
-        Gives the S3 client; called on first use, since most requests need none.
+        Returns the S3 client; called on first use, because most requests need none.
     put : S3Put
-        What sends bytes.
+        Sends objects and parts.
     threads : concurrent.futures.Executor
-        Where S3 is called, even for one call alone: a thread can be waited for, where a client waits as it likes.
+        Runs every S3 call, because waiting for a thread can stop in time, whereas a client has its own timeouts.
     """
 
     name: str
@@ -42,22 +42,28 @@ class Bucket:
     threads: Executor
 
     def begin(self, operation: Callable[..., Any], **parameters: Any) -> Future[Any]:
-        """Call an operation of the client, and do not wait for it."""
+        """Start an operation of the client; do not wait for it."""
         return self.threads.submit(operation, Bucket=self.name, **parameters)
 
     def call(self, operation: Callable[..., Any], budget: TimeBudget, **parameters: Any) -> Any:
-        """Call an operation of the client.
+        """Call an operation of the client and return its result.
 
         Raises
         ------
         UpstreamTimeout
-            If the time runs out. What was begun goes on.
+            If the time runs out. The operation continues.
         """
         return result_of(self.begin(operation, **parameters), budget)
 
 
 def result_of(call: Future[Result], budget: TimeBudget) -> Result:
-    """What a call in another thread comes to, if it does in time."""
+    """Wait for a call in another thread and return its result.
+
+    Raises
+    ------
+    UpstreamTimeout
+        If the time runs out. The call continues.
+    """
     try:
         return call.result(budget.remaining())
     except TimeoutError:

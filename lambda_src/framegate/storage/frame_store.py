@@ -1,4 +1,4 @@
-"""Keeps frames in S3 under one key scheme, whole or not at all, and hands out pre-signed URLs for them."""
+"""Stores frames in S3 and pre-signs URLs for them."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 MISMATCH_TAG = {"framegate-pixels": "mismatch"}
-"""The tag of an object whose pixels are not those that HealthImaging imported."""
+"""The tag of an object whose pixels differ from those that HealthImaging imported."""
 
 CACHE_CONTROL = "private, max-age=31536000, immutable"
-"""A frame never changes: its identifier names its content."""
+"""A frame never changes: its identifier stands for its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class PresignedUrl:
-    """A URL that gives one frame to whoever holds it, until it expires."""
+    """A URL that gives anyone who holds it access to one frame until it expires."""
 
     url: str
     expires_at: datetime
 
 
 def frame_key(frame: FrameRef) -> str:
-    """The key of a frame, ``frames/{datastoreId}/{imageSetId}/{imageFrameId}``; identifiers only, no patient data."""
+    """Return a frame's key, ``frames/{datastoreId}/{imageSetId}/{imageFrameId}``, which has no patient data."""
     return f"{frame_prefix(frame)}{frame.image_frame_id}"
 
 
 def frame_prefix(image_set: ImageSetRef) -> str:
-    """What the keys of an image set's frames begin with."""
+    """Return the prefix of the keys of an image set's frames."""
     return f"frames/{image_set.datastore_id}/{image_set.image_set_id}/"
 
 
 def mismatched_prefix(image_set: ImageSetRef) -> str:
-    """The prefix of an image set's frames that were found wrong."""
+    """Return the prefix of the keys of an image set's frames in quarantine."""
     return f"mismatched/{image_set.datastore_id}/{image_set.image_set_id}/"
 
 
@@ -52,10 +52,10 @@ def _mismatched_key(frame: FrameRef) -> str:
 
 
 class FrameStore:
-    """The stored frames, and apart from them those whose pixels were found wrong.
+    """The stored frames, and the quarantine for those whose pixels are wrong.
 
-    A wrong frame is under ``mismatched/``. No URL is signed for that prefix, and only a verifying export takes a frame
-    out of it again. Each step of the way there is safe to be the last one: the tag alone hides the frame.
+    The quarantine is the prefix ``mismatched/``. No URL is signed for it, and only a verifying export releases a frame
+    from it. A move to the quarantine can stop after any step, because the tag alone hides the frame.
 
     Parameters
     ----------
@@ -67,37 +67,38 @@ class FrameStore:
         self._objects = objects
 
     def find(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
-        """The stored frame, or None if it is not there or was found wrong.
+        """Return the stored frame, or None if there is none or its pixels are wrong.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
-            If S3 does not say, or not in time.
+            If S3 rejects a call, cannot be reached, or takes too long.
         """
         stored, is_wrong = self.look_up(frame, budget)
         return None if is_wrong else stored
 
     def look_up(self, frame: FrameRef, budget: TimeBudget) -> tuple[StoredObject | None, bool]:
-        """The object under the frame's key, if there is one, and whether it is tagged as wrong.
+        """Return the object under the frame's key, or None, and whether its tag marks it as wrong.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
-            As `find` does.
+            See `find`.
         """
         key = frame_key(frame)
         stored = self._objects.head(key, budget)
-        # Others, such as malware scanners, tag objects too.
+        # Other tools, such as malware scanners, tag objects, too.
         is_wrong = stored is not None and stored.tag_count > 0 and _is_wrong(self._objects.tags(key, budget))
         return stored, is_wrong
 
-    def presigned_url(self, frame: FrameRef, lifetime: int, *, for_head: bool = False) -> PresignedUrl:
-        """A URL to GET the frame from S3 for `lifetime` seconds, signed with SigV4; it takes byte ranges too.
+    def presigned_url(self, frame: FrameRef, lifetime_seconds: int, *, for_head: bool = False) -> PresignedUrl:
+        """Return a URL (SigV4) to GET a frame from S3; it takes byte ranges, too.
 
-        With `for_head`, a URL for HEAD: a client that follows a redirect keeps HEAD, and the method is signed.
+        The signature covers the method. With `for_head`, the URL is for HEAD, which clients keep when they follow a
+        redirect.
         """
-        expires_at = datetime.now(UTC) + timedelta(seconds=lifetime)
-        return PresignedUrl(self._objects.presigned_url(frame_key(frame), lifetime, for_head=for_head), expires_at)
+        url = self._objects.presigned_url(frame_key(frame), lifetime_seconds, for_head=for_head)
+        return PresignedUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime_seconds))
 
     def store(
         self,
@@ -107,56 +108,56 @@ class FrameStore:
         budget: TimeBudget,
         expected_size: int | None = None,
     ) -> Written:
-        """Store a frame as it streams by: its object appears when the last byte is in, or never.
+        """Store a frame from a stream. The object appears after the last byte, or never.
 
         Parameters
         ----------
         frame : FrameRef
-            Which frame.
+            The frame.
         content_type : str
             Its media type.
         content : iterable of bytes
-            Its bytes; what this raises is passed on.
+            Its bytes. If it raises an exception, nothing is stored.
         budget : TimeBudget
-            The time for it.
+            The time for the upload.
         expected_size : int, optional
-            How many bytes there are, where that is known.
+            Expected number of bytes, if known.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
-            If S3 does not take it, or not in time.
+            If S3 rejects a call, cannot be reached, or takes too long.
         """
         return self._objects.put(frame_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
 
     def names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
-        """The identifiers of an image set's stored frames."""
+        """Yield the identifiers of an image set's stored frames."""
         return self._objects.names(frame_prefix(image_set), budget)
 
     def read(
         self, frame: FrameRef, budget: TimeBudget, first: int | None = None, last: int | None = None
     ) -> Iterator[bytes]:
-        """The bytes of a stored frame, or those from `first` to `last`, both included and counted from 0.
+        """Yield the bytes of a stored frame, or those from `first` to `last`, both inclusive, from 0.
 
         Raises
         ------
         UpstreamFailed
-            If it is not there: whoever reads a frame has found it before.
+            If the frame is gone since the caller found it.
         """
         try:
             yield from self._objects.read(frame_key(frame), budget, first, last)
         except KeyError:
-            raise UpstreamFailed(SERVICE, "does not have the frame any more") from None
+            raise UpstreamFailed(SERVICE, "no longer has the frame") from None
 
     def read_unchanged(
         self, frame: FrameRef, etag: str, budget: TimeBudget, *, is_mismatched: bool = False
     ) -> Iterator[bytes]:
-        """The bytes of the stored frame with this entity tag, or of the one that was set apart.
+        """Yield the bytes of the frame with this entity tag, in its place or in quarantine.
 
         Raises
         ------
         ObjectChangedError
-            If it is not there any more.
+            If the frame was replaced or removed.
         """
         key = _mismatched_key(frame) if is_mismatched else frame_key(frame)
         try:
@@ -165,19 +166,19 @@ class FrameStore:
             raise ObjectChangedError from None
 
     def mismatched_names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
-        """The identifiers of an image set's frames that were found wrong."""
+        """Yield the identifiers of an image set's frames in quarantine."""
         return self._objects.names(mismatched_prefix(image_set), budget)
 
     def quarantine(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
-        """Put the frame with this entity tag, whose pixels are wrong, out of reach.
+        """Move the frame with this entity tag, whose pixels are wrong, to the quarantine.
 
-        The tag comes first: it hides the object at once. If the time runs out after it, or the function ends, requests
-        and exports still find no good frame, and the next verifying export starts again.
+        The tag comes first, because it hides the object at once. If the time runs out after it, or the function ends,
+        requests and exports still find no good frame, and the next verifying export starts again.
 
         Raises
         ------
         ObjectChangedError
-            If the frame was replaced meanwhile. The new one may have the tag, and has to be verified.
+            If the frame was replaced in the meantime. The new one may have the tag, and must be verified.
         """
         key = frame_key(frame)
         self._objects.tag(key, MISMATCH_TAG, budget)
@@ -192,26 +193,26 @@ class FrameStore:
         budget: TimeBudget,
         expected_size: int | None = None,
     ) -> Written:
-        """Store a new copy of a frame that was found wrong in the place of the wrong one, out of reach; see `store`."""
+        """Store a new copy of a wrong frame in quarantine, in place of the wrong one; see `store`."""
         return self._objects.put(_mismatched_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
 
     def find_quarantined(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
-        """The copy of a frame that is out of reach, or None if there is none."""
+        """Return the copy of a frame in quarantine, or None if there is none."""
         return self._objects.head(_mismatched_key(frame), budget)
 
     def release(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
-        """Put the copy with this entity tag, which was verified, in the frame's place.
+        """Move the verified copy with this entity tag from the quarantine to the frame's place.
 
         Raises
         ------
         ObjectChangedError
-            If that copy is not there any more.
+            If the copy was replaced or removed.
         """
         self._objects.copy(_mismatched_key(frame), frame_key(frame), etag, {}, budget)
         self._objects.remove_if_unchanged(_mismatched_key(frame), etag, budget)
 
     def remove(self, frame: FrameRef, budget: TimeBudget) -> None:
-        """Remove a frame: HealthImaging, which it came from, sends wrong pixels."""
+        """Remove a frame from its place. Use this when HealthImaging sends wrong pixels."""
         self._objects.remove(frame_key(frame), budget)
 
 

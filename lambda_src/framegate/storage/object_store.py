@@ -1,4 +1,4 @@
-"""S3 as a store of whole objects: streamed in and out, there with the last byte or not at all, in the time there is."""
+"""Stores and reads objects in S3 as streams, within a time budget. An object appears complete or never."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ if TYPE_CHECKING:
     from framegate.time_budget import TimeBudget
 
 READ_BYTES = 256 * 1024
+"""Maximum size of a piece of an object that is read."""
 
 MAX_REMOVALS_PER_CALL = 1000
-"""Objects that one call removes, S3's maximum."""
+"""Maximum number of objects that S3 removes in one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object that is in the store.
+    """The properties of a stored object.
 
     Attributes
     ----------
     content_type : str
         Its media type.
     size : int
-        In bytes.
+        Its size in bytes.
     checksum : str or None
-        CRC32 of all its bytes in base64, as S3 has it; None if S3 has none of the whole object.
+        CRC32 of the whole object in base64; None if S3 does not have one.
     etag : str
-        Changes when the object is replaced.
+        Its entity tag, which changes when the object is replaced.
     modified_at : datetime
         When it was stored.
     tag_count : int
-        How many tags it has; 0 also where the caller may not read them.
+        Number of its tags; 0 if the caller may not read them.
     """
 
     content_type: str
@@ -63,12 +64,12 @@ class StoredObject:
 
 
 class ObjectChangedError(Exception):
-    """The object with the given entity tag is not there: it was removed, or replaced by another one."""
+    """The object with the given entity tag was removed or replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written: how many bytes, and their CRC32 in base64, which S3 has found to be that of what it has."""
+    """The size in bytes of a written object, and its CRC32 in base64, which S3 has verified."""
 
     size: int
     checksum: str
@@ -80,20 +81,20 @@ class ObjectStore:
     Parameters
     ----------
     session : botocore.session.Session
-        For credentials and Region.
+        Provides credentials and Region.
     client : callable
-        Gives the S3 client; called on first use, since most requests need none.
+        Returns the S3 client; called on first use, because most requests need none.
     bucket : str
         The bucket's name.
     threads : concurrent.futures.Executor
-        Where S3 is called.
+        Runs the S3 calls.
     max_connections : int
-        Connections for bytes to S3 that are kept open.
+        Number of connections to keep open for uploads.
 
     Notes
     -----
-    Every method raises `Throttled`, `UpstreamFailed` or `UpstreamTimeout` if S3 does not do as it is asked, or not in
-    time.
+    Every method raises `Throttled`, `UpstreamFailed` or `UpstreamTimeout` if S3 rejects the call, cannot be reached, or
+    takes too long.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class ObjectStore:
         self._bucket = Bucket(bucket, client, S3Put(session, client, bucket, max_connections), threads)
 
     def head(self, key: str, budget: TimeBudget) -> StoredObject | None:
-        """What there is of an object to know without reading it, or None if it is not there."""
+        """Return the properties of an object, or None if there is no such object."""
         with subsegment(SERVICE), botocore_problems(SERVICE):
             try:
                 head = self._bucket.call(self._bucket.client().head_object, budget, Key=key, ChecksumMode="ENABLED")
@@ -117,7 +118,7 @@ class ObjectStore:
                     return None
                 raise
         checksum = head.get("ChecksumCRC32")
-        # «…-3»: of the checksums of three parts, which no reader of the whole can check.
+        # A suffix such as -3 marks a checksum of the checksums of 3 parts, which readers cannot verify.
         whole = checksum if checksum and "-" not in checksum else None
         return StoredObject(
             head["ContentType"],
@@ -136,26 +137,26 @@ class ObjectStore:
         last: int | None = None,
         etag: str | None = None,
     ) -> Generator[bytes]:
-        """The bytes of an object, or a range of them, in pieces of at most 256 KiB.
+        """Yield the bytes of an object, or a range of them, in pieces of at most 256 KiB.
 
         Parameters
         ----------
         key : str
-            Which object.
+            The object's key.
         budget : TimeBudget
-            The time for it.
+            The time for reading it.
         first, last : int, optional
-            The first and the last byte of a range, both included, counted from 0 (RFC 9110, section 14.1.2); without
-            `last` it goes to the end, and a `last` beyond the end is the end.
+            Positions of the first and the last byte of a range, both inclusive, from 0 (RFC 9110, section 14.1.2).
+            Without `last`, or with one beyond the end, the range ends with the object.
         etag : str, optional
             The entity tag that the object must have.
 
         Raises
         ------
         ObjectChangedError
-            If it has another entity tag.
+            If the object has another entity tag.
         KeyError
-            If the object is not there.
+            If there is no such object.
         IndexError
             If the object ends before `first`.
         """
@@ -188,27 +189,27 @@ class ObjectStore:
         cache_control: str | None = None,
         expected_size: int | None = None,
     ) -> Written:
-        """Store an object as it streams by; see `writer`.
+        """Store an object from a stream; see `writer`.
 
         Parameters
         ----------
         key : str
-            Where to.
+            The object's key.
         content_type : str
             Its media type.
         content : iterable of bytes
-            Its bytes, in pieces of any size. An exception that it raises ends the upload and is passed on.
+            Its bytes, in pieces of any size. If it raises an exception, the upload is aborted.
         budget : TimeBudget
-            The time for it.
+            The time for the upload.
         cache_control : str, optional
-            How long whoever reads it may keep it (RFC 9111, section 5.2).
+            Its Cache-Control header (RFC 9111, section 5.2).
         expected_size : int, optional
-            How many bytes there are, where that is known.
+            Expected number of bytes, if known.
 
         Returns
         -------
         Written
-            Its size and its checksum.
+            The object's size and checksum.
         """
         with self.writer(key, content_type, budget, cache_control, expected_size) as writer:
             for piece in content:
@@ -224,10 +225,10 @@ class ObjectStore:
         cache_control: str | None = None,
         expected_size: int | None = None,
     ) -> Iterator[ObjectWriter]:
-        """Write an object piece by piece: it appears at the end of the block, or never, if the block raises.
+        """Write an object piece by piece. It appears at the end of the block; if the block raises, it never appears.
 
-        At most four parts are in memory: one being filled, three on their way. Where the time runs out, removing every
-        trace takes up to ``CLEANUP_SECONDS`` more.
+        At most four parts are in memory: one being filled and three being sent. If the time runs out, aborting the
+        upload takes up to ``CLEANUP_SECONDS`` more.
         """
         headers = {"Content-Type": content_type}
         if cache_control:
@@ -237,38 +238,38 @@ class ObjectStore:
             yield writer
 
     def put_if_unchanged(self, key: str, content: bytes, etag: str | None, budget: TimeBudget) -> bool:
-        """Store a small JSON object, unless somebody else did meanwhile; say whether it was stored.
+        """Store a small JSON object unless it has changed in the meantime; return whether it was stored.
 
         Parameters
         ----------
         key : str
-            Where to.
+            The object's key.
         content : bytes
             Its bytes.
         etag : str or None
-            That of the object to replace; None if there must be none.
+            Entity tag of the object to replace; None if there must be no object.
         budget : TimeBudget
-            The time for it.
+            The time for the call.
 
         References
         ----------
         Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
         """
         condition = {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
-        meanwhile = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT} | ({HTTPStatus.NOT_FOUND} if etag else set())
+        changed = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT} | ({HTTPStatus.NOT_FOUND} if etag else set())
         headers = {"Content-Type": "application/json", **condition}
         with subsegment(SERVICE):
             try:
                 put = self._bucket.put.put_object
                 result_of(self._bucket.threads.submit(put, key, content, headers, budget, attempts=1), budget)
             except UpstreamFailed as problem:
-                if problem.evidence.get("upstream_status") in meanwhile:
+                if problem.evidence.get("upstream_status") in changed:
                     return False
                 raise
         return True
 
     def names(self, prefix: str, budget: TimeBudget) -> Iterator[str]:
-        """The keys that begin with `prefix`, without it."""
+        """Yield the keys that start with `prefix`, without the prefix."""
         token: dict[str, str] = {}
         while True:
             with botocore_problems(SERVICE):
@@ -280,7 +281,7 @@ class ObjectStore:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def remove(self, key: str, budget: TimeBudget) -> None:
-        """Remove an object, or nothing if it is not there."""
+        """Remove an object if there is one."""
         with botocore_problems(SERVICE):
             self._bucket.call(self._bucket.client().delete_object, budget, Key=key)
 
@@ -290,7 +291,7 @@ class ObjectStore:
         Raises
         ------
         ObjectChangedError
-            If there is another one, or none.
+            If the object was replaced or removed.
 
         References
         ----------
@@ -300,12 +301,12 @@ class ObjectStore:
             self._bucket.call(self._bucket.client().delete_object, budget, Key=key, IfMatch=etag)
 
     def copy(self, source: str, target: str, etag: str, tags: dict[str, str], budget: TimeBudget) -> None:
-        """Copy an object of at most 5 GB, in S3 itself, with its headers and under other tags.
+        """Copy an object of at most 5 GB within S3; keep its headers and replace its tags.
 
         Raises
         ------
         ObjectChangedError
-            If the source has another entity tag than this, or is not there.
+            If the source was replaced or removed.
 
         References
         ----------
@@ -325,7 +326,7 @@ class ObjectStore:
             )
 
     def remove_all(self, prefix: str, budget: TimeBudget) -> int:
-        """Remove every object whose key begins with `prefix`; return how many there were."""
+        """Remove every object whose key starts with `prefix`; return their number."""
         removed = 0
         batch: list[str] = []
         for name in self.names(prefix, budget):
@@ -348,13 +349,13 @@ class ObjectStore:
         return len(keys)
 
     def tag(self, key: str, tags: dict[str, str], budget: TimeBudget) -> None:
-        """Give an object these tags in the place of those that it has."""
+        """Replace the tags of an object."""
         tag_set = [{"Key": name, "Value": value} for name, value in tags.items()]
         with botocore_problems(SERVICE):
             self._bucket.call(self._bucket.client().put_object_tagging, budget, Key=key, Tagging={"TagSet": tag_set})
 
     def tags(self, key: str, budget: TimeBudget) -> dict[str, str]:
-        """The tags of an object; none if it is not there."""
+        """Return the tags of an object; none if there is no such object."""
         with botocore_problems(SERVICE):
             try:
                 found = self._bucket.call(self._bucket.client().get_object_tagging, budget, Key=key)
@@ -364,16 +365,18 @@ class ObjectStore:
                 raise
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
-    def presigned_url(self, key: str, lifetime: int, *, for_head: bool = False) -> str:
-        """A URL to GET (or HEAD) an object for so many seconds, signed with SigV4; it takes byte ranges too."""
+    def presigned_url(self, key: str, lifetime_seconds: int, *, for_head: bool = False) -> str:
+        """Return a pre-signed URL (SigV4) to GET or HEAD an object. It takes byte ranges, too."""
         return self._bucket.client().generate_presigned_url(
-            "head_object" if for_head else "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=lifetime
+            "head_object" if for_head else "get_object",
+            Params={"Bucket": self.bucket, "Key": key},
+            ExpiresIn=lifetime_seconds,
         )
 
 
 @contextmanager
 def _conditional() -> Iterator[None]:
-    """Turn the answers to a condition that is not met into `ObjectChangedError`."""
+    """Turn the error responses for a condition that does not hold into `ObjectChangedError`."""
     try:
         yield
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""An object as it is written to S3: in one request or in parts, there with the last byte or not at all."""
+"""Writes an object to S3, in one request or in parts; it appears complete or never."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ if TYPE_CHECKING:
     from framegate.storage.s3_put import SentPart
 
 UPLOAD_CONCURRENCY = 3
-"""Parts of one object that are on their way to S3 at the same time."""
+"""Maximum number of parts of an object that are being sent at the same time."""
 
 PART_BYTES = 8 * 1024 * 1024
-"""Bytes of an upload's part: 10,000 of them, S3's maximum, are 80 GiB."""
+"""Size of a part. S3's maximum of 10,000 parts makes 80 GiB."""
 
 MAX_PUT_BYTES = 16 * 1024 * 1024
-"""Bytes of an object that goes in one request, where it is known to have no more: three requests less, hardly later."""
+"""Maximum size of an object that is sent in one request if its size is known. This saves three requests."""
 
 CLEANUP_SECONDS = 2.0
-"""Seconds that taking a failed upload away may need, after its time has run out."""
+"""Maximum time for aborting a failed upload after its time budget has run out."""
 
 
 class ObjectWriter:
-    """An object being written: small ones in one request, others in parts that are sent while the next one is filled.
+    """Writes an object. Small objects take one request; for others, parts are sent while the next one is filled.
 
     Parameters
     ----------
     bucket : Bucket
-        Where to.
+        The bucket.
     key : str
-        And under which key.
+        The object's key.
     headers : mapping of str to str
-        ``Content-Type``, and whatever else the object is to have.
+        ``Content-Type`` and other headers of the object.
     budget : TimeBudget
-        The time for it.
+        The time for the whole object.
     expected_size : int or None
-        How many bytes there are, where that is known.
+        Expected number of bytes, if known.
 
     Attributes
     ----------
     size : int
-        Bytes written.
+        Number of bytes written.
     checksum : int
-        Their CRC32; known when the object is complete.
+        Their CRC32, once the object is complete.
 
     References
     ----------
-    Amazon S3 user guide, "Checking object integrity for data uploads": S3 checks each part against the CRC32 that the
-    client made of it, and the whole object against that of all, which a reader can verify.
+    Amazon S3 user guide, "Checking object integrity for data uploads": S3 verifies the CRC32 of each part, and the
+    CRC32 of the whole object, which readers can verify, too.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ObjectWriter:
         self.size = self.checksum = 0
 
     def write(self, content: bytes) -> None:
-        """Add bytes; a part that is full is sent as soon as a thread is free for it."""
+        """Add bytes. A full part is sent as soon as fewer than `UPLOAD_CONCURRENCY` parts are being sent."""
         self.size += len(content)
         while len(content) >= (missing := self._part_size - len(self._part)):
             self._part += content[:missing]
@@ -95,7 +95,7 @@ class ObjectWriter:
 
     @contextmanager
     def commit_or_abort(self) -> Iterator[None]:
-        """Complete the object at the end of the block; leave no trace of it if the block raises."""
+        """Complete the object at the end of the block; abort the upload if the block raises."""
         try:
             yield
             if self._parts_begun:
@@ -125,7 +125,7 @@ class ObjectWriter:
     def _begin(self) -> None:
         if self._budget.exhausted:
             raise UpstreamTimeout(SERVICE)
-        # The SDK has the headers' names without hyphens.
+        # The SDK's parameters are the header names without hyphens.
         properties: dict[str, Any] = {name.replace("-", ""): value for name, value in self._headers.items()}
         creation = self._bucket.begin(
             self._bucket.client().create_multipart_upload,
@@ -137,7 +137,7 @@ class ObjectWriter:
         try:
             self._upload_id = result_of(creation, self._budget)["UploadId"]
         except UpstreamTimeout:
-            creation.add_done_callback(self._abort_belated)
+            creation.add_done_callback(self._abort_late)
             raise
 
     def _send_part(self, number: int, content: bytearray) -> None:
@@ -172,21 +172,21 @@ class ObjectWriter:
                 MpuObjectSize=self.size,
             )
 
-    def _abort_belated(self, creation: Future[CreateMultipartUploadOutputTypeDef]) -> None:
-        """Abort an upload that began after nobody waited for it any more."""
+    def _abort_late(self, creation: Future[CreateMultipartUploadOutputTypeDef]) -> None:
+        """Abort an upload that S3 created after the time had run out."""
         if creation.exception() is None:
             self._upload_id = creation.result()["UploadId"]
             self._abort()
 
     def _abort(self) -> None:
         cleanup = TimeBudget(CLEANUP_SECONDS)
-        # A part that arrives after the abort would be kept, and paid for, so those under way come first.
+        # S3 would keep, and bill, a part that arrives after the abort, so wait for the parts that are being sent.
         for future in self._pending:
             future.cancel()
         wait(self._pending, cleanup.remaining())
         abort = self._bucket.client().abort_multipart_upload
-        abortion = self._bucket.begin(abort, Key=self._key, UploadId=self._upload_id)
-        done, _ = wait([abortion], cleanup.remaining())
-        if not done or abortion.exception() is not None:
-            # The bucket's lifecycle rule removes what is left; what counts is why the upload failed.
+        call = self._bucket.begin(abort, Key=self._key, UploadId=self._upload_id)
+        done, _ = wait([call], cleanup.remaining())
+        if not done or call.exception() is not None:
+            # The bucket's lifecycle rule removes the rest. The caller needs the reason for which the upload failed.
             logger.warning("multipart upload not aborted")

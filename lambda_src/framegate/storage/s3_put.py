@@ -1,4 +1,4 @@
-"""Puts bytes into S3, whole objects or parts of one, each with the checksum by which S3 knows that it has them all."""
+"""Sends objects and parts of uploads to S3, each with its checksum, which S3 verifies."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 SERVICE = "S3"
 
 SEND_TIMEOUT_SECONDS = 60.0
-"""Seconds for bytes on their way: 16 MiB of each of 24 workers, where S3 takes no more than 7 MB/s of all of them."""
+"""Maximum time for sending a body: enough for 16 MiB from each of 24 workers at 7 MB/s in all."""
 
 MAX_ATTEMPTS = 2
+"""Maximum number of attempts at a PUT."""
 
 MAX_ERROR_BODY_BYTES = 16 * 1024
+"""Maximum size of an error document that is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentPart:
-    """A part that S3 has: its entity tag, its size in bytes, and its CRC32."""
+    """A part that S3 has accepted: its entity tag, its size in bytes, and its CRC32."""
 
     etag: str
     size: int
@@ -46,18 +48,18 @@ class SentPart:
 
 
 class S3Put:
-    """PUT for one bucket; many threads can use one.
+    """A thread-safe client that sends objects and parts to one bucket.
 
     Parameters
     ----------
     session : botocore.session.Session
-        For credentials and Region.
+        Provides credentials and Region.
     client : callable
-        Gives the S3 client, which knows the bucket's URL; called on first use.
+        Returns the S3 client, which knows the bucket's URL; called on first use.
     bucket : str
         The bucket's name.
     max_connections : int
-        Connections that are kept open; as many as threads use this object.
+        Number of connections to keep open: the number of threads that use this object.
     """
 
     def __init__(self, session: Session, client: Callable[[], S3Client], bucket: str, max_connections: int = 1) -> None:
@@ -77,25 +79,26 @@ class S3Put:
         budget: TimeBudget,
         attempts: int = MAX_ATTEMPTS,
     ) -> int:
-        """Store an object; return the CRC32 of its bytes, by which S3 knows that it has them.
+        """Store an object; return the CRC32 of its bytes, which S3 has verified.
 
         Parameters
         ----------
         key : str
-            Where to.
+            The object's key.
         content : bytes
             Its bytes.
         headers : mapping of str to str
-            Further headers, by the names of HTTP.
+            Additional HTTP headers.
         budget : TimeBudget
-            The time for it.
+            The time for all attempts.
         attempts : int
-            How many there may be: one for a conditional PUT, whose own success makes a second attempt fail.
+            Maximum number of attempts. Use 1 for a conditional PUT: after a success whose response was lost, a second
+            attempt would fail.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
-            If S3 does not take it, or not in time.
+            If S3 rejects it, cannot be reached, or takes too long.
 
         References
         ----------
@@ -108,12 +111,12 @@ class S3Put:
     def upload_part(
         self, key: str, upload_id: str, number: int, content: bytes | bytearray, budget: TimeBudget
     ) -> SentPart:
-        """Send a part of an upload, numbered from 1.
+        """Send a part of a multipart upload. Parts are numbered from 1.
 
         Raises
         ------
         Throttled, UpstreamFailed, UpstreamTimeout
-            If S3 does not take it, or not in time.
+            If S3 rejects it, cannot be reached, or takes too long.
 
         References
         ----------
@@ -151,7 +154,7 @@ class S3Put:
             with transport_problems(SERVICE):
                 document = answer.read(MAX_ERROR_BODY_BYTES)
         finally:
-            # Of an answer that is no longer than that, the pool has the connection back already.
+            # A fully read response has returned its connection to the pool already.
             answer.close()
         if answer.status != HTTPStatus.OK:
             raise refusal(SERVICE, operation, answer.status, _code_of(document))
@@ -159,14 +162,14 @@ class S3Put:
 
     def _url(self, key: str) -> str:
         if not self._base:
-            # botocore knows partitions, FIPS and whatever else decides where a bucket is.
+            # botocore knows the rules for a bucket's URL: partitions, FIPS and more.
             signed = self._client().generate_presigned_url("head_bucket", Params={"Bucket": self._bucket})
             self._base = signed.partition("?")[0].rstrip("/")
         return f"{self._base}/{quote(key, safe='/~')}"
 
 
 class _Signer(S3SigV4Auth):
-    """Signs everything but the body: that has its checksum, and goes over TLS.
+    """Signs everything but the body, which has a signed checksum and travels over TLS.
 
     References
     ----------
@@ -178,6 +181,6 @@ class _Signer(S3SigV4Auth):
 
 
 def _code_of(document: bytes) -> str:
-    """The error's name (Amazon S3 API reference, "Error responses"), empty if there is none."""
+    """Return the error code (Amazon S3 API reference, "Error responses"), empty if there is none."""
     found = re.search(rb"<Code>([\w.]{1,100})</Code>", document)
     return found[1].decode() if found else ""
