@@ -115,7 +115,7 @@ def test_export_does_not_come_back_to_a_frame_that_is_refused_for_good(server, s
     server.reply = lambda _: error(status, name)
     frame = ExportedFrame(FrameEntry(FRAME.image_frame_id, None, None), "key")
     FrameCopier(source, store, Pace(1000)).copy(
-        frame, FRAME, TimeBudget(10), known=False, mismatched=False, verify=False
+        frame, FRAME, TimeBudget(10), may_be_stored=False, is_mismatched=False, verify=False
     )
     assert (frame.outcome not in TRANSIENT) == is_final
     assert frame.is_unfinished is not is_final
