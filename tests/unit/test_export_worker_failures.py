@@ -120,7 +120,7 @@ def test_unexpected_error_is_logged_counted_and_retried(
 
     line = log_lines()[-1]
     assert (line["level"], line["problem"], line["error"]) == ("ERROR", "internal-error", type(error).__name__)
-    assert line["stack"].startswith("test_export_worker.py:")
+    assert line["stack"].startswith("test_export_worker_failures.py:")
     assert (line["correlation_id"], line["receives"]) == ("message-0", 2)
     assert [each["VisibilityTimeout"] for each in put_off] == [40]
     output = capsys.readouterr().out

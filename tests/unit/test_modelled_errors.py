@@ -117,7 +117,7 @@ def test_export_does_not_retry_a_frame_with_a_permanent_error(server, source, st
     server.reply = lambda _: error(status, name)
     frame = ExportedFrame(FrameEntry(FRAME.image_frame_id, None, None), "key")
     FrameCopier(source, store, Pace(1000)).copy(
-        frame, FRAME, TimeBudget(10), known=False, mismatched=False, verify=False
+        frame, FRAME, TimeBudget(10), may_be_stored=False, is_mismatched=False, verify=False
     )
     assert (frame.outcome not in TRANSIENT) == is_final
     assert frame.is_unfinished is not is_final

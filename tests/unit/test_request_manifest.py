@@ -166,7 +166,7 @@ def test_100000_lines_are_checked(s3, manifests):
 
 
 def test_missing_manifest_is_rejected_as_a_whole(s3, manifests):
-    with pytest.raises(InvalidRequestManifest, match="not there any more"):
+    with pytest.raises(InvalidRequestManifest, match="no longer exists"):
         manifests.check("export-requests/gone.jsonl", "execution-1", TimeBudget(60))
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
 
