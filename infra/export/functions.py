@@ -33,7 +33,7 @@ BATCH_SIZE = 5
 LATE_STORE_SECONDS = 5
 """Seconds after the end of a request during which S3 may still store an object of it."""
 
-_KEEP = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+_OBJECT_ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
 
 
 class ExportFunction(LambdaFunction):
@@ -195,10 +195,14 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
         ),
         allow(
             "StoreFrames",
-            [*_KEEP, "s3:GetObjectTagging", "s3:PutObjectTagging"],
+            [*_OBJECT_ACTIONS, "s3:GetObjectTagging", "s3:PutObjectTagging"],
             *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, MISMATCHED_PREFIX)),
         ),
-        allow("KeepRecords", _KEEP, *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX))),
+        allow(
+            "KeepRecords",
+            _OBJECT_ACTIONS,
+            *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX)),
+        ),
         allow(
             "NoteVersions",
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],

@@ -58,11 +58,11 @@ def test_cfn_lint_finds_nothing(synthesize, keys):
 
 
 def test_cfn_lint_finds_an_invalid_property(template):
-    wrong = json.loads(json.dumps(template.to_json()))
-    functions = [each for each in wrong["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
+    invalid = json.loads(json.dumps(template.to_json()))
+    functions = [each for each in invalid["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
     functions[0]["Properties"]["MemorySize"] = 1
 
-    assert [finding for finding in linted(wrong) if finding.startswith("E")]
+    assert [finding for finding in linted(invalid) if finding.startswith("E")]
 
 
 def findings(outdir):
