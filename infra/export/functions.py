@@ -76,7 +76,7 @@ class ExportFunction(LambdaFunction):
             timeout_seconds=config.export_timeout_seconds,
             reserved_concurrency=config.export_concurrency,
             # An export that outlasts an invocation continues with a message to the function's own queue. After about 16
-            # of them, Lambda would assume an endless loop and stop the function.
+            # of them, Lambda would assume an endless loop and stop invoking the function.
             recursive_loop=lambda_.RecursiveLoop.ALLOW,
             layers=[decoder],
             environment={
@@ -128,11 +128,11 @@ class RequestFunction(LambdaFunction):
     construct_id : str
         The construct's id in `scope`.
     config : Config
-        Decides how much is done at the same time, how fast, and for which data stores.
+        Gives the concurrency, the call rate and the data stores.
     frame_store : FrameStore
         The bucket of request manifests, frames and export manifests.
     decoder : lambda_.ILayerVersion
-        What pixels are decoded with.
+        The layer with the decoders.
     """
 
     def __init__(
