@@ -474,11 +474,13 @@ class Config:
                 faults[name] = _unknown(name)
             elif value is not None:
                 values[name] = _from_text(value, _schemas()[name])
-        config, wrong = _checked(values)
+        config, invalid = _checked(values)
         # The faults keep the order of the given keys; missing keys come last.
-        faults = {name: fault for name in context for fault in [faults.get(name) or wrong.get(name)] if fault} | wrong
-        right = {name: value for name, value in values.items() if name not in faults}
-        faults |= _conflicts(right, set(faults))
+        faults = {
+            name: fault for name in context for fault in [faults.get(name) or invalid.get(name)] if fault
+        } | invalid
+        valid = {name: value for name, value in values.items() if name not in faults}
+        faults |= _conflicts(valid, set(faults))
         if config is None or faults:
             raise ConfigError(faults)
         return config
@@ -489,10 +491,10 @@ def _checked(values: Mapping[str, Any]) -> tuple[Config | None, dict[str, str]]:
     try:
         return Config(**values), {}
     except ValidationError as error:
-        wrong: dict[str, str] = {}
+        invalid: dict[str, str] = {}
         for each in error.errors(include_url=False):
-            wrong.setdefault(str(each["loc"][0]), _fault(each))
-        return None, wrong
+            invalid.setdefault(str(each["loc"][0]), _fault(each))
+        return None, invalid
 
 
 def _fault(error: ErrorDetails) -> str:
@@ -551,12 +553,12 @@ def _from_text(value: object, schema: Mapping[str, Any]) -> object:
     return text if "enum" in schema else value
 
 
-def _conflicts(values: Mapping[str, Any], already_wrong: Collection[str]) -> dict[str, str]:
+def _conflicts(values: Mapping[str, Any], already_faulty: Collection[str]) -> dict[str, str]:
     """Return the faults of keys that are valid on their own but not together."""
     settings, faults = {**_defaults(), **values}, {}
     for name, key in config_keys().items():
         condition = key.only_with
-        if condition is None or {name, condition.key} & set(already_wrong):
+        if condition is None or {name, condition.key} & set(already_faulty):
             continue
         is_given = settings[name] != _defaults()[name]
         other = settings[condition.key]

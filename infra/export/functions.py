@@ -33,7 +33,7 @@ BATCH_SIZE = 5
 LATE_STORE_SECONDS = 5
 """Seconds after the end of a request during which S3 may still store an object of it."""
 
-_KEEP = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+_OBJECT_ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
 
 
 class ExportFunction(LambdaFunction):
@@ -76,7 +76,7 @@ class ExportFunction(LambdaFunction):
             timeout_seconds=config.export_timeout_seconds,
             reserved_concurrency=config.export_concurrency,
             # An export that outlasts an invocation continues with a message to the function's own queue. After about 16
-            # of them, Lambda would assume an endless loop and stop the function.
+            # of them, Lambda would assume an endless loop and stop invoking the function.
             recursive_loop=lambda_.RecursiveLoop.ALLOW,
             layers=[decoder],
             environment={
@@ -128,11 +128,11 @@ class RequestFunction(LambdaFunction):
     construct_id : str
         The construct's id in `scope`.
     config : Config
-        Decides how much is done at the same time, how fast, and for which data stores.
+        Gives the concurrency, the call rate and the data stores.
     frame_store : FrameStore
         The bucket of request manifests, frames and export manifests.
     decoder : lambda_.ILayerVersion
-        What pixels are decoded with.
+        The layer with the decoders.
     """
 
     def __init__(
@@ -195,10 +195,14 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
         ),
         allow(
             "StoreFrames",
-            [*_KEEP, "s3:GetObjectTagging", "s3:PutObjectTagging"],
+            [*_OBJECT_ACTIONS, "s3:GetObjectTagging", "s3:PutObjectTagging"],
             *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, MISMATCHED_PREFIX)),
         ),
-        allow("KeepRecords", _KEEP, *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX))),
+        allow(
+            "KeepRecords",
+            _OBJECT_ACTIONS,
+            *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX)),
+        ),
         allow(
             "NoteVersions",
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],

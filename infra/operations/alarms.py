@@ -181,8 +181,9 @@ class Alarms(Construct):
         return self._alarm(
             "ExportErrors",
             function.metric_errors(period=FIVE_MINUTES, statistic=SUM),
-            "Lambda stopped the export function, or the function could not start. Look up Task timed out and Runtime "
-            "in its log. Its messages come again, and end in the dead-letter queue if this persists.",
+            "Lambda stopped the export function, or the function could not start. Look up "
+            '"Task timed out" and "Runtime" in its log. Lambda receives the messages again; if this persists, they end '
+            "in the dead-letter queue.",
             section="Export errors",
             threshold=1,
             evaluation_periods=4,

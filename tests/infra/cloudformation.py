@@ -1,4 +1,4 @@
-"""Reads CloudFormation values as text, so that a test can say what it expects in one line."""
+"""Helpers that read CloudFormation templates, so that tests can compare values as text."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def text(value):
 
 
 def listed(value):
-    """Return the items of a value that CloudFormation writes bare when there is one."""
+    """Return a value as a list. CloudFormation writes a list of one item as the bare item."""
     return value if isinstance(value, list) else [value]
 
 
 def only(resources):
-    """Return the properties of the one resource there is to be."""
+    """Return the properties of the only resource."""
     ((_, found),) = resources.items()
     return found
 
@@ -38,12 +38,12 @@ def properties(template, resource_type):
 
 
 def logical_id(reference):
-    """Return the name of the resource that a value refers to, by its ``Ref`` or one of its attributes."""
+    """Return the logical id of the resource that a ``Ref`` or ``Fn::GetAtt`` refers to."""
     return text(reference).removeprefix("${").removesuffix("}").partition(".")[0]
 
 
 def function(template, handler):
-    """Return the properties of the function that runs a module of handlers."""
+    """Return the properties of the function with this handler module."""
     name = f"framegate.entrypoints.{handler}.lambda_handler"
     (found,) = (each for each in properties(template, "AWS::Lambda::Function").values() if each["Handler"] == name)
     return found
@@ -55,7 +55,7 @@ def role(template, arn):
 
 
 def statements(found_role):
-    """Return the statements of a role by what they are for."""
+    """Return the statements of a role by their ``Sid``."""
     (policy,) = found_role["Policies"]
     return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
 

@@ -1,4 +1,4 @@
-"""Synthesised stacks for the template tests: each configuration once a session, without building the bundle."""
+"""Synthesized stacks for the template tests: each configuration once per session, without building the bundle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.infra.project import DATASTORE_A, DATASTORE_B, PROJECT
 
 @pytest.fixture(scope="session")
 def cdk_context():
-    """What the CDK command line hands to the application for this project, bundling left out."""
+    """Return the context that the CDK command line passes to the application, with bundling turned off."""
     flags = json.loads((PROJECT / "cdk.json").read_text())["context"]
 
     def context(**keys):
@@ -27,7 +27,7 @@ def cdk_context():
 
 @pytest.fixture(scope="session")
 def synthesize_stack(tmp_path_factory, cdk_context):
-    """Synthesise the application with the given configuration keys; the same keys give the same artifact."""
+    """Synthesize the application with the given configuration keys; the same keys give the same artifact."""
     synthesized = {}
 
     def artifact(**keys):
@@ -43,17 +43,17 @@ def synthesize_stack(tmp_path_factory, cdk_context):
 
 @pytest.fixture(scope="session")
 def synthesize(synthesize_stack):
-    """The template of the application with the given configuration keys."""
+    """Return the template of the application with the given configuration keys."""
     return cache(lambda **keys: Template.from_json(synthesize_stack(**keys).template))
 
 
 @pytest.fixture(scope="session")
 def template(synthesize):
-    """The template of a deployment that only names its data stores."""
+    """The template of a deployment with the default configuration."""
     return synthesize()
 
 
 @pytest.fixture(scope="session")
 def resources(template):
-    """Find the properties of all resources of a type in that template, by logical id."""
+    """Return the properties of all resources of a type in that template, by logical id."""
     return lambda resource_type: properties(template, resource_type)

@@ -1,4 +1,4 @@
-"""Where the project is, and what the tests deploy it with."""
+"""The root of the project, and the configurations that the tests deploy."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ ACCESS = {
     for (a, auth), (r, reach) in product(enumerate(AUTH), enumerate(REACH))
     for firewall in [list(FIREWALL)[(a + r) % 2]]
 }
-"""Every way to call the API from everywhere, and each of both with and without a firewall."""
+"""All combinations of authorization and endpoint, alternately with and without a firewall."""

@@ -1,4 +1,4 @@
-"""The application as the CDK command line runs it: in a process of its own."""
+"""The application in a process of its own, as the CDK command line runs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.infra.project import DATASTORE_A, PROJECT
 
-# A shell that knows nothing of us, whatever `make` or another test sets.
+# The environment without variables for jsii, which `make` or another test may have set.
 WITHOUT_JSII = {name: value for name, value in os.environ.items() if not name.startswith("JSII_")}
 
 
@@ -40,7 +40,7 @@ def test_configuration_error_is_reported_without_a_traceback(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# What Node.js says of itself, by a module that it loads first.
+# A module that Node.js loads first and that changes the version and the date that jsii sees.
 OTHER_NODE = """
 Object.defineProperty(process, "version", {value: "%s"});
 const Now = Date;
@@ -99,7 +99,7 @@ def test_synthesis_of_unchanged_sources_reuses_the_bundle(tmp_path, cdk_context)
     context = {key: value for key, value in cdk_context().items() if key != "aws:cdk:bundling-stacks"}
     first = run_app(context, CDK_OUTDIR=str(tmp_path))
     bundles = [each for each in tmp_path.iterdir() if each.name.startswith("asset.")]
-    # From here on, pip could not install anything.
+    # These settings keep pip from installing anything.
     second = run_app(context, CDK_OUTDIR=str(tmp_path), PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr

@@ -1,4 +1,4 @@
-"""Who may call: in every configuration all methods are authorized, each mode in its way."""
+"""Authorization: every mode authorizes all methods except preflights."""
 
 from __future__ import annotations
 
@@ -168,9 +168,7 @@ def test_other_authorization_modes_have_no_authorizer_function(template, synthes
         each.resource_count_is("AWS::Lambda::LayerVersion", 1)
 
 
-# Refusals
-
-
+# Rejected requests
 @pytest.mark.parametrize("name", ["cognito", "jwt"])
 def test_refused_token_gets_401_with_www_authenticate(synthesize, name):
     response = gateway_response(synthesize(**AUTH[name]), "UNAUTHORIZED")

@@ -1,4 +1,4 @@
-"""The bundle and the layers: what is in them, how large they are, that they run, and what changes them."""
+"""The bundle and the layers: their content, their size, that they run, and what changes their hashes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LAYERS = {"decoder": DECODER_REQUIREMENTS, "authorizer": AUTHORIZER_REQUIREMENTS
 
 @pytest.fixture(scope="module")
 def bundled(tmp_path_factory):
-    """Build the bundle for an architecture, once."""
+    """Build the bundle once for each architecture."""
     built = {}
 
     def build(architecture):
@@ -48,7 +48,7 @@ def bundled(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def layer(tmp_path_factory):
-    """Build a layer for an architecture, once."""
+    """Build each layer once for each architecture."""
     built = {}
 
     def build(name, architecture):
@@ -162,7 +162,7 @@ def test_compiled_code_matches_the_architecture_and_python_version(bundled, arch
     assert all(name.endswith(f".cpython-313-{machine}-linux-gnu.so") for name in compiled)
 
 
-# Bytes 18 and 19 of an ELF file, the machine that it is for.
+# Bytes 18 and 19 of an ELF file, which name the machine.
 ELF_MACHINES = {"arm64": 0xB7, "x86_64": 0x3E}
 
 
@@ -195,8 +195,8 @@ SNAPSHOT = {
 }
 
 
-# Before a snapshot the function loads all that it ever needs: every client, and so every service model.
-# -S leaves out this interpreter's own packages, so that what is missing from the bundle is missing here.
+# Before a snapshot, the function creates every client and so loads every service model. The option -S hides the
+# packages of this interpreter, so the test fails if the bundle lacks one.
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 def test_bundle_can_be_imported_without_other_packages(bundled, architecture):
     script = f"""
@@ -222,7 +222,7 @@ MACHINES = {"aarch64": "arm64", "x86_64": "x86_64"}
 )
 def test_decoder_layer_decodes_htj2k_and_jpeg_2000(bundled, monkeypatch, tmp_path):
     architecture = MACHINES[platform.machine()]
-    # The same packages for the interpreter that runs this, which need not be Lambda's.
+    # The packages are installed for the interpreter that runs the test, which may differ from Lambda's.
     monkeypatch.setattr(bundling, "PYTHON_VERSION", f"{sys.version_info.major}.{sys.version_info.minor}")
     bundle_layer(DECODER_REQUIREMENTS, tmp_path, architecture)
     script = f"""
@@ -275,7 +275,7 @@ assert sys.modules["cryptography"].__file__.startswith({str(packages)!r})
 
 @pytest.fixture(scope="module")
 def layer_of_this_machine(tmp_path_factory):
-    """The authorizer's packages for the interpreter that runs this, which need not be Lambda's."""
+    """The authorizer's packages for the interpreter that runs the test, which may differ from Lambda's."""
     architecture = MACHINES[platform.machine()]
     folder = tmp_path_factory.mktemp("layer")
     with pytest.MonkeyPatch.context() as patch:
@@ -316,7 +316,7 @@ def test_failed_installation_raises_an_error_with_pips_message(tmp_path, monkeyp
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of the sources elsewhere, with other times and without what Python compiled."""
+    """A copy of the sources in another folder, with other modification times and without compiled files."""
     for name in ("infra", "lambda_src"):
         shutil.copytree(
             PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile

@@ -1,4 +1,4 @@
-"""The checks on the whole template, cdk-nag's and cfn-lint's, and that they find what is wrong."""
+"""The checks of cdk-nag and cfn-lint over the whole template, and that these checks find faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONFIGURATIONS = {
     },
     "on request only": {"export_events": "none", "stack_name": "F" * 128, **FIREWALL["firewall"]},
     "production": {"environment": "production", "alarm_email": "operations@example.org"},
-    # Each value of what decides on access, at least once.
+    # These configurations cover each value of the keys for access at least once.
     "cognito at a domain": {**AUTH["cognito"], **REACH["at a domain"]},
     "cognito with scopes, private": {**AUTH["cognito with scopes"], **REACH["private"]},
     "jwt at a domain in Route 53, firewall": {
@@ -58,15 +58,15 @@ def test_cfn_lint_finds_nothing(synthesize, keys):
 
 
 def test_cfn_lint_finds_an_invalid_property(template):
-    wrong = json.loads(json.dumps(template.to_json()))
-    functions = [each for each in wrong["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
+    invalid = json.loads(json.dumps(template.to_json()))
+    functions = [each for each in invalid["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
     functions[0]["Properties"]["MemorySize"] = 1
 
-    assert [finding for finding in linted(wrong) if finding.startswith("E")]
+    assert [finding for finding in linted(invalid) if finding.startswith("E")]
 
 
 def findings(outdir):
-    """What cdk-nag found: pairs of a rule and the construct that breaks it."""
+    """Return the findings of cdk-nag as pairs of a rule and a construct path."""
     reports = json.loads((outdir / "validation-report.json").read_text())["pluginReports"]
     return {
         (violation["ruleName"], construct["constructPath"])
@@ -92,7 +92,7 @@ def test_synthesis_fails_on_a_finding_of_cdk_nag(tmp_path, cdk_context, rule):
 
 
 class Acknowledgments:
-    """Writes down what is acknowledged, and lets nothing be accepted."""
+    """Records acknowledgments without passing them on, so that cdk-nag reports every finding."""
 
     def __init__(self):
         self.made = []
@@ -118,4 +118,4 @@ def test_every_acknowledgment_matches_a_finding(tmp_path, cdk_context, keys, mon
     for rule, path in acknowledgments.made:
         if not rule.startswith("@aws-cdk/"):
             answered = [each for each in found if each[0] == rule and each[1].startswith(f"{path}/")]
-            assert answered, f"{rule} at {path} is acknowledged and not found"
+            assert answered, f"{rule} at {path} is acknowledged, but cdk-nag does not report it"

@@ -148,7 +148,7 @@ def test_valid_values_are_accepted(key, value, read_as):
 
 
 @pytest.mark.parametrize(
-    ("beside", "key", "value", "read_as"),
+    ("other_keys", "key", "value", "read_as"),
     [
         (COGNITO, "cognito_scopes", "frames/read, frames/write", ("frames/read", "frames/write")),
         (COGNITO, "cognito_scopes", ["https://example.org/frames.read"], ("https://example.org/frames.read",)),
@@ -162,8 +162,8 @@ def test_valid_values_are_accepted(key, value, read_as):
         (DOMAIN, "domain_hosted_zone_id", "Z0123456789ABCDEFGHIJ", "Z0123456789ABCDEFGHIJ"),
     ],
 )
-def test_valid_values_that_need_another_key_are_accepted(beside, key, value, read_as):
-    assert getattr(read(**{**beside, key: value}), key) == read_as
+def test_valid_values_that_need_another_key_are_accepted(other_keys, key, value, read_as):
+    assert getattr(read(**{**other_keys, key: value}), key) == read_as
 
 
 @pytest.mark.parametrize(
@@ -460,9 +460,9 @@ def test_any_unknown_key_is_reported_by_name_on_one_line(key, value):
 
 
 def test_every_key_has_an_example_that_is_accepted():
-    beside = {"cognito": COGNITO, "jwt": JWT, "waf": {"waf": True}, "domain": DOMAIN}
+    other_keys = {"cognito": COGNITO, "jwt": JWT, "waf": {"waf": True}, "domain": DOMAIN}
     for name, key in config_keys().items():
-        keys = beside.get(key.example if name == "auth" else name.partition("_")[0], {})
+        keys = other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
         assert getattr(read(**{**keys, name: key.example}), name) is not None
 
 

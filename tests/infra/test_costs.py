@@ -1,4 +1,4 @@
-"""What an idle deployment costs is computed from what the template has."""
+"""The estimated costs of an idle deployment match the resources of its template."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.infra.project import AUTH, DATASTORE_A, FIREWALL
 
 
 def snapshots_gb(template):
-    """The memory of every published version that has a snapshot."""
+    """Return the total memory of all published versions with a snapshot."""
     functions = properties(template, "AWS::Lambda::Function")
     published = [
         functions[logical_id(each["FunctionName"])] for each in properties(template, "AWS::Lambda::Version").values()
@@ -20,7 +20,7 @@ def snapshots_gb(template):
 
 
 def alarm_metrics(template):
-    """CloudWatch charges an alarm by the metrics that it reads, those under an expression one by one."""
+    """Return the number of metrics that alarms read. CloudWatch charges for each, also for those in an expression."""
     return sum(
         len([metric for metric in each["Metrics"] if "MetricStat" in metric]) if "Metrics" in each else 1
         for each in properties(template, "AWS::CloudWatch::Alarm").values()
@@ -56,7 +56,7 @@ def test_idle_costs_match_the_resources_of_the_template(synthesize, auth, firewa
 
 @pytest.mark.parametrize("auth", AUTH.values(), ids=AUTH)
 def test_template_has_no_other_resources_with_monthly_costs(synthesize, auth):
-    """Custom resources, NAT gateways, provisioned concurrency and the like would be."""
+    """Custom resources, NAT gateways and provisioned concurrency, for example, would add monthly costs."""
     template = synthesize(**auth).to_json()["Resources"]
     aliases = [each["Properties"] for each in template.values() if each["Type"] == "AWS::Lambda::Alias"]
 

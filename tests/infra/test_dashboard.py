@@ -20,7 +20,7 @@ DIMENSIONS = {
     Metric.UPSTREAM_LATENCY: {"delivery", "status"},
     Metric.COLD_STARTS: {"handler"},
 }
-"""Dimensions beside the service; the unit tests of the logged metrics check them too."""
+"""Dimensions in addition to the service; the unit tests of the logged metrics check them too."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What an auditor asks of every resource: our key, TLS only, nothing public, logs kept, data outliving the stack."""
+"""Data protection of every resource: encryption, TLS, no public access, retention of logs and data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENCRYPTED = {
     "AWS::SQS::Queue": lambda queue: queue["KmsMasterKeyId"],
     "AWS::StepFunctions::StateMachine": lambda machine: machine["EncryptionConfiguration"]["KmsKeyId"],
 }
-"""The types that keep data, and where each names its key."""
+"""The resource types that store data, and the property that names the key."""
 
 WITHOUT_DATA = {
     "AWS::ApiGateway::Account",
@@ -54,7 +54,7 @@ def default_encryption(bucket):
 
 
 def takes_access_logs(name, template):
-    """S3 delivers access logs only to buckets encrypted with its own keys."""
+    """Return whether a bucket receives access logs. S3 delivers them only to buckets that S3-managed keys encrypt."""
     buckets = properties(template, "AWS::S3::Bucket").values()
     return name in {
         logical_id(each["LoggingConfiguration"]["DestinationBucketName"])

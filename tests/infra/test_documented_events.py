@@ -1,6 +1,6 @@
-"""The event patterns of the stack, against the events that AWS's service guides show.
+"""The event patterns of the stack against the sample events of AWS's service guides.
 
-moto matches patterns as EventBridge's `TestEventPattern` does.
+moto matches patterns like EventBridge's `TestEventPattern`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ BUCKET = "amzn-s3-demo-bucket1"
 
 @pytest.fixture(scope="module")
 def stack(synthesize):
-    """The template of a deployment for the data store of the samples."""
+    """The template of a deployment for the data store of the sample events."""
     return synthesize(datastore_ids=DATASTORE, export_events="Created")
 
 
 @pytest.fixture(scope="module")
 def matching(stack):
-    """Find the rules whose pattern matches an event."""
+    """Return a function that finds the rules whose pattern matches an event."""
     rules = properties(stack, "AWS::Events::Rule")
-    # The bucket's name is known when the stack is deployed.
+    # The bucket's name is unknown before the deployment, so the pattern gets the name in the sample event.
     patterns = {name: json.dumps(_with_bucket(rule["EventPattern"])) for name, rule in rules.items()}
     return lambda event: [name for name, each in patterns.items() if EventPattern.load(each).matches_event(event)]
 
@@ -37,8 +37,8 @@ def _with_bucket(pattern):
     return pattern
 
 
-def listened_to(stack):
-    """The events of HealthImaging that one rule or another asks for."""
+def matched_types(stack):
+    """Return the detail types of HealthImaging's events that a rule matches."""
     return {
         detail_type
         for rule in properties(stack, "AWS::Events::Rule").values()
@@ -48,18 +48,18 @@ def listened_to(stack):
 
 
 def test_rules_match_four_documented_events_of_healthimaging(stack):
-    assert listened_to(stack) == {
+    assert matched_types(stack) == {
         "Image Set Created",
         "Image Set Updated",
         "Image Set Copied",
         "Image Set Deleted",
     }
-    assert listened_to(stack) <= {each["detail-type"] for each in health_imaging_events()}
+    assert matched_types(stack) <= {each["detail-type"] for each in health_imaging_events()}
 
 
 @pytest.mark.parametrize("event", health_imaging_events(), ids=lambda each: each["detail-type"])
 def test_each_documented_event_matches_at_most_one_rule(stack, matching, event):
-    assert len(matching(event)) == (event["detail-type"] in listened_to(stack))
+    assert len(matching(event)) == (event["detail-type"] in matched_types(stack))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_event_of_another_source_or_data_store_matches_no_rule(matching, change)
 
 
 def put(key, size=5, **changes):
-    """The sample of an object that was put into the bucket, with another key and size."""
+    """Return the sample event for a new object, with another key and size."""
     event = documented("s3-object-created")
     event["detail"]["object"] |= {"key": key, "size": size}
     return {**event, **changes}

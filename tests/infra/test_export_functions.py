@@ -1,4 +1,4 @@
-"""The functions that export: how many at a time, how fast, and where their work comes from."""
+"""The functions that export: concurrency, call rate, settings and event source."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_export_function_takes_batches_of_five_and_reports_failed_messages(templ
     assert resources("AWS::Lambda::Function")[name] == function(template, "export")
     assert mapping["BatchSize"] == 5
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    # A window for batches would hold back a frame that somebody waits for.
+    # A batching window would delay a frame that a client waits for.
     assert "MaximumBatchingWindowInSeconds" not in mapping
 
 

@@ -1,4 +1,4 @@
-"""The export's queue: what goes there, how long a message is worked on, and where it ends when nothing helps."""
+"""The export queue: the rules that send to it, its timeouts, and its dead-letter queue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def queue_of(template):
 
 
 def rules(template):
-    """The rules of a template that listen to image sets, by their detail types."""
+    """Return the rules for events of image sets, by their detail types."""
     return {
         tuple(each["EventPattern"]["detail-type"]): each
         for each in properties(template, "AWS::Events::Rule").values()
@@ -56,20 +56,20 @@ def test_rules_deliver_to_the_export_queue_with_a_dead_letter_queue(template, qu
         assert logical_id(target["Arn"]) == queue[0]
         assert logical_id(target["DeadLetterConfig"]["Arn"]) == dead_letters[0]
         assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 24 * 60 * 60, "MaximumRetryAttempts": 185}
-        # The whole event: what is in `detail` decides, and the handler reads it.
+        # The function needs the whole event.
         assert not {"Input", "InputPath", "InputTransformer"} & target.keys()
 
 
 @pytest.mark.parametrize(
-    ("events", "listened_to"),
+    ("events", "detail_types"),
     [
         ("Created", ["Image Set Created", "Image Set Updated", "Image Set Copied"]),
         ("Copied,Updated", ["Image Set Updated", "Image Set Copied"]),
         ("none", ["Image Set Updated", "Image Set Copied"]),
     ],
 )
-def test_rules_match_new_versions_and_deletions_whatever_export_events_says(synthesize, events, listened_to):
-    assert rules(synthesize(export_events=events)).keys() == {tuple(listened_to), ("Image Set Deleted",)}
+def test_rules_match_new_versions_and_deletions_whatever_export_events_says(synthesize, events, detail_types):
+    assert rules(synthesize(export_events=events)).keys() == {tuple(detail_types), ("Image Set Deleted",)}
 
 
 def test_event_source_is_configurable(synthesize):

@@ -1,4 +1,4 @@
-"""The state machine for request manifests, walked through as Step Functions would."""
+"""The state machine for request manifests: its trigger, its states and its logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def states(machine):
 
 @pytest.fixture(scope="module")
 def child(states):
-    """The workflow of one line."""
+    """The child workflow of one line."""
     return states["ExportImageSets"]["ItemProcessor"]
 
 
@@ -86,7 +86,7 @@ def test_line_repeats_the_export_task_until_it_is_done(child):
     export, done = child["States"]["Export"], child["States"]["Done"]
 
     assert child["StartAt"] == "Export"
-    # What the task answers is what it is called with the next time.
+    # The result of the task is the input of its next call.
     assert (export["Parameters"]["Payload.$"], export["OutputPath"]) == ("$", "$.Payload")
     assert export["Next"] == "Done"
     assert done["Choices"] == [{"Variable": "$.done", "BooleanEquals": True, "Next": "Result"}]

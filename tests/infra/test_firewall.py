@@ -1,4 +1,4 @@
-"""AWS WAF before the API: its rules, what it leaves alone, and what it logs."""
+"""AWS WAF in front of the API: its rules, their exceptions, and its log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.infra.cloudformation import only, properties, text
 
-# The common rule set's, which are counted and not blocked.
+# Rules of the common rule set that count matching requests instead of blocking them.
 COUNTED = {
     "NoUserAgent_HEADER",
     "SizeRestrictions_QUERYSTRING",

@@ -1,4 +1,4 @@
-"""The frame store: what a browser may do with it, who hears of it, how long frames stay, and its access logs."""
+"""The frame bucket: CORS, its policy, lifecycle rules, events, and access logs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_bucket_cors_allows_pre_signed_urls_from_any_origin(bucket):
 
 @pytest.fixture(scope="module")
 def denied(template, resources):
-    """What the bucket's policy denies beyond connections without TLS, by the statements' names."""
+    """The statements that deny access, by ``Sid``, without those that deny connections without TLS."""
     name, _ = frame_bucket(template)
     (policy,) = (each for each in resources("AWS::S3::BucketPolicy").values() if text(each["Bucket"]) == f"${{{name}}}")
     return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"] if "Sid" in each}
@@ -106,7 +106,7 @@ def test_frame_bucket_logs_access_to_another_bucket(bucket, resources):
     target = text(bucket["LoggingConfiguration"]["DestinationBucketName"])[2:-1]
     logs = resources("AWS::S3::Bucket")[target]
 
-    # S3 cannot deliver its logs to a bucket encrypted with a customer's key.
+    # S3 cannot deliver access logs to a bucket that a customer's key encrypts.
     (encryption,) = logs["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert encryption["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
     assert {"Id": "ExpireAccessLogs", "Status": "Enabled", "ExpirationInDays": 365} in (

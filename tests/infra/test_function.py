@@ -1,4 +1,4 @@
-"""The function behind the REST API: size, settings, snapshot start; and what holds for every function."""
+"""The API function: size, settings and snapshots; and properties of every function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a new version of the API's function takes over: a tenth of the requests first, and back when an alarm rings."""
+"""The gradual deployment of the API function: its steps, its alarms and its permissions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_alarms_on_errors_and_latency_roll_a_deployment_back(production, group):
 
 
 def references(value):
-    """The names that a part of a template refers to."""
+    """Yield the logical ids that a part of a template refers to."""
     match value:
         case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
             yield name
@@ -64,7 +64,7 @@ def references(value):
 
 def test_resource_dependencies_have_no_cycle(production):
     resources = production.to_json()["Resources"]
-    # What the alias is updated by counts, too: the alarms must not wait for the API, which waits for the alias.
+    # References in update policies count too: the alarms must not depend on the API, which depends on the alias.
     graph = {
         name: ({*references(each), *listed(each.get("DependsOn", []))} & resources.keys()) - {name}
         for name, each in resources.items()

@@ -1,4 +1,4 @@
-"""The runbook speaks of what there is: fields of our logs, outputs of the stack, keys of the configuration."""
+"""The runbook matches the code: fields and messages of logs, outputs of the stack, keys of the configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.infra.project import PROJECT
 RUNBOOK = (PROJECT / "docs" / "operations.md").read_text()
 QUERIES = re.findall(r"^```\n((?:filter|fields) .+?)```", RUNBOOK, re.MULTILINE | re.DOTALL)
 
-# What Powertools writes in every line, and what the queries call their results.
+# The fields that Powertools writes in every line, and the names of the queries' results.
 WRITTEN_BY_POWERTOOLS = {"level", "message", "correlation_id"}
 RESULTS = {"requests", "refused", "p99_ms", "largest"}
 KEYWORDS = {"filter", "fields", "stats", "sort", "desc", "by", "and", "or", "as", "like", "count", "pct", "max", "bin"}

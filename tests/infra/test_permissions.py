@@ -1,4 +1,4 @@
-"""Least privilege, read off the template: every statement of every role, and who may call, start and send."""
+"""Least privilege in the template: every statement of every role, and who may invoke, start and send."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WITHOUT_RESOURCES = {"WriteTraces", "WriteLogs"}
 
 @pytest.fixture(scope="module")
 def role_of(template):
-    """Find the role of a function."""
+    """Return a function that finds the role of a Lambda function."""
     return lambda handler: role(template, cloudformation.function(template, handler)["Role"])
 
 
@@ -31,7 +31,7 @@ def machine_role(template):
 
 @pytest.fixture(scope="module")
 def arns(template, resources):
-    """The ARNs of what the roles are about, by what it is."""
+    """The ARNs of the bucket, the export queue and the key."""
     bucket, _ = frame_bucket(template)
     (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
     (key,) = resources("AWS::KMS::Key")
@@ -39,7 +39,7 @@ def arns(template, resources):
 
 
 def allowed(found_role):
-    """The actions and resources of each statement of a role."""
+    """Return the actions and resources of each statement of a role."""
     return {
         sid: (sorted(listed(each["Action"])), sorted(text(resource) for resource in listed(each["Resource"])))
         for sid, each in statements(found_role).items()
@@ -62,7 +62,7 @@ def logging_and_tracing(template, handler):
 
 
 def exporting(arns):
-    """What both functions that export may do."""
+    """Return the permissions that both functions that export have."""
     keep = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
     return {
         "ReadFrames": (["medical-imaging:GetImageFrame", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
@@ -214,7 +214,7 @@ def test_state_machine_uses_the_key_only_for_its_executions_and_logs(machine_rol
         "EncryptExecutions": {
             "kms:EncryptionContext:aws:states:stateMachineArn": [machine, f"{machine}/ExportImageSets"]
         },
-        # Not a pattern: the context of log delivery has the asterisk in it.
+        # This is no pattern: the encryption context of log delivery contains the asterisk.
         "EncryptLogDelivery": {"kms:EncryptionContext:SourceArn": [f"arn:${{AWS::Partition}}:logs:{LOCAL}:*"]},
     }
 

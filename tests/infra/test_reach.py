@@ -1,4 +1,4 @@
-"""Where the API is reached: under a domain name, or through VPC endpoints alone."""
+"""The endpoint of the API: public, at a domain name, or private to VPC endpoints."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def test_public_api_has_no_policy_and_the_default_endpoint(template):
     template.resource_count_is("AWS::Route53::RecordSet", 0)
 
 
-# Under a domain name
-
-
+# At a domain name
 def test_domain_name_maps_to_the_stage_over_ipv4_and_ipv6(synthesize):
     template = synthesize(**REACH["at a domain"])
     domain = only(properties(template, "AWS::ApiGateway::DomainName"))
@@ -77,7 +75,7 @@ def test_private_api_url_uses_the_first_vpc_endpoint(synthesize):
 
 
 def test_switch_between_public_and_private_creates_another_api(synthesize):
-    """API Gateway refuses to change the endpoint type of an API whose access mode is STRICT."""
+    """API Gateway cannot change the endpoint type of an API whose access mode is STRICT."""
     public, private = (synthesize(**REACH[reach]).to_json()["Resources"] for reach in ("public", "private"))
     of_the_api = {name for name, each in private.items() if each["Type"].startswith("AWS::ApiGateway::")}
 
@@ -106,10 +104,10 @@ def test_private_api_denies_requests_outside_its_vpc_endpoints(synthesize, auth)
 @pytest.mark.parametrize(
     ("auth", "allowed"),
     [
-        # An allowance here would do in the place of one by IAM or by the authorizer.
+        # An allow statement here would replace the one of IAM or of the authorizer.
         ("iam", "execute-api:/*/OPTIONS/*"),
         ("jwt", "execute-api:/*/OPTIONS/*"),
-        # Here both have to agree.
+        # With Cognito, the policy and the authorizer must both allow the request.
         ("cognito", "execute-api:/*"),
         ("cognito with scopes", "execute-api:/*"),
     ],

@@ -1,4 +1,4 @@
-"""The REST API: routes and who may call them, CORS, API Gateway's own answers, throttling and access logs."""
+"""The REST API: routes, authorization, CORS, gateway responses, throttling and access logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TWO_ORIGINS = {"cors_origins": "https://a.example.org,https://b.example.org"}
 
 
 def methods(template):
-    """Return every method's properties by path and HTTP method."""
+    """Return the properties of every method, by path and HTTP method."""
     paths = {}
     parts = properties(template, "AWS::ApiGateway::Resource")
     for name in parts:
@@ -85,7 +85,7 @@ def test_api_gateway_answers_preflights_without_authorization(template):
         if method == "OPTIONS":
             assert each["AuthorizationType"] == "NONE"
             assert each["Integration"]["Type"] == "MOCK"
-            # Without it, an API whose media types are all binary answers 500.
+            # Without this, an API whose media types are all binary answers 500.
             assert each["Integration"]["ContentHandling"] == "CONVERT_TO_TEXT"
             assert each["Integration"]["IntegrationResponses"][0]["ContentHandling"] == "CONVERT_TO_TEXT"
 
@@ -234,7 +234,7 @@ def test_stage_throttles_and_traces_without_logging_content(stage):
             "ResourcePath": "/*",
             "ThrottlingRateLimit": 500,
             "ThrottlingBurstLimit": 1000,
-            # Metrics of each method: paid for, and read by nobody.
+            # Metrics of each method would cost money, and nothing reads them.
             "MetricsEnabled": False,
             "LoggingLevel": "OFF",
             "DataTraceEnabled": False,
@@ -284,7 +284,7 @@ def test_account_logging_role_outlives_the_stack_and_a_failed_first_deployment(s
     (account,) = (each for each in resources.values() if each["Type"] == "AWS::ApiGateway::Account")
     role = resources[logical_id(account["Properties"]["CloudWatchRoleArn"])]
 
-    # Not RetainExceptOnCreate: a first deployment that is rolled back would delete the role that all APIs log with.
+    # RetainExceptOnCreate would delete the role when a first deployment is rolled back, and all APIs log with it.
     assert {each["DeletionPolicy"] for each in (account, role)} == {"Retain"}
     assert {each["UpdateReplacePolicy"] for each in (account, role)} == {"Retain"}
 

@@ -1,4 +1,4 @@
-"""What docs/security.md says of roles and tests is so."""
+"""The security page matches the roles in the template and the tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCUMENT = (PROJECT / "docs" / "security.md").read_text()
 
 @pytest.fixture(scope="module")
 def everything(synthesize):
-    """The template with every role that there can be."""
+    """The template of a configuration that creates every role."""
     return synthesize(environment="production", api_gateway_account_role="true", **AUTH["jwt"])
 
 
@@ -27,7 +27,7 @@ def named(title):
 
 
 def statements(template, *roles):
-    """The names of the statements of roles, by what their logical ids begin with."""
+    """Return the ``Sid`` of every statement of the roles whose logical ids start with these prefixes."""
     found = {name: role for name, role in properties(template, "AWS::IAM::Role").items() if name.startswith(roles)}
     assert len(found) == len(roles)
     return {
