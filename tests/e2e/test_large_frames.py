@@ -65,7 +65,7 @@ def nothing_left(s3, deployment):
     return check
 
 
-def test_one_gibibyte_passes_through_little_memory(api, cloud, emulator, datastore_id):
+def test_frame_of_one_gibibyte_needs_little_memory(api, cloud, emulator, datastore_id):
     small = emulator.add_frame(datastore_id, b"small", "image/jph")
     api.get(small, params={"delivery": "url"})
     with PeakMemory(cloud) as idle:
@@ -85,7 +85,7 @@ def test_one_gibibyte_passes_through_little_memory(api, cloud, emulator, datasto
 
 
 @pytest.mark.parametrize("then", ["reset", "close"])
-def test_frame_that_breaks_off_is_502_and_leaves_nothing(api, emulator, datastore_id, nothing_left, then):
+def test_truncated_frame_answers_502_and_leaves_nothing_in_s3(api, emulator, datastore_id, nothing_left, then):
     frame = emulator.add_frame(datastore_id, generated(40), "video/mp4")
     emulator.faults.arm(Fault(then=then, after=33 * MIB))
     answer = api.get(frame)

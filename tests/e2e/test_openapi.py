@@ -34,7 +34,7 @@ def known(imported):
 
 @schema.parametrize()
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
-def test_every_request_is_answered_as_the_document_says(case, deployment, known):
+def test_every_response_conforms_to_the_openapi_document(case, deployment, known):
     # Decided by the case itself, so that it is the same in every run.
     if zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode()) % 4:
         _name_what_exists(case, known)

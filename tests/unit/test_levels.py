@@ -127,7 +127,7 @@ SMALL_PLAIN = encoded(image(6, 9), resolutions=2, tlm=False)
 
 
 @pytest.mark.parametrize("content", REAL)
-def test_levels_of_a_good_frame_are_its_tile_parts(content):
+def test_levels_of_a_valid_frame_are_its_tile_parts(content):
     codestream, ends = resolution_ends(content)
 
     assert assert_levels_join(content)[1 : len(ends)] == ends[:-1]
@@ -136,13 +136,13 @@ def test_levels_of_a_good_frame_are_its_tile_parts(content):
 
 @pytest.mark.parametrize("content", [SMALL, SMALL_PLAIN, file_of(SMALL)], ids=["TLM", "no TLM", "file"])
 @pytest.mark.parametrize("change", [0x01, 0x80], ids=hex)
-def test_levels_join_whichever_byte_is_wrong(content, change):
+def test_levels_join_whichever_byte_is_changed(content, change):
     for position in range(len(content)):
         assert_levels_join(replaced(content, position, bytes([content[position] ^ change])), levels=4)
 
 
 @pytest.mark.parametrize("content", [SMALL, SMALL_PLAIN, file_of(SMALL)], ids=["TLM", "no TLM", "file"])
-def test_levels_join_wherever_the_frame_breaks_off(content):
+def test_levels_join_wherever_the_frame_is_truncated(content):
     for size in range(len(content)):
         assert_levels_join(content[:size], levels=4)
 
@@ -194,12 +194,12 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_levels_of_a_broken_frame_join_and_its_images_are_proved(content):
+def test_levels_of_a_damaged_frame_join_and_its_images_are_verified(content):
     assert_levels_join(content)
     assert_images_are_proved_or_the_frame(content)
 
 
-def test_levels_below_the_damage_are_still_cut():
+def test_levels_below_the_damage_are_cut():
     content = BROKEN["wrong index of the last tile-part"]
     start = find(content, SOT)
 
@@ -207,14 +207,14 @@ def test_levels_below_the_damage_are_still_cut():
     assert not answer(content, ByResolution(1))[1].is_whole
 
 
-def test_first_unproved_level_is_the_rest_and_those_above_are_empty():
+def test_first_unverified_level_is_the_rest_and_higher_levels_are_empty():
     content = BROKEN["second length of 0"]
     end_of_first = find(content, SOT) + LENGTHS[0]
 
     assert boundaries(content) == [0, end_of_first, *[len(content)] * (LEVELS - 1)]
 
 
-def test_bytes_behind_a_tile_part_have_no_say_in_it():
+def test_bytes_after_a_tile_part_do_not_change_its_level():
     """A request that read further must not see a marker (SOP) that begins in one tile-part and ends in the next."""
     # The only packet of a resolution without code-blocks: a header of eight ones, and the byte behind them.
     packet = b"\xff\x91"
@@ -229,7 +229,7 @@ def test_bytes_behind_a_tile_part_have_no_say_in_it():
 
 @settings(max_examples=300)
 @given(st.sampled_from(REAL), st.lists(CHANGE, min_size=1, max_size=5))
-def test_levels_join_whatever_was_changed(content, changes):
+def test_levels_of_any_damaged_frame_join(content, changes):
     broken = changed(content, changes)
     assert_levels_join(broken)
     assert_images_are_proved_or_the_frame(broken)
@@ -249,7 +249,7 @@ def damaged_tile_parts(draw):
 
 @settings(max_examples=300)
 @given(damaged_tile_parts())
-def test_levels_join_whatever_the_tile_parts_are(content):
+def test_levels_join_for_any_tile_parts(content):
     assert_levels_join(content)
     assert_images_are_proved_or_the_frame(content)
 
@@ -266,7 +266,7 @@ def test_levels_join_whatever_the_tile_parts_are(content):
 @example(CONTENT, [], len(CONTENT) - 1, True, 5000)
 @example(CONTENT, [], len(CONTENT), False, 5000)
 @example(BROKEN["TLM with a second length of 4 gigabytes"], [], 20_000, False, 5000)
-def test_limit_refuses_levels_and_never_changes_them(content, changes, max_bytes, is_announced, max_piece_bytes):
+def test_size_limit_refuses_levels_but_never_changes_them(content, changes, max_bytes, is_announced, max_piece_bytes):
     """What a request gets depends neither on how the bytes arrive nor on whether others were too large."""
     content = changed(content, changes)
     how = {"is_announced": is_announced, "max_piece_bytes": max_piece_bytes}
@@ -293,7 +293,7 @@ def test_level_is_read_no_further_than_its_end(content):
         assert stream.bytes_read <= end + 64
 
 
-def test_image_that_fits_only_without_its_last_marker_is_the_whole_frame():
+def test_image_that_exceeds_the_limit_by_its_end_marker_is_the_whole_frame():
     end = resolution_ends(CONTENT)[1][1]
 
     assert answer(CONTENT, ByResolution(1), end + 1)[1].is_whole

@@ -190,7 +190,7 @@ def test_levels_above_the_last_one_are_empty(client, frame):
     assert client.get(frame, "startLevel=0&endLevel=99").body == CONTENT
 
 
-def test_levels_that_do_not_fit_an_answer_are_413(client, large):
+def test_levels_above_the_inline_limit_answer_413(client, large):
     answer = client.get(large, "startLevel=5")
 
     assert answer.status == 413
@@ -226,7 +226,7 @@ def test_levels_of_a_broken_frame_join(client, health_imaging, content):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(REAL), st.lists(CHANGE, min_size=1, max_size=5))
-def test_levels_join_whatever_was_changed(client, health_imaging, content, changes):
+def test_levels_of_any_damaged_frame_join(client, health_imaging, content, changes):
     broken = changed(content, changes)
     frame = health_imaging.add_frame(SERVED, broken, "image/jph")
 
@@ -256,7 +256,7 @@ def test_levels_of_a_large_broken_frame_end_before_the_damage(client, health_ima
     assert [client.get(frame, f"endLevel={n}").status for n in (3, 4, 5)] == [303, 303, 303]
 
 
-def test_length_beyond_the_inline_limit_in_a_small_frame_loses_no_level(client, health_imaging):
+def test_declared_length_beyond_the_inline_limit_loses_no_level(client, health_imaging):
     lengths = [len(part) for part in tile_parts(PLAIN)]
     tlm = b"\0\x40" + b"".join(each.to_bytes(4, "big") for each in (lengths[0], INLINE_LIMIT * 2, lengths[2]))
     content = with_segment(PLAIN, TLM, tlm)
@@ -354,7 +354,7 @@ def test_byte_range_applies_to_the_bytes_of_the_resolution(client, frame):
 
 
 @pytest.mark.parametrize("query", ["resolution=0", "size=128", "size=512", "resolution=3", "endLevel=2"])
-def test_at_most_64_kib_more_than_the_answer_is_read(client, large, large_content, log_lines, query):
+def test_at_most_64_kib_beyond_the_response_is_read(client, large, large_content, log_lines, query):
     answer = client.get(large, query)
 
     assert log_lines()[-1]["upstream_bytes"] <= len(answer.body) + 64 * KIB
@@ -377,7 +377,7 @@ def test_2000_early_stops_leak_no_connection(client, large):
     assert len(sizes) == 1
 
 
-def test_connection_is_kept_if_the_rest_is_short(client, health_imaging, source):
+def test_connection_is_kept_if_the_unread_rest_is_short(client, health_imaging, source):
     content = encoded(image(200, 200))
     assert len(content) < READ_ON
     frame = health_imaging.add_frame(SERVED, content, "image/jph")
@@ -390,7 +390,7 @@ def test_connection_is_kept_if_the_rest_is_short(client, health_imaging, source)
 
 
 @pytest.mark.parametrize(("rest", "kept"), [(READ_ON, True), (READ_ON + 1, False)])
-def test_connection_is_dropped_if_the_rest_is_long(client, health_imaging, rest, kept, monkeypatch):
+def test_connection_is_dropped_if_the_unread_rest_is_long(client, health_imaging, rest, kept, monkeypatch):
     # A machine that is busy takes longer than those 20 ms.
     monkeypatch.setattr(health_imaging_module, "KEEP_TIME", 5.0)
     frame = health_imaging.add_frame(SERVED, bytes(1000 + rest), "image/jph")
@@ -427,7 +427,7 @@ def test_connection_is_dropped_if_the_rest_is_long(client, health_imaging, rest,
         "size=1&size=2",
     ],
 )
-def test_invalid_parameter_is_400_without_an_upstream_call(client, frame, health_imaging, query):
+def test_invalid_parameter_answers_400_without_an_upstream_call(client, frame, health_imaging, query):
     answer = client.get(frame, query)
 
     assert answer.status == 400
@@ -435,7 +435,7 @@ def test_invalid_parameter_is_400_without_an_upstream_call(client, frame, health
     assert len(health_imaging.calls) == 0
 
 
-def test_truncated_resolution_is_502(client, large, health_imaging):
+def test_truncated_resolution_answers_502(client, large, health_imaging):
     health_imaging.faults.arm(Fault(then="close", after=10_000))
 
     assert client.get(large, "size=512").status == 502

@@ -33,9 +33,7 @@ from local.token_issuer import KEY_SET, TokenIssuer
         (KEY_SET, (200, {"Content-Length": "10"}, b"{}"), "unreachable"),
     ],
 )
-def test_issuer_that_does_not_answer_as_it_should_is_an_error_and_lets_nobody_in(
-    issuer, checker, key, path, answer, reason
-):
+def test_invalid_response_of_the_issuer_is_an_error(issuer, checker, key, path, answer, reason):
     issuer.answers["/realms/imaging/.well-known/openid-configuration" if path == "discovery" else path] = answer
     with pytest.raises(IssuerError) as error:
         checker.check(key.sign(issuer.claims()))
@@ -55,7 +53,7 @@ def test_discovery_document_of_another_issuer_is_an_error(issuer, checker, key, 
 
 
 @pytest.mark.parametrize("uri", ["http://localhost/keys", "file:///keys", "/keys", "https://", "https://[", None, 5])
-def test_keys_are_fetched_by_https_only(issuer, checker, key, uri):
+def test_keys_are_fetched_only_over_https(issuer, checker, key, uri):
     configure(issuer, {"jwks_uri": uri})
     with pytest.raises(IssuerError, match="keys-without-https"):
         checker.check(key.sign(issuer.claims()))
@@ -69,27 +67,27 @@ def test_redirect_is_not_followed(issuer, checker, key, path):
     assert "/elsewhere" not in issuer.requests
 
 
-def test_issuer_without_a_certificate_that_is_trusted_is_an_error(issuer, key, monkeypatch):
+def test_issuer_with_an_untrusted_certificate_is_an_error(issuer, key, monkeypatch):
     monkeypatch.delenv("SSL_CERT_FILE")
     checker = TokenChecker(issuer.url, ("framegate",), None, IssuerKeys(OpenIdIssuer(issuer.url).keys))
     with pytest.raises(IssuerError, match="unreachable"):
         checker.check(key.sign(issuer.claims()))
 
 
-def test_issuer_that_is_not_there_is_an_error(tmp_path):
+def test_unreachable_issuer_is_an_error(tmp_path):
     with TokenIssuer(tmp_path) as gone:
         pass
     with pytest.raises(IssuerError, match="unreachable"):
         OpenIdIssuer(gone.url).keys()
 
 
-def test_issuer_that_says_nothing_is_given_up(monkeypatch):
+def test_silent_issuer_times_out(monkeypatch):
     monkeypatch.setattr("framegate.access.issuer.CONNECT_TIMEOUT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(IssuerError, match="unreachable"):
         OpenIdIssuer(f"https://localhost:{silent.getsockname()[1]}").keys()
 
 
-def test_issuer_that_never_comes_to_an_end_is_given_up(issuer, monkeypatch):
+def test_endless_response_of_the_issuer_times_out(issuer, monkeypatch):
     def dripping():
         for _ in range(1000):
             time.sleep(0.02)

@@ -20,21 +20,21 @@ def fetches(issuer):
     return issuer.requests.count(KEY_SET)
 
 
-def test_keys_are_fetched_once_and_then_kept(issuer, checker, key, clock):
+def test_keys_are_cached(issuer, checker, key, clock):
     for _ in range(3):
         checker.check(key.sign(issuer.claims()))
         clock.now += MAX_AGE_SECONDS / 4
     assert fetches(issuer) == 1
 
 
-def test_keys_that_are_no_longer_fresh_are_fetched_anew(issuer, checker, key, clock):
+def test_outdated_keys_are_fetched_again(issuer, checker, key, clock):
     checker.check(key.sign(issuer.claims()))
     issuer.published.clear()
     clock.now += MAX_AGE_SECONDS
     assert refusal(checker, key.sign(issuer.claims())) == "unknown-key"
 
 
-def test_new_key_is_found_when_it_is_used(issuer, checker, key, clock):
+def test_new_key_is_fetched_when_a_token_names_it(issuer, checker, key, clock):
     checker.check(key.sign(issuer.claims()))
     clock.now += REFETCH_SECONDS
     checker.check(issuer.new_key("ES256", "second").sign(issuer.claims()))
@@ -42,7 +42,7 @@ def test_new_key_is_found_when_it_is_used(issuer, checker, key, clock):
     assert fetches(issuer) == 2
 
 
-def test_made_up_key_ids_ask_the_issuer_once_a_minute(issuer, checker, key, clock):
+def test_made_up_key_ids_cause_one_fetch_a_minute(issuer, checker, key, clock):
     checker.check(key.sign(issuer.claims()))
     for number in range(200):
         clock.now += 1
@@ -51,13 +51,13 @@ def test_made_up_key_ids_ask_the_issuer_once_a_minute(issuer, checker, key, cloc
     checker.check(key.sign(issuer.claims()))
 
 
-def test_tokens_that_cannot_be_good_do_not_ask_the_issuer(issuer, checker, key):
+def test_malformed_tokens_cause_no_fetch(issuer, checker, key):
     for token in ("", "a.b.c", compact({"alg": "none"}, issuer.claims())):
         refusal(checker, token)
     assert issuer.requests == []
 
 
-def test_keys_are_used_for_an_hour_while_the_issuer_is_away(issuer, checker, key, clock):
+def test_keys_are_used_for_an_hour_while_the_issuer_is_unreachable(issuer, checker, key, clock):
     checker.check(key.sign(issuer.claims()))
     issuer.answers[KEY_SET] = 503, {}, b""
     clock.now += MAX_STALE_SECONDS - 1
@@ -67,7 +67,7 @@ def test_keys_are_used_for_an_hour_while_the_issuer_is_away(issuer, checker, key
         checker.check(key.sign(issuer.claims()))
 
 
-def test_issuer_that_failed_is_left_alone_for_a_moment(issuer, checker, key, clock):
+def test_failed_fetch_is_not_repeated_at_once(issuer, checker, key, clock):
     issuer.answers[KEY_SET] = 503, {}, b""
     for _ in range(10):
         with pytest.raises(IssuerError):

@@ -24,7 +24,7 @@ from tests.unit.access.refusals import refusal
         ({"iat": LEEWAY_SECONDS + 3}, "not-yet-valid"),
     ],
 )
-def test_token_out_of_its_time_is_refused(issuer, checker, key, claims, reason):
+def test_expired_or_early_token_is_refused(issuer, checker, key, claims, reason):
     now = int(time.time())
     token = key.sign(issuer.claims(**{name: now + seconds for name, seconds in claims.items()}))
     assert refusal(checker, token) == reason
@@ -47,13 +47,13 @@ def test_token_out_of_its_time_is_refused(issuer, checker, key, claims, reason):
         ({"nbf": "now"}, "malformed"),
     ],
 )
-def test_claim_that_is_wrong_or_missing_is_refused(issuer, checker, key, claims, reason):
+def test_wrong_or_missing_claim_is_refused(issuer, checker, key, claims, reason):
     token = compact({"alg": "ES256", "kid": "first"}, issuer.claims(**claims), signed_with(key))
     assert refusal(checker, token) == reason
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_issuer_is_compared_to_the_last_character(issuer, checker, key, slash):
+def test_issuer_must_match_exactly(issuer, checker, key, slash):
     wrong = issuer.url.upper() if not slash else issuer.url + slash
     assert refusal(checker, key.sign(issuer.claims(iss=wrong))) == "issuer"
 
@@ -63,7 +63,7 @@ def test_unsigned_token_is_refused(issuer, checker, key):
         assert refusal(checker, compact(header, issuer.claims())) == "algorithm"
 
 
-def test_token_without_its_signature_is_refused(issuer, checker, key):
+def test_token_without_signature_is_refused(issuer, checker, key):
     token = key.sign(issuer.claims())
     assert refusal(checker, token.rpartition(".")[0] + ".") == "signature"
     assert refusal(checker, token.rpartition(".")[0]) == "malformed"
@@ -75,11 +75,11 @@ def test_token_with_changed_claims_is_refused(issuer, checker, key):
     assert refusal(checker, f"{header}.{claims}.{signature}") == "signature"
 
 
-def test_token_of_another_key_is_refused(issuer, checker, key):
+def test_token_signed_with_another_key_is_refused(issuer, checker, key):
     assert refusal(checker, SigningKey("ES256", "first").sign(issuer.claims())) == "signature"
 
 
-def test_public_key_is_no_shared_secret(issuer, checker):
+def test_public_key_is_not_accepted_as_shared_secret(issuer, checker):
     key = issuer.new_key("RS256", "first")
     der = key.private.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -91,7 +91,7 @@ def test_public_key_is_no_shared_secret(issuer, checker):
             assert refusal(checker, token) == "algorithm"
 
 
-def test_symmetric_key_of_the_issuer_is_not_used(issuer, checker):
+def test_symmetric_key_of_the_issuer_is_ignored(issuer, checker):
     secret = b"0123456789abcdef0123456789abcdef"
     issuer.published.append({"kty": "oct", "k": base64url(secret), "kid": "first", "alg": "HS256"})
     token = compact({"alg": "HS256", "kid": "first"}, issuer.claims(), hs256(secret))
@@ -114,7 +114,7 @@ def test_symmetric_key_of_the_issuer_is_not_used(issuer, checker):
         {"kid": "second"},
     ],
 )
-def test_key_that_is_not_for_this_is_not_used(issuer, checker, members):
+def test_unsuitable_key_is_ignored(issuer, checker, members):
     key = issuer.new_key("ES256", "first", **members)
     assert refusal(checker, key.sign(issuer.claims())) == "unknown-key"
 
@@ -123,7 +123,7 @@ def test_key_that_is_not_for_this_is_not_used(issuer, checker, members):
     ("published", "claimed"),
     [("ES384", "ES256"), ("ES256", "ES512"), ("RS256", "ES256"), ("ES256", "RS256"), ("EdDSA", "ES256")],
 )
-def test_algorithm_must_fit_type_and_curve_of_the_key(issuer, checker, published, claimed):
+def test_algorithm_must_match_the_keys_type_and_curve(issuer, checker, published, claimed):
     key = issuer.new_key(published, "first")
     token = compact({"alg": claimed, "kid": "first"}, issuer.claims(), signed_with(key))
     assert refusal(checker, token) == "unknown-key"
@@ -137,7 +137,7 @@ def test_rsa_key_below_2048_bits_is_refused(issuer, checker):
     assert refusal(checker, token) == "weak-key"
 
 
-def test_token_that_names_none_of_several_keys_is_refused(issuer, checker):
+def test_token_without_key_id_is_refused_if_there_are_several_keys(issuer, checker):
     key, _ = issuer.new_key("ES256", "first"), issuer.new_key("ES256", "second")
     token = compact({"alg": "ES256"}, issuer.claims(), signed_with(key))
     assert refusal(checker, token) == "unknown-key"
@@ -156,25 +156,25 @@ def test_token_that_names_none_of_several_keys_is_refused(issuer, checker):
         {"kid": ["first"]},
     ],
 )
-def test_header_that_is_not_understood_is_refused(issuer, checker, key, header):
+def test_unsupported_header_is_refused(issuer, checker, key, header):
     token = compact({"alg": "ES256", "kid": "first", **header}, issuer.claims(), signed_with(key))
     assert refusal(checker, token) in ("malformed", "unknown-key")
 
 
 @pytest.mark.parametrize("algorithm", [["ES256"], {"ES256": 1}, None, 256, "", "es256", "ES256K", "RSA-OAEP"])
-def test_algorithm_that_is_none_of_ours_is_refused(issuer, checker, key, algorithm):
+def test_unsupported_algorithm_is_refused(issuer, checker, key, algorithm):
     token = compact({"alg": algorithm, "kid": "first"}, issuer.claims(), signed_with(key))
     assert refusal(checker, token) == "algorithm"
 
 
-def test_key_that_a_token_brings_along_is_not_used(issuer, checker, key):
+def test_key_in_the_tokens_header_is_ignored(issuer, checker, key):
     own = SigningKey("ES256", "own")
     header = {"alg": "ES256", "kid": "own", "jwk": own.public_jwk(), "jku": f"{issuer.host}/own"}
     assert refusal(checker, compact(header, issuer.claims(), signed_with(own))) == "unknown-key"
     assert f"{issuer.host}/own" not in issuer.requests
 
 
-def test_token_in_a_token_is_refused(issuer, checker, key):
+def test_nested_token_is_refused(issuer, checker, key):
     inner = key.sign(issuer.claims()).encode()
     token = compact({"alg": "ES256", "kid": "first", "cty": "JWT"}, inner, signed_with(key))
     assert refusal(checker, token) == "malformed"
@@ -186,10 +186,10 @@ def test_encrypted_token_is_refused(checker, key):
 
 
 @pytest.mark.parametrize("payload", [b"[]", b'"text"', b"null", b"{", b"\xff", b"[" * 9_000])
-def test_payload_that_is_no_object_is_refused(checker, key, payload):
+def test_payload_that_is_not_a_json_object_is_refused(checker, key, payload):
     assert refusal(checker, compact({"alg": "ES256", "kid": "first"}, payload, signed_with(key))) == "malformed"
 
 
-def test_token_of_100_kb_is_refused_unread(issuer, checker, key):
+def test_token_of_100_kb_is_refused_without_asking_the_issuer(issuer, checker, key):
     assert refusal(checker, key.sign(issuer.claims(padding="x" * 75_000))) == "malformed"
     assert issuer.requests == []

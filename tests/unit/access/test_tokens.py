@@ -17,7 +17,7 @@ from tests.unit.access.refusals import refusal
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_token_of_the_issuer_is_good_until_it_ends(issuer, checker, algorithm):
+def test_token_is_valid_until_it_expires(issuer, checker, algorithm):
     key = issuer.new_key(algorithm, "first")
     claims = issuer.claims()
     grant = checker.check(key.sign(claims))
@@ -25,12 +25,12 @@ def test_token_of_the_issuer_is_good_until_it_ends(issuer, checker, algorithm):
 
 
 @pytest.mark.parametrize("audience", ["framegate", "other", ["someone", "framegate"]])
-def test_one_audience_of_ours_is_enough(issuer, checker, key, audience):
+def test_one_accepted_audience_is_enough(issuer, checker, key, audience):
     checker.check(key.sign(issuer.claims(aud=audience)))
 
 
 @pytest.mark.parametrize("left_out", ["iat", "sub"])
-def test_claim_that_is_not_needed_can_be_left_out(issuer, checker, key, left_out):
+def test_optional_claim_may_be_missing(issuer, checker, key, left_out):
     checker.check(key.sign(issuer.claims(**{left_out: None})))
 
 
@@ -40,19 +40,19 @@ def test_clocks_may_differ_by_the_leeway(issuer, checker, key, claims):
     checker.check(key.sign(issuer.claims(**{name: now + seconds for name, seconds in claims.items()})))
 
 
-def test_token_without_key_id_is_checked_with_the_only_key(issuer, checker):
+def test_token_without_key_id_matches_the_only_key(issuer, checker):
     key = issuer.new_key("ES256")
     checker.check(key.sign(issuer.claims()))
 
 
-def test_right_one_of_several_keys_is_taken(issuer, checker):
+def test_key_id_selects_one_of_several_keys(issuer, checker):
     keys = [issuer.new_key("ES256", name) for name in ("first", "second", "third")]
     for key in keys:
         checker.check(key.sign(issuer.claims()))
 
 
 @pytest.mark.parametrize("path", ["", "/", "/realms/imaging", "/realms/imaging/"])
-def test_discovery_document_is_found_below_any_issuer(tmp_path, monkeypatch, path):
+def test_discovery_document_is_below_the_issuers_path(tmp_path, monkeypatch, path):
     with TokenIssuer(tmp_path, path) as issuer:
         monkeypatch.setenv("SSL_CERT_FILE", str(issuer.certificate))
         key = issuer.new_key("ES256", "first")
@@ -84,7 +84,7 @@ def claim_checker(issuer, keys):
         (None, set()),
     ],
 )
-def test_claim_lists_the_data_stores_that_are_granted(issuer, claim_checker, key, claim, granted):
+def test_claim_grants_the_data_stores_that_it_lists(issuer, claim_checker, key, claim, granted):
     token = key.sign(issuer.claims(**{"https://example.org/datastores": claim}))
     assert claim_checker.check(token).datastore_ids == granted
 
@@ -92,10 +92,10 @@ def test_claim_lists_the_data_stores_that_are_granted(issuer, claim_checker, key
 @pytest.mark.parametrize(
     "claim", ["*", f"{A},{B}", f"{A} *", [A, "*"], [A, None], [[A]], {A: True}, True, 5, [A.upper()], f"{A}/../{B}"]
 )
-def test_anything_else_in_the_claim_is_refused(issuer, claim_checker, key, claim):
+def test_malformed_data_store_claim_is_refused(issuer, claim_checker, key, claim):
     token = key.sign(issuer.claims(**{"https://example.org/datastores": claim}))
     assert refusal(claim_checker, token) == "datastores"
 
 
-def test_claim_counts_only_where_it_is_configured(issuer, checker, key):
+def test_data_store_claim_is_ignored_unless_configured(issuer, checker, key):
     assert checker.check(key.sign(issuer.claims(datastores=[A]))).datastore_ids is None
