@@ -1,4 +1,4 @@
-"""What an attacker sends: every answer is a refusal in the documented form, and none repeats what was sent."""
+"""Attackers' requests: every response is a documented refusal, and none repeats what was sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.signing import SigV4
 from tests.e2e.conftest import ORIGIN
 
 MARK = "canary7Q"
-"""Part of everything that is sent, to be looked for in what comes back."""
+"""Part of everything that is sent. No response may have it."""
 
 ID = "0123456789abcdef0123456789abcdef"
 
@@ -89,7 +89,7 @@ BODIES = {
 
 @pytest.fixture
 def send(deployment):
-    """Sends a request with its path, query and body as they are, signed; says what a problem's answer has."""
+    """Sends a signed request with its path, query and body unchanged, and returns the response."""
     session = requests.Session()
     sign = SigV4(ACCESS_KEY, SECRET_KEY, REGION)
 
@@ -106,7 +106,7 @@ def send(deployment):
 
 
 def is_refusal(answer, *statuses):
-    """Whether it is a problem document with one of these statuses, and has nothing of what was sent in it."""
+    """Whether the response is a problem document with one of these statuses that repeats nothing of the request."""
     document = answer.json()
     assert answer.status_code in statuses
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -141,7 +141,7 @@ def test_malformed_identifier_is_refused_in_every_place(send, datastore_id, set_
         f"{set_path}/imageFrames?nextToken={identifier}",
         f"{set_path}/imageFrames?sopInstanceUID={MARK}{identifier}",
     ):
-        # A slash in an identifier makes another path of it.
+        # A slash in an identifier changes the path.
         assert is_refusal(send("GET", target), 400, 404)
 
 
@@ -151,7 +151,7 @@ def test_malformed_parameter_is_refused(send, frame_path, query):
 
 
 def test_query_of_100_kilobytes_does_not_reach_the_function(send, frame_path):
-    # API Gateway, too, refuses more than 10,240 bytes of request line and headers by itself.
+    # API Gateway also refuses more than 10,240 bytes of request line and headers.
     assert send("GET", f"{frame_path}?x={'y' * 100_000}").status_code in (414, 431)
 
 
@@ -170,7 +170,7 @@ def test_body_without_a_frame_is_refused(send, set_path, body):
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "BREW"])
 def test_unsupported_methods_answer_405_with_the_allowed_ones(send, frame_path, set_path, method):
-    # MiniStack, like API Gateway, may refuse what is no method of HTTP before the function sees it.
+    # MiniStack, like API Gateway, may refuse an unknown HTTP method itself.
     for target, allowed in {frame_path: "GET, HEAD", f"{set_path}/getImageFrame": "GET, HEAD, POST"}.items():
         answer = send(method, target)
         assert is_refusal(answer, 405, 403, 404)
@@ -203,7 +203,7 @@ def test_contradictory_or_oversized_headers_are_ignored_or_refused(send, frame_p
     assert answer.status_code in statuses
     assert MARK not in str(answer.headers)
     if answer.status_code >= 400:
-        # A problem names the origin that may read it: the configured one.
+        # A problem names the configured origin, which may read it.
         assert is_refusal(answer, *statuses)
 
 
@@ -228,8 +228,8 @@ def test_malformed_http_does_not_affect_other_requests(send, deployment, frame_p
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(65_536)
         except OSError:
-            # Hung up on.
+            # The server closed the connection.
             answer = b""
-    # Unsigned at the best: never a frame.
+    # At best, the request is unsigned: it never gets a frame.
     assert not answer.startswith(b"HTTP/1.1 2")
     assert send("GET", f"{frame_path}?resolution=0").status_code in (200, 303)

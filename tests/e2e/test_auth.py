@@ -1,4 +1,4 @@
-"""Callers with tokens: of an OpenID Connect issuer over TLS, and of a Cognito user pool."""
+"""Callers with tokens of an OpenID Connect issuer over TLS, or of a Cognito user pool."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def frames(cloud, datastores):
 
 
 class Caller:
-    """Calls the API as a page does, with what it is given in the Authorization header."""
+    """Calls the API as a browser's page does, with the given Authorization header."""
 
     def __init__(self, deployment):
         self._api = Api(deployment.api_url)
@@ -72,7 +72,7 @@ class Caller:
 
 
 def problem(answer):
-    """The status and the problem of a refusal that a page can read."""
+    """The status and the problem of a refusal, which a page of another origin can read."""
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
     document = answer.json()
@@ -99,7 +99,7 @@ def jwt_deployment(cloud, datastores, issuer):
 
 @pytest.fixture(scope="module")
 def answer_without_issuer(jwt_deployment, issuer, key, datastores, frames):
-    """What a good token is answered with while the issuer is away, before any of its keys is known."""
+    """The response to a valid token while the issuer is unreachable and none of its keys is known."""
     caller, token = Caller(jwt_deployment), key.sign(issuer.claims(**{CLAIM: datastores}))
     issuer.answers[KEY_SET] = 503, {}, b""
     answer = caller.get(frames[0], f"Bearer {token}")
@@ -115,7 +115,7 @@ def caller(jwt_deployment, answer_without_issuer):
 
 @pytest.fixture
 def claims(issuer, datastores):
-    """Claims of a good token for the first data store."""
+    """Claims of a valid token for the first data store."""
     return lambda **changed: issuer.claims(**{CLAIM: datastores[:1], **changed})
 
 
@@ -217,7 +217,7 @@ def cognito(cloud):
 
 
 def new_pool(cognito, name):
-    """A user pool with a scope, and a client that gets access tokens for it by its secret."""
+    """A user pool with a scope, and a client that gets access tokens for the scope with its secret."""
     pool = cognito.create_user_pool(PoolName=name)["UserPool"]
     cognito.create_resource_server(
         UserPoolId=pool["Id"],
@@ -262,7 +262,7 @@ def member(cognito_deployment):
 
 @pytest.fixture(scope="module")
 def access_token(cloud):
-    """Gets an access token for a scope from a pool's token endpoint."""
+    """Gets an access token for a scope from the token endpoint of a pool."""
 
     def get(pool, scope):
         client = pool[1]
@@ -279,7 +279,7 @@ def access_token(cloud):
 
 @pytest.fixture(scope="module")
 def user_tokens(cognito, pool):
-    """The tokens of a user who has signed in."""
+    """The tokens of a signed-in user."""
     user_pool, client = pool
     cognito.admin_create_user(UserPoolId=user_pool["Id"], Username="reader", MessageAction="SUPPRESS")
     cognito.admin_set_user_password(
@@ -308,7 +308,7 @@ def test_preflight_needs_no_cognito_token(member, frames):
 
 @pytest.fixture(scope="module")
 def tokens(access_token, cognito, pool, user_tokens):
-    """Tokens of this pool, and one of another."""
+    """Tokens of this pool, and one of another pool."""
     return {
         "good": access_token(pool, SCOPE),
         "another scope": access_token(pool, "frames/other"),

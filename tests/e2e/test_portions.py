@@ -1,4 +1,4 @@
-"""Resolutions and byte ranges over HTTP, on imported DICOM files, with clients and decoders that are not ours."""
+"""Resolutions and byte ranges of imported DICOM files over HTTP, with independent clients and decoders."""
 
 from __future__ import annotations
 

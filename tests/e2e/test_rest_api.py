@@ -1,4 +1,4 @@
-"""The deployed API over HTTP, with clients that are not ours."""
+"""The deployed API over HTTP, called by independent clients."""
 
 from __future__ import annotations
 
@@ -103,14 +103,14 @@ def test_tampered_url_is_refused_by_s3(api, large, small):
 
 
 def test_curl_follows_the_redirect(api, cloud, large, tmp_path):
-    """``curl -L`` keeps its signature to itself when it goes to another host; here only the port is another."""
+    """``curl -L`` does not send its signature to another host. Here, only the port differs."""
     location = api.get(large).headers["Location"]
     subprocess.run(["curl", "-sS", "--fail", "-o", str(tmp_path / "frame"), location], check=True)
     assert (tmp_path / "frame").read_bytes() == cloud.health_imaging.content(large)
 
 
 def test_held_frame_answers_304_without_a_call_of_healthimaging(api, emulator, datastore_id):
-    # Of its own, which no export asks for meanwhile.
+    # A new frame, which no export requests meanwhile.
     frame = emulator.add_frame(datastore_id, b"pixels", "image/jph")
     tag = api.get(frame).headers["ETag"]
     answer = api.get(frame, headers={"If-None-Match": tag})
@@ -221,7 +221,7 @@ def test_preflight_needs_no_signature(api, small):
     assert asked <= set(answer.headers["Access-Control-Allow-Headers"].lower().split(","))
 
 
-# What is logged
+# Logs
 
 
 def test_request_logs_one_json_line_with_ids_and_times(api, small, content, log_lines):
@@ -256,7 +256,7 @@ def test_request_content_is_not_logged(api, small, log_lines):
     assert "Mueller" not in json.dumps(log_lines())
 
 
-# HEAD and conditions, through API Gateway
+# HEAD and preconditions through API Gateway
 
 
 @pytest.mark.parametrize("accept", ["image/*", "application/json"])

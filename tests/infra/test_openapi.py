@@ -1,4 +1,4 @@
-"""The OpenAPI document: that of the code, complete, and right by the specification."""
+"""The OpenAPI document is current, complete, and valid."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_head_is_described_like_get_without_content(described, operations):
 
 
 def schemas_in(node, path=""):
-    """Yield every schema of a document, with where it is."""
+    """Yield every schema of a document with its path."""
     if isinstance(node, dict):
         if "type" in node and isinstance(node["type"], str | list) and not path.endswith(("/properties", "/example")):
             yield path, node
@@ -156,7 +156,7 @@ def test_every_problem_is_described_under_its_status(described):
         if content
         for slug in content["schema"]["properties"]["type"]["enum"]
     }
-    # What answers other paths and methods than those described, and what has no status of its own.
+    # These answer paths and methods that are not described, or have no status of their own.
     elsewhere = {"unknown-route", "method-not-allowed"}
     ours = {(int(status), problem.slug) for problem, status in STATUS.items()}
     of_the_gateway = {(each.status, each.slug) for each in GATEWAY_PROBLEMS if each.status}

@@ -1,4 +1,4 @@
-"""Whatever comes in, the answer is in the documented form."""
+"""Property tests: any request gets a response in the documented form."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_any_request_gets_a_documented_response(answer, event):
     assert result["statusCode"] in {200, 303, 304, 400, 403, 404, 405, 406, 412}
     assert len(json.dumps(result)) < LAMBDA_RESPONSE_LIMIT
     assert not any("\r" in value or "\n" in value for value in result["headers"].values())
-    # API Gateway would add application/json to an answer without a Content-Type.
+    # API Gateway would add application/json to a response without a Content-Type.
     assert result["headers"]["Content-Type"]
     if event["httpMethod"] == "HEAD":
         assert result["body"] == ""

@@ -1,4 +1,4 @@
-"""Ranges of a frame's bytes (RFC 9110, section 14): what is answered, and how much of the frame is read for it."""
+"""Byte ranges of a frame (RFC 9110, section 14): the response, and how much of the frame is read for it."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_range_at_the_end_of_a_large_frame_is_read_from_its_copy(client, large, 
     assert (answer.status, answer.body) == (206, expected)
     assert answer.headers["Content-Range"].endswith(f"/{len(LARGE)}")
     (call,) = health_imaging.calls
-    # One that is stored is not read again; one that is not is stored for the ranges to come.
+    # A stored frame is not read again. Any other frame is stored for later ranges.
     assert call.aborted is stored
     assert store.find(ref(large), TimeBudget(60)).size == len(LARGE)
 
@@ -210,7 +210,7 @@ def test_url_delivery_ignores_a_range(client, frame):
     assert answer.status == 303
 
 
-# As S3 does it
+# Comparison with S3
 
 
 def ref(frame):
@@ -223,7 +223,7 @@ positions = st.integers(0, 220_000)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=st.one_of(
-        # In order: a range that ends before it begins is none. We ignore it, as S3 does; moto does not.
+        # Sorted, because Framegate and S3 ignore a range that ends before it starts; moto does not.
         st.tuples(positions, positions).map(lambda ends: "bytes={}-{}".format(*sorted(ends))),
         st.builds("bytes={}-".format, positions),
         st.builds("bytes=-{}".format, st.integers(1, 220_000)),
@@ -241,7 +241,7 @@ def range_of_s3(s3, value):
     try:
         answer = s3.get_object(Bucket=BUCKET, Key="same", Range=value)
     except botocore.exceptions.ClientError as error:
-        # moto leaves out what S3 does send with it.
+        # moto omits a part of the error that S3 sends.
         return error.response["ResponseMetadata"]["HTTPStatusCode"], f"bytes */{len(CONTENT)}", None
     return answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange"), answer["Body"].read()
 

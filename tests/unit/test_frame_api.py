@@ -1,4 +1,4 @@
-"""The frame routes, event in and answer out."""
+"""The frame routes: from API Gateway's event to the response."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def frame_calls(health_imaging):
     return [call for call in health_imaging.calls if call.operation == "GetImageFrame"]
 
 
-# What comes back
+# Responses
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
@@ -125,7 +125,7 @@ def test_frame_above_inline_limit_as_json_has_url_and_expiry(client, large):
     assert (document["contentType"], document["contentLength"]) == ("image/jph", len(LARGE))
 
 
-# How it is addressed
+# Addresses
 
 
 @pytest.mark.parametrize("body", [{"imageFrameId": None}, {"imageFrameInformation": {"imageFrameId": None}}])
@@ -177,7 +177,7 @@ def test_unsupported_method_answers_405_with_the_allowed_ones(client, small):
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
 
 
-# What a client may ask for
+# Delivery modes and Accept
 
 
 def test_delivery_url_redirects_to_a_small_frame(client, small):
@@ -214,7 +214,7 @@ def test_unacceptable_frame_answers_406_before_it_is_read(client, health_imaging
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
 
 
-# What a client has already
+# Entity tags
 
 
 @pytest.mark.parametrize(("accept", "suffix"), [("*/*", ".image/jph"), ("application/json", ".json")])
@@ -240,7 +240,7 @@ def test_url_delivery_ignores_if_none_match(client, small):
     assert client.get(small, "delivery=url", {"If-None-Match": f'"{small.image_frame_id}.image/jph"'}).status == 303
 
 
-# What is refused before any call
+# Requests refused without an upstream call
 
 
 def test_unserved_data_store_answers_403_without_an_upstream_call(client, health_imaging, small):
@@ -257,12 +257,12 @@ def test_malformed_identifier_answers_400_and_is_not_repeated(client, health_ima
     assert frame_calls(health_imaging) == []
 
 
-# One upload for a frame
+# Stored copies
 
 
 @pytest.fixture(scope="session")
 def huge(emulator):
-    """A frame that no socket's buffers can hold: it is sent only as far as it is read."""
+    """A frame larger than any socket buffer, so that HealthImaging sends only what is read."""
     return emulator.add_frame(SERVED, GeneratedBody(40 << 20, lambda: (bytes(1 << 20) for _ in range(40))), "video/mp4")
 
 
@@ -282,7 +282,7 @@ def test_url_delivery_of_a_stored_frame_makes_no_upstream_call(client, health_im
     assert frame_calls(health_imaging) == []
 
 
-# The size of an answer
+# The inline limit
 
 
 @pytest.mark.parametrize("difference", [-1, 0, 1])

@@ -1,4 +1,4 @@
-"""HEAD: the headers of GET without the body, and without reading a frame that need not be read."""
+"""HEAD: the headers of GET without the body, and without reading a frame unless necessary."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_any_body_leads_to_an_object_or_a_refusal(body, encoded):
         assert isinstance(request.json_object(), dict)
 
 
-# What API Gateway does not send: the console's test event, a warm-up, a schedule, another kind of API, a load balancer.
+# Foreign events: the console's test event, a warm-up, a schedule, another kind of API, a load balancer.
 OTHER_EVENTS = {
     "nothing": {},
     "null": None,

@@ -1,4 +1,4 @@
-"""The function as Lambda loads it: what it imports, and when."""
+"""The function in Lambda: what it imports, and when."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk"}
 
 @pytest.fixture
 def invoke(health_imaging):
-    """Runs the handler twice, in a process of its own; returns what the program printed last, and the metrics."""
+    """Run the handler twice in a new process; return what the program printed last, and the metrics."""
 
     def run(*other_event, **environment):
         frame = health_imaging.add_frame(SERVED, b"pixels", "image/jph")

@@ -1,4 +1,4 @@
-"""Levels join to the frame, whatever is wrong with the frame, and each request agrees with every other."""
+"""Levels join to the frame, however damaged it is, and all requests find the same boundaries."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from tests.unit.codestreams import (
 
 NO_LIMIT = 1 << 30
 LEVELS = 6
-"""One more level than any frame here has."""
+"""One more level than any frame in these tests has."""
 
 
 class Stream:
-    """A frame in memory, read as the frames of HealthImaging are.
+    """A frame in memory with the interface of `FrameStream`.
 
     Parameters
     ----------
     content : bytes
         The frame.
     is_announced : bool
-        Whether its length is known before it is read.
+        Whether its length is known before reading.
     max_piece_bytes : int
-        The most bytes that one read returns.
+        Maximum bytes that one read returns.
     """
 
     def __init__(self, content, *, is_announced=True, max_piece_bytes=NO_LIMIT):
@@ -71,7 +71,7 @@ class Stream:
 
 
 def answer(content, selection, max_bytes=NO_LIMIT, **stream):
-    """The bytes that answer one request, and what they are of the frame; None is that they do not fit."""
+    """The bytes for one request and their portion of the frame; None if they do not fit."""
     prefix = StreamPrefix(Stream(content, **stream), max_bytes)
     try:
         taken = cut(prefix, selection)
@@ -81,7 +81,7 @@ def answer(content, selection, max_bytes=NO_LIMIT, **stream):
 
 
 def boundaries(content, levels=LEVELS):
-    """Where the levels of a frame end, told by the answers for each of them alone."""
+    """Where the levels of a frame end, found by requesting each of them alone."""
     ends = [0]
     for level in range(levels):
         ends.append(ends[-1] + len(answer(content, ByLevels(level, level))[0]))
@@ -89,7 +89,7 @@ def boundaries(content, levels=LEVELS):
 
 
 def assert_levels_join(content, levels=LEVELS):
-    """Every range of levels is the frame's bytes between the same boundaries, which reach from its start to its end."""
+    """Check that every range of levels has the frame's bytes between the same boundaries, from its start to its end."""
     ends = boundaries(content, levels)
     assert ends[-1] == len(content)
     told = set()
@@ -105,13 +105,13 @@ def assert_levels_join(content, levels=LEVELS):
                 assert taken
                 assert portion.resolution.number == last or end == len(content)
         assert portion.is_whole == (first == 0)
-    # All answers tell the same number of resolutions, or none does.
+    # All responses have the same number of resolutions, or none has one.
     assert len(told) == 1
     return ends
 
 
 def assert_images_are_proved_or_the_frame(content):
-    """An image is made of all levels up to its own, or it is the whole frame."""
+    """Check that an image consists of all levels up to its own, or is the whole frame."""
     ends = boundaries(content)
     for selection in [*(ByResolution(level) for level in range(LEVELS)), BySize(1), BySize(30), BySize(9999)]:
         taken, portion = answer(content, selection)
@@ -148,7 +148,7 @@ def test_levels_join_wherever_the_frame_is_truncated(content):
 
 
 def part_lengths(content, *wrong):
-    """The codestream with a TLM of other lengths."""
+    """The codestream with different lengths in its TLM."""
     lengths = b"".join(length.to_bytes(4, "big") for length in wrong)
     return with_segment(content, TLM, b"\0\x40" + lengths)
 
@@ -215,8 +215,8 @@ def test_first_unverified_level_is_the_rest_and_higher_levels_are_empty():
 
 
 def test_bytes_after_a_tile_part_do_not_change_its_level():
-    """A request that read further must not see a marker (SOP) that begins in one tile-part and ends in the next."""
-    # The only packet of a resolution without code-blocks: a header of eight ones, and the byte behind them.
+    """A request that reads further must not find a marker (SOP) that starts in one tile-part and ends in the next."""
+    # The only packet of a resolution without code-blocks: a header of eight ones and the byte after them.
     packet = b"\xff\x91"
     frame = header(1, 1, decompositions=2) + tile_part(0, 3, b"\0") + tile_part(1, 3, packet)
     frame = within(frame, COD, 4, b"\2")
@@ -237,7 +237,7 @@ def test_levels_of_any_damaged_frame_join(content, changes):
 
 @st.composite
 def damaged_tile_parts(draw):
-    """Tile-parts of a good frame, each of which may be damaged, missing, repeated or somewhere else."""
+    """The tile-parts of a valid frame, each possibly damaged, missing, repeated or moved."""
     content = draw(st.sampled_from([PLAIN, CONTENT, COLOURS]))
     parts = [
         changed(part, draw(st.lists(CHANGE, max_size=1)))
@@ -267,7 +267,7 @@ def test_levels_join_for_any_tile_parts(content):
 @example(CONTENT, [], len(CONTENT), False, 5000)
 @example(BROKEN["TLM with a second length of 4 gigabytes"], [], 20_000, False, 5000)
 def test_size_limit_refuses_levels_but_never_changes_them(content, changes, max_bytes, is_announced, max_piece_bytes):
-    """What a request gets depends neither on how the bytes arrive nor on whether others were too large."""
+    """A response depends neither on how the bytes arrive nor on whether other responses were too large."""
     content = changed(content, changes)
     how = {"is_announced": is_announced, "max_piece_bytes": max_piece_bytes}
     for first in range(4):

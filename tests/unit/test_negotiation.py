@@ -1,4 +1,4 @@
-"""Which representation a client is given."""
+"""Content negotiation: the Accept header chooses the representation of a frame."""
 
 import time
 
@@ -35,19 +35,19 @@ RAW, JSON = Representation.RAW, Representation.JSON
         ("*/*, application/json;q=0", "image/jph", RAW),
         ("image/jph;q=0, */*", "image/jpeg", RAW),
         ("application/json;q=7", "image/jph", JSON),
-        # Quoted strings, in which separators are text.
+        # Separators within quoted strings are text.
         ('image/jpeg;x="a,b;q=0", image/jph', "image/jph", RAW),
         ('text/html;x=",image/jph"', "image/jph", None),
         ('image/jph;x="\\",image/jpeg;y=\\"";q=0.5', "image/jph", RAW),
         ('image/jph;transfer-syntax="*"', "image/jph;transfer-syntax=1.2.3", RAW),
         ('image/jph;transfer-syntax="1.2.3"', "image/jph; transfer-syntax=1.2.3", RAW),
-        # Parameters: one that the frame's type lacks excludes nothing, another value does.
+        # A parameter that the frame's media type lacks excludes nothing; a different value does.
         ("image/jph;transfer-syntax=1.2.3", "image/jph", RAW),
         ("image/jph;transfer-syntax=1.2.3", "image/jph;transfer-syntax=1.2.4", None),
         ("image/jph;transfer-syntax=1.2.3;q=0, image/jph", "image/jph;transfer-syntax=1.2.3", None),
         ("image/jph;transfer-syntax=1.2.3;q=0, image/jph", "image/jph;transfer-syntax=1.2.4", RAW),
         ("image/*;q=0.9, image/jph;q=0, */*;q=0.1", "image/jph", None),
-        # The weight is found wherever it stands, in either case.
+        # The weight may stand anywhere, in either case.
         ("image/jph;q=0;x=1", "image/jph", None),
         ("image/jph;x=1;Q=0", "image/jph", None),
         ("image/jph; q = 0.3 , application/json; q=0.2", "image/jph", RAW),

@@ -1,4 +1,4 @@
-"""Conditional requests: If-Match, If-None-Match and the dates, by RFC 9110, and what a cache makes of a 304."""
+"""Conditional requests (RFC 9110): If-Match, If-None-Match and dates, and how a cache applies a 304."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def frame_calls(health_imaging):
     return [call for call in health_imaging.calls if call.operation == "GetImageFrame"]
 
 
-# What a cache stores after a 304
+# A cache that receives a 304
 
 
 def update_stored(stored, not_modified):
-    """Update a stored answer's headers with those of a 304 (RFC 9111, sections 3.2 and 4.3.4)."""
+    """Update the headers of a stored response with those of a 304 (RFC 9111, sections 3.2 and 4.3.4)."""
     kept_out = {"content-length", "connection"}
     return {**stored, **{name: value for name, value in not_modified.items() if name.lower() not in kept_out}}
 
@@ -194,7 +194,7 @@ def test_date_conditions_are_ignored(ask, date):
     assert "Last-Modified" not in ask().headers
 
 
-# The list of tags
+# Lists of entity tags
 
 
 @pytest.mark.parametrize(

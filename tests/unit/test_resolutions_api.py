@@ -1,4 +1,4 @@
-"""Stored resolutions of a frame by URL: the first image in kilobytes, and never wrong pixels."""
+"""Stored resolutions of a frame over the REST API: a first image within kilobytes, and never wrong pixels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KIB = 1024
 
 
 def image(rows, columns, seed=7):
-    """Something with structure at every scale, so that each resolution has bytes of its own."""
+    """Pixels with structure at every scale, so that each resolution adds bytes."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:rows, :columns]
     smooth = 800 * np.sin(x / 37) * np.cos(y / 53) + (x + y) % 97 * 5
@@ -67,7 +67,7 @@ def large(health_imaging, large_content):
 
 
 def shown(answer):
-    """The pixels of an answer, decoded as its headers say."""
+    """The pixels of a response, decoded as its headers say."""
     return imagecodecs.htj2k_decode(answer.body, skipres=int(answer.headers["Framegate-Skip-Decompositions"]))
 
 
@@ -161,7 +161,7 @@ def test_portion_headers_are_exposed_to_browsers(client, frame):
     assert {"Framegate-Resolution", "Framegate-Whole-Frame", "Content-Range", "Accept-Ranges"} <= set(exposed)
 
 
-# Levels, as AWS's sample proxy has them
+# Levels, as in AWS's sample proxy
 
 
 def test_levels_join_to_the_frame(client, frame):
@@ -198,11 +198,11 @@ def test_levels_above_the_inline_limit_answer_413(client, large):
     assert "delivery=url" in answer.json()["detail"]
 
 
-# Levels of broken frames
+# Levels of damaged frames
 
 
 def assert_levels_join(client, frame, content, levels):
-    """The answers for successive ranges of levels, joined, are the frame, and their headers agree."""
+    """Check that the responses for successive levels join to the frame and that their headers agree."""
     each = [client.get(frame, f"startLevel={n}&endLevel={n}") for n in range(levels)]
     assert b"".join(answer.body for answer in each) == content
     for split in range(levels - 1):
@@ -234,7 +234,7 @@ def test_levels_of_any_damaged_frame_join(client, health_imaging, content, chang
 
 
 def with_part_number(content, part, number):
-    """The codestream with another number on one of its tile-parts."""
+    """The codestream with a different number on one of its tile-parts."""
     position = find(content, SOT) + sum(map(len, tile_parts(content)[:part]))
     return replaced(content, position + 10, bytes([number]))
 
@@ -244,7 +244,7 @@ def test_levels_of_a_large_broken_frame_end_before_the_damage(client, health_ima
     frame = health_imaging.add_frame(SERVED, content, "image/jph")
     each = [client.get(frame, f"startLevel={n}&endLevel={n}") for n in range(6)]
 
-    # Level 3 is all the rest, which is too large; nothing is left for the levels above.
+    # Level 3 is the whole rest, which is too large. The levels above are empty.
     assert [answer.status for answer in each] == [200, 200, 200, 413, 200, 200]
     sound = b"".join(answer.body for answer in each[:3])
     assert sound == content[: len(sound)]
@@ -252,7 +252,7 @@ def test_levels_of_a_large_broken_frame_end_before_the_damage(client, health_ima
     assert [answer.body for answer in each[4:]] == [b"", b""]
     assert client.get(frame, "endLevel=2").body == sound
     assert client.get(frame, "startLevel=2").status == 413
-    # From the start on, the rest is the whole frame, which is there by URL.
+    # From level 0, the rest is the whole frame, which is delivered as a URL.
     assert [client.get(frame, f"endLevel={n}").status for n in (3, 4, 5)] == [303, 303, 303]
 
 
@@ -278,7 +278,7 @@ def test_frame_at_the_inline_limit_has_its_last_level(client, health_imaging, la
         assert client.get(frame, "endLevel=4").body + last.body == content
 
 
-# What has no resolutions
+# Frames without resolutions
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_frame_without_resolutions_is_delivered_whole(client, health_imaging, co
         answer = client.get(frame, query)
         assert (answer.status, answer.body) == (200, content)
         assert answer.headers["Framegate-Whole-Frame"] == "true"
-    # What is added to it adds nothing.
+    # Higher levels add nothing.
     assert client.get(frame, "startLevel=1").body == b""
 
 
@@ -350,7 +350,7 @@ def test_byte_range_applies_to_the_bytes_of_the_resolution(client, frame):
     assert answer.headers["Content-Range"] == f"bytes {len(body) - 2}-{len(body) - 1}/{len(body)}"
 
 
-# How much is read
+# Bytes read
 
 
 @pytest.mark.parametrize("query", ["resolution=0", "size=128", "size=512", "resolution=3", "endLevel=2"])
@@ -362,7 +362,7 @@ def test_at_most_64_kib_beyond_the_response_is_read(client, large, large_content
 
 
 def test_healthimaging_sends_little_more_than_is_delivered(client, large, health_imaging):
-    """Seen from the other end: slow enough that what is on its way does not count."""
+    """Measured at HealthImaging, which sends slowly so that few bytes are in flight."""
     health_imaging.faults.arm(Fault(bytes_per_second=500_000))
     answer = client.get(large, "size=128")
     (call,) = health_imaging.calls
@@ -391,10 +391,10 @@ def test_connection_is_kept_if_the_unread_rest_is_short(client, health_imaging, 
 
 @pytest.mark.parametrize(("rest", "kept"), [(READ_ON, True), (READ_ON + 1, False)])
 def test_connection_is_dropped_if_the_unread_rest_is_long(client, health_imaging, rest, kept, monkeypatch):
-    # A machine that is busy takes longer than those 20 ms.
+    # A busy machine takes longer than those 20 ms.
     monkeypatch.setattr(health_imaging_module, "KEEP_TIME", 5.0)
     frame = health_imaging.add_frame(SERVED, bytes(1000 + rest), "image/jph")
-    # So slow that what is on its way to a client that has gone does not count as sent.
+    # HealthImaging sends slowly, so that few bytes are in flight when the client disconnects.
     health_imaging.faults.arm(Fault(bytes_per_second=1_000_000))
     assert client.get(frame, headers={"Range": "bytes=0-999"}).status == 206
     (call,) = health_imaging.calls
@@ -403,7 +403,7 @@ def test_connection_is_dropped_if_the_unread_rest_is_long(client, health_imaging
     assert call.aborted is not kept
 
 
-# Nonsense
+# Invalid requests
 
 
 @pytest.mark.parametrize(

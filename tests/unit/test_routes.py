@@ -1,4 +1,4 @@
-"""The declarations of the routes: complete, consistent, and cheap to import."""
+"""The declared routes are complete, consistent, and cheap to import."""
 
 from __future__ import annotations
 

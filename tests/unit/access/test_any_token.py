@@ -35,7 +35,7 @@ headers = st.fixed_dictionaries(
 
 @st.composite
 def almost_tokens(draw):
-    """Three parts that each may be right."""
+    """Tokens of three parts, each of which may be valid."""
     header = draw(headers.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50))
     payload = draw(json_values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50))
     return compact(header, payload, lambda _: draw(st.binary(max_size=80)))

@@ -1,4 +1,4 @@
-"""The authorizer as API Gateway calls it: what it answers, what it raises, what it logs."""
+"""The authorizer as API Gateway calls it: what it returns, raises and logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def key(issuer):
 
 @pytest.fixture
 def configured(issuer, monkeypatch):
-    """Sets the function's environment, and lets it read that anew."""
+    """Sets the function's environment and makes the function read it again."""
 
     def configure(**changed):
         environment = {
@@ -45,7 +45,7 @@ def configured(issuer, monkeypatch):
 
 @pytest.fixture
 def ask(configured):
-    """Asks for a token, as API Gateway does."""
+    """Calls the authorizer with a token, as API Gateway does."""
     return lambda token, scheme="Bearer ": lambda_handler(
         {"type": "TOKEN", "authorizationToken": f"{scheme}{token}", "methodArn": ARN}, None
     )

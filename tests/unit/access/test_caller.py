@@ -1,4 +1,4 @@
-"""The second look at what the authorizer said of a caller."""
+"""The API's function checks the authorizer's context again: expiry and data stores."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def event(frame, **context):
 
 
 def said(expires_in=60, datastore_ids=None):
-    """What the authorizer says of a caller."""
+    """The context that the authorizer returns for a caller."""
     return caller_context(int(time.time()) + expires_in, datastore_ids)
 
 
