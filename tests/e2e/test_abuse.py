@@ -1,4 +1,4 @@
-"""What an attacker sends: every answer is a refusal in the documented form, and none repeats what was sent."""
+"""Attackers' requests: every response is a documented refusal, and none repeats what was sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.signing import SigV4
 from tests.e2e.conftest import ORIGIN
 
 MARK = "canary7Q"
-"""Part of everything that is sent, to be looked for in what comes back."""
+"""Part of everything that is sent. No response may have it."""
 
 ID = "0123456789abcdef0123456789abcdef"
 
@@ -89,7 +89,7 @@ BODIES = {
 
 @pytest.fixture
 def send(deployment):
-    """Sends a request with its path, query and body as they are, signed; says what a problem's answer has."""
+    """Sends a signed request with its path, query and body unchanged, and returns the response."""
     session = requests.Session()
     sign = SigV4(ACCESS_KEY, SECRET_KEY, REGION)
 
@@ -106,7 +106,7 @@ def send(deployment):
 
 
 def is_refusal(answer, *statuses):
-    """Whether it is a problem document with one of these statuses, and has nothing of what was sent in it."""
+    """Whether the response is a problem document with one of these statuses that repeats nothing of the request."""
     document = answer.json()
     assert answer.status_code in statuses
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -131,7 +131,7 @@ def set_path(frame_path):
 
 
 @pytest.mark.parametrize("identifier", IDENTIFIERS)
-def test_identifier_that_is_none_is_refused_wherever_it_stands(send, datastore_id, set_path, identifier):
+def test_malformed_identifier_is_refused_in_every_place(send, datastore_id, set_path, identifier):
     for target in (
         f"/datastore/{identifier}/imageSet/{ID}/imageFrame/{ID}",
         f"/datastore/{datastore_id}/imageSet/{identifier}/imageFrame/{ID}",
@@ -141,27 +141,27 @@ def test_identifier_that_is_none_is_refused_wherever_it_stands(send, datastore_i
         f"{set_path}/imageFrames?nextToken={identifier}",
         f"{set_path}/imageFrames?sopInstanceUID={MARK}{identifier}",
     ):
-        # A slash in an identifier makes another path of it.
+        # A slash in an identifier changes the path.
         assert is_refusal(send("GET", target), 400, 404)
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_parameter_that_makes_no_sense_is_refused(send, frame_path, query):
+def test_malformed_parameter_is_refused(send, frame_path, query):
     assert is_refusal(send("GET", f"{frame_path}?{query}"), 400)
 
 
-def test_query_of_100_kilobytes_does_not_get_to_the_function(send, frame_path):
-    # API Gateway, too, refuses more than 10,240 bytes of request line and headers by itself.
+def test_query_of_100_kilobytes_does_not_reach_the_function(send, frame_path):
+    # API Gateway also refuses more than 10,240 bytes of request line and headers.
     assert send("GET", f"{frame_path}?x={'y' * 100_000}").status_code in (414, 431)
 
 
-def test_long_query_is_passed_over_or_refused(send, frame_path):
+def test_long_query_is_ignored_or_refused(send, frame_path):
     assert send("GET", f"{frame_path}?x={'y' * 9_000}").status_code in (200, 303)
     assert is_refusal(send("GET", f"{frame_path}?delivery={MARK}{'y' * 9_000}"), 400)
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_body_that_names_no_frame_is_refused(send, set_path, body):
+def test_body_without_a_frame_is_refused(send, set_path, body):
     target = f"{set_path}/getImageFrame"
 
     assert is_refusal(send("POST", target, {"Content-Type": "application/json"}, body), 400)
@@ -169,8 +169,8 @@ def test_body_that_names_no_frame_is_refused(send, set_path, body):
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "BREW"])
-def test_other_methods_are_405_with_those_that_there_are(send, frame_path, set_path, method):
-    # MiniStack, like API Gateway, may refuse what is no method of HTTP before the function sees it.
+def test_unsupported_methods_answer_405_with_the_allowed_ones(send, frame_path, set_path, method):
+    # MiniStack, like API Gateway, may refuse an unknown HTTP method itself.
     for target, allowed in {frame_path: "GET, HEAD", f"{set_path}/getImageFrame": "GET, HEAD, POST"}.items():
         answer = send(method, target)
         assert is_refusal(answer, 405, 403, 404)
@@ -197,13 +197,13 @@ def test_other_methods_are_405_with_those_that_there_are(send, frame_path, set_p
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_headers_that_contradict_or_exaggerate_are_refused_or_passed_over(send, frame_path, headers, statuses):
+def test_contradictory_or_oversized_headers_are_ignored_or_refused(send, frame_path, headers, statuses):
     answer = send("GET", frame_path, headers)
 
     assert answer.status_code in statuses
     assert MARK not in str(answer.headers)
     if answer.status_code >= 400:
-        # A problem names the origin that may read it: the configured one.
+        # A problem names the configured origin, which may read it.
         assert is_refusal(answer, *statuses)
 
 
@@ -220,7 +220,7 @@ RAW = {
 
 
 @pytest.mark.parametrize("request_", RAW.values(), ids=RAW)
-def test_request_that_is_no_http_harms_nobody_else(send, deployment, frame_path, request_):
+def test_malformed_http_does_not_affect_other_requests(send, deployment, frame_path, request_):
     url = urlsplit(deployment.api_url)
     with socket.create_connection((url.hostname, url.port), timeout=3) as connection:
         try:
@@ -228,8 +228,8 @@ def test_request_that_is_no_http_harms_nobody_else(send, deployment, frame_path,
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(65_536)
         except OSError:
-            # Hung up on.
+            # The server closed the connection.
             answer = b""
-    # Unsigned at the best: never a frame.
+    # At best, the request is unsigned: it never gets a frame.
     assert not answer.startswith(b"HTTP/1.1 2")
     assert send("GET", f"{frame_path}?resolution=0").status_code in (200, 303)

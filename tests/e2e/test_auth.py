@@ -1,4 +1,4 @@
-"""Callers with tokens: of an OpenID Connect issuer over TLS, and of a Cognito user pool."""
+"""Callers with tokens of an OpenID Connect issuer over TLS, or of a Cognito user pool."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def frames(cloud, datastores):
 
 
 class Caller:
-    """Calls the API as a page does, with what it is given in the Authorization header."""
+    """Calls the API as a browser's page does, with the given Authorization header."""
 
     def __init__(self, deployment):
         self._api = Api(deployment.api_url)
@@ -72,7 +72,7 @@ class Caller:
 
 
 def problem(answer):
-    """The status and the problem of a refusal that a page can read."""
+    """The status and the problem of a refusal, which a page of another origin can read."""
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
     document = answer.json()
@@ -99,7 +99,7 @@ def jwt_deployment(cloud, datastores, issuer):
 
 @pytest.fixture(scope="module")
 def answer_without_issuer(jwt_deployment, issuer, key, datastores, frames):
-    """What a good token is answered with while the issuer is away, before any of its keys is known."""
+    """The response to a valid token while the issuer is unreachable and none of its keys is known."""
     caller, token = Caller(jwt_deployment), key.sign(issuer.claims(**{CLAIM: datastores}))
     issuer.answers[KEY_SET] = 503, {}, b""
     answer = caller.get(frames[0], f"Bearer {token}")
@@ -115,7 +115,7 @@ def caller(jwt_deployment, answer_without_issuer):
 
 @pytest.fixture
 def claims(issuer, datastores):
-    """Claims of a good token for the first data store."""
+    """Claims of a valid token for the first data store."""
     return lambda **changed: issuer.claims(**{CLAIM: datastores[:1], **changed})
 
 
@@ -125,7 +125,7 @@ def test_token_gets_the_frame(caller, key, claims, frames):
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
-def test_token_gets_a_large_frame_whose_url_needs_none(caller, cloud, key, claims, datastores):
+def test_presigned_url_of_a_large_frame_needs_no_token(caller, cloud, key, claims, datastores):
     frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
     answer = caller.get(frame, f"Bearer {key.sign(claims())}")
     assert answer.status_code == 303
@@ -160,13 +160,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("authorization", REFUSED.values(), ids=REFUSED)
-def test_refused_token_is_401_in_problem_form(caller, key, claims, frames, authorization):
+def test_refused_token_answers_401_with_a_problem_document(caller, key, claims, frames, authorization):
     answer = caller.get(frames[0], authorization(key, claims))
     assert problem(answer) == (401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_token_reads_the_data_stores_that_it_lists_and_no_other(caller, key, claims, frames):
+def test_token_reads_only_the_listed_data_stores(caller, key, claims, frames):
     token = key.sign(claims())
     assert caller.get(frames[0], f"Bearer {token}").status_code == 200
     assert problem(caller.get(frames[1], f"Bearer {token}")) == (403, "caller-denied")
@@ -177,11 +177,11 @@ def test_token_that_lists_several_data_stores_reads_each(caller, key, claims, da
     assert [caller.get(frame, f"Bearer {token}").status_code for frame in frames] == [200, 200]
 
 
-def test_token_that_lists_none_is_denied(caller, key, claims, frames):
+def test_token_that_lists_no_data_store_answers_403(caller, key, claims, frames):
     assert problem(caller.get(frames[0], f"Bearer {key.sign(claims(**{CLAIM: None}))}")) == (403, "caller-denied")
 
 
-def test_token_that_api_gateway_remembers_is_refused_when_it_has_ended(caller, key, claims, frames):
+def test_expired_token_is_refused_despite_the_cached_policy(caller, key, claims, frames):
     ends = int(time.time()) + 3
     token = key.sign(claims(exp=ends - LEEWAY_SECONDS))
     assert caller.get(frames[0], f"Bearer {token}").status_code == 200
@@ -191,11 +191,11 @@ def test_token_that_api_gateway_remembers_is_refused_when_it_has_ended(caller, k
     assert answer.headers["x-amzn-Remapped-WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
-def test_nobody_is_let_in_while_the_issuer_is_away(answer_without_issuer):
+def test_requests_fail_while_the_issuer_is_unreachable(answer_without_issuer):
     assert problem(answer_without_issuer) == (500, "authorizer-error")
 
 
-def test_log_tells_the_outcome_and_nothing_of_the_token(caller, cloud, key, claims, frames):
+def test_authorizers_log_has_nothing_of_the_token(caller, cloud, key, claims, frames):
     log = log_reader(cloud, "AuthorizerFunction")
     good = key.sign(claims(sub="Mueller^Hans"))
     late = key.sign(claims(sub="Mueller^Hans", exp=1))
@@ -217,7 +217,7 @@ def cognito(cloud):
 
 
 def new_pool(cognito, name):
-    """A user pool with a scope, and a client that gets access tokens for it by its secret."""
+    """A user pool with a scope, and a client that gets access tokens for the scope with its secret."""
     pool = cognito.create_user_pool(PoolName=name)["UserPool"]
     cognito.create_resource_server(
         UserPoolId=pool["Id"],
@@ -262,7 +262,7 @@ def member(cognito_deployment):
 
 @pytest.fixture(scope="module")
 def access_token(cloud):
-    """Gets an access token for a scope from a pool's token endpoint."""
+    """Gets an access token for a scope from the token endpoint of a pool."""
 
     def get(pool, scope):
         client = pool[1]
@@ -279,7 +279,7 @@ def access_token(cloud):
 
 @pytest.fixture(scope="module")
 def user_tokens(cognito, pool):
-    """The tokens of a user who has signed in."""
+    """The tokens of a signed-in user."""
     user_pool, client = pool
     cognito.admin_create_user(UserPoolId=user_pool["Id"], Username="reader", MessageAction="SUPPRESS")
     cognito.admin_set_user_password(
@@ -297,18 +297,18 @@ def user_tokens(cognito, pool):
     )["AuthenticationResult"]
 
 
-def test_access_token_with_the_scope_gets_the_frames_of_all_data_stores(member, access_token, pool, frames):
+def test_access_token_with_the_scope_reads_every_data_store(member, access_token, pool, frames):
     token = access_token(pool, SCOPE)
     assert [member.get(frame, f"Bearer {token}").content for frame in frames] == [SMALL, SMALL]
 
 
-def test_preflight_needs_no_token_of_cognito_either(member, frames):
+def test_preflight_needs_no_cognito_token(member, frames):
     assert member.preflight(frames[0]).status_code == 204
 
 
 @pytest.fixture(scope="module")
 def tokens(access_token, cognito, pool, user_tokens):
-    """Tokens of this pool, and one of another."""
+    """Tokens of this pool, and one of another pool."""
     return {
         "good": access_token(pool, SCOPE),
         "another scope": access_token(pool, "frames/other"),
@@ -339,7 +339,7 @@ REFUSED_BY_COGNITO = {
 
 
 @pytest.mark.parametrize("authorization", REFUSED_BY_COGNITO.values(), ids=REFUSED_BY_COGNITO)
-def test_other_token_is_401_in_problem_form(member, tokens, frames, authorization):
+def test_other_cognito_token_answers_401_with_a_problem_document(member, tokens, frames, authorization):
     answer = member.get(frames[0], authorization(tokens))
     assert problem(answer) == (401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == "Bearer"

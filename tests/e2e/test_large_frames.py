@@ -1,4 +1,4 @@
-"""Frames that no memory should hold, and what becomes of them when something goes wrong."""
+"""Frames too large for memory, and failures while they are stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCK = os.urandom(MIB)
 
 
 def generated(mebibytes):
-    """A body of that size in which every mebibyte differs."""
+    """A body of this many mebibytes, each of them different."""
     return GeneratedBody(
         mebibytes * MIB, lambda: (number.to_bytes(8, "big") + BLOCK[8:] for number in range(mebibytes))
     )
@@ -31,7 +31,7 @@ def crc32_of(pieces):
 
 
 class PeakMemory:
-    """The most resident memory that any worker process has during a ``with`` block, in bytes."""
+    """The peak resident memory of any worker process during a ``with`` block, in bytes."""
 
     def __init__(self, cloud):
         self._cloud = cloud
@@ -54,7 +54,7 @@ class PeakMemory:
 
 @pytest.fixture
 def nothing_left(s3, deployment):
-    """Says whether neither an object nor an upload of a frame is in the bucket."""
+    """Checks that the bucket has neither an object nor an upload of a frame."""
 
     def check(frame):
         prefix = f"frames/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
@@ -65,14 +65,14 @@ def nothing_left(s3, deployment):
     return check
 
 
-def test_one_gibibyte_passes_through_little_memory(api, cloud, emulator, datastore_id):
+def test_frame_of_one_gibibyte_needs_little_memory(api, cloud, emulator, datastore_id):
     small = emulator.add_frame(datastore_id, b"small", "image/jph")
     api.get(small, params={"delivery": "url"})
     with PeakMemory(cloud) as idle:
         time.sleep(0.2)
     frame = emulator.add_frame(datastore_id, generated(1024), "video/mp4")
     with PeakMemory(cloud) as busy:
-        # A machine that is busy with other things does not move a gibibyte in 25 seconds every time.
+        # A busy machine may need more than 25 seconds for a gibibyte.
         answers = (api.get(frame) for _ in range(3))
         answer = next((each for each in answers if each.status_code not in (202, 504)), None)
     assert answer is not None
@@ -85,7 +85,7 @@ def test_one_gibibyte_passes_through_little_memory(api, cloud, emulator, datasto
 
 
 @pytest.mark.parametrize("then", ["reset", "close"])
-def test_frame_that_breaks_off_is_502_and_leaves_nothing(api, emulator, datastore_id, nothing_left, then):
+def test_truncated_frame_answers_502_and_leaves_nothing_in_s3(api, emulator, datastore_id, nothing_left, then):
     frame = emulator.add_frame(datastore_id, generated(40), "video/mp4")
     emulator.faults.arm(Fault(then=then, after=33 * MIB))
     answer = api.get(frame)

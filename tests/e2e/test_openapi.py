@@ -1,4 +1,4 @@
-"""The API against its own description: whatever fits the document, and whatever does not, is answered as it says."""
+"""The API conforms to its OpenAPI document, for valid and for invalid requests."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
 from local.signing import SigV4
 from tests.infra.project import PROJECT
 
-# The API passes over query parameters that it does not know, such as those of a signature in the query.
+# The API ignores unknown query parameters, such as those of a signature in the query.
 config = schemathesis.Config.from_dict({"generation": {"allow-extra-parameters": False}})
 schema = schemathesis.openapi.from_path(PROJECT / "docs" / "openapi.json", config=config)
 
 
 @pytest.fixture(scope="session")
 def known(imported):
-    """What can be put in the place of well-formed identifiers for the request to get anywhere."""
+    """Existing identifiers, which replace well-formed ones so that the request reaches a frame."""
     frame = next(frame for frame in imported.frames if 100_000 < frame.size < 1_000_000)
     return {
         "datastoreId": frame.datastore_id,
@@ -34,13 +34,13 @@ def known(imported):
 
 @schema.parametrize()
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
-def test_every_request_is_answered_as_the_document_says(case, deployment, known):
-    # Decided by the case itself, so that it is the same in every run.
+def test_every_response_conforms_to_the_openapi_document(case, deployment, known):
+    # The case itself decides, so that every run is the same.
     if zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode()) % 4:
         _name_what_exists(case, known)
-    # It would send other credentials, and they would be signed over: see test_permissions.py and test_auth.py.
+    # The check sends other credentials, which the signature would replace. See test_permissions.py and test_auth.py.
     excluded = [ignored_auth]
-    if _asks_for_more_than_there_is_words_for(case) or _has_a_condition(case):
+    if _has_conflicting_parameters(case) or _has_a_condition(case):
         excluded.append(positive_data_acceptance)
     if any(len(str(value)) > MAX_HEADER_LENGTH for value in (case.headers or {}).values()):
         # API Gateway refuses such a request; the local cloud passes it on.
@@ -53,15 +53,15 @@ def test_every_request_is_answered_as_the_document_says(case, deployment, known)
     )
 
 
-def _asks_for_more_than_there_is_words_for(case):
-    """Whether the request may be refused though it fits the document, since OpenAPI cannot say what excludes what."""
+def _has_conflicting_parameters(case):
+    """Whether the request may be refused for parameters that exclude each other, which OpenAPI cannot express."""
     kinds = ({"size"}, {"resolution"}, {"startLevel", "endLevel"})
     given = set(case.query or {})
     return sum(bool(kind & given) for kind in kinds) > 1 or {"startLevel", "endLevel"} <= given or "nextToken" in given
 
 
 def _has_a_condition(case):
-    """Whether a well-formed request may be answered with 412, which depends on what the server has."""
+    """Whether a valid request may get 412, which depends on the current entity tag."""
     given = {name.lower() for name in case.headers or {}}
     return "if-match" in given or (case.method == "POST" and "if-none-match" in given)
 

@@ -1,4 +1,4 @@
-"""The deployed API over HTTP, with clients that are not ours."""
+"""The deployed API over HTTP, called by independent clients."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_frame_by_body(api, small, content, wrap):
     assert answer.content == content
 
 
-def test_curl_signs_and_gets_the_bytes(api, small, content, tmp_path):
+def test_signed_curl_gets_the_bytes(api, small, content, tmp_path):
     command = [
         *("curl", "-sS", "--fail", "--aws-sigv4", f"aws:amz:{REGION}:execute-api"),
         *("--user", f"{ACCESS_KEY}:{SECRET_KEY}", "-o", str(tmp_path / "frame"), api.frame_url(small)),
@@ -76,12 +76,12 @@ def test_curl_signs_and_gets_the_bytes(api, small, content, tmp_path):
 # Delivery
 
 
-def test_json_has_the_frame_in_base64(api, small, content):
+def test_json_response_has_the_frame_in_base64_over_http(api, small, content):
     answer = api.get(small, headers={"Accept": "application/json"})
     assert b64decode(answer.json()["imageFrameBlob"]) == content
 
 
-def test_large_frame_redirects_to_s3_which_takes_ranges_and_no_signature(api, cloud, large):
+def test_large_frame_redirects_to_s3_which_accepts_ranges(api, cloud, large):
     answer = api.get(large)
     assert (answer.status_code, answer.headers["Cache-Control"]) == (303, "no-store")
     whole = requests.get(answer.headers["Location"], timeout=60)
@@ -90,7 +90,7 @@ def test_large_frame_redirects_to_s3_which_takes_ranges_and_no_signature(api, cl
     assert (part.status_code, part.content) == (206, whole.content[100:200])
 
 
-def test_large_frame_as_json_is_its_url(api, cloud, large):
+def test_large_frame_as_json_has_its_url(api, cloud, large):
     answer = api.get(large, headers={"Accept": "application/json"})
     assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
     assert requests.get(answer.json()["url"], timeout=60).content == cloud.health_imaging.content(large)
@@ -103,14 +103,14 @@ def test_tampered_url_is_refused_by_s3(api, large, small):
 
 
 def test_curl_follows_the_redirect(api, cloud, large, tmp_path):
-    """``curl -L`` keeps its signature to itself when it goes to another host; here only the port is another."""
+    """``curl -L`` does not send its signature to another host. Here, only the port differs."""
     location = api.get(large).headers["Location"]
     subprocess.run(["curl", "-sS", "--fail", "-o", str(tmp_path / "frame"), location], check=True)
     assert (tmp_path / "frame").read_bytes() == cloud.health_imaging.content(large)
 
 
-def test_held_frame_is_304_without_a_call_to_healthimaging(api, emulator, datastore_id):
-    # Of its own, which no export asks for meanwhile.
+def test_held_frame_answers_304_without_a_call_of_healthimaging(api, emulator, datastore_id):
+    # A new frame, which no export requests meanwhile.
     frame = emulator.add_frame(datastore_id, b"pixels", "image/jph")
     tag = api.get(frame).headers["ETag"]
     answer = api.get(frame, headers={"If-None-Match": tag})
@@ -120,7 +120,7 @@ def test_held_frame_is_304_without_a_call_to_healthimaging(api, emulator, datast
 
 @pytest.mark.parametrize("size", [INLINE_LIMIT - 1, INLINE_LIMIT, INLINE_LIMIT + 1])
 @pytest.mark.parametrize("accept", ["image/*", "application/json"])
-def test_frames_around_the_inline_limit_arrive_whole(api, emulator, datastore_id, size, accept):
+def test_frames_around_the_inline_limit_are_delivered_whole(api, emulator, datastore_id, size, accept):
     content = bytes(range(256)) * (size // 256) + bytes(size % 256)
     frame = emulator.add_frame(datastore_id, content, "image/j2c")
     answer = api.get(frame, headers={"Accept": accept})
@@ -134,7 +134,7 @@ def test_frames_around_the_inline_limit_arrive_whole(api, emulator, datastore_id
     assert arrived == content
 
 
-def test_large_frame_is_uploaded_once(api, emulator, s3, deployment, datastore_id):
+def test_large_frame_is_stored_once(api, emulator, s3, deployment, datastore_id):
     frame = emulator.add_frame(datastore_id, bytes(40_000_000), "video/mp4")
     key = f"frames/{datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
     api.get(frame)
@@ -145,7 +145,7 @@ def test_large_frame_is_uploaded_once(api, emulator, s3, deployment, datastore_i
     assert all(call.aborted for call in emulator.calls if call.image_frame_id == frame.image_frame_id)
 
 
-def test_two_requests_at_once_for_a_large_frame_both_succeed(api, emulator, datastore_id):
+def test_two_concurrent_requests_for_a_large_frame_succeed(api, emulator, datastore_id):
     content = bytes(range(256)) * 80_000
     frame = emulator.add_frame(datastore_id, content, "video/mp4")
     together = threading.Barrier(2)
@@ -158,7 +158,7 @@ def test_two_requests_at_once_for_a_large_frame_both_succeed(api, emulator, data
         assert [future.result() == content for future in [pool.submit(get), pool.submit(get)]] == [True, True]
 
 
-def test_many_requests_at_once_get_each_its_own_frame(api, cloud, imported):
+def test_concurrent_requests_each_get_their_own_frame(api, cloud, imported):
     frames = [frame for frame in imported.frames if frame.size < INLINE_LIMIT] * 2
     with ThreadPoolExecutor(6) as pool:
         answers = pool.map(lambda frame: (frame, api.get(frame).content), frames)
@@ -168,7 +168,7 @@ def test_many_requests_at_once_get_each_its_own_frame(api, cloud, imported):
 # Refusals
 
 
-def test_unsigned_call_is_refused_in_problem_form(api, small):
+def test_unsigned_request_gets_a_problem_document(api, small):
     answer = requests.get(api.frame_url(small), headers={"Origin": ORIGIN}, timeout=60)
     assert (answer.status_code, problem(answer)) == (403, "missing-authentication")
 
@@ -186,18 +186,18 @@ def test_unsigned_call_is_refused_in_problem_form(api, small):
         ({}, {"headers": {"Accept": "text/html"}}, 406, "not-acceptable"),
     ],
 )
-def test_refusal(api, small, change, arguments, status, slug):
+def test_invalid_request_gets_its_problem(api, small, change, arguments, status, slug):
     arguments = {**arguments, "headers": {"Origin": ORIGIN, **arguments.get("headers", {})}}
     answer = api.get(replace(small, **change), **arguments)
     assert (answer.status_code, problem(answer)) == (status, slug)
 
 
-def test_inline_above_the_limit_is_413(api, large):
+def test_inline_delivery_above_the_limit_answers_413(api, large):
     answer = api.get(large, params={"delivery": "inline"}, headers={"Origin": ORIGIN})
     assert (answer.status_code, problem(answer)) == (413, "frame-too-large")
 
 
-def test_unknown_path_is_404_and_other_method_405(api, small):
+def test_unknown_path_answers_404_and_other_method_405(api, small):
     answer = api.request("GET", f"{api.url}/datastores", headers={"Origin": ORIGIN})
     assert (answer.status_code, problem(answer)) == (404, "unknown-route")
     answer = api.request("PUT", api.frame_url(small), headers={"Origin": ORIGIN})
@@ -221,10 +221,10 @@ def test_preflight_needs_no_signature(api, small):
     assert asked <= set(answer.headers["Access-Control-Allow-Headers"].lower().split(","))
 
 
-# What is logged
+# Logs
 
 
-def test_a_request_is_one_json_line_with_its_ids_and_times(api, small, content, log_lines):
+def test_request_logs_one_json_line_with_ids_and_times(api, small, content, log_lines):
     before = len(log_lines())
     api.get(small)
     lines = log_lines()[before:]
@@ -250,17 +250,17 @@ def test_a_request_is_one_json_line_with_its_ids_and_times(api, small, content, 
     assert (emf["Frames"], emf["FrameBytes"], emf["delivery"]) == ([1.0], [float(len(content))], "inline")
 
 
-def test_what_came_with_a_request_is_not_logged(api, small, log_lines):
+def test_request_content_is_not_logged(api, small, log_lines):
     api.get(replace(small, image_frame_id="Mueller%5EHans"), params={"patient": "Mueller"})
     api.request("POST", api.get_image_frame_url(small), data=b'{"Mueller": "Hans"', headers={"User-Agent": "Mueller"})
     assert "Mueller" not in json.dumps(log_lines())
 
 
-# HEAD and conditions, through API Gateway
+# HEAD and preconditions through API Gateway
 
 
 @pytest.mark.parametrize("accept", ["image/*", "application/json"])
-def test_head_is_get_without_the_body(api, small, accept):
+def test_head_has_the_headers_of_get(api, small, accept):
     get, head = (
         api.request(method, api.frame_url(small), headers={"Accept": accept, "Origin": ORIGIN})
         for method in ("GET", "HEAD")
@@ -275,7 +275,7 @@ def test_head_is_get_without_the_body(api, small, accept):
     assert of_head == of_get
 
 
-def test_curl_signs_head_and_follows_the_redirect_of_a_large_frame(api, large):
+def test_signed_curl_head_follows_the_redirect_of_a_large_frame(api, large):
     command = ["curl", "-sS", "--fail", "-I", "--aws-sigv4", f"aws:amz:{REGION}:execute-api"]
     command += ["--user", f"{ACCESS_KEY}:{SECRET_KEY}", api.frame_url(large)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -299,7 +299,7 @@ def test_if_match_guards_a_frame(api, small):
     assert (answer.status_code, problem(answer)) == (412, "precondition-failed")
 
 
-def test_curl_signs_a_sorted_query(api, small):
+def test_signed_curl_accepts_a_sorted_query(api, small):
     command = ["curl", "-sS", "--fail", "--aws-sigv4", f"aws:amz:{REGION}:execute-api"]
     command += ["--user", f"{ACCESS_KEY}:{SECRET_KEY}", f"{api.frame_url(small)}?endLevel=1&startLevel=0"]
     assert subprocess.run(command, check=True, capture_output=True).stdout

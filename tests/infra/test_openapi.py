@@ -1,4 +1,4 @@
-"""The OpenAPI document: that of the code, complete, and right by the specification."""
+"""The OpenAPI document is current, complete, and valid."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def responses(described, operation):
         yield status, described["components"]["responses"][reference["$ref"].rpartition("/")[2]]
 
 
-def test_committed_document_is_current_make_openapi_writes_it():
+def test_committed_document_is_current():
     assert json.loads(COMMITTED) == document()
 
 
-def test_document_is_valid_by_the_specification(described):
+def test_document_conforms_to_openapi(described):
     validate(described)
 
 
@@ -66,7 +66,7 @@ def test_operation_ids_are_unique(operations):
     assert len(set(ids)) == len(ids)
 
 
-def test_head_is_described_as_get_without_content(described, operations):
+def test_head_is_described_like_get_without_content(described, operations):
     by_method = {(path, method): operation for path, method, operation in operations}
     heads = [(path, operation) for (path, method), operation in by_method.items() if method == "head"]
     assert heads
@@ -83,7 +83,7 @@ def test_head_is_described_as_get_without_content(described, operations):
 
 
 def schemas_in(node, path=""):
-    """Yield every schema of a document, with where it is."""
+    """Yield every schema of a document with its path."""
     if isinstance(node, dict):
         if "type" in node and isinstance(node["type"], str | list) and not path.endswith(("/properties", "/example")):
             yield path, node
@@ -95,7 +95,7 @@ def schemas_in(node, path=""):
             yield from schemas_in(value, f"{path}/{index}")
 
 
-def test_every_text_number_and_list_is_bounded(described):
+def test_every_string_number_and_array_is_bounded(described):
     found = dict(schemas_in(described))
     assert len(found) > 100
     for path, schema in found.items():
@@ -110,7 +110,7 @@ def test_every_text_number_and_list_is_bounded(described):
             assert "maxItems" in schema, path
 
 
-def test_every_object_has_a_schema_name_of_its_own(described):
+def test_every_object_has_a_named_schema(described):
     for path, schema in schemas_in(described):
         if schema["type"] == "object":
             assert re.fullmatch(r"/components/schemas/\w+", path), path
@@ -128,7 +128,7 @@ def test_every_parameter_of_a_path_is_described(operations):
         assert given == set(re.findall(r"\{(\w+)\}", path))
 
 
-def test_every_operation_and_parameter_is_explained_with_an_example_that_fits(described, operations):
+def test_every_operation_and_parameter_has_a_description_and_a_valid_example(described, operations):
     for _, _, operation in operations:
         assert operation["operationId"]
         assert operation["summary"]
@@ -139,7 +139,7 @@ def test_every_operation_and_parameter_is_explained_with_an_example_that_fits(de
             assert validator_for(schema).is_valid(parameter["example"]), parameter["name"]
 
 
-def test_every_answer_with_a_body_has_its_schema(described, operations):
+def test_every_response_with_a_body_has_a_schema(described, operations):
     for _, method, operation in operations:
         for status, response in responses(described, operation):
             assert response["description"]
@@ -148,7 +148,7 @@ def test_every_answer_with_a_body_has_its_schema(described, operations):
             assert ("content" in response) == has_content
 
 
-def test_every_problem_is_described_with_its_status_where_it_can_happen(described):
+def test_every_problem_is_described_under_its_status(described):
     found = {
         (int(name[5:]), slug.removeprefix(PROBLEM_PREFIX))
         for name, response in described["components"]["responses"].items()
@@ -156,7 +156,7 @@ def test_every_problem_is_described_with_its_status_where_it_can_happen(describe
         if content
         for slug in content["schema"]["properties"]["type"]["enum"]
     }
-    # What answers other paths and methods than those described, and what has no status of its own.
+    # These answer paths and methods that are not described, or have no status of their own.
     elsewhere = {"unknown-route", "method-not-allowed"}
     ours = {(int(status), problem.slug) for problem, status in STATUS.items()}
     of_the_gateway = {(each.status, each.slug) for each in GATEWAY_PROBLEMS if each.status}
@@ -164,7 +164,7 @@ def test_every_problem_is_described_with_its_status_where_it_can_happen(describe
     assert found == {(status, slug) for status, slug in ours | of_the_gateway if slug not in elsewhere}
 
 
-def test_no_reference_leads_nowhere(described):
+def test_every_reference_resolves(described):
     for reference in re.findall(r'"\$ref": "#/([^"]+)"', COMMITTED):
         found = described
         for part in reference.split("/"):

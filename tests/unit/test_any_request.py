@@ -1,4 +1,4 @@
-"""Whatever comes in, the answer is in the documented form."""
+"""Property tests: any request gets a response in the documented form."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def answer(client):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(event=events())
-def test_any_request_is_answered_in_the_documented_form(answer, event):
+def test_any_request_gets_a_documented_response(answer, event):
     result = answer(event)
     assert result["statusCode"] in {200, 303, 304, 400, 403, 404, 405, 406, 412}
     assert len(json.dumps(result)) < LAMBDA_RESPONSE_LIMIT
     assert not any("\r" in value or "\n" in value for value in result["headers"].values())
-    # API Gateway would add application/json to an answer without a Content-Type.
+    # API Gateway would add application/json to a response without a Content-Type.
     assert result["headers"]["Content-Type"]
     if event["httpMethod"] == "HEAD":
         assert result["body"] == ""
@@ -100,7 +100,7 @@ anything_of_json = st.recursive(
         anything_of_json,
     )
 )
-def test_any_event_is_answered(answer, event):
+def test_any_event_gets_a_response(answer, event):
     result = answer(event)
     assert 200 <= result["statusCode"] < 500
     json.dumps(result)

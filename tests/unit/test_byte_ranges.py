@@ -1,4 +1,4 @@
-"""Ranges of a frame's bytes (RFC 9110, section 14): what is answered, and how much of the frame is read for it."""
+"""Byte ranges of a frame (RFC 9110, section 14): the response, and how much of the frame is read for it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def ranged(client, frame, value, **headers):
         ("bytes=0-199999", 0, 199_999),
     ],
 )
-def test_range_is_answered_with_just_these_bytes(client, frame, value, first, last):
+def test_range_answers_206_with_the_requested_bytes(client, frame, value, first, last):
     answer = ranged(client, frame, value)
 
     assert answer.status == 206
@@ -66,7 +66,7 @@ def test_range_is_answered_with_just_these_bytes(client, frame, value, first, la
 
 
 @pytest.mark.parametrize("value", ["bytes=200000-", "bytes=200000-200001", "bytes=-0", "bytes=99999999999999999999-"])
-def test_range_beyond_the_frame_is_416_with_its_size(client, frame, value):
+def test_range_beyond_the_frame_answers_416_with_its_size(client, frame, value):
     answer = ranged(client, frame, value)
 
     assert answer.status == 416
@@ -93,18 +93,18 @@ def test_range_beyond_the_frame_is_416_with_its_size(client, frame, value):
         "",
     ],
 )
-def test_several_ranges_other_units_and_nonsense_are_ignored(client, frame, value):
+def test_multiple_ranges_other_units_and_malformed_ranges_are_ignored(client, frame, value):
     answer = ranged(client, frame, value)
 
     assert (answer.status, answer.body) == (200, CONTENT)
     assert "Content-Range" not in answer.headers
 
 
-def test_whole_frame_says_that_it_takes_ranges(client, frame):
+def test_whole_frame_advertises_byte_ranges(client, frame):
     assert client.get(frame).headers["Accept-Ranges"] == "bytes"
 
 
-def test_range_counts_while_the_entity_tag_is_the_same(client, frame):
+def test_if_range_applies_the_range_to_the_current_tag_only(client, frame):
     tag = f'"{frame.image_frame_id}.image/jph"'
 
     assert ranged(client, frame, "bytes=0-9", **{"If-Range": tag}).status == 206
@@ -113,20 +113,20 @@ def test_range_counts_while_the_entity_tag_is_the_same(client, frame):
         assert (answer.status, answer.body) == (200, CONTENT)
 
 
-def test_frame_that_the_client_holds_is_304_whatever_the_range(client, frame):
+def test_held_frame_answers_304_despite_a_range(client, frame):
     answer = ranged(client, frame, "bytes=0-9", **{"If-None-Match": f'"{frame.image_frame_id}.image/jph"'})
 
     assert answer.status == 304
 
 
-def test_range_of_a_frame_in_json_is_the_whole_frame(client, frame):
+def test_json_response_ignores_a_range(client, frame):
     answer = ranged(client, frame, "bytes=0-9", Accept="application/json")
 
     assert answer.status == 200
     assert answer.json()["contentLength"] == len(CONTENT)
 
 
-def test_range_counts_for_get_only(client, frame):
+def test_range_is_ignored_except_for_get(client, frame):
     path = {"datastoreId": SERVED, "imageSetId": frame.image_set_id}
     body = json.dumps({"imageFrameId": frame.image_frame_id}).encode()
     answer = client.call("POST", GET_IMAGE_FRAME_ROUTE, path, headers={"Range": "bytes=0-9"}, body=body)
@@ -134,7 +134,7 @@ def test_range_counts_for_get_only(client, frame):
     assert (answer.status, answer.body) == (200, CONTENT)
 
 
-def test_range_of_a_frame_of_unannounced_length_is_answered_too(client, health_imaging):
+def test_range_of_a_frame_without_content_length_answers_206(client, health_imaging):
     frame = health_imaging.add_frame(SERVED, CONTENT, "image/jph", announce_length=False)
     answer = ranged(client, frame, "bytes=-100")
 
@@ -145,7 +145,7 @@ def test_range_of_a_frame_of_unannounced_length_is_answered_too(client, health_i
 
 
 @pytest.mark.parametrize(("value", "read"), [("bytes=0-65535", 65_536), ("bytes=4000-4999", 5_000)])
-def test_range_at_the_front_reads_only_that_far(client, health_imaging, log_lines, value, read):
+def test_range_is_read_no_further_than_its_end(client, health_imaging, log_lines, value, read):
     frame = health_imaging.add_frame(SERVED, GeneratedBody(3 * MIB, lambda: (bytes(1024) for _ in range(3072))), "x/y")
 
     assert ranged(client, frame, value).status == 206
@@ -154,7 +154,7 @@ def test_range_at_the_front_reads_only_that_far(client, health_imaging, log_line
     assert call.aborted
 
 
-def test_range_that_breaks_off_is_a_problem_and_not_half_a_range(client, health_imaging, frame):
+def test_truncated_range_answers_502(client, health_imaging, frame):
     health_imaging.faults.arm(Fault(then="close", after=30_000))
 
     assert ranged(client, frame, "bytes=0-20000").status == 206
@@ -164,7 +164,7 @@ def test_range_that_breaks_off_is_a_problem_and_not_half_a_range(client, health_
 # Frames above the inline limit
 
 
-def test_range_of_a_large_frame_is_served_directly_while_it_fits(client, large, s3):
+def test_range_at_the_start_of_a_large_frame_is_delivered_inline(client, large, s3):
     answer = ranged(client, large, "bytes=1000-1999")
 
     assert (answer.status, answer.body) == (206, LARGE[1000:2000])
@@ -173,7 +173,7 @@ def test_range_of_a_large_frame_is_served_directly_while_it_fits(client, large, 
 
 @pytest.mark.parametrize("value", ["bytes=-1000", f"bytes={INLINE_LIMIT + 100}-{INLINE_LIMIT + 199}"])
 @pytest.mark.parametrize("stored", [False, True])
-def test_range_at_the_end_of_a_large_frame_comes_from_its_copy(client, large, store, health_imaging, value, stored):
+def test_range_at_the_end_of_a_large_frame_is_read_from_its_copy(client, large, store, health_imaging, value, stored):
     if stored:
         store.store(ref(large), "video/mp4", [LARGE], TimeBudget(60))
     answer = ranged(client, large, value)
@@ -183,19 +183,19 @@ def test_range_at_the_end_of_a_large_frame_comes_from_its_copy(client, large, st
     assert (answer.status, answer.body) == (206, expected)
     assert answer.headers["Content-Range"].endswith(f"/{len(LARGE)}")
     (call,) = health_imaging.calls
-    # One that is stored is not read again; one that is not is stored for the ranges to come.
+    # A stored frame is not read again. Any other frame is stored for later ranges.
     assert call.aborted is stored
     assert store.find(ref(large), TimeBudget(60)).size == len(LARGE)
 
 
-def test_range_that_does_not_fit_is_redirected_to_s3_which_takes_ranges(client, large):
+def test_range_above_the_inline_limit_redirects_to_s3(client, large):
     answer = ranged(client, large, f"bytes=10-{INLINE_LIMIT + 500}")
 
     assert answer.status == 303
     assert "Content-Range" not in answer.headers
 
 
-def test_range_that_fits_can_be_forced_inline_and_one_that_does_not_cannot(client, large):
+def test_delivery_inline_of_a_range_answers_413_above_the_limit(client, large):
     def forced(value):
         return client.get(large, "delivery=inline", {"Range": value})
 
@@ -204,13 +204,13 @@ def test_range_that_fits_can_be_forced_inline_and_one_that_does_not_cannot(clien
     assert forced(f"bytes=10-{INLINE_LIMIT + 500}").status == 413
 
 
-def test_url_is_of_the_whole_frame_whatever_the_range(client, frame):
+def test_url_delivery_ignores_a_range(client, frame):
     answer = client.get(frame, "delivery=url", {"Range": "bytes=0-9"})
 
     assert answer.status == 303
 
 
-# As S3 does it
+# Comparison with S3
 
 
 def ref(frame):
@@ -223,13 +223,13 @@ positions = st.integers(0, 220_000)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=st.one_of(
-        # In order: a range that ends before it begins is none. We ignore it, as S3 does; moto does not.
+        # Sorted, because Framegate and S3 ignore a range that ends before it starts; moto does not.
         st.tuples(positions, positions).map(lambda ends: "bytes={}-{}".format(*sorted(ends))),
         st.builds("bytes={}-".format, positions),
         st.builds("bytes=-{}".format, st.integers(1, 220_000)),
     )
 )
-def test_any_range_is_what_s3_gives_of_the_same_object(client, frame, s3, value):
+def test_any_range_matches_s3s_response_for_the_same_object(client, frame, s3, value):
     s3.put_object(Bucket=BUCKET, Key="same", Body=CONTENT, ContentType="image/jph")
     answer = ranged(client, frame, value)
     body = None if answer.status == 416 else answer.body
@@ -241,13 +241,13 @@ def range_of_s3(s3, value):
     try:
         answer = s3.get_object(Bucket=BUCKET, Key="same", Range=value)
     except botocore.exceptions.ClientError as error:
-        # moto leaves out what S3 does send with it.
+        # moto omits a part of the error that S3 sends.
         return error.response["ResponseMetadata"]["HTTPStatusCode"], f"bytes */{len(CONTENT)}", None
     return answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange"), answer["Body"].read()
 
 
 @given(first=st.none() | st.integers(0, 100), last=st.none() | st.integers(0, 100), size=st.integers(0, 100))
-def test_span_is_always_within_the_whole(first, last, size):
+def test_span_lies_within_the_content(first, last, size):
     try:
         span = ByteRange(first, last).within(size)
     except RangeNotSatisfiable:

@@ -1,4 +1,4 @@
-"""The frame routes, event in and answer out."""
+"""The frame routes: from API Gateway's event to the response."""
 
 from __future__ import annotations
 
@@ -52,25 +52,25 @@ def frame_calls(health_imaging):
     return [call for call in health_imaging.calls if call.operation == "GetImageFrame"]
 
 
-# What comes back
+# Responses
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
-def test_frame_comes_as_healthimaging_sent_it(health_imaging, client, media_type):
+def test_small_frame_is_delivered_unchanged(health_imaging, client, media_type):
     content = os.urandom(10_000)
     answer = client.get(health_imaging.add_frame(SERVED, content, media_type))
     assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, content, media_type)
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
-def test_large_frame_is_stored_as_healthimaging_sent_it(health_imaging, client, s3, media_type):
+def test_large_frame_is_stored_unchanged(health_imaging, client, s3, media_type):
     frame = health_imaging.add_frame(SERVED, LARGE, media_type)
     assert client.get(frame).status == 303
     stored = s3.get_object(Bucket=BUCKET, Key=frame_key(FrameRef(SERVED, frame.image_set_id, frame.image_frame_id)))
     assert (stored["Body"].read(), stored["ContentType"]) == (LARGE, media_type)
 
 
-def test_frame_without_content_length_comes_whole(health_imaging, client):
+def test_frame_without_content_length_is_delivered_whole(health_imaging, client):
     frame = health_imaging.add_frame(SERVED, SMALL, "image/jph", announce_length=False)
     assert client.get(frame).body == SMALL
 
@@ -80,19 +80,19 @@ def test_large_frame_without_content_length_is_stored_whole(health_imaging, clie
     assert requests.get(client.get(frame).headers["Location"], timeout=5).content == LARGE
 
 
-def test_empty_frame_is_empty(health_imaging, client):
+def test_empty_frame_is_delivered_empty(health_imaging, client):
     answer = client.get(health_imaging.add_frame(SERVED, b"", "application/octet-stream"))
     assert (answer.status, answer.body) == (200, b"")
 
 
-def test_frame_is_cacheable_for_ever(client, small):
+def test_frame_response_is_immutable_for_caches(client, small):
     headers = client.get(small).headers
     assert headers["ETag"] == f'"{small.image_frame_id}.image/jph"'
     assert headers["Cache-Control"] == "private, max-age=31536000, immutable"
     assert headers["Vary"] == "Accept"
 
 
-def test_json_holds_the_frame_in_base64(client, small):
+def test_json_response_has_the_frame_in_base64(client, small):
     answer = client.get(small, headers={"Accept": "application/json"})
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
     document = answer.json()
@@ -115,7 +115,7 @@ def test_frame_above_inline_limit_redirects_to_presigned_url(client, large):
     assert (fetched.content, fetched.headers["Content-Type"]) == (LARGE, "image/jph")
 
 
-def test_frame_above_inline_limit_as_json_is_a_presigned_url_and_its_end(client, large):
+def test_frame_above_inline_limit_as_json_has_url_and_expiry(client, large):
     answer = client.get(large, headers={"Accept": "application/json"})
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
     document = answer.json()
@@ -125,18 +125,18 @@ def test_frame_above_inline_limit_as_json_is_a_presigned_url_and_its_end(client,
     assert (document["contentType"], document["contentLength"]) == ("image/jph", len(LARGE))
 
 
-# How it is addressed
+# Addresses
 
 
 @pytest.mark.parametrize("body", [{"imageFrameId": None}, {"imageFrameInformation": {"imageFrameId": None}}])
-def test_post_takes_the_id_in_json_as_the_api_and_as_the_sdk_has_it(client, small, body):
+def test_post_accepts_the_id_in_both_json_forms(client, small, body):
     holder = body.get("imageFrameInformation", body)
     holder["imageFrameId"] = small.image_frame_id
     answer = client.call("POST", GET_IMAGE_FRAME_ROUTE, image_set_path(small), body=json.dumps(body).encode())
     assert (answer.status, answer.body) == (200, SMALL)
 
 
-def test_get_takes_the_id_in_the_query(client, small):
+def test_get_accepts_the_id_in_the_query(client, small):
     query = f"imageFrameId={small.image_frame_id}"
     answer = client.call("GET", GET_IMAGE_FRAME_ROUTE, image_set_path(small), query)
     assert (answer.status, answer.body) == (200, SMALL)
@@ -156,36 +156,36 @@ def test_get_takes_the_id_in_the_query(client, small):
         b"\xff\xfe",
     ],
 )
-def test_post_without_one_id_is_refused(client, small, body):
+def test_post_without_exactly_one_id_answers_400(client, small, body):
     answer = client.call("POST", GET_IMAGE_FRAME_ROUTE, image_set_path(small), body=body)
     assert (answer.status, answer.json()["type"]) == (400, "urn:framegate:problem:invalid-request")
 
 
-def test_get_without_id_is_refused(client, small):
+def test_get_without_id_answers_400(client, small):
     answer = client.call("GET", GET_IMAGE_FRAME_ROUTE, image_set_path(small))
     assert (answer.status, answer.json()["detail"]) == (400, "The query must have the frame's id: ?imageFrameId=…")
 
 
-def test_unknown_path_is_404_and_names_every_path_that_there_is(client):
+def test_unknown_path_answers_404_with_every_path(client):
     answer = client.call("GET", "/{proxy+}")
     assert (answer.status, answer.json()["type"]) == (404, "urn:framegate:problem:unknown-route")
     assert all(route.template in answer.json()["detail"] for route in ROUTES)
 
 
-def test_other_method_is_405_and_names_the_right_ones(client, small):
+def test_unsupported_method_answers_405_with_the_allowed_ones(client, small):
     answer = client.call("DELETE", GET_IMAGE_FRAME_ROUTE, image_set_path(small))
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
 
 
-# What a client may ask for
+# Delivery modes and Accept
 
 
-def test_delivery_url_redirects_a_small_frame_too(client, small):
+def test_delivery_url_redirects_to_a_small_frame(client, small):
     answer = client.get(small, "delivery=url")
     assert requests.get(answer.headers["Location"], timeout=5).content == SMALL
 
 
-def test_delivery_inline_above_the_limit_is_413_and_names_the_way_out(client, large):
+def test_delivery_inline_above_the_limit_answers_413_with_advice(client, large):
     answer = client.get(large, "delivery=inline")
     assert answer.status == 413
     assert answer.json()["detail"] == (
@@ -195,7 +195,7 @@ def test_delivery_inline_above_the_limit_is_413_and_names_the_way_out(client, la
 
 
 @pytest.mark.parametrize("value", ["pigeon", "INLINE", "url,inline", "auto", "%00", ""])
-def test_unknown_delivery_is_400(client, small, value):
+def test_unknown_delivery_answers_400(client, small, value):
     answer = client.get(small, f"delivery={value}")
     assert (answer.status, answer.json()["detail"]) == (
         400,
@@ -203,22 +203,22 @@ def test_unknown_delivery_is_400(client, small, value):
     )
 
 
-def test_repeated_parameter_is_400(client, small):
+def test_repeated_parameter_answers_400(client, small):
     assert client.get(small, "delivery=url&delivery=inline").status == 400
 
 
 @pytest.mark.parametrize("query", ["", "delivery=url", "delivery=inline"])
-def test_neither_representation_acceptable_is_406_and_nothing_is_read(client, health_imaging, small, s3, query):
+def test_unacceptable_frame_answers_406_before_it_is_read(client, health_imaging, small, s3, query):
     answer = client.get(small, query, {"Accept": "text/html"})
     assert (answer.status, answer.json()["type"]) == (406, "urn:framegate:problem:not-acceptable")
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
 
 
-# What a client has already
+# Entity tags
 
 
 @pytest.mark.parametrize(("accept", "suffix"), [("*/*", ".image/jph"), ("application/json", ".json")])
-def test_held_frame_is_304_without_a_call(client, health_imaging, small, accept, suffix):
+def test_held_frame_answers_304_without_an_upstream_call(client, health_imaging, small, accept, suffix):
     tag = f'"{small.image_frame_id}{suffix}"'
     answer = client.get(small, headers={"Accept": accept, "If-None-Match": tag})
     assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", tag)
@@ -226,47 +226,47 @@ def test_held_frame_is_304_without_a_call(client, health_imaging, small, accept,
     assert frame_calls(health_imaging) == []
 
 
-def test_any_tag_is_304_if_the_frame_exists(client, small):
+def test_if_none_match_star_answers_304_if_the_frame_exists(client, small):
     answer = client.get(small, headers={"If-None-Match": "*"})
     assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", f'"{small.image_frame_id}.image/jph"')
     assert client.get(replace(small, image_frame_id="0" * 32), headers={"If-None-Match": "*"}).status == 404
 
 
-def test_other_tag_gets_the_frame(client, small):
+def test_other_entity_tag_gets_the_frame(client, small):
     assert client.get(small, headers={"If-None-Match": '"another"'}).body == SMALL
 
 
-def test_wanted_url_is_not_withheld_for_a_held_frame(client, small):
+def test_url_delivery_ignores_if_none_match(client, small):
     assert client.get(small, "delivery=url", {"If-None-Match": f'"{small.image_frame_id}.image/jph"'}).status == 303
 
 
-# What is refused before any call
+# Requests refused without an upstream call
 
 
-def test_data_store_not_on_the_list_is_refused_without_a_call(client, health_imaging, small):
+def test_unserved_data_store_answers_403_without_an_upstream_call(client, health_imaging, small):
     answer = client.get(replace(small, datastore_id="0" * 32))
     assert (answer.status, answer.json()["type"]) == (403, "urn:framegate:problem:datastore-not-served")
     assert frame_calls(health_imaging) == []
 
 
 @pytest.mark.parametrize("name", ["datastore_id", "image_set_id", "image_frame_id"])
-def test_malformed_identifier_is_400_without_a_call_and_is_not_repeated(client, health_imaging, small, name):
+def test_malformed_identifier_answers_400_and_is_not_repeated(client, health_imaging, small, name):
     answer = client.get(replace(small, **{name: "Mueller^Hans"}))
     assert (answer.status, answer.json()["type"]) == (400, "urn:framegate:problem:invalid-identifier")
     assert b"Mueller" not in answer.body
     assert frame_calls(health_imaging) == []
 
 
-# One upload for a frame
+# Stored copies
 
 
 @pytest.fixture(scope="session")
 def huge(emulator):
-    """A frame that no socket's buffers can hold: it is sent only as far as it is read."""
+    """A frame larger than any socket buffer, so that HealthImaging sends only what is read."""
     return emulator.add_frame(SERVED, GeneratedBody(40 << 20, lambda: (bytes(1 << 20) for _ in range(40))), "video/mp4")
 
 
-def test_second_request_finds_the_stored_frame_and_reads_headers_at_most(client, health_imaging, huge):
+def test_second_request_links_to_the_copy_without_reading_the_frame(client, health_imaging, huge):
     client.get(huge)
     health_imaging.calls.clear()
     assert client.get(huge).status == 303
@@ -274,7 +274,7 @@ def test_second_request_finds_the_stored_frame_and_reads_headers_at_most(client,
     assert call.aborted
 
 
-def test_stored_frame_is_found_without_a_call_where_a_url_is_wanted(client, health_imaging, large):
+def test_url_delivery_of_a_stored_frame_makes_no_upstream_call(client, health_imaging, large):
     client.get(large, "delivery=url")
     health_imaging.calls.clear()
     answer = client.get(large, "delivery=url")
@@ -282,7 +282,7 @@ def test_stored_frame_is_found_without_a_call_where_a_url_is_wanted(client, heal
     assert frame_calls(health_imaging) == []
 
 
-# The size of an answer
+# The inline limit
 
 
 @pytest.mark.parametrize("difference", [-1, 0, 1])
@@ -305,7 +305,7 @@ def test_inline_limit_is_exact(health_imaging, frame_delivery, frame_index, sett
 # Problems and CORS
 
 
-def test_problem_is_an_rfc_9457_document_with_the_request_id(client, small):
+def test_problem_is_an_rfc_9457_document_with_request_id(client, small):
     answer = client.get(replace(small, image_frame_id="0" * 32))
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -329,7 +329,7 @@ def test_problem_is_an_rfc_9457_document_with_the_request_id(client, small):
     ],
 )
 @pytest.mark.parametrize("wrong", [False, True])
-def test_answers_and_problems_can_be_read_by_pages_of_the_allowed_origins(
+def test_cors_headers_allow_pages_of_the_configured_origins(
     frame_delivery, frame_index, settings, small, allowed, origin, expected, wrong
 ):
     api = FrameApi(replace(settings, cors_origins=allowed), frame_delivery, frame_index)
@@ -340,7 +340,7 @@ def test_answers_and_problems_can_be_read_by_pages_of_the_allowed_origins(
     assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
 
 
-def test_fault_of_our_own_is_a_500_that_tells_nothing(source, frame_index, settings, small, log_lines):
+def test_internal_error_answers_500_without_details(source, frame_index, settings, small, log_lines):
     class Broken(FrameDelivery):
         def deliver(self, *_):
             raise RuntimeError("Mueller^Hans")

@@ -1,4 +1,4 @@
-"""HEAD: the headers of GET without the body, and without reading a frame that need not be read."""
+"""HEAD: the headers of GET without the body, and without reading a frame unless necessary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def length_of(answer):
 @pytest.mark.parametrize("accept", ["*/*", "application/json"])
 @pytest.mark.parametrize("query", ["", "size=64", "resolution=0", "startLevel=0", "delivery=inline"])
 @pytest.mark.parametrize("announce_length", [True, False])
-def test_head_has_the_headers_of_get_and_the_length_of_its_body(client, health_imaging, accept, query, announce_length):
+def test_head_has_the_headers_and_content_length_of_get(client, health_imaging, accept, query, announce_length):
     frame = health_imaging.add_frame(SERVED, os.urandom(20_001), "image/jph", announce_length=announce_length)
     get, head = both(client, frame, query=query, headers={"Accept": accept})
 
@@ -47,7 +47,7 @@ def test_head_has_the_headers_of_get_and_the_length_of_its_body(client, health_i
     assert head.headers == {**get.headers, "Content-Length": length_of(get)}
 
 
-def test_head_by_query(client, frame):
+def test_head_accepts_the_id_in_the_query(client, frame):
     get, head = both(client, frame, GET_IMAGE_FRAME_ROUTE, f"imageFrameId={frame.image_frame_id}")
 
     assert head.headers == {**get.headers, "Content-Length": "20000"}
@@ -57,14 +57,14 @@ def test_head_by_query(client, frame):
     ("query", "headers", "status"),
     [("size=0", {}, 400), ("", {"Accept": "text/html"}, 406), ("", {"If-Match": '"other"'}, 412)],
 )
-def test_head_of_a_problem_has_its_headers_and_no_document(client, frame, query, headers, status):
+def test_head_of_a_problem_has_its_headers_without_the_document(client, frame, query, headers, status):
     get, head = both(client, frame, query=query, headers=headers)
 
     assert (get.status, head.status, head.body) == (status, status, b"")
     assert head.headers == {**get.headers, "Content-Length": length_of(get)}
 
 
-def test_head_of_a_held_frame_is_304(client, frame):
+def test_head_of_a_held_frame_answers_304(client, frame):
     get, head = both(client, frame, headers={"If-None-Match": client.get(frame).headers["ETag"]})
 
     assert (head.status, head.body, head.headers) == (304, b"", get.headers)
@@ -89,7 +89,7 @@ def test_head_of_an_inline_frame_does_not_read_it(client, health_imaging, accept
     assert head.headers == {**get.headers, "Content-Length": length_of(get)}
 
 
-def test_client_that_follows_a_redirect_with_head_gets_the_headers_of_the_object(client, health_imaging):
+def test_head_follows_the_redirect_to_the_objects_headers(client, health_imaging):
     content = os.urandom(INLINE_LIMIT + 1)
     frame = health_imaging.add_frame(SERVED, content, "image/jph")
     get, head = both(client, frame)
@@ -102,7 +102,7 @@ def test_client_that_follows_a_redirect_with_head_gets_the_headers_of_the_object
     assert requests.get(get.headers["Location"], timeout=5).content == content
 
 
-def test_head_counts_no_bytes(client, frame, log_lines):
+def test_head_reports_zero_delivered_bytes(client, frame, log_lines):
     client.call("HEAD", FRAME_ROUTE, path(frame))
     (line,) = (line for line in log_lines() if line.get("message") == "request answered")
 
@@ -110,7 +110,7 @@ def test_head_counts_no_bytes(client, frame, log_lines):
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.template.rpartition("/")[2])
-def test_every_route_that_takes_get_takes_head(client, route):
+def test_every_route_with_get_accepts_head(client, route):
     path = {parameter.name: parameter.example for parameter in route.parameters}
     methods = client.call("PUT", route.template, path).headers["Allow"].split(", ")
 

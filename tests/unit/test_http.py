@@ -26,7 +26,7 @@ def event(**changes):
     }
 
 
-def test_header_names_ignore_case_and_several_lines_are_one_list():
+def test_header_names_ignore_case_and_repeated_lines_are_joined():
     request = HttpRequest.from_event(event(multiValueHeaders={"accept": ["image/jph", "image/*"]}))
     assert request.header("Accept") == "image/jph, image/*"
     assert request.header("Origin") is None
@@ -39,7 +39,7 @@ def test_repeated_query_parameter_is_refused_by_name():
 
 
 @pytest.mark.parametrize("encoded", [False, True])
-def test_json_object_is_read_as_text_and_as_base64(encoded):
+def test_json_body_is_parsed_as_text_and_as_base64(encoded):
     body = json.dumps({"imageFrameId": "f" * 32})
     body = b64encode(body.encode()).decode() if encoded else body
     request = HttpRequest.from_event(event(body=body, isBase64Encoded=encoded))
@@ -47,19 +47,19 @@ def test_json_object_is_read_as_text_and_as_base64(encoded):
 
 
 @pytest.mark.parametrize("body", ["", "null", "[]", '"x"', "{", "7", "[" * 100_000, "1" * 10_000, "\ufeff{}"])
-def test_other_body_is_refused(body):
+def test_body_that_is_not_a_json_object_is_refused(body):
     with pytest.raises(InvalidRequest, match="must be a JSON object"):
         HttpRequest.from_event(event(body=body)).json_object()
 
 
 @given(st.text(), st.booleans())
-def test_any_body_ends_in_an_object_or_a_refusal(body, encoded):
+def test_any_body_leads_to_an_object_or_a_refusal(body, encoded):
     request = HttpRequest.from_event(event(body=body, isBase64Encoded=encoded))
     with suppress(InvalidRequest):
         assert isinstance(request.json_object(), dict)
 
 
-# What API Gateway does not send: the console's test event, a warm-up, a schedule, another kind of API, a load balancer.
+# Foreign events: the console's test event, a warm-up, a schedule, another kind of API, a load balancer.
 OTHER_EVENTS = {
     "nothing": {},
     "null": None,
@@ -86,13 +86,13 @@ OTHER_EVENTS = {
 
 
 @pytest.mark.parametrize("other", OTHER_EVENTS.values(), ids=OTHER_EVENTS)
-def test_event_that_is_no_http_request_is_told_by_what_is_wrong(other):
+def test_event_that_is_not_an_http_request_names_the_fault(other):
     with pytest.raises(NotAnHttpRequestError, match=r"missing|another form|not an object|lacks a parameter"):
         HttpRequest.from_event(other)
 
 
 @pytest.mark.parametrize("other", OTHER_EVENTS.values(), ids=OTHER_EVENTS)
-def test_event_that_is_no_http_request_is_one_line_in_the_log_and_a_clear_answer(client, log_lines, other):
+def test_event_that_is_not_an_http_request_answers_400_with_one_log_line(client, log_lines, other):
     answer = client.api.answer(other, 28_000)
     document = json.loads(answer["body"])
     assert (answer["statusCode"], document["type"]) == (400, "urn:framegate:problem:invalid-request")
@@ -103,12 +103,12 @@ def test_event_that_is_no_http_request_is_one_line_in_the_log_and_a_clear_answer
     assert "stack" not in line
 
 
-def test_log_line_of_another_event_has_nothing_of_the_event(client, log_lines):
+def test_log_line_of_a_foreign_event_repeats_nothing_of_it(client, log_lines):
     client.api.answer({"PatientName": "Mueller^Hans", "httpMethod": {"Mueller": "Hans"}}, 28_000)
     assert "Mueller" not in json.dumps(log_lines())
 
 
-def test_bytes_travel_in_base64_and_text_as_it_is():
+def test_bytes_are_sent_in_base64_and_text_unchanged():
     assert HttpResponse(200, {"A": "b"}, b"\x00\xff").to_event() == {
         "statusCode": 200,
         "headers": {"A": "b"},
@@ -119,12 +119,12 @@ def test_bytes_travel_in_base64_and_text_as_it_is():
 
 
 @pytest.mark.parametrize(("body", "length"), [(b"\x00\xff", "2"), ("ä", "2"), ("", "0")])
-def test_answer_without_its_body_keeps_the_length(body, length):
+def test_response_without_body_keeps_the_content_length(body, length):
     assert HttpResponse(200, {"A": "b"}, body).without_body() == HttpResponse(
         200, {"A": "b", "Content-Length": length}, ""
     )
 
 
-def test_answer_of_known_length_without_body_keeps_that_length():
+def test_response_without_body_keeps_a_declared_content_length():
     response = HttpResponse(200, {"Content-Length": "7"})
     assert response.without_body() == response

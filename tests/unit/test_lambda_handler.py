@@ -1,4 +1,4 @@
-"""The function as Lambda loads it: what it imports, and when."""
+"""The function in Lambda: what it imports, and when."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk"}
 
 @pytest.fixture
 def invoke(health_imaging):
-    """Runs the handler twice, in a process of its own; returns what the program printed last, and the metrics."""
+    """Run the handler twice in a new process; return what the program printed last, and the metrics."""
 
     def run(*other_event, **environment):
         frame = health_imaging.add_frame(SERVED, b"pixels", "image/jph")
@@ -76,13 +76,13 @@ def invoke(health_imaging):
     return run
 
 
-def test_inline_frame_loads_nothing_that_it_does_not_need(invoke):
+def test_inline_frame_imports_only_what_it_needs(invoke):
     result = invoke()
     assert result["answer"]["body"] == "cGl4ZWxz"
     assert SLOW_TO_IMPORT.isdisjoint(result["modules"])
 
 
-def test_snapshot_holds_all_that_is_otherwise_loaded_late(invoke):
+def test_snapshot_includes_the_lazy_imports(invoke):
     result = invoke(AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
     assert result["answer"]["body"] == "cGl4ZWxz"
     assert set(result["modules"]) >= SLOW_TO_IMPORT
@@ -90,7 +90,7 @@ def test_snapshot_holds_all_that_is_otherwise_loaded_late(invoke):
 
 
 @pytest.mark.parametrize("initialization", ["on-demand", "snap-start"])
-def test_start_is_counted_by_the_first_request_and_named_after_the_deployment(invoke, initialization):
+def test_first_request_counts_the_cold_start_by_deployment(invoke, initialization):
     metrics = invoke(AWS_LAMBDA_INITIALIZATION_TYPE=initialization, POWERTOOLS_SERVICE_NAME="Research")["metrics"]
     starts = [each for each in metrics if "ColdStarts" in each]
     assert [(each["service"], each["handler"], each["ColdStarts"]) for each in starts] == [("Research", "api", [1.0])]
@@ -98,7 +98,7 @@ def test_start_is_counted_by_the_first_request_and_named_after_the_deployment(in
 
 
 @pytest.mark.parametrize("event", [{}, {"key1": "value1"}, "warm-up", None, []], ids=str)
-def test_invocation_without_an_http_request_is_one_line_and_no_error(invoke, event):
+def test_invocation_without_an_http_request_logs_one_line_without_an_error(invoke, event):
     result = invoke(event)
     assert result["answer"]["statusCode"] == 400
     lines = [each for each in result["metrics"] if each.get("message")]

@@ -1,4 +1,4 @@
-"""Levels join to the frame, whatever is wrong with the frame, and each request agrees with every other."""
+"""Levels join to the frame, however damaged it is, and all requests find the same boundaries."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from tests.unit.codestreams import (
 
 NO_LIMIT = 1 << 30
 LEVELS = 6
-"""One more level than any frame here has."""
+"""One more level than any frame in these tests has."""
 
 
 class Stream:
-    """A frame in memory, read as the frames of HealthImaging are.
+    """A frame in memory with the interface of `FrameStream`.
 
     Parameters
     ----------
     content : bytes
         The frame.
     is_announced : bool
-        Whether its length is known before it is read.
+        Whether its length is known before reading.
     max_piece_bytes : int
-        The most bytes that one read returns.
+        Maximum bytes that one read returns.
     """
 
     def __init__(self, content, *, is_announced=True, max_piece_bytes=NO_LIMIT):
@@ -71,7 +71,7 @@ class Stream:
 
 
 def answer(content, selection, max_bytes=NO_LIMIT, **stream):
-    """The bytes that answer one request, and what they are of the frame; None is that they do not fit."""
+    """The bytes for one request and their portion of the frame; None if they do not fit."""
     prefix = StreamPrefix(Stream(content, **stream), max_bytes)
     try:
         taken = cut(prefix, selection)
@@ -81,7 +81,7 @@ def answer(content, selection, max_bytes=NO_LIMIT, **stream):
 
 
 def boundaries(content, levels=LEVELS):
-    """Where the levels of a frame end, told by the answers for each of them alone."""
+    """Where the levels of a frame end, found by requesting each of them alone."""
     ends = [0]
     for level in range(levels):
         ends.append(ends[-1] + len(answer(content, ByLevels(level, level))[0]))
@@ -89,7 +89,7 @@ def boundaries(content, levels=LEVELS):
 
 
 def assert_levels_join(content, levels=LEVELS):
-    """Every range of levels is the frame's bytes between the same boundaries, which reach from its start to its end."""
+    """Check that every range of levels has the frame's bytes between the same boundaries, from its start to its end."""
     ends = boundaries(content, levels)
     assert ends[-1] == len(content)
     told = set()
@@ -105,13 +105,13 @@ def assert_levels_join(content, levels=LEVELS):
                 assert taken
                 assert portion.resolution.number == last or end == len(content)
         assert portion.is_whole == (first == 0)
-    # All answers tell the same number of resolutions, or none does.
+    # All responses have the same number of resolutions, or none has one.
     assert len(told) == 1
     return ends
 
 
 def assert_images_are_proved_or_the_frame(content):
-    """An image is made of all levels up to its own, or it is the whole frame."""
+    """Check that an image consists of all levels up to its own, or is the whole frame."""
     ends = boundaries(content)
     for selection in [*(ByResolution(level) for level in range(LEVELS)), BySize(1), BySize(30), BySize(9999)]:
         taken, portion = answer(content, selection)
@@ -127,7 +127,7 @@ SMALL_PLAIN = encoded(image(6, 9), resolutions=2, tlm=False)
 
 
 @pytest.mark.parametrize("content", REAL)
-def test_levels_of_a_good_frame_are_its_tile_parts(content):
+def test_levels_of_a_valid_frame_are_its_tile_parts(content):
     codestream, ends = resolution_ends(content)
 
     assert assert_levels_join(content)[1 : len(ends)] == ends[:-1]
@@ -136,19 +136,19 @@ def test_levels_of_a_good_frame_are_its_tile_parts(content):
 
 @pytest.mark.parametrize("content", [SMALL, SMALL_PLAIN, file_of(SMALL)], ids=["TLM", "no TLM", "file"])
 @pytest.mark.parametrize("change", [0x01, 0x80], ids=hex)
-def test_levels_join_whichever_byte_is_wrong(content, change):
+def test_levels_join_whichever_byte_is_changed(content, change):
     for position in range(len(content)):
         assert_levels_join(replaced(content, position, bytes([content[position] ^ change])), levels=4)
 
 
 @pytest.mark.parametrize("content", [SMALL, SMALL_PLAIN, file_of(SMALL)], ids=["TLM", "no TLM", "file"])
-def test_levels_join_wherever_the_frame_breaks_off(content):
+def test_levels_join_wherever_the_frame_is_truncated(content):
     for size in range(len(content)):
         assert_levels_join(content[:size], levels=4)
 
 
 def part_lengths(content, *wrong):
-    """The codestream with a TLM of other lengths."""
+    """The codestream with different lengths in its TLM."""
     lengths = b"".join(length.to_bytes(4, "big") for length in wrong)
     return with_segment(content, TLM, b"\0\x40" + lengths)
 
@@ -194,12 +194,12 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_levels_of_a_broken_frame_join_and_its_images_are_proved(content):
+def test_levels_of_a_damaged_frame_join_and_its_images_are_verified(content):
     assert_levels_join(content)
     assert_images_are_proved_or_the_frame(content)
 
 
-def test_levels_below_the_damage_are_still_cut():
+def test_levels_below_the_damage_are_cut():
     content = BROKEN["wrong index of the last tile-part"]
     start = find(content, SOT)
 
@@ -207,16 +207,16 @@ def test_levels_below_the_damage_are_still_cut():
     assert not answer(content, ByResolution(1))[1].is_whole
 
 
-def test_first_unproved_level_is_the_rest_and_those_above_are_empty():
+def test_first_unverified_level_is_the_rest_and_higher_levels_are_empty():
     content = BROKEN["second length of 0"]
     end_of_first = find(content, SOT) + LENGTHS[0]
 
     assert boundaries(content) == [0, end_of_first, *[len(content)] * (LEVELS - 1)]
 
 
-def test_bytes_behind_a_tile_part_have_no_say_in_it():
-    """A request that read further must not see a marker (SOP) that begins in one tile-part and ends in the next."""
-    # The only packet of a resolution without code-blocks: a header of eight ones, and the byte behind them.
+def test_bytes_after_a_tile_part_do_not_change_its_level():
+    """A request that reads further must not find a marker (SOP) that starts in one tile-part and ends in the next."""
+    # The only packet of a resolution without code-blocks: a header of eight ones and the byte after them.
     packet = b"\xff\x91"
     frame = header(1, 1, decompositions=2) + tile_part(0, 3, b"\0") + tile_part(1, 3, packet)
     frame = within(frame, COD, 4, b"\2")
@@ -229,7 +229,7 @@ def test_bytes_behind_a_tile_part_have_no_say_in_it():
 
 @settings(max_examples=300)
 @given(st.sampled_from(REAL), st.lists(CHANGE, min_size=1, max_size=5))
-def test_levels_join_whatever_was_changed(content, changes):
+def test_levels_of_any_damaged_frame_join(content, changes):
     broken = changed(content, changes)
     assert_levels_join(broken)
     assert_images_are_proved_or_the_frame(broken)
@@ -237,7 +237,7 @@ def test_levels_join_whatever_was_changed(content, changes):
 
 @st.composite
 def damaged_tile_parts(draw):
-    """Tile-parts of a good frame, each of which may be damaged, missing, repeated or somewhere else."""
+    """The tile-parts of a valid frame, each possibly damaged, missing, repeated or moved."""
     content = draw(st.sampled_from([PLAIN, CONTENT, COLOURS]))
     parts = [
         changed(part, draw(st.lists(CHANGE, max_size=1)))
@@ -249,7 +249,7 @@ def damaged_tile_parts(draw):
 
 @settings(max_examples=300)
 @given(damaged_tile_parts())
-def test_levels_join_whatever_the_tile_parts_are(content):
+def test_levels_join_for_any_tile_parts(content):
     assert_levels_join(content)
     assert_images_are_proved_or_the_frame(content)
 
@@ -266,8 +266,8 @@ def test_levels_join_whatever_the_tile_parts_are(content):
 @example(CONTENT, [], len(CONTENT) - 1, True, 5000)
 @example(CONTENT, [], len(CONTENT), False, 5000)
 @example(BROKEN["TLM with a second length of 4 gigabytes"], [], 20_000, False, 5000)
-def test_limit_refuses_levels_and_never_changes_them(content, changes, max_bytes, is_announced, max_piece_bytes):
-    """What a request gets depends neither on how the bytes arrive nor on whether others were too large."""
+def test_size_limit_refuses_levels_but_never_changes_them(content, changes, max_bytes, is_announced, max_piece_bytes):
+    """A response depends neither on how the bytes arrive nor on whether other responses were too large."""
     content = changed(content, changes)
     how = {"is_announced": is_announced, "max_piece_bytes": max_piece_bytes}
     for first in range(4):
@@ -293,7 +293,7 @@ def test_level_is_read_no_further_than_its_end(content):
         assert stream.bytes_read <= end + 64
 
 
-def test_image_that_fits_only_without_its_last_marker_is_the_whole_frame():
+def test_image_that_exceeds_the_limit_by_its_end_marker_is_the_whole_frame():
     end = resolution_ends(CONTENT)[1][1]
 
     assert answer(CONTENT, ByResolution(1), end + 1)[1].is_whole

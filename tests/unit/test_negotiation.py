@@ -1,4 +1,4 @@
-"""Which representation a client is given."""
+"""Content negotiation: the Accept header chooses the representation of a frame."""
 
 import time
 
@@ -35,19 +35,19 @@ RAW, JSON = Representation.RAW, Representation.JSON
         ("*/*, application/json;q=0", "image/jph", RAW),
         ("image/jph;q=0, */*", "image/jpeg", RAW),
         ("application/json;q=7", "image/jph", JSON),
-        # Quoted strings, in which separators are text.
+        # Separators within quoted strings are text.
         ('image/jpeg;x="a,b;q=0", image/jph', "image/jph", RAW),
         ('text/html;x=",image/jph"', "image/jph", None),
         ('image/jph;x="\\",image/jpeg;y=\\"";q=0.5', "image/jph", RAW),
         ('image/jph;transfer-syntax="*"', "image/jph;transfer-syntax=1.2.3", RAW),
         ('image/jph;transfer-syntax="1.2.3"', "image/jph; transfer-syntax=1.2.3", RAW),
-        # Parameters: one that the frame's type lacks excludes nothing, another value does.
+        # A parameter that the frame's media type lacks excludes nothing; a different value does.
         ("image/jph;transfer-syntax=1.2.3", "image/jph", RAW),
         ("image/jph;transfer-syntax=1.2.3", "image/jph;transfer-syntax=1.2.4", None),
         ("image/jph;transfer-syntax=1.2.3;q=0, image/jph", "image/jph;transfer-syntax=1.2.3", None),
         ("image/jph;transfer-syntax=1.2.3;q=0, image/jph", "image/jph;transfer-syntax=1.2.4", RAW),
         ("image/*;q=0.9, image/jph;q=0, */*;q=0.1", "image/jph", None),
-        # The weight is found wherever it stands, in either case.
+        # The weight may stand anywhere, in either case.
         ("image/jph;q=0;x=1", "image/jph", None),
         ("image/jph;x=1;Q=0", "image/jph", None),
         ("image/jph; q = 0.3 , application/json; q=0.2", "image/jph", RAW),
@@ -59,7 +59,7 @@ RAW, JSON = Representation.RAW, Representation.JSON
         ("multipart/related; type=image/jph", "image/jph", None),
     ],
 )
-def test_accept_header_chooses(header, content_type, expected):
+def test_accept_header_chooses_the_representation(header, content_type, expected):
     assert Accept.parse(header).choose(content_type) is expected
 
 
@@ -76,25 +76,25 @@ def test_accept_header_chooses(header, content_type, expected):
         (",;,", "image/jph"),
     ],
 )
-def test_neither_acceptable_is_said(header, content_type):
+def test_unacceptable_media_type_is_not_acceptable(header, content_type):
     with pytest.raises(NotAcceptable, match=f"The frame is {content_type}"):
         FrameNegotiation(Accept.parse(header)).representation(content_type)
     assert Accept.parse(header).choose(content_type) is None
 
 
 @given(st.text(), st.sampled_from(["image/jph", "video/mp4", "application/octet-stream", "x"]))
-def test_any_header_ends_in_a_choice_or_a_refusal(header, content_type):
+def test_any_accept_header_leads_to_a_choice_or_a_refusal(header, content_type):
     assert Accept.parse(header).choose(content_type) in (*Representation, None)
 
 
 @pytest.mark.parametrize("header", ['"' * 10_000, '"\\' * 5_000, "\\" * 10_000, "a/b," * 2_500, ';"' * 5_000])
-def test_long_header_is_read_in_a_moment(header):
+def test_long_accept_header_is_parsed_quickly(header):
     started = time.perf_counter()
     Accept.parse(header)
     assert time.perf_counter() - started < 0.1
 
 
-def test_parameters_are_kept_and_the_weight_is_apart():
+def test_media_range_has_its_parameters_and_its_weight():
     assert Accept.parse('Image/JPH; Transfer-Syntax="1.2,3" ;q=0.25').ranges == (
         MediaRange("image/jph", {"transfer-syntax": "1.2,3"}, 0.25),
     )
@@ -110,7 +110,7 @@ def test_parameters_are_kept_and_the_weight_is_apart():
         max_size=4,
     )
 )
-def test_header_that_is_written_by_the_rules_is_read_back(ranges):
+def test_any_valid_accept_header_is_parsed_back(ranges):
     def quoted(value):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

@@ -1,4 +1,4 @@
-"""Conditional requests: If-Match, If-None-Match and the dates, by RFC 9110, and what a cache makes of a 304."""
+"""Conditional requests (RFC 9110): If-Match, If-None-Match and dates, and how a cache applies a 304."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def frame_calls(health_imaging):
     return [call for call in health_imaging.calls if call.operation == "GetImageFrame"]
 
 
-# What a cache stores after a 304
+# A cache that receives a 304
 
 
 def update_stored(stored, not_modified):
-    """Update a stored answer's headers with those of a 304 (RFC 9111, sections 3.2 and 4.3.4)."""
+    """Update the headers of a stored response with those of a 304 (RFC 9111, sections 3.2 and 4.3.4)."""
     kept_out = {"content-length", "connection"}
     return {**stored, **{name: value for name, value in not_modified.items() if name.lower() not in kept_out}}
 
 
 @pytest.mark.parametrize("media_type", sorted(set(STORED.values())))
-def test_304_leaves_the_media_type_of_a_cached_frame_and_asks_nobody(client, health_imaging, media_type):
+def test_304_keeps_the_cached_media_type_without_an_upstream_call(client, health_imaging, media_type):
     frame = health_imaging.add_frame(SERVED, CONTENT, media_type)
     cached = client.get(frame)
     health_imaging.calls.clear()
@@ -82,7 +82,7 @@ def test_304_leaves_the_media_type_of_a_cached_frame_and_asks_nobody(client, hea
 
 
 @pytest.mark.parametrize("media_type", ["image/never-heard-of; version=2", "x/y"])
-def test_304_leaves_an_unknown_media_type_too(client, health_imaging, media_type):
+def test_304_keeps_a_cached_unknown_media_type(client, health_imaging, media_type):
     frame = health_imaging.add_frame(SERVED, CONTENT, media_type)
     cached = client.get(frame)
     not_modified = client.get(frame, headers={"If-None-Match": cached.headers["ETag"]})
@@ -102,13 +102,13 @@ def test_304_has_the_headers_of_the_200(ask, query, accept):
     assert {"Content-Type", "ETag", "Cache-Control", "Vary"} <= set(not_modified.headers)
 
 
-def test_made_up_tag_brings_no_media_type_into_an_answer(ask, frame):
+def test_media_type_in_a_made_up_tag_is_not_returned(ask, frame):
     for made_up in ("text/html", "image/jpeg;<script>", "image/j2c\r\nX: y"):
         answer = ask(If_None_Match=f'"{frame.image_frame_id}.{made_up}"')
         assert (answer.status, answer.headers["Content-Type"]) == (200, "image/jph")
 
 
-def test_every_answer_without_a_body_has_a_content_type(ask, tag):
+def test_every_response_without_a_body_has_a_content_type(ask, tag):
     for answer in (ask("delivery=url"), ask(If_None_Match=tag), ask(method="HEAD"), ask("delivery=url", "HEAD")):
         assert answer.body == b""
         assert answer.headers["Content-Type"]
@@ -125,7 +125,7 @@ def test_current_tag_satisfies_if_match(ask, tag, form, method):
 
 @pytest.mark.parametrize("form", ['"other"', "W/{tag}", "{unquoted}", '"x", "y"', '"*"', '"{unquoted},"', "nonsense"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_if_match_with_no_strong_match_is_412(ask, tag, form, method):
+def test_if_match_without_a_strong_match_answers_412(ask, tag, form, method):
     answer = ask(method=method, If_Match=form.format(tag=tag, unquoted=tag.strip('"')))
 
     assert (answer.status, slug(answer)) == (412, "precondition-failed")
@@ -147,18 +147,18 @@ def test_if_match_guards_a_range(ask, tag):
 
 
 @pytest.mark.parametrize("condition", ["*", '"other"'])
-def test_condition_hides_no_other_problem(client, frame, condition):
+def test_precondition_hides_no_other_problem(client, frame, condition):
     for headers in ({"If-Match": condition}, {"If-None-Match": condition}):
         assert client.get(replace(frame, image_frame_id="0" * 32), headers=headers).status == 404
         assert client.get(replace(frame, datastore_id="0" * 32), headers=headers).status == 403
         assert client.get(frame, headers={"Accept": "text/html", **headers}).status == 406
 
 
-def test_redirect_is_no_success_and_answers_no_precondition(ask):
+def test_redirect_ignores_preconditions(ask):
     assert ask("delivery=url", If_Match='"other"').status == 303
 
 
-def test_document_with_a_url_has_no_tag_to_match(client, health_imaging):
+def test_document_with_a_url_matches_no_tag(client, health_imaging):
     large = health_imaging.add_frame(SERVED, bytes(INLINE_LIMIT + 1), "image/jph")
 
     assert client.get(large, headers={"Accept": JSON, "If-Match": '"other"'}).status == 412
@@ -180,7 +180,7 @@ def test_if_none_match_comes_before_the_range(ask, tag):
     assert ask(If_None_Match=tag, Range="bytes=0-9", If_Range=tag).status == 304
 
 
-def test_if_none_match_is_412_where_the_method_does_not_read(ask, tag):
+def test_matching_if_none_match_of_post_answers_412(ask, tag):
     for condition in (tag, f"W/{tag}", "*"):
         answer = ask(method="POST", If_None_Match=condition)
         assert (answer.status, slug(answer)) == (412, "precondition-failed")
@@ -188,13 +188,13 @@ def test_if_none_match_is_412_where_the_method_does_not_read(ask, tag):
 
 
 @pytest.mark.parametrize("date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2100 23:59:59 GMT", "yesterday"])
-def test_dates_are_ignored_as_no_answer_has_a_last_modified(ask, date):
+def test_date_conditions_are_ignored(ask, date):
     assert ask(If_Unmodified_Since=date).status == 200
     assert ask(If_Modified_Since=date).status == 200
     assert "Last-Modified" not in ask().headers
 
 
-# The list of tags
+# Lists of entity tags
 
 
 @pytest.mark.parametrize(
@@ -211,29 +211,29 @@ def test_dates_are_ignored_as_no_answer_has_a_last_modified(ask, date):
         ("", False, [], []),
     ],
 )
-def test_list_of_tags_is_read_by_the_rules(value, any_, strong, weak):
+def test_list_of_entity_tags_is_parsed(value, any_, strong, weak):
     assert EntityTags.parse(value) == EntityTags(any_, frozenset(strong), frozenset(weak))
 
 
 @given(st.text())
-def test_any_list_of_tags_is_survived(value):
+def test_any_list_of_entity_tags_is_parsed_without_an_error(value):
     EntityTags.parse(value)
 
 
 @pytest.mark.parametrize("value", ['"' * 10_000, 'W/"' * 3_000, '"a", ' * 2_000, '"' + "a" * 10_000])
-def test_long_list_of_tags_is_read_in_a_moment(value):
+def test_long_list_of_entity_tags_is_parsed_quickly(value):
     started = time.perf_counter()
     EntityTags.parse(value)
     assert time.perf_counter() - started < 0.1
 
 
-def test_tag_tells_representations_and_media_types_apart():
+def test_entity_tags_differ_by_representation_and_media_type():
     tags = [FrameTag.of(FRAME, Representation.RAW, each).value for each in [*sorted(set(STORED.values())), "x/y"]]
     tags.append(FrameTag.of(FRAME, Representation.JSON, "image/jph").value)
     assert len(set(tags)) == len(tags)
     assert all(EntityTags.parse(tag).strong == {tag} for tag in tags)
 
 
-def test_if_match_of_a_missing_image_set_is_404(client, health_imaging):
+def test_if_match_of_an_unknown_image_set_answers_404(client, health_imaging):
     path = {"datastoreId": SERVED, "imageSetId": "0" * 32}
     assert client.call("GET", INDEX_ROUTE, path, headers={"If-Match": "*"}).status == 404

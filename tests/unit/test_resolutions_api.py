@@ -1,4 +1,4 @@
-"""Stored resolutions of a frame by URL: the first image in kilobytes, and never wrong pixels."""
+"""Stored resolutions of a frame over the REST API: a first image within kilobytes, and never wrong pixels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KIB = 1024
 
 
 def image(rows, columns, seed=7):
-    """Something with structure at every scale, so that each resolution has bytes of its own."""
+    """Pixels with structure at every scale, so that each resolution adds bytes."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:rows, :columns]
     smooth = 800 * np.sin(x / 37) * np.cos(y / 53) + (x + y) % 97 * 5
@@ -67,7 +67,7 @@ def large(health_imaging, large_content):
 
 
 def shown(answer):
-    """The pixels of an answer, decoded as its headers say."""
+    """The pixels of a response, decoded as its headers say."""
     return imagecodecs.htj2k_decode(answer.body, skipres=int(answer.headers["Framegate-Skip-Decompositions"]))
 
 
@@ -161,7 +161,7 @@ def test_portion_headers_are_exposed_to_browsers(client, frame):
     assert {"Framegate-Resolution", "Framegate-Whole-Frame", "Content-Range", "Accept-Ranges"} <= set(exposed)
 
 
-# Levels, as AWS's sample proxy has them
+# Levels, as in AWS's sample proxy
 
 
 def test_levels_join_to_the_frame(client, frame):
@@ -190,7 +190,7 @@ def test_levels_above_the_last_one_are_empty(client, frame):
     assert client.get(frame, "startLevel=0&endLevel=99").body == CONTENT
 
 
-def test_levels_that_do_not_fit_an_answer_are_413(client, large):
+def test_levels_above_the_inline_limit_answer_413(client, large):
     answer = client.get(large, "startLevel=5")
 
     assert answer.status == 413
@@ -198,11 +198,11 @@ def test_levels_that_do_not_fit_an_answer_are_413(client, large):
     assert "delivery=url" in answer.json()["detail"]
 
 
-# Levels of broken frames
+# Levels of damaged frames
 
 
 def assert_levels_join(client, frame, content, levels):
-    """The answers for successive ranges of levels, joined, are the frame, and their headers agree."""
+    """Check that the responses for successive levels join to the frame and that their headers agree."""
     each = [client.get(frame, f"startLevel={n}&endLevel={n}") for n in range(levels)]
     assert b"".join(answer.body for answer in each) == content
     for split in range(levels - 1):
@@ -226,7 +226,7 @@ def test_levels_of_a_broken_frame_join(client, health_imaging, content):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(REAL), st.lists(CHANGE, min_size=1, max_size=5))
-def test_levels_join_whatever_was_changed(client, health_imaging, content, changes):
+def test_levels_of_any_damaged_frame_join(client, health_imaging, content, changes):
     broken = changed(content, changes)
     frame = health_imaging.add_frame(SERVED, broken, "image/jph")
 
@@ -234,7 +234,7 @@ def test_levels_join_whatever_was_changed(client, health_imaging, content, chang
 
 
 def with_part_number(content, part, number):
-    """The codestream with another number on one of its tile-parts."""
+    """The codestream with a different number on one of its tile-parts."""
     position = find(content, SOT) + sum(map(len, tile_parts(content)[:part]))
     return replaced(content, position + 10, bytes([number]))
 
@@ -244,7 +244,7 @@ def test_levels_of_a_large_broken_frame_end_before_the_damage(client, health_ima
     frame = health_imaging.add_frame(SERVED, content, "image/jph")
     each = [client.get(frame, f"startLevel={n}&endLevel={n}") for n in range(6)]
 
-    # Level 3 is all the rest, which is too large; nothing is left for the levels above.
+    # Level 3 is the whole rest, which is too large. The levels above are empty.
     assert [answer.status for answer in each] == [200, 200, 200, 413, 200, 200]
     sound = b"".join(answer.body for answer in each[:3])
     assert sound == content[: len(sound)]
@@ -252,11 +252,11 @@ def test_levels_of_a_large_broken_frame_end_before_the_damage(client, health_ima
     assert [answer.body for answer in each[4:]] == [b"", b""]
     assert client.get(frame, "endLevel=2").body == sound
     assert client.get(frame, "startLevel=2").status == 413
-    # From the start on, the rest is the whole frame, which is there by URL.
+    # From level 0, the rest is the whole frame, which is delivered as a URL.
     assert [client.get(frame, f"endLevel={n}").status for n in (3, 4, 5)] == [303, 303, 303]
 
 
-def test_length_beyond_the_inline_limit_in_a_small_frame_loses_no_level(client, health_imaging):
+def test_declared_length_beyond_the_inline_limit_loses_no_level(client, health_imaging):
     lengths = [len(part) for part in tile_parts(PLAIN)]
     tlm = b"\0\x40" + b"".join(each.to_bytes(4, "big") for each in (lengths[0], INLINE_LIMIT * 2, lengths[2]))
     content = with_segment(PLAIN, TLM, tlm)
@@ -278,7 +278,7 @@ def test_frame_at_the_inline_limit_has_its_last_level(client, health_imaging, la
         assert client.get(frame, "endLevel=4").body + last.body == content
 
 
-# What has no resolutions
+# Frames without resolutions
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_frame_without_resolutions_is_delivered_whole(client, health_imaging, co
         answer = client.get(frame, query)
         assert (answer.status, answer.body) == (200, content)
         assert answer.headers["Framegate-Whole-Frame"] == "true"
-    # What is added to it adds nothing.
+    # Higher levels add nothing.
     assert client.get(frame, "startLevel=1").body == b""
 
 
@@ -350,11 +350,11 @@ def test_byte_range_applies_to_the_bytes_of_the_resolution(client, frame):
     assert answer.headers["Content-Range"] == f"bytes {len(body) - 2}-{len(body) - 1}/{len(body)}"
 
 
-# How much is read
+# Bytes read
 
 
 @pytest.mark.parametrize("query", ["resolution=0", "size=128", "size=512", "resolution=3", "endLevel=2"])
-def test_at_most_64_kib_more_than_the_answer_is_read(client, large, large_content, log_lines, query):
+def test_at_most_64_kib_beyond_the_response_is_read(client, large, large_content, log_lines, query):
     answer = client.get(large, query)
 
     assert log_lines()[-1]["upstream_bytes"] <= len(answer.body) + 64 * KIB
@@ -362,7 +362,7 @@ def test_at_most_64_kib_more_than_the_answer_is_read(client, large, large_conten
 
 
 def test_healthimaging_sends_little_more_than_is_delivered(client, large, health_imaging):
-    """Seen from the other end: slow enough that what is on its way does not count."""
+    """Measured at HealthImaging, which sends slowly so that few bytes are in flight."""
     health_imaging.faults.arm(Fault(bytes_per_second=500_000))
     answer = client.get(large, "size=128")
     (call,) = health_imaging.calls
@@ -377,7 +377,7 @@ def test_2000_early_stops_leak_no_connection(client, large):
     assert len(sizes) == 1
 
 
-def test_connection_is_kept_if_the_rest_is_short(client, health_imaging, source):
+def test_connection_is_kept_if_the_unread_rest_is_short(client, health_imaging, source):
     content = encoded(image(200, 200))
     assert len(content) < MAX_DRAIN_BYTES
     frame = health_imaging.add_frame(SERVED, content, "image/jph")
@@ -390,11 +390,11 @@ def test_connection_is_kept_if_the_rest_is_short(client, health_imaging, source)
 
 
 @pytest.mark.parametrize(("rest", "kept"), [(MAX_DRAIN_BYTES, True), (MAX_DRAIN_BYTES + 1, False)])
-def test_connection_is_dropped_if_the_rest_is_long(client, health_imaging, rest, kept, monkeypatch):
-    # A machine that is busy takes longer than those 20 ms.
-    monkeypatch.setattr(health_imaging_module, "MAX_DRAIN_SECONDS", 5.0)
+def test_connection_is_dropped_if_the_unread_rest_is_long(client, health_imaging, rest, kept, monkeypatch):
+    # A busy machine takes longer than those 20 ms.
+    monkeypatch.setattr(health_imaging_module, "KEEP_TIME", 5.0)
     frame = health_imaging.add_frame(SERVED, bytes(1000 + rest), "image/jph")
-    # So slow that what is on its way to a client that has gone does not count as sent.
+    # HealthImaging sends slowly, so that few bytes are in flight when the client disconnects.
     health_imaging.faults.arm(Fault(bytes_per_second=1_000_000))
     assert client.get(frame, headers={"Range": "bytes=0-999"}).status == 206
     (call,) = health_imaging.calls
@@ -403,7 +403,7 @@ def test_connection_is_dropped_if_the_rest_is_long(client, health_imaging, rest,
     assert call.aborted is not kept
 
 
-# Nonsense
+# Invalid requests
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_connection_is_dropped_if_the_rest_is_long(client, health_imaging, rest,
         "size=1&size=2",
     ],
 )
-def test_invalid_parameter_is_400_without_an_upstream_call(client, frame, health_imaging, query):
+def test_invalid_parameter_answers_400_without_an_upstream_call(client, frame, health_imaging, query):
     answer = client.get(frame, query)
 
     assert answer.status == 400
@@ -435,7 +435,7 @@ def test_invalid_parameter_is_400_without_an_upstream_call(client, frame, health
     assert len(health_imaging.calls) == 0
 
 
-def test_truncated_resolution_is_502(client, large, health_imaging):
+def test_truncated_resolution_answers_502(client, large, health_imaging):
     health_imaging.faults.arm(Fault(then="close", after=10_000))
 
     assert client.get(large, "size=512").status == 502

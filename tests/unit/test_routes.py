@@ -1,4 +1,4 @@
-"""The declarations of the routes: complete, consistent, and cheap to import."""
+"""The declared routes are complete, consistent, and cheap to import."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fits(type_, value):
             return re.fullmatch(r"[0-9a-z]{32}", value)
 
 
-def test_registry_imports_only_the_standard_library_and_pure_modules():
+def test_routes_import_only_the_standard_library_and_pure_modules():
     program = "import sys; import framegate.rest.routes; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", program], env={"PYTHONPATH": str(LAMBDA_SRC)}, capture_output=True, text=True
@@ -62,7 +62,7 @@ def test_operations_and_templates_are_declared_once():
     assert len({route.template for route in ROUTES}) == len(ROUTES)
 
 
-def test_head_is_taken_where_get_is_and_runs_its_operation():
+def test_head_runs_the_operation_of_get():
     for route in ROUTES:
         by_method = route.operation_by_method
         assert by_method.get("HEAD") is by_method.get("GET")

@@ -70,7 +70,7 @@ class TokenChecker:
     audiences : tuple of str
         The accepted values of ``aud``.
     datastores_claim : str or None
-        The claim that lists data stores, as a JSON array or as text separated by spaces; None if no claim does.
+        The claim that lists data stores, as a JSON array or as text separated by spaces; None if none is configured.
     keys : IssuerKeys
         The issuer's keys.
 

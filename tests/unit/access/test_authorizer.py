@@ -1,4 +1,4 @@
-"""The authorizer as API Gateway calls it: what it answers, what it raises, what it logs."""
+"""The authorizer as API Gateway calls it: what it returns, raises and logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def key(issuer):
 
 @pytest.fixture
 def configured(issuer, monkeypatch):
-    """Sets the function's environment, and lets it read that anew."""
+    """Sets the function's environment and makes the function read it again."""
 
     def configure(**changed):
         environment = {
@@ -45,14 +45,14 @@ def configured(issuer, monkeypatch):
 
 @pytest.fixture
 def ask(configured):
-    """Asks for a token, as API Gateway does."""
+    """Calls the authorizer with a token, as API Gateway does."""
     return lambda token, scheme="Bearer ": lambda_handler(
         {"type": "TOKEN", "authorizationToken": f"{scheme}{token}", "methodArn": ARN}, None
     )
 
 
 @pytest.mark.parametrize("changed", [{"methodArn": None}, {"methodArn": 7}, {"authorizationToken": None}])
-def test_event_that_is_not_one_of_api_gateway_lets_nobody_in(issuer, key, configured, log_lines, changed):
+def test_malformed_event_is_refused(issuer, key, configured, log_lines, changed):
     event = {"type": "TOKEN", "authorizationToken": f"Bearer {key.sign(issuer.claims())}", "methodArn": ARN, **changed}
     with pytest.raises((AuthorizerError, UnauthorizedError)):
         lambda_handler(event, None)
@@ -65,16 +65,16 @@ def statement(answer):
     return found["Effect"], found["Resource"]
 
 
-def test_good_token_opens_the_whole_stage_of_this_api_and_nothing_else(issuer, key, ask):
+def test_valid_token_allows_the_stage_of_this_api_only(issuer, key, ask):
     assert statement(ask(key.sign(issuer.claims()))) == ("Allow", [f"{STAGE}/*"])
 
 
-def test_answer_says_until_when_it_holds_and_for_which_data_stores(issuer, key, ask):
+def test_context_has_the_expiry_and_the_data_stores(issuer, key, ask):
     claims = issuer.claims()
     assert ask(key.sign(claims))["context"] == {"expiresAt": str(claims["exp"] + 30), "datastores": "*"}
 
 
-def test_claim_opens_the_data_stores_that_it_lists_and_that_are_served(issuer, key, configured, ask):
+def test_policy_allows_the_listed_data_stores_that_are_served(issuer, key, configured, ask):
     configured(FRAMEGATE_JWT_DATASTORES_CLAIM="datastores")
     answer = ask(key.sign(issuer.claims(datastores=[B, A, NOT_SERVED])))
     assert statement(answer) == ("Allow", [f"{STAGE}/*/datastore/{A}/*", f"{STAGE}/*/datastore/{B}/*"])
@@ -82,42 +82,42 @@ def test_claim_opens_the_data_stores_that_it_lists_and_that_are_served(issuer, k
 
 
 @pytest.mark.parametrize("claim", [None, [], "", [NOT_SERVED]])
-def test_claim_that_lists_nothing_that_is_served_closes_the_stage(issuer, key, configured, ask, claim):
+def test_claim_without_a_served_data_store_denies_the_stage(issuer, key, configured, ask, claim):
     configured(FRAMEGATE_JWT_DATASTORES_CLAIM="datastores")
     assert statement(ask(key.sign(issuer.claims(datastores=claim)))) == ("Deny", [f"{STAGE}/*"])
 
 
-def test_answer_does_not_say_who_the_holder_is(issuer, key, ask):
+def test_policy_does_not_identify_the_caller(issuer, key, ask):
     answer = ask(key.sign(issuer.claims(sub="Mueller^Hans", email="hans@example.org")))
     assert "Mueller" not in json.dumps(answer)
     assert "hans" not in json.dumps(answer)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
-def test_scheme_is_bearer_in_any_case(issuer, key, ask, scheme):
+def test_scheme_bearer_ignores_case(issuer, key, ask, scheme):
     ask(key.sign(issuer.claims()), scheme)
 
 
 @pytest.mark.parametrize("scheme", ["", "Basic ", "AWS4-HMAC-SHA256 ", "Bearer", "Bearer\t"])
-def test_other_scheme_is_unauthorized(issuer, key, ask, scheme):
+def test_other_scheme_is_refused(issuer, key, ask, scheme):
     with pytest.raises(UnauthorizedError):
         ask(key.sign(issuer.claims()), scheme)
 
 
 @pytest.mark.parametrize("event", [{}, {"authorizationToken": None}, {"authorizationToken": ["Bearer x"]}])
-def test_event_without_a_token_is_unauthorized(configured, event):
+def test_event_without_a_token_is_refused(configured, event):
     with pytest.raises(UnauthorizedError):
         lambda_handler(event, None)
 
 
-def test_refusal_has_the_message_that_api_gateway_makes_a_401_of_and_no_other(issuer, key, ask):
+def test_refusal_has_the_only_message_that_api_gateway_turns_into_401(issuer, key, ask):
     with pytest.raises(UnauthorizedError) as refused:
         ask(SigningKey("RS256", "first").sign(issuer.claims()))
     assert str(refused.value) == "Unauthorized"
     assert refused.value.__suppress_context__
 
 
-def test_issuer_that_is_away_is_an_error_and_not_a_refusal(issuer, key, ask, log_lines):
+def test_unreachable_issuer_is_an_error_rather_than_a_refusal(issuer, key, ask, log_lines):
     issuer.answers[KEY_SET] = 503, {}, b""
     with pytest.raises(AuthorizerError) as error:
         ask(key.sign(issuer.claims()))
@@ -126,7 +126,7 @@ def test_issuer_that_is_away_is_an_error_and_not_a_refusal(issuer, key, ask, log
     assert (line["level"], line["message"], line["reason"]) == ("ERROR", "token not checked", "status-503")
 
 
-def test_fault_of_our_own_lets_nobody_in_and_is_logged_without_its_message(
+def test_internal_error_refuses_the_caller_and_its_message_is_not_logged(
     issuer, key, configured, monkeypatch, log_lines
 ):
     monkeypatch.delenv("FRAMEGATE_JWT_AUDIENCE")
@@ -136,7 +136,7 @@ def test_fault_of_our_own_lets_nobody_in_and_is_logged_without_its_message(
     assert (line["error"], "from_environment" in line["stack"]) == ("KeyError", True)
 
 
-def test_log_tells_outcome_and_reason_and_nothing_of_the_token(issuer, key, ask, log_lines):
+def test_log_has_outcome_and_reason_but_nothing_of_the_token(issuer, key, ask, log_lines):
     claims = issuer.claims(sub="Mueller^Hans", jti="0000-1111")
     good, late = key.sign(claims), key.sign({**claims, "exp": 1})
     ask(good)

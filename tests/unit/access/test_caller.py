@@ -1,4 +1,4 @@
-"""The second look at what the authorizer said of a caller."""
+"""The API's function checks the authorizer's context again: expiry and data stores."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ def event(frame, **context):
 
 
 def said(expires_in=60, datastore_ids=None):
-    """What the authorizer says of a caller."""
+    """The context that the authorizer returns for a caller."""
     return caller_context(int(time.time()) + expires_in, datastore_ids)
 
 
-def test_holder_of_a_token_that_lists_no_data_stores_reads_all(api, frame):
+def test_token_without_a_data_store_list_reads_every_data_store(api, frame):
     assert api.answer(event(frame, **said()), 28_000)["statusCode"] == 200
 
 
-def test_holder_reads_the_data_stores_that_the_token_lists(api, frame):
+def test_token_reads_the_listed_data_stores(api, frame):
     assert api.answer(event(frame, **said(datastore_ids=[OTHER, SERVED])), 28_000)["statusCode"] == 200
 
 
 @pytest.mark.parametrize("listed", [[OTHER], []])
-def test_data_store_that_the_token_does_not_list_is_403(api, frame, listed):
+def test_unlisted_data_store_answers_403(api, frame, listed):
     answer = api.answer(event(frame, **said(datastore_ids=listed)), 28_000)
     assert (answer["statusCode"], slug(answer)) == (403, "datastore-not-granted")
 
 
 @pytest.mark.parametrize("expired_for", [0, 3600])
-def test_token_that_ended_after_it_was_let_in_is_401(api, frame, health_imaging, expired_for):
+def test_token_that_expired_after_the_authorizers_check_answers_401(api, frame, health_imaging, expired_for):
     answer = api.answer(event(frame, **said(-expired_for)), 28_000)
     assert (answer["statusCode"], slug(answer)) == (401, "token-expired")
     assert answer["headers"]["WWW-Authenticate"] == 'Bearer error="invalid_token"'
@@ -67,7 +67,7 @@ def test_token_that_ended_after_it_was_let_in_is_401(api, frame, health_imaging,
     assert not health_imaging.calls
 
 
-def test_end_of_the_token_counts_before_its_data_stores():
+def test_expiry_is_checked_before_the_data_store():
     with pytest.raises(TokenExpired):
         authorize_caller(
             {"requestContext": {"authorizer": said(-1, [])}, "pathParameters": {"datastoreId": SERVED}}, "jwt"
@@ -77,19 +77,19 @@ def test_end_of_the_token_counts_before_its_data_stores():
 @pytest.mark.parametrize(
     "context", [{}, {"expiresAt": "9999999999"}, {"datastores": "*"}, {"expiresAt": "never", "datastores": "*"}]
 )
-def test_request_that_the_authorizer_was_not_asked_about_is_not_answered(api, frame, context):
+def test_request_without_authorizer_context_answers_500(api, frame, context):
     answer = api.answer(event(frame, **context), 28_000)
     assert (answer["statusCode"], slug(answer)) == (500, "internal-error")
 
 
-def test_path_without_a_data_store_is_nobodys(api):
+def test_unknown_path_answers_404_whatever_the_token_lists(api):
     unknown = {"requestContext": {"requestId": "r", "authorizer": said(datastore_ids=[OTHER])}}
     answer = api.answer({"httpMethod": "GET", "resource": "/{proxy+}", **unknown}, 28_000)
     assert answer["statusCode"] == 404
 
 
 @pytest.mark.parametrize("listed", ["", f"{SERVED[:-1]}", f"{SERVED}x"])
-def test_data_store_is_listed_whole_or_not_at_all(listed):
+def test_listed_data_store_must_match_exactly(listed):
     with pytest.raises(DatastoreNotGranted):
         authorize_caller(
             {"requestContext": {"authorizer": said(datastore_ids=[listed])}, "pathParameters": {"datastoreId": SERVED}},
@@ -98,7 +98,7 @@ def test_data_store_is_listed_whole_or_not_at_all(listed):
 
 
 @pytest.mark.parametrize("auth", ["iam", "cognito"])
-def test_what_iam_and_cognito_let_in_is_let_in(auth):
+def test_callers_of_iam_and_cognito_are_not_checked_again(auth):
     authorize_caller({"requestContext": {"authorizer": {"claims": {"sub": "somebody"}}}}, auth)
     authorize_caller({"requestContext": {}}, auth)
 
