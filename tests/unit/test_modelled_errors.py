@@ -89,7 +89,7 @@ def test_each_modelled_error_has_its_problem_and_attempts(server, source, operat
 
 @pytest.mark.parametrize("name", ["NotAcceptableException", "BadRequestException"])
 def test_permanent_error_reaches_the_client_without_a_retry(
-    server, source, store, handover, frame_index, settings, name
+    server, source, store, deferred_stores, frame_index, settings, name
 ):
     status, slug, _ = EXPECTED[name]
     server.reply = lambda _: error(status, name)
