@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 
+from framegate.bucket_layout import FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX
 from infra.acknowledge import acknowledge
-from infra.frame_store import FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX
 from infra.lambda_function import LambdaFunction
 from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aws_cdk import aws_sqs as sqs
     from constructs import Construct
 
+    from framegate.bucket_layout import FrameStore
     from infra.config import Config
-    from infra.frame_store import FrameStore
 
 
 class ApiFunction(LambdaFunction):

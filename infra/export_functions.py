@@ -8,7 +8,7 @@ from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as event_sources
 
-from infra.frame_store import (
+from framegate.bucket_layout import (
     EXPORT_PREFIX,
     FRAME_PREFIX,
     INDEX_PREFIX,
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from aws_cdk import aws_sqs as sqs
     from constructs import Construct
 
+    from framegate.bucket_layout import FrameStore
     from infra.config import Config
-    from infra.frame_store import FrameStore
 
 BATCH_SIZE = 5
 """Messages that one invocation takes: image sets of a single frame come by the hundred."""

@@ -12,8 +12,8 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
+from framegate.bucket_layout import EXPORT_PREFIX, REQUEST_PREFIX, map_results_prefix
 from infra.acknowledge import acknowledge
-from infra.frame_store import EXPORT_PREFIX, REQUEST_PREFIX
 from infra.permissions import (
     acknowledge_inline_policy,
     acknowledge_prefixes,
@@ -26,8 +26,8 @@ from infra.retention import VENDED_LOGS, log_group
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
 
+    from framegate.bucket_layout import FrameStore
     from infra.config import Config
-    from infra.frame_store import FrameStore
 
 TOLERATED_FAILURES = 5
 """Percentage of lines whose workflow may fail before the whole execution does, to go on with when that is mended."""
@@ -329,7 +329,7 @@ def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:
                     "Resource": "arn:aws:states:::s3:putObject",
                     "Parameters": {
                         "Bucket.$": "$.accepted.bucket",
-                        "Prefix.$": "States.Format('{}/results', $.prefix)",
+                        "Prefix.$": f"States.Format('{map_results_prefix('{}')}', $.prefix)",
                     },
                     "WriterConfig": {"Transformation": "NONE", "OutputType": "JSONL"},
                 },

@@ -9,6 +9,14 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from framegate.bucket_layout import (
+    EXPORT_PREFIX,
+    FRAME_PREFIX,
+    INDEX_PREFIX,
+    MISMATCH_TAG,
+    MISMATCHED_PREFIX,
+    QUEUED_PREFIX,
+)
 from infra.acknowledge import acknowledge
 from infra.retention import removal_policy
 
@@ -20,17 +28,8 @@ if TYPE_CHECKING:
 DELETED_LOG_DAYS = 30
 """Days in which an access log that was deleted can be brought back."""
 
-FRAME_PREFIX = "frames/"
-INDEX_PREFIX = "indexes/"
-EXPORT_PREFIX = "exports/"
-REQUEST_PREFIX = "export-requests/"
-QUEUED_PREFIX = "queued/"
-MISMATCHED_PREFIX = "mismatched/"
-"""What the bucket holds: frames and indexes of them, what exports leave, requests for exports, markers, and frames that
-were found wrong."""
-
-IS_MISMATCHED = {"s3:ExistingObjectTag/framegate-pixels": "mismatch"}
-"""The condition of a frame that was found wrong and not moved yet; a test compares it with the tag of the functions."""
+IS_MISMATCHED = {f"s3:ExistingObjectTag/{name}": value for name, value in MISMATCH_TAG.items()}
+"""The condition of a frame that was found wrong and not moved yet."""
 
 # What a page may read of the answer to a pre-signed GET. S3 takes no wildcard here.
 _EXPOSED_HEADERS = [
@@ -66,7 +65,7 @@ class FrameStore(Construct):
     key : kms.Key
         The same; whoever reads or writes an object needs its use.
     bucket : s3.Bucket
-        Holds frames under :data:`FRAME_PREFIX`. EventBridge hears of every object.
+        Holds frames under `FRAME_PREFIX`. EventBridge hears of every object.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config, key: kms.Key) -> None:

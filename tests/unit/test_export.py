@@ -23,11 +23,11 @@ from framegate.export.copying import ATTEMPTS, FrameCopier
 from framegate.export.exporter import Exporter, ExportOrder, ExportResult
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
-from framegate.export.removal import ImageSetRemover
 from framegate.export.verifying import PixelVerifier
 from framegate.healthimaging.client import HealthImaging
 from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
+from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED

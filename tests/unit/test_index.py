@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from framegate.export.removal import ImageSetRemover
 from framegate.healthimaging import client as client_module
 from framegate.healthimaging.client import HealthImaging
 from framegate.healthimaging.image_set_metadata import frames_of
@@ -27,6 +26,7 @@ from framegate.index import frame_index as index_module
 from framegate.index.frame_index import FrameIndex
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import INDEX_ROUTE
+from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from local.health_imaging.datastores import ImageSet

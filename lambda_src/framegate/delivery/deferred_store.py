@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from framegate.bucket_layout import queued_key
 from framegate.problems import FrameNotAvailable, FrameNotFound, Problem, UpstreamRefused, UpstreamRejected
 
 if TYPE_CHECKING:
     from framegate.aws.export_queue import ExportQueue
-    from framegate.export.removal import ImageSetRemover
     from framegate.healthimaging.client import HealthImaging
-    from framegate.identifiers import FrameRef, ImageSetRef
+    from framegate.identifiers import FrameRef
     from framegate.storage.frame_store import FrameStore
+    from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
 
@@ -21,15 +22,6 @@ STORE_FRAME = "store-frame"
 
 FORGOTTEN_AFTER = timedelta(hours=1)
 """Age of a marker with which its message counts as lost, or as dead: the frame is queued again."""
-
-
-def queued_prefix(image_set: ImageSetRef) -> str:
-    """What the keys of an image set's markers begin with."""
-    return f"queued/{image_set.datastore_id}/{image_set.image_set_id}/"
-
-
-def _key(frame: FrameRef) -> str:
-    return f"{queued_prefix(frame)}{frame.image_frame_id}"
 
 
 class FrameHandover:
@@ -49,7 +41,7 @@ class FrameHandover:
 
     def is_pending(self, frame: FrameRef, budget: TimeBudget) -> bool:
         """Whether the frame was handed over and is on its way."""
-        marker = self._objects.head(_key(frame), budget)
+        marker = self._objects.head(queued_key(frame), budget)
         return marker is not None and not _is_forgotten(marker.modified_at)
 
     def hand_over(self, frame: FrameRef, budget: TimeBudget) -> None:
@@ -60,7 +52,7 @@ class FrameHandover:
         Problem
             If S3 or SQS fails. The frame can be handed over again then.
         """
-        marker = self._objects.head(_key(frame), budget)
+        marker = self._objects.head(queued_key(frame), budget)
         if marker is not None and not _is_forgotten(marker.modified_at):
             return
         message = {
@@ -70,7 +62,7 @@ class FrameHandover:
             "imageFrameId": frame.image_frame_id,
         }
         try:
-            if self._objects.put_if_unchanged(_key(frame), b"{}", marker.etag if marker else None, budget):
+            if self._objects.put_if_unchanged(queued_key(frame), b"{}", marker.etag if marker else None, budget):
                 self._queue.send(message)
         except Problem:
             # S3 may have the marker, even if it did not say so.
@@ -79,7 +71,7 @@ class FrameHandover:
 
     def finish(self, frame: FrameRef, budget: TimeBudget) -> None:
         """Take the marker away: the frame is stored, or it never will be."""
-        self._objects.remove(_key(frame), budget)
+        self._objects.remove(queued_key(frame), budget)
 
 
 class HandedOverFrames:

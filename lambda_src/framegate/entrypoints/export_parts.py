@@ -13,10 +13,10 @@ from framegate.export.copying import FrameCopier
 from framegate.export.exporter import Exporter
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
-from framegate.export.removal import ImageSetRemover
 from framegate.healthimaging.client import HealthImaging
 from framegate.settings import ExportSettings
 from framegate.storage.frame_store import FrameStore
+from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.storage.object_store import ObjectStore
 from framegate.storage.object_writer import CLEANUP_TIME
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from framegate.bucket_layout import frame_key
 from framegate.export.manifest import TRANSIENT, ExportedFrame
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
 from framegate.identifiers import FrameRef, ImageSetRef
@@ -22,7 +23,6 @@ from framegate.problems import (
     UpstreamTimeout,
     VersionNotFound,
 )
-from framegate.storage.frame_store import frame_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from framegate.aws.event_bus import EventBus
     from framegate.export.copying import FrameCopier
     from framegate.export.records import ExportRecords
-    from framegate.export.removal import ImageSetRemover
     from framegate.healthimaging.client import HealthImaging
     from framegate.storage.frame_store import FrameStore
+    from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.time_budget import TimeBudget
 
 ENDING_SHARE, ENDING_TIME = 0.25, 30.0

@@ -6,14 +6,8 @@ import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from framegate.export.manifest import (
-    JSON_LINES,
-    ExportedFrame,
-    decode_lines,
-    encode_lines,
-    export_prefix,
-    progress_prefix,
-)
+from framegate.bucket_layout import JSON_LINES, manifest_key, progress_key
+from framegate.export.manifest import ExportedFrame, decode_lines, encode_lines
 from framegate.healthimaging.image_set_metadata import FrameEntry
 
 if TYPE_CHECKING:
@@ -45,7 +39,7 @@ class ExportRecords:
         self, image_set: ImageSetRef, export_id: str, frames: Iterable[ExportedFrame], budget: TimeBudget
     ) -> str:
         """Write the manifest of an export in the place of the one that it may have had; return its key."""
-        key = f"{export_prefix(image_set)}{export_id}/manifest.jsonl"
+        key = manifest_key(image_set, export_id)
         self._objects.put(key, JSON_LINES, encode_lines(frame.to_line() for frame in frames), budget)
         return key
 
@@ -55,7 +49,7 @@ class ExportRecords:
         The key is new each time. An invocation that is repeated, because its end was not noticed, then cannot change
         what the other one left, and each chain of invocations accounts for every frame once.
         """
-        key = f"{progress_prefix(image_set)}{uuid.uuid4()}.jsonl"
+        key = progress_key(image_set, str(uuid.uuid4()))
         self._objects.put(key, JSON_LINES, encode_lines(map(asdict, frames)), budget)
         return key
 

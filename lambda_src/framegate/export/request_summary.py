@@ -6,7 +6,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from framegate.export.manifest import JSON_LINES, decode_lines, encode_lines
+from framegate.bucket_layout import JSON_LINES, failed_key, summary_key
+from framegate.export.manifest import decode_lines, encode_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,9 +52,8 @@ class RequestSummaries:
         """
         prefix = validated["prefix"]
         counts: Counter[str] = Counter()
-        failed_key = f"{prefix}/failed.jsonl"
         failed = encode_lines(self._failed_lines(results_manifest, counts, budget))
-        self._objects.put(failed_key, JSON_LINES, failed, budget)
+        self._objects.put(failed_key(prefix), JSON_LINES, failed, budget)
         summary = {
             "request": validated["request"],
             "lines": {
@@ -66,7 +66,7 @@ class RequestSummaries:
             "frames": {name: counts[f"frames-{name}"] for name in ("copied", "present", "failed")},
             "bytes": counts["bytes"],
             "rejected": self._place(validated["rejected"]["key"], validated["rejected"]["count"]),
-            "failed": self._place(failed_key, counts["failed"]),
+            "failed": self._place(failed_key(prefix), counts["failed"]),
             "results": self._place(results_manifest, 1) if results_manifest else None,
         }
         self._put(prefix, summary, budget)
@@ -90,7 +90,7 @@ class RequestSummaries:
 
     def _put(self, prefix: str, summary: dict[str, Any], budget: TimeBudget) -> None:
         content = json.dumps(summary, indent=2).encode()
-        self._objects.put(f"{prefix}/summary.json", "application/json", [content], budget)
+        self._objects.put(summary_key(prefix), "application/json", [content], budget)
 
     def _place(self, key: str, count: int) -> dict[str, str] | None:
         return {"bucket": self._objects.bucket, "key": key} if count else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from framegate.entrypoints.export_parts import RETURN_TIME
 from framegate.export.exporter import ExportOrder
 from framegate.export.report import report_export, report_failure
-from framegate.export.request_manifest import RequestManifests, results_prefix
+from framegate.export.request_manifest import RequestManifests, prefix_of_results
 from framegate.export.request_summary import RequestSummaries
 from framegate.identifiers import ImageSetRef
 from framegate.observability import logger
@@ -86,7 +86,7 @@ class RequestTasks:
         raise UnknownTaskError("The state machine and this function do not belong together.")
 
     def _validate(self, task: Mapping[str, Any], budget: TimeBudget) -> dict[str, Any]:
-        prefix = results_prefix(task["key"], task["execution"])
+        prefix = prefix_of_results(task["key"], task["execution"])
         request = {"bucket": self._bucket, "key": task["key"]}
         try:
             checked = self._manifests.check(task["key"], task["execution"], budget)

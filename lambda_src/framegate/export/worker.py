@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from framegate.aws.export_queue import ExportQueue
     from framegate.delivery.deferred_store import HandedOverFrames
     from framegate.export.exporter import Exporter
-    from framegate.export.removal import ImageSetRemover
     from framegate.index.frame_index import FrameIndex
     from framegate.settings import ExportSettings
+    from framegate.storage.image_set_remover import ImageSetRemover
 
 MIN_WORK_SECONDS = 5.0
 """Below this, the message goes back to the queue untouched."""

@@ -11,7 +11,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from framegate.aws.retries import pause_after
-from framegate.export.manifest import JSON_LINES
+from framegate.bucket_layout import JSON_LINES, index_key, latest_version_key
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import MAX_ATTEMPTS
 from framegate.identifiers import FrameRef
@@ -100,11 +100,6 @@ class IndexPage:
     following: int | None
 
 
-def index_prefix(image_set: ImageSetRef) -> str:
-    """The prefix of the keys of an image set's indexes."""
-    return f"indexes/{image_set.datastore_id}/{image_set.image_set_id}/"
-
-
 class FrameIndex:
     """The indexes of image sets, each built from HealthImaging's metadata when it is first asked for.
 
@@ -190,7 +185,7 @@ class FrameIndex:
         Problem
             As `ObjectStore` raises it.
         """
-        key = _latest_key(image_set)
+        key = latest_version_key(image_set)
         if version_id is None:
             self._objects.remove(key, budget)
             return
@@ -205,7 +200,7 @@ class FrameIndex:
             time.sleep(min(pause_after(attempt), budget.remaining()))
 
     def _latest(self, image_set: ImageSetRef, budget: TimeBudget) -> str:
-        key = _latest_key(image_set)
+        key = latest_version_key(image_set)
         known = self._known_latest(key, budget)
         if known and time.time() - known.checked_at < LATEST_TTL_SECONDS:
             return known.version_id
@@ -246,7 +241,7 @@ class FrameIndex:
         Every line ends with a line feed. The byte before `position` is read too: it is a line feed unless the position
         was made up.
         """
-        key = f"{index_prefix(image_set)}version-{version_id}.{FORMAT}.jsonl"
+        key = index_key(image_set, version_id, FORMAT)
         first = max(0, position - 1)
         try:
             try:
@@ -342,10 +337,6 @@ class _Kept:
         self._contents[key] = content
         if len(self._contents) > KEPT_INDEXES:
             self._contents.popitem(last=False)
-
-
-def _latest_key(image_set: ImageSetRef) -> str:
-    return f"{index_prefix(image_set)}latest.json"
 
 
 class _ContentTypes:

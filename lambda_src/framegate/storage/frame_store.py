@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from framegate.bucket_layout import (
+    FRAME_PREFIX,
+    MISMATCH_TAG,
+    MISMATCHED_PREFIX,
+    frame_key,
+    image_set_prefix,
+    mismatched_key,
+)
 from framegate.problems import UpstreamFailed
 from framegate.storage.object_store import ObjectChangedError
 from framegate.storage.s3_put import SERVICE
@@ -17,9 +25,6 @@ if TYPE_CHECKING:
     from framegate.storage.object_store import ObjectStore, StoredObject, Written
     from framegate.time_budget import TimeBudget
 
-MISMATCH_TAG = {"framegate-pixels": "mismatch"}
-"""The tag of an object whose pixels are not those that HealthImaging imported."""
-
 CACHE_CONTROL = "private, max-age=31536000, immutable"
 """A frame never changes: its identifier names its content."""
 
@@ -30,25 +35,6 @@ class PresignedUrl:
 
     url: str
     expires_at: datetime
-
-
-def frame_key(frame: FrameRef) -> str:
-    """The key of a frame, ``frames/{datastoreId}/{imageSetId}/{imageFrameId}``; identifiers only, no patient data."""
-    return f"{frame_prefix(frame)}{frame.image_frame_id}"
-
-
-def frame_prefix(image_set: ImageSetRef) -> str:
-    """What the keys of an image set's frames begin with."""
-    return f"frames/{image_set.datastore_id}/{image_set.image_set_id}/"
-
-
-def mismatched_prefix(image_set: ImageSetRef) -> str:
-    """The prefix of an image set's frames that were found wrong."""
-    return f"mismatched/{image_set.datastore_id}/{image_set.image_set_id}/"
-
-
-def _mismatched_key(frame: FrameRef) -> str:
-    return f"{mismatched_prefix(frame)}{frame.image_frame_id}"
 
 
 class FrameStore:
@@ -131,7 +117,7 @@ class FrameStore:
 
     def names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
         """The identifiers of an image set's stored frames."""
-        return self._objects.names(frame_prefix(image_set), budget)
+        return self._objects.names(image_set_prefix(FRAME_PREFIX, image_set), budget)
 
     def read(
         self, frame: FrameRef, budget: TimeBudget, first: int | None = None, last: int | None = None
@@ -158,7 +144,7 @@ class FrameStore:
         ObjectChangedError
             If it is not there any more.
         """
-        key = _mismatched_key(frame) if is_mismatched else frame_key(frame)
+        key = mismatched_key(frame) if is_mismatched else frame_key(frame)
         try:
             yield from self._objects.read(key, budget, etag=etag)
         except KeyError:
@@ -166,7 +152,7 @@ class FrameStore:
 
     def mismatched_names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
         """The identifiers of an image set's frames that were found wrong."""
-        return self._objects.names(mismatched_prefix(image_set), budget)
+        return self._objects.names(image_set_prefix(MISMATCHED_PREFIX, image_set), budget)
 
     def condemn(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
         """Put the frame with this entity tag, whose pixels are wrong, out of reach.
@@ -181,7 +167,7 @@ class FrameStore:
         """
         key = frame_key(frame)
         self._objects.tag(key, MISMATCH_TAG, budget)
-        self._objects.copy(key, _mismatched_key(frame), etag, MISMATCH_TAG, budget)
+        self._objects.copy(key, mismatched_key(frame), etag, MISMATCH_TAG, budget)
         self._objects.remove_if_unchanged(key, etag, budget)
 
     def store_apart(
@@ -193,11 +179,11 @@ class FrameStore:
         expected_size: int | None = None,
     ) -> Written:
         """Store a new copy of a frame that was found wrong in the place of the wrong one, out of reach; see `store`."""
-        return self._objects.put(_mismatched_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
+        return self._objects.put(mismatched_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
 
     def find_apart(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
         """The copy of a frame that is out of reach, or None if there is none."""
-        return self._objects.head(_mismatched_key(frame), budget)
+        return self._objects.head(mismatched_key(frame), budget)
 
     def release(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
         """Put the copy with this entity tag, which was verified, in the frame's place.
@@ -207,8 +193,8 @@ class FrameStore:
         ObjectChangedError
             If that copy is not there any more.
         """
-        self._objects.copy(_mismatched_key(frame), frame_key(frame), etag, {}, budget)
-        self._objects.remove_if_unchanged(_mismatched_key(frame), etag, budget)
+        self._objects.copy(mismatched_key(frame), frame_key(frame), etag, {}, budget)
+        self._objects.remove_if_unchanged(mismatched_key(frame), etag, budget)
 
     def withdraw(self, frame: FrameRef, budget: TimeBudget) -> None:
         """Remove a frame: HealthImaging, which it came from, sends wrong pixels."""
