@@ -26,8 +26,8 @@ from infra.retention import VENDED_LOGS, log_group
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
 
-    from framegate.bucket_layout import FrameStore
     from infra.config import Config
+    from infra.frame_store import FrameStore
 
 TOLERATED_FAILURES = 5
 """Percentage of lines whose workflow may fail before the whole execution does, to go on with when that is mended."""

@@ -1,4 +1,4 @@
-"""The time that a piece of work has."""
+"""Time budgets: how long work may still take."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 
 
 class TimeBudget:
-    """The time that is left for a piece of work.
+    """The time that is left for some work.
 
     Parameters
     ----------
     seconds : float
-        How much there is, from now.
+        The time for the work, counted from now.
 
     Examples
     --------
@@ -24,11 +24,11 @@ class TimeBudget:
         self._end = time.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Seconds left, 0 when there are none."""
+        """Return the seconds that are left, 0 at the end."""
         return max(0.0, self._end - time.monotonic())
 
     def share(self, seconds: float) -> TimeBudget:
-        """A budget of so many seconds, or of what is left of this one where that is less."""
+        """Return a budget of `seconds`, or of what is left of this one if that is less."""
         return TimeBudget(min(seconds, self.remaining()))
 
     @property

@@ -20,12 +20,13 @@ from pydicom.data import get_testdata_file
 
 from framegate.aws.event_bus import EventBus
 from framegate.export.copying import ATTEMPTS, FrameCopier
-from framegate.export.exporter import Exporter, ExportOrder, ExportResult
+from framegate.export.exporter import Exporter, ExportResult
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
 from framegate.export.verifying import PixelVerifier
 from framegate.healthimaging.client import HealthImaging
 from framegate.identifiers import FrameRef, ImageSetRef
+from framegate.messages import ExportOrder
 from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget

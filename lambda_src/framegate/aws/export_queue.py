@@ -1,9 +1,8 @@
-"""The queue from which the export function works."""
+"""The export queue: sends messages, and changes when a received message is visible again."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from framegate.aws.errors import botocore_problems
 
@@ -16,33 +15,33 @@ SERVICE = "SQS"
 
 
 class ExportQueue:
-    """The queue, to send to and to put messages off in.
+    """The export queue.
 
     Parameters
     ----------
     client : callable
-        Gives the SQS client; called on first use.
+        Returns the SQS client; called on first use.
     url : str
         The queue's URL.
 
     Notes
     -----
-    Every method raises `UpstreamFailed` or `Throttled` if SQS does not do as it is asked.
+    Every method raises `UpstreamFailed` or `Throttled` if SQS rejects the call.
     """
 
     def __init__(self, client: Callable[[], SQSClient], url: str) -> None:
         self._client = client
         self._url = url
 
-    def send(self, message: dict[str, Any], delay: int = 0) -> None:
-        """Send a message that is to be worked off in so many seconds, 900 at most."""
+    def send(self, body: str, delay_seconds: int = 0) -> None:
+        """Send a message that becomes visible after `delay_seconds`, 900 at most."""
         with botocore_problems(SERVICE):
-            self._client().send_message(QueueUrl=self._url, MessageBody=json.dumps(message), DelaySeconds=delay)
+            self._client().send_message(QueueUrl=self._url, MessageBody=body, DelaySeconds=delay_seconds)
 
     def hide(self, receipt_handles: Sequence[str], seconds: int) -> None:
-        """Hide up to 10 received messages for so many seconds from now, in the place of their visibility timeout.
+        """Hide up to 10 received messages for `seconds` from now, in place of their visibility timeout.
 
-        A message that cannot be hidden keeps its visibility timeout.
+        A message that SQS cannot hide keeps its visibility timeout.
         """
         with botocore_problems(SERVICE):
             self._client().change_message_visibility_batch(
@@ -54,7 +53,7 @@ class ExportQueue:
             )
 
     def put_off(self, receipt_handle: str, seconds: int) -> None:
-        """Let a received message come again in so many seconds, and not when its visibility timeout ends."""
+        """Make a received message visible again after `seconds`, in place of its visibility timeout."""
         with botocore_problems(SERVICE):
             self._client().change_message_visibility(
                 QueueUrl=self._url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds

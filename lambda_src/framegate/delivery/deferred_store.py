@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from framegate.bucket_layout import queued_key
+from framegate.messages import StoreFrame, encode
 from framegate.problems import FrameNotAvailable, FrameNotFound, Problem, UpstreamRefused, UpstreamRejected
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
-
-STORE_FRAME = "store-frame"
-"""What a message about such a frame asks for."""
 
 FORGOTTEN_AFTER = timedelta(hours=1)
 """Age of a marker with which its message counts as lost, or as dead: the frame is queued again."""
@@ -55,15 +53,9 @@ class FrameHandover:
         marker = self._objects.head(queued_key(frame), budget)
         if marker is not None and not _is_forgotten(marker.modified_at):
             return
-        message = {
-            "framegate": STORE_FRAME,
-            "datastoreId": frame.datastore_id,
-            "imageSetId": frame.image_set_id,
-            "imageFrameId": frame.image_frame_id,
-        }
         try:
             if self._objects.put_if_unchanged(queued_key(frame), b"{}", marker.etag if marker else None, budget):
-                self._queue.send(message)
+                self._queue.send(encode(StoreFrame(frame)))
         except Problem:
             # S3 may have the marker, even if it did not say so.
             self.finish(frame, budget)

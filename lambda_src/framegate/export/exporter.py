@@ -6,12 +6,13 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from framegate.bucket_layout import frame_key
 from framegate.export.manifest import TRANSIENT, ExportedFrame
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
 from framegate.identifiers import FrameRef, ImageSetRef
+from framegate.messages import ExportAnnouncement, ExportOrder, ObjectLocation
 from framegate.problems import (
     ExportIncomplete,
     FrameNotAvailable,
@@ -37,34 +38,6 @@ if TYPE_CHECKING:
 
 ENDING_SHARE, ENDING_TIME = 0.25, 30.0
 """The share of an invocation's time, and the seconds at most, that are kept for the manifest and the event."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOrder:
-    """What to export.
-
-    Parameters
-    ----------
-    image_set : ImageSetRef
-        The image set.
-    export_id : str
-        Names the export among those of the image set; its manifest is kept under it.
-    version_id : str or None
-        The image set's version; None is the latest.
-    image_frame_ids : tuple of str, or None
-        The only frames to export; None is all.
-    verify : bool
-        Whether to decode lossless frames and compare their pixels with HealthImaging's checksums.
-    progress : str or None
-        Where an earlier invocation wrote down how far it came.
-    """
-
-    image_set: ImageSetRef
-    export_id: str
-    version_id: str | None = None
-    image_frame_ids: tuple[str, ...] | None = None
-    verify: bool = False
-    progress: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +72,19 @@ class ExportResult:
         """Whether every frame is stored."""
         return self.problem is None and not self.frames["failed"]
 
-    def to_json(self, bucket: str) -> dict[str, Any]:
-        """The result as events and the summaries of requests have it."""
+    def announcement(self, bucket: str) -> ExportAnnouncement:
+        """Return the announcement of the result, whose manifest is in a bucket."""
         order = self.order
-        return {
-            "datastoreId": order.image_set.datastore_id,
-            "imageSetId": order.image_set.image_set_id,
-            "versionId": order.version_id,
-            "exportId": order.export_id,
-            "outcome": "completed" if self.completed else "failed",
-            "problem": self.problem.slug if self.problem else None,
-            "manifest": {"bucket": bucket, "key": self.manifest} if self.manifest else None,
-            "frames": self.frames,
-            "bytes": self.size,
-        }
+        return ExportAnnouncement(
+            order.image_set,
+            order.version_id,
+            order.export_id,
+            self.completed,
+            self.problem.slug if self.problem else None,
+            ObjectLocation(bucket, self.manifest) if self.manifest else None,
+            self.frames,
+            self.size,
+        )
 
 
 class Exporter:
@@ -301,8 +273,8 @@ class Exporter:
             raise _ImageSetDeletedError
 
     def _announce(self, result: ExportResult) -> None:
-        outcome = "Completed" if result.completed else "Failed"
-        self._bus.announce(f"Frame Export {outcome}", result.to_json(self._records.bucket))
+        announcement = result.announcement(self._records.bucket)
+        self._bus.announce(announcement.detail_type, announcement.to_json())
 
 
 class _ImageSetDeletedError(Exception):

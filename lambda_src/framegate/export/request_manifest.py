@@ -20,7 +20,7 @@ from framegate.problems import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
@@ -108,11 +108,11 @@ class RequestManifests:
     ----------
     objects : ObjectStore
         The bucket.
-    datastore_ids : frozenset of str
+    datastore_ids : collection of str
         The data stores that are served.
     """
 
-    def __init__(self, objects: ObjectStore, datastore_ids: frozenset[str]) -> None:
+    def __init__(self, objects: ObjectStore, datastore_ids: Collection[str]) -> None:
         self._objects = objects
         self._datastore_ids = datastore_ids
 

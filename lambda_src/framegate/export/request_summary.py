@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from framegate.bucket_layout import JSON_LINES, failed_key, summary_key
 from framegate.export.manifest import decode_lines, encode_lines
+from framegate.messages import ExportTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from framegate.messages import ValidatedManifest
     from framegate.problems import Problem
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
@@ -29,13 +31,13 @@ class RequestSummaries:
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
 
-    def write(self, validated: dict[str, Any], results_manifest: str | None, budget: TimeBudget) -> dict[str, Any]:
+    def write(self, validated: ValidatedManifest, results_manifest: str | None, budget: TimeBudget) -> dict[str, Any]:
         """Write ``summary.json``, and ``failed.jsonl``: the lines that failed, ready to be requested again.
 
         Parameters
         ----------
-        validated : dict
-            The request and what was accepted of it, as the task before had it.
+        validated : ValidatedManifest
+            The request manifest after its validation.
         results_manifest : str or None
             Key of the ``manifest.json`` of the Map state's results; None if there was nothing to do.
         budget : TimeBudget
@@ -50,22 +52,21 @@ class RequestSummaries:
         ----------
         AWS Step Functions developer guide, "ResultWriter (Map)".
         """
-        prefix = validated["prefix"]
+        prefix = validated.prefix
         counts: Counter[str] = Counter()
         failed = encode_lines(self._failed_lines(results_manifest, counts, budget))
         self._objects.put(failed_key(prefix), JSON_LINES, failed, budget)
         summary = {
-            "request": validated["request"],
+            "request": validated.request,
             "lines": {
-                "accepted": validated["accepted"]["count"],
-                "rejected": validated["rejected"]["count"],
-                # An execution that an earlier release began does not say; that release listed all of them.
-                "rejectedListed": validated["rejected"].get("listed", validated["rejected"]["count"]),
+                "accepted": validated.accepted,
+                "rejected": validated.rejected,
+                "rejectedListed": validated.listed,
             },
             "exports": {name: counts[name] for name in ("completed", "failed")},
             "frames": {name: counts[f"frames-{name}"] for name in ("copied", "present", "failed")},
             "bytes": counts["bytes"],
-            "rejected": self._place(validated["rejected"]["key"], validated["rejected"]["count"]),
+            "rejected": self._place(validated.rejected_key, validated.rejected),
             "failed": self._place(failed_key(prefix), counts["failed"]),
             "results": self._place(results_manifest, 1) if results_manifest else None,
         }
@@ -107,8 +108,7 @@ class RequestSummaries:
             for name, number in result.get("frames", {}).items():
                 counts[f"frames-{name}"] += number
             if outcome == "failed":
-                request = json.loads(record["Input"])["request"]
-                yield {name: value for name, value in request.items() if name != "line"}
+                yield ExportTask.request_of(json.loads(record["Input"]))
 
     def _records(self, results_manifest: str, budget: TimeBudget) -> Iterator[dict[str, Any]]:
         """What Step Functions wrote down of each line's execution."""
