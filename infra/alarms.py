@@ -8,7 +8,9 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from framegate.observability import Metric
 from infra.metrics import FIVE_MINUTES, Metrics
+from infra.rest_api import THROTTLED_REQUESTS
 
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
@@ -130,7 +132,7 @@ class Alarms(Construct):
             cloudwatch.MathExpression(
                 expression="FILL(refused, 0) + FILL(throttled, 0)",
                 using_metrics={
-                    "refused": metrics.counted("ThrottledRequests"),
+                    "refused": metrics.counted(THROTTLED_REQUESTS),
                     "throttled": function.metric_throttles(period=FIVE_MINUTES),
                 },
                 label="Requests refused for being too many",
@@ -170,7 +172,7 @@ class Alarms(Construct):
     def _failed_exports(self, metrics: Metrics) -> cloudwatch.Alarm:
         return self._alarm(
             "FailedExports",
-            metrics.counted("ExportsFailed"),
+            metrics.counted(Metric.EXPORTS_FAILED),
             "An export left out frames that it could not get, or found other pixels than were imported. Read which in "
             "its manifest, mend the cause, and export the image set again.",
             section="Failed exports",

@@ -8,7 +8,9 @@ from aws_cdk import Aws
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from framegate.observability import Metric
 from infra.metrics import FIVE_MINUTES, SUM, Metrics
+from infra.rest_api import THROTTLED_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,12 +86,12 @@ def _requests(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
         _graph(
             "Frames delivered, by delivery, and pages of the index",
-            metrics.counted_by("delivery", "Frames"),
-            metrics.counted("IndexPages", label="index"),
+            metrics.counted_by("delivery", Metric.FRAMES),
+            metrics.counted(Metric.INDEX_PAGES, label="index"),
             stacked=True,
         ),
-        _graph("Bytes delivered, by delivery", metrics.counted_by("delivery", "FrameBytes"), stacked=True),
-        _graph("Requests refused or failed, by status", metrics.counted_by("status", "Errors"), stacked=True),
+        _graph("Bytes delivered, by delivery", metrics.counted_by("delivery", Metric.FRAME_BYTES), stacked=True),
+        _graph("Requests refused or failed, by status", metrics.counted_by("status", Metric.ERRORS), stacked=True),
     ]
 
 
@@ -101,26 +103,26 @@ def _times(metrics: Metrics) -> list[cloudwatch.IWidget]:
         ),
         _graph(
             "Time that HealthImaging takes, ms",
-            *(metrics.counted("UpstreamLatency", f"p{each}", label=f"p{each}") for each in PERCENTILES),
+            *(metrics.counted(Metric.UPSTREAM_LATENCY, f"p{each}", label=f"p{each}") for each in PERCENTILES),
         ),
         _graph(
             "Time that HealthImaging takes, p99 by delivery, ms",
-            metrics.counted_by("delivery", "UpstreamLatency", "p99"),
+            metrics.counted_by("delivery", Metric.UPSTREAM_LATENCY, "p99"),
         ),
     ]
 
 
 def _capacity(metrics: Metrics, function: lambda_.Alias) -> list[cloudwatch.IWidget]:
     return [
-        _graph("Cold starts, by function", metrics.counted_by("handler", "ColdStarts"), stacked=True),
+        _graph("Cold starts, by function", metrics.counted_by("handler", Metric.COLD_STARTS), stacked=True),
         _graph(
             "Requests at the same time",
             function.metric("ConcurrentExecutions", statistic=MAXIMUM, period=FIVE_MINUTES, label="API function"),
         ),
         _graph(
             "Refused for being too many",
-            metrics.counted("ThrottledRequests", label="by throttle_rate or HealthImaging"),
-            metrics.counted("Errors", status="429", label="of these, by HealthImaging or S3"),
+            metrics.counted(THROTTLED_REQUESTS, label="by throttle_rate or HealthImaging"),
+            metrics.counted(Metric.ERRORS, status="429", label="of these, by HealthImaging or S3"),
             function.metric_throttles(period=FIVE_MINUTES, label="by Lambda"),
         ),
     ]
@@ -130,17 +132,17 @@ def _exports(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
         _graph(
             "Frames exported a second",
-            metrics.a_second("FramesCopied", label="copied"),
-            metrics.a_second("FramesPresent", label="there already"),
-            metrics.a_second("FramesFailed", label="failed"),
+            metrics.a_second(Metric.FRAMES_COPIED, label="copied"),
+            metrics.a_second(Metric.FRAMES_PRESENT, label="there already"),
+            metrics.a_second(Metric.FRAMES_FAILED, label="failed"),
             stacked=True,
         ),
-        _graph("Bytes exported", metrics.counted("ExportedBytes", label="bytes")),
+        _graph("Bytes exported", metrics.counted(Metric.EXPORTED_BYTES, label="bytes")),
         _graph(
             "Exports",
-            metrics.counted("ExportsCompleted", label="completed"),
-            metrics.counted("ExportsFailed", label="failed"),
-            metrics.counted("ExportRetries", label="tried again"),
+            metrics.counted(Metric.EXPORTS_COMPLETED, label="completed"),
+            metrics.counted(Metric.EXPORTS_FAILED, label="failed"),
+            metrics.counted(Metric.EXPORT_RETRIES, label="tried again"),
         ),
     ]
 

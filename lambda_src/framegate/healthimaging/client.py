@@ -17,6 +17,7 @@ from framegate.aws.retries import RetryQuota, retry
 from framegate.aws.signed_http import SILENCE_TIMEOUT, SignedHttp, transport_problems
 from framegate.healthimaging.gzip_stream import GzipError, decompressed
 from framegate.healthimaging.media_types import pass_through
+from framegate.healthimaging.regions import REGIONS
 from framegate.observability import logger, subsegment
 from framegate.problems import (
     AccessDenied,
@@ -49,9 +50,6 @@ API, API_VERSION = "medical-imaging", "2023-07-19"
 
 HOST_PREFIX = "runtime-"
 """Frames, metadata and image set properties have a host of their own: the ``endpoint`` trait of these operations."""
-
-REGIONS = frozenset({"us-east-1", "us-west-2", "eu-west-1", "eu-west-2", "ap-southeast-2"})
-"""The Regions that have HealthImaging: AWS General Reference, "AWS HealthImaging endpoints and quotas"."""
 
 MAX_ATTEMPTS = 3
 """Attempts at one frame; more would add to the load of a service that is in trouble."""
