@@ -1,6 +1,6 @@
 """How long Lambda is paid for a frame, by its size and delivery, and how much memory that takes: for the model of cost.
 
-``PYTHONPATH=lambda_src python -m bench.deliveries`` measures them alone, and writes ``bench/durations.json``.
+``python -m bench.deliveries`` measures them alone, and writes ``bench/durations.json``.
 """
 
 from __future__ import annotations

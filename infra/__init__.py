@@ -8,13 +8,8 @@ reported. Set a variable to an empty value to see its warning.
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 # The first takes major versions, and all that run the CDK will be old some day. The others take any value.
 os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", ",".join(map(str, range(20, 100))))
 os.environ.setdefault("JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION", "1")
 os.environ.setdefault("JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION", "1")
-
-# The stack reads declarations of the product, such as its routes; the CDK command line runs app.py without PYTHONPATH.
-sys.path.append(str(Path(__file__).resolve().parent.parent / "lambda_src"))
