@@ -43,7 +43,7 @@ tests: $(VENV)/.ready
 	@$(RUN)/python -m pytest
 
 bench: setup ## Measure, in some three minutes: a table, bench/results.json and bench/results.png.
-	@PYTHONPATH=lambda_src $(RUN)/python -m bench
+	@$(RUN)/python -m bench
 
 lint: $(VENV)/.ready ## Only the linter and the type checker.
 	@$(RUN)/ruff check .
@@ -55,7 +55,7 @@ synth: setup ## Write the CloudFormation template to cdk.out/, for datastore_ids
 	@ls cdk.out/*.template.json
 
 openapi: $(VENV)/.ready ## Write docs/openapi.json, the description of the REST API.
-	@PYTHONPATH=lambda_src $(RUN)/python -m infra.openapi >$(VENV)/openapi.json && mv $(VENV)/openapi.json docs/openapi.json
+	@$(RUN)/python -m infra.openapi >$(VENV)/openapi.json && mv $(VENV)/openapi.json docs/openapi.json
 
 lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with hashes.
 	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
@@ -73,7 +73,7 @@ licences: $(VENV)/.ready ## Write docs/licences.md: what runs in Lambda, and und
 	@$(RUN)/python -m infra.build.licences
 
 clean: ## Remove everything that a target made.
-	@rm -rf $(VENV) $(MINISTACK) node_modules tests/openapi/node_modules cdk.out .bundle-cache .local-cloud demo-output .*_cache .hypothesis
+	@rm -rf $(VENV) $(MINISTACK) node_modules tests/openapi/node_modules lambda_src/*.egg-info cdk.out .bundle-cache .local-cloud demo-output .*_cache .hypothesis
 
 # Named by the stamps below, so that a machine that lacks something hears of it in one line, before anything else.
 tools:
@@ -86,10 +86,11 @@ tools:
 	@command -v npm >/dev/null || { \
 	  echo "Framegate needs npm, which comes with Node.js; install it, then run make again." >&2; exit 1; }
 
-$(VENV)/.ready: requirements.txt | tools
+$(VENV)/.ready: requirements.txt pyproject.toml | tools
 	@echo "Installing Python packages into $(VENV), in a minute or two"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(call install,$(VENV),requirements.txt)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(MINISTACK)/.ready: local/ministack-requirements.txt | tools

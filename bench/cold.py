@@ -35,7 +35,7 @@ def measure() -> list[Row]:
     with Origin({CT: Frame(os.urandom(CT_SIZE))}) as origin:
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'lambda_src'}",
+            "PYTHONPATH": str(PROJECT),
             "POWERTOOLS_TRACE_DISABLED": "true",
             **origin.environment(),
         }

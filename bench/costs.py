@@ -1,6 +1,6 @@
 """What a million frames cost, by their size and the way they are delivered, and what a deployment costs that is idle.
 
-``PYTHONPATH=lambda_src python -m bench.costs`` prints the tables of the README and of docs/operations.md, with the
+``python -m bench.costs`` prints the tables of the README and of docs/operations.md, with the
 durations of ``bench/durations.json``.
 """
 

@@ -1,6 +1,6 @@
 """How long Lambda is paid for a frame, by its size and delivery, and how much memory that takes: for the model of cost.
 
-``PYTHONPATH=lambda_src python -m bench.deliveries`` measures them alone, and writes ``bench/durations.json``.
+``python -m bench.deliveries`` measures them alone, and writes ``bench/durations.json``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bench.durations import ASSUMED, DEFAULT, SIZES, Delivery, write_measured
@@ -88,12 +89,14 @@ def _answering(delivery: Delivery) -> Callable[[], float]:
 
 def _exporting(count: int) -> Callable[[], float]:
     from framegate.entrypoints.export_parts import ExportParts
-    from framegate.export.exporter import ExportOrder, ExportResult
+    from framegate.export.exporter import ExportResult
     from framegate.identifiers import ImageSetRef
+    from framegate.messages import ExportOrder
+    from framegate.settings import ExportSettings
     from framegate.time_budget import TimeBudget
 
-    os.environ["FRAMEGATE_EXPORT_RATE"] = str(DEFAULT.export_rate_per_worker)
-    exporter = ExportParts.from_environment().exporter
+    settings = replace(ExportSettings.from_environment(), calls_per_second=DEFAULT.export_rate_per_worker)
+    exporter = ExportParts.build(settings).exporter
     order = ExportOrder(ImageSetRef(DATASTORE, IMAGE_SET), "bench")
 
     def export() -> float:

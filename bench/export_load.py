@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from bench.account import Account, Bucket
 from bench.durations import ASSUMED, DEFAULT, frame_latency, worker_limits
-from framegate.entrypoints.export_parts import RETURN_TIME, WORKERS
+from framegate.entrypoints.export_parts import WORKERS
 from framegate.export.exporter import FINISH_SHARE, MAX_FINISH_SECONDS
+from framegate.export.invocation import RETURN_SECONDS
 from framegate.export.worker import MIN_WORK_SECONDS
 from infra.export.functions import BATCH_SIZE
 from infra.export.queue import RETENTION
@@ -72,7 +73,7 @@ def invoke(batch: tuple[int, ...], size: int, config: Config, *, by_events: bool
     """One invocation, as `ExportWorker` and `Exporter` spend it: seconds, frames, and what is left of each set."""
     elapsed, copied, left = 0.0, 0, []
     for count in batch:
-        remaining = config.export_timeout_seconds - RETURN_TIME - elapsed
+        remaining = config.export_timeout_seconds - RETURN_SECONDS - elapsed
         done = 0
         if remaining >= MIN_WORK_SECONDS:
             work = remaining - min(MAX_FINISH_SECONDS, FINISH_SHARE * remaining)

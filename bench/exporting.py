@@ -35,11 +35,13 @@ def measure() -> list[Row]:
         from botocore.config import Config
 
         from framegate.entrypoints.export_parts import ExportParts
-        from framegate.export.exporter import ExportOrder, ExportResult
+        from framegate.export.exporter import ExportResult
         from framegate.identifiers import ImageSetRef
+        from framegate.messages import ExportOrder
+        from framegate.settings import ExportSettings
         from framegate.time_budget import TimeBudget
 
-        parts = ExportParts.from_environment()
+        parts = ExportParts.build(ExportSettings.from_environment())
         config = Config(max_pool_connections=THREADS)
         source, s3 = boto3.client("medical-imaging", config=config), boto3.client("s3", config=config)
 

@@ -112,7 +112,7 @@ def last_line_of_python(*arguments: str) -> str:
 
     Before that come log lines of what is measured.
     """
-    paths = {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'lambda_src'}", "POWERTOOLS_TRACE_DISABLED": "true"}
+    paths = {"PYTHONPATH": str(PROJECT), "POWERTOOLS_TRACE_DISABLED": "true"}
     done = subprocess.run(
         [sys.executable, *arguments], env={**os.environ, **paths}, stdout=subprocess.PIPE, check=True, cwd=PROJECT
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, urlsplit
 
+from framegate.settings import ExportSettings, Settings
 from local.certificates import write_certificate
 
 if TYPE_CHECKING:
@@ -125,16 +126,22 @@ class Origin:
             "AWS_ENDPOINT_URL_MEDICAL_IMAGING": self.url,
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
             "AWS_CA_BUNDLE": str(self.ca_bundle),
-            "FRAMEGATE_DATASTORE_IDS": DATASTORE,
-            "FRAMEGATE_FRAME_BUCKET": BUCKET,
-            "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-            "FRAMEGATE_EXPORT_QUEUE_URL": f"{self.url}/queue",
-            "FRAMEGATE_CORS_ORIGINS": "*",
-            "FRAMEGATE_AUTH": "iam",
-            "FRAMEGATE_EVENT_BUS": "default",
-            "FRAMEGATE_EXPORT_RATE": "1e9",
-            "FRAMEGATE_VERIFY": "false",
-            "FRAMEGATE_EXPORT_EVENTS": "",
+            **Settings(
+                datastore_ids=(DATASTORE,),
+                frame_bucket=BUCKET,
+                presigned_url_lifetime_seconds=300,
+                export_queue_url=f"{self.url}/queue",
+                cors_origins=("*",),
+                auth="iam",
+            ).to_environment(),
+            **ExportSettings(
+                datastore_ids=(DATASTORE,),
+                frame_bucket=BUCKET,
+                event_bus="default",
+                calls_per_second=1e9,
+                verify=False,
+                events=(),
+            ).to_environment(),
         }
 
 

@@ -1,6 +1,6 @@
 """Where the first wall stands, and how long exports take from one image set to a million: tables of a simulation.
 
-``PYTHONPATH=lambda_src python -m bench.scaling`` prints the tables of ``docs/scaling.md``, which says what is modelled
+``python -m bench.scaling`` prints the tables of ``docs/scaling.md``, which says what is modelled
 and what is not. Limits of the product are those of its code, quotas those of `bench.account`, durations those of
 `bench.durations`. What is random has a seed: the tables are the same each time.
 """

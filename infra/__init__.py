@@ -8,14 +8,9 @@ warning, set its variable to an empty value.
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 # The first variable takes major versions: every version that runs the CDK reaches its end of life. The others take any
 # value.
 os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", ",".join(map(str, range(20, 100))))
 os.environ.setdefault("JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION", "1")
 os.environ.setdefault("JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION", "1")
-
-# The stack imports declarations of the product, such as its routes. The CDK command line sets no PYTHONPATH.
-sys.path.append(str(Path(__file__).resolve().parent.parent / "lambda_src"))

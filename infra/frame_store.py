@@ -9,6 +9,14 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from framegate.bucket_layout import (
+    EXPORT_PREFIX,
+    FRAME_PREFIX,
+    INDEX_PREFIX,
+    MISMATCH_TAG,
+    MISMATCHED_PREFIX,
+    QUEUED_PREFIX,
+)
 from infra.acknowledge import acknowledge
 from infra.retention import removal_policy
 
@@ -20,17 +28,8 @@ if TYPE_CHECKING:
 DELETED_LOG_DAYS = 30
 """Days for which a deleted access log can be restored."""
 
-FRAME_PREFIX = "frames/"
-INDEX_PREFIX = "indexes/"
-EXPORT_PREFIX = "exports/"
-REQUEST_PREFIX = "export-requests/"
-QUEUED_PREFIX = "queued/"
-MISMATCHED_PREFIX = "mismatched/"
-"""What the bucket holds: frames and indexes of them, what exports leave, requests for exports, markers, and frames that
-were found wrong."""
-
-IS_MISMATCHED = {"s3:ExistingObjectTag/framegate-pixels": "mismatch"}
-"""The condition of a frame that was found wrong and not moved yet; a test compares it with the tag of the functions."""
+IS_MISMATCHED = {f"s3:ExistingObjectTag/{name}": value for name, value in MISMATCH_TAG.items()}
+"""The condition of a frame that was found wrong and not moved yet."""
 
 # Headers of a pre-signed GET's response that a web page may read. S3 accepts no wildcard here.
 _EXPOSED_HEADERS = [

@@ -9,6 +9,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from framegate.settings import LoggingSettings
 from infra.acknowledge import acknowledge
 from infra.build.bundling import lambda_code
 from infra.permissions import (
@@ -20,11 +21,14 @@ from infra.permissions import (
 from infra.retention import log_group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from aws_cdk import aws_kms as kms
 
+    from framegate.settings import AuthorizerSettings, ExportQueueSettings, ExportSettings, Settings
     from infra.config import Config
+
+    FunctionSettings = AuthorizerSettings | ExportQueueSettings | ExportSettings | Settings
 
 ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 
@@ -48,8 +52,8 @@ class LambdaFunction(Construct):
         What the function does; the console shows it.
     memory_mb, timeout_seconds : int
         Memory, and time limit of an invocation.
-    environment : mapping of str to str
-        The function's own environment variables.
+    settings : sequence
+        The function's settings, objects from `framegate.settings`.
     statements : sequence of iam.PolicyStatement
         Permissions of the role, in addition to logging and tracing.
     snap_start : lambda_.SnapStartConf, optional
@@ -80,7 +84,7 @@ class LambdaFunction(Construct):
         description: str,
         memory_mb: int,
         timeout_seconds: int,
-        environment: Mapping[str, str],
+        settings: Sequence[FunctionSettings],
         statements: Sequence[iam.PolicyStatement],
         snap_start: lambda_.SnapStartConf | None = None,
         reserved_concurrency: int | None = None,
@@ -118,12 +122,10 @@ class LambdaFunction(Construct):
             log_group=group,
             environment_encryption=key,
             environment={
-                "FRAMEGATE_DATASTORE_IDS": ",".join(config.datastore_ids),
-                "POWERTOOLS_LOG_LEVEL": config.log_level,
                 # The metrics of all deployments in an account share a namespace, so the service tells them apart.
-                "POWERTOOLS_SERVICE_NAME": config.stack_name,
+                **LoggingSettings(service=config.stack_name, level=config.log_level).to_environment(),
                 **({"AWS_USE_FIPS_ENDPOINT": "true"} if config.fips_endpoints else {}),
-                **environment,
+                **{name: value for each in settings for name, value in each.to_environment().items()},
             },
         )
         acknowledge(

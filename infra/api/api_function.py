@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 
+from framegate.bucket_layout import FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX
+from framegate.settings import Settings
 from infra.acknowledge import acknowledge
-from infra.frame_store import FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX
 from infra.lambda_function import LambdaFunction
 from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
 
@@ -56,13 +57,16 @@ class ApiFunction(LambdaFunction):
             memory_mb=config.memory_mb,
             timeout_seconds=config.timeout_seconds,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS,
-            environment={
-                "FRAMEGATE_FRAME_BUCKET": bucket.bucket_name,
-                "FRAMEGATE_EXPORT_QUEUE_URL": queue.queue_url,
-                "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": str(config.presigned_url_lifetime_seconds),
-                "FRAMEGATE_CORS_ORIGINS": ",".join(config.cors_origins),
-                "FRAMEGATE_AUTH": config.auth,
-            },
+            settings=[
+                Settings(
+                    datastore_ids=config.datastore_ids,
+                    frame_bucket=bucket.bucket_name,
+                    presigned_url_lifetime_seconds=config.presigned_url_lifetime_seconds,
+                    export_queue_url=queue.queue_url,
+                    cors_origins=config.cors_origins,
+                    auth=config.auth,
+                )
+            ],
             statements=[
                 allow("ReadFrames", ["medical-imaging:GetImageFrame"], *image_sets(Stack.of(scope), config)),
                 allow(

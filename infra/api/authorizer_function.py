@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_lambda as lambda_
 
+from framegate.settings import AuthorizerSettings
 from infra.acknowledge import acknowledge
 from infra.build.bundling import AUTHORIZER_REQUIREMENTS
 from infra.build.package_layer import PackageLayer
@@ -61,11 +62,14 @@ class AuthorizerFunction(LambdaFunction):
             timeout_seconds=TIMEOUT_SECONDS,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS,
             layers=[layer],
-            environment={
-                "FRAMEGATE_JWT_ISSUER": config.jwt_issuer or "",
-                "FRAMEGATE_JWT_AUDIENCE": ",".join(config.jwt_audience),
-                "FRAMEGATE_JWT_DATASTORES_CLAIM": config.jwt_datastores_claim or "",
-            },
+            settings=[
+                AuthorizerSettings(
+                    datastore_ids=config.datastore_ids,
+                    issuer=config.jwt_issuer or "",
+                    audiences=config.jwt_audience,
+                    datastores_claim=config.jwt_datastores_claim,
+                )
+            ],
             statements=[],
         )
         acknowledge(

@@ -11,6 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from framegate.observability import NAMESPACE
 from framegate.rest.routes import METHODS, ROUTES
 from infra.acknowledge import acknowledge
 from infra.api.domain import Domain
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
 
     from infra.config import Config
+
+THROTTLED_REQUESTS = "ThrottledRequests"
+"""Metric of the requests that were answered with 429. A filter of the access log counts them, not the code."""
 
 STAGE = "v1"
 
@@ -155,10 +159,10 @@ class RestApi(Construct):
         cfn_api.endpoint_access_mode = endpoint_access_mode(config)
         # API Gateway has no metric of its own for throttled requests: it counts them among all 4xx responses.
         access_logs.add_metric_filter(
-            "ThrottledRequests",
+            THROTTLED_REQUESTS,
             filter_pattern=logs.FilterPattern.string_value("$.status", "=", "429"),
-            metric_namespace="Framegate",
-            metric_name="ThrottledRequests",
+            metric_namespace=NAMESPACE,
+            metric_name=THROTTLED_REQUESTS,
             metric_value="1",
             dimensions={"service": "$.service"},
         )

@@ -8,7 +8,7 @@ from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as event_sources
 
-from infra.frame_store import (
+from framegate.bucket_layout import (
     EXPORT_PREFIX,
     FRAME_PREFIX,
     INDEX_PREFIX,
@@ -16,6 +16,8 @@ from infra.frame_store import (
     QUEUED_PREFIX,
     REQUEST_PREFIX,
 )
+from framegate.messages import EVENT_SOURCE
+from framegate.settings import ExportQueueSettings, ExportSettings
 from infra.lambda_function import LambdaFunction
 from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
 
@@ -79,12 +81,13 @@ class ExportFunction(LambdaFunction):
             # of them, Lambda would assume an endless loop and stop invoking the function.
             recursive_loop=lambda_.RecursiveLoop.ALLOW,
             layers=[decoder],
-            environment={
-                **_environment(config, frame_store),
-                "FRAMEGATE_EXPORT_QUEUE_URL": queue.queue_url,
-                # A request that started before the deletion may still be storing a frame for this long.
-                "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(config.timeout_seconds + LATE_STORE_SECONDS),
-            },
+            settings=[
+                _export_settings(config, frame_store),
+                ExportQueueSettings(
+                    queue_url=queue.queue_url,
+                    removal_recheck_seconds=config.timeout_seconds + LATE_STORE_SECONDS,
+                ),
+            ],
             statements=[
                 *_export_statements(Stack.of(scope), config, frame_store),
                 use_key(frame_store, "s3", "sqs"),
@@ -155,7 +158,7 @@ class RequestFunction(LambdaFunction):
             timeout_seconds=config.export_timeout_seconds,
             reserved_concurrency=config.export_concurrency,
             layers=[decoder],
-            environment=_environment(config, frame_store),
+            settings=[_export_settings(config, frame_store)],
             statements=[
                 *_export_statements(Stack.of(scope), config, frame_store),
                 allow("ReadRequests", ["s3:GetObject"], frame_store.bucket.arn_for_objects(f"{REQUEST_PREFIX}*")),
@@ -175,14 +178,16 @@ class RequestFunction(LambdaFunction):
         )
 
 
-def _environment(config: Config, frame_store: FrameStore) -> dict[str, str]:
-    return {
-        "FRAMEGATE_FRAME_BUCKET": frame_store.bucket.bucket_name,
-        "FRAMEGATE_EVENT_BUS": "default",
-        "FRAMEGATE_EXPORT_RATE": f"{config.export_rate_per_worker:.6g}",
-        "FRAMEGATE_VERIFY": str(config.verify).lower(),
-        "FRAMEGATE_EXPORT_EVENTS": ",".join(config.export_events),
-    }
+def _export_settings(config: Config, frame_store: FrameStore) -> ExportSettings:
+    return ExportSettings(
+        datastore_ids=config.datastore_ids,
+        frame_bucket=frame_store.bucket.bucket_name,
+        event_bus="default",
+        # Six digits are exact enough, and can be read in the console.
+        calls_per_second=float(f"{config.export_rate_per_worker:.6g}"),
+        verify=config.verify,
+        events=config.export_events,
+    )
 
 
 def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) -> list[iam.PolicyStatement]:
@@ -213,6 +218,6 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
             "AnnounceResults",
             ["events:PutEvents"],
             stack.format_arn(service="events", resource="event-bus", resource_name="default"),
-            events__source="framegate",
+            events__source=EVENT_SOURCE,
         ),
     ]

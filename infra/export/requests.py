@@ -12,8 +12,10 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
+from framegate.bucket_layout import EXPORT_PREFIX, REQUEST_PREFIX, map_results_prefix
+from framegate.messages import ExportTask, SummarizeTask, ValidateTask
+from framegate.problems import InvalidRequestManifest
 from infra.acknowledge import acknowledge
-from infra.frame_store import EXPORT_PREFIX, REQUEST_PREFIX
 from infra.permissions import (
     acknowledge_prefixes,
     allow,
@@ -50,7 +52,7 @@ _BUSY = {
     "JitterStrategy": "FULL",
     "MaxAttempts": 1000,
 }
-_HOPELESS = {"ErrorEquals": ["InvalidRequestManifest"], "MaxAttempts": 0}
+_HOPELESS = {"ErrorEquals": [InvalidRequestManifest.__name__], "MaxAttempts": 0}
 _FAILED = {
     "ErrorEquals": ["States.ALL"],
     "IntervalSeconds": 15,
@@ -281,7 +283,7 @@ def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:
             "Validate": _task(
                 function_arn,
                 {
-                    "task": "validate",
+                    "task": ValidateTask.TASK,
                     "key.$": "$.detail.object.key",
                     "execution.$": "$$.Execution.Name",
                 },
@@ -301,7 +303,7 @@ def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:
                     "Parameters": {"Bucket.$": "$.accepted.bucket", "Key.$": "$.accepted.key"},
                 },
                 "ItemSelector": {
-                    "task": "export",
+                    "task": ExportTask.TASK,
                     "execution.$": "$$.Execution.Name",
                     "request.$": "$$.Map.Item.Value",
                     "progress": "",
@@ -317,14 +319,14 @@ def _definition(function_arn: str, concurrency: int) -> dict[str, Any]:
                     "Resource": "arn:aws:states:::s3:putObject",
                     "Parameters": {
                         "Bucket.$": "$.accepted.bucket",
-                        "Prefix.$": "States.Format('{}/results', $.prefix)",
+                        "Prefix.$": f"States.Format('{map_results_prefix('{}')}', $.prefix)",
                     },
                     "WriterConfig": {"Transformation": "NONE", "OutputType": "JSONL"},
                 },
                 "ResultPath": "$.results",
                 "Next": "Summarize",
             },
-            "Summarize": _task(function_arn, {"task": "summarize", "input.$": "$"}, End=True),
+            "Summarize": _task(function_arn, {"task": SummarizeTask.TASK, "input.$": "$"}, End=True),
         },
     }
 
@@ -348,7 +350,7 @@ def _export_of_a_line(function_arn: str) -> dict[str, Any]:
             "ExportFinally": _task(
                 function_arn,
                 {
-                    "task": "export",
+                    "task": ExportTask.TASK,
                     "execution.$": "$.execution",
                     "request.$": "$.request",
                     "progress.$": "$.progress",

@@ -8,6 +8,8 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from framegate.observability import Metric
+from infra.api.rest_api import THROTTLED_REQUESTS
 from infra.operations.metrics import FIVE_MINUTES, SUM, Metrics
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class Alarms(Construct):
             cloudwatch.MathExpression(
                 expression="FILL(refused, 0) + FILL(throttled, 0)",
                 using_metrics={
-                    "refused": metrics.counted("ThrottledRequests"),
+                    "refused": metrics.counted(THROTTLED_REQUESTS),
                     "throttled": function.metric_throttles(period=FIVE_MINUTES),
                 },
                 label="Throttled requests",
@@ -156,7 +158,7 @@ class Alarms(Construct):
     def _failed_exports(self, metrics: Metrics) -> cloudwatch.Alarm:
         return self._alarm(
             "FailedExports",
-            metrics.counted("ExportsFailed"),
+            metrics.counted(Metric.EXPORTS_FAILED),
             "An export could not get some frames, or found pixels that differ from the imported ones. Read in its "
             "manifest which frames, correct the cause, and export the image set again.",
             section="Failed exports",

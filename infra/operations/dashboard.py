@@ -8,6 +8,8 @@ from aws_cdk import Aws
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from framegate.observability import Metric
+from infra.api.rest_api import THROTTLED_REQUESTS
 from infra.operations.metrics import FIVE_MINUTES, SUM, Metrics
 
 if TYPE_CHECKING:
@@ -74,12 +76,12 @@ def _requests(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
         _graph(
             "Frames delivered, by delivery, and index pages",
-            metrics.counted_by("delivery", "Frames"),
-            metrics.counted("IndexPages", label="index"),
+            metrics.counted_by("delivery", Metric.FRAMES),
+            metrics.counted(Metric.INDEX_PAGES, label="index"),
             stacked=True,
         ),
-        _graph("Bytes delivered, by delivery", metrics.counted_by("delivery", "FrameBytes"), stacked=True),
-        _graph("Failed requests, by status", metrics.counted_by("status", "Errors"), stacked=True),
+        _graph("Bytes delivered, by delivery", metrics.counted_by("delivery", Metric.FRAME_BYTES), stacked=True),
+        _graph("Failed requests, by status", metrics.counted_by("status", Metric.ERRORS), stacked=True),
     ]
 
 
@@ -91,18 +93,18 @@ def _times(metrics: Metrics) -> list[cloudwatch.IWidget]:
         ),
         _graph(
             "HealthImaging latency, ms",
-            *(metrics.counted("UpstreamLatency", f"p{each}", label=f"p{each}") for each in PERCENTILES),
+            *(metrics.counted(Metric.UPSTREAM_LATENCY, f"p{each}", label=f"p{each}") for each in PERCENTILES),
         ),
         _graph(
             "HealthImaging latency, p99 by delivery, ms",
-            metrics.counted_by("delivery", "UpstreamLatency", "p99"),
+            metrics.counted_by("delivery", Metric.UPSTREAM_LATENCY, "p99"),
         ),
     ]
 
 
 def _capacity(metrics: Metrics, watched: WatchedResources) -> list[cloudwatch.IWidget]:
     return [
-        _graph("Cold starts, by function", metrics.counted_by("handler", "ColdStarts"), stacked=True),
+        _graph("Cold starts, by function", metrics.counted_by("handler", Metric.COLD_STARTS), stacked=True),
         _graph(
             "Concurrent requests",
             watched.api_function.metric(
@@ -111,8 +113,8 @@ def _capacity(metrics: Metrics, watched: WatchedResources) -> list[cloudwatch.IW
         ),
         _graph(
             "Throttled requests",
-            metrics.counted("ThrottledRequests", label="by throttle_rate or HealthImaging"),
-            metrics.counted("Errors", status="429", label="of these, by HealthImaging or S3"),
+            metrics.counted(THROTTLED_REQUESTS, label="by throttle_rate or HealthImaging"),
+            metrics.counted(Metric.ERRORS, status="429", label="of these, by HealthImaging or S3"),
             watched.api_function.metric_throttles(period=FIVE_MINUTES, label="by Lambda"),
         ),
     ]
@@ -122,17 +124,17 @@ def _exports(metrics: Metrics, watched: WatchedResources) -> list[cloudwatch.IWi
     return [
         _graph(
             "Frames exported per second",
-            metrics.per_second("FramesCopied", label="copied"),
-            metrics.per_second("FramesPresent", label="already present"),
-            metrics.per_second("FramesFailed", label="failed"),
+            metrics.per_second(Metric.FRAMES_COPIED, label="copied"),
+            metrics.per_second(Metric.FRAMES_PRESENT, label="already present"),
+            metrics.per_second(Metric.FRAMES_FAILED, label="failed"),
             stacked=True,
         ),
-        _graph("Bytes exported", metrics.counted("ExportedBytes", label="bytes")),
+        _graph("Bytes exported", metrics.counted(Metric.EXPORTED_BYTES, label="bytes")),
         _graph(
             "Exports",
-            metrics.counted("ExportsCompleted", label="completed"),
-            metrics.counted("ExportsFailed", label="failed"),
-            metrics.counted("ExportRetries", label="retried"),
+            metrics.counted(Metric.EXPORTS_COMPLETED, label="completed"),
+            metrics.counted(Metric.EXPORTS_FAILED, label="failed"),
+            metrics.counted(Metric.EXPORT_RETRIES, label="retried"),
             watched.export_function.metric_errors(period=FIVE_MINUTES, label="errors of the export function"),
             watched.request_function.metric_errors(period=FIVE_MINUTES, label="errors of the request function"),
         ),

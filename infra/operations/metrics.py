@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 
+from framegate.observability import NAMESPACE
 from infra.api.rest_api import STAGE
 
 if TYPE_CHECKING:
     from infra.config import Config
 
-NAMESPACE = "Framegate"
 SUM = cloudwatch.Stats.SUM
 FIVE_MINUTES = Duration.minutes(5)
 

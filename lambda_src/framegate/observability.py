@@ -1,12 +1,11 @@
 """The logger, the metrics, and the traces of calls to other services.
 
-People who must not see patient data may read all of them. They hold identifiers of HealthImaging, counts and times, but
-no DICOM attribute, no bytes of a frame, and no text that came with a request.
+Logs, metrics and traces contain HealthImaging's identifiers, counts and times. They never contain a DICOM attribute,
+bytes of a frame, or text that came with a request: their readers may not be allowed to see patient data.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import traceback
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
+from framegate.settings import LoggingSettings, is_sampled
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 
 NAMESPACE = "Framegate"
 
-SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "framegate")
-"""The name of the deployment in log lines, metrics and traces."""
+_SETTINGS = LoggingSettings.from_environment()
+
+SERVICE = _SETTINGS.service
+"""Name of the deployment, in every log line, metric and trace."""
 
 
 class Metric(StrEnum):
-    """The names of the metrics, which the dashboard and the alarms use, too."""
+    """The metrics of Framegate's code; the dashboard and the alarms use these names."""
 
     FRAMES = "Frames"
     FRAME_BYTES = "FrameBytes"
@@ -46,7 +49,7 @@ class Metric(StrEnum):
     EXPORTED_BYTES = "ExportedBytes"
 
 
-logger = Logger(service=SERVICE, location=None)
+logger = Logger(service=SERVICE, level=_SETTINGS.level, location=None)
 metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
 
 
@@ -54,8 +57,8 @@ metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
 def count_cold_start(handler: str) -> None:
     """Count the start of an execution environment. Every invocation calls this.
 
-    The cache skips all invocations but the first. Lambda takes snapshots before the first invocation, so a start from a
-    snapshot counts like any other.
+    The cache skips all invocations but the first. Lambda takes a snapshot before the first invocation, so a start from
+    a snapshot is counted too.
 
     Parameters
     ----------
@@ -69,10 +72,10 @@ def count_cold_start(handler: str) -> None:
 
 @cache
 def tracer() -> Tracer:
-    """Return the X-Ray tracer. Only sampled requests load it, because its SDK takes 0.2 s to import.
+    """Return the X-Ray tracer. Its SDK takes 0.2 s to import, so only sampled requests load it.
 
-    The tracer patches no library. Calls open their subsegments themselves, so that a subsegment lasts until the last
-    byte of the body rather than until the headers.
+    It patches no library. Calls open their subsegments themselves, so that a subsegment ends with the last byte of the
+    body, not with the headers.
     """
     from aws_lambda_powertools import Tracer
 
@@ -80,31 +83,26 @@ def tracer() -> Tracer:
 
 
 def stack_of(error: Exception) -> str:
-    """Return where an error happened, innermost first. Its message is left out, because it may quote the request."""
+    """Return where an error happened, innermost frame first, without its message, which may quote the request."""
     frames = traceback.extract_tb(error.__traceback__)
     return " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in reversed(frames))
 
 
 @contextmanager
 def subsegment(service: str, **annotations: str) -> Iterator[None]:
-    """Record a call to another service as an X-Ray subsegment if the invocation is sampled.
+    """Record a call to another service as an X-Ray subsegment, if the invocation is sampled.
 
-    Calls in other threads are not recorded: X-Ray's context belongs to the handler's thread, and thousands of frames
-    would make the trace unreadable.
+    Calls in other threads are not recorded: X-Ray's context belongs to the handler's thread, and a trace of thousands
+    of frames would be unreadable.
 
     Parameters
     ----------
     service : str
         The service's name on the service map.
     **annotations : str
-        Identifiers by which to find the trace.
-
-    References
-    ----------
-    AWS X-Ray developer guide, "Tracing header": ``Sampled=1``.
+        Identifiers to find the trace by.
     """
-    sampled = "Sampled=1" in os.environ.get("_X_AMZN_TRACE_ID", "")
-    if not sampled or threading.current_thread() is not threading.main_thread():
+    if not is_sampled() or threading.current_thread() is not threading.main_thread():
         yield
         return
     with tracer().provider.in_subsegment(service, namespace="remote") as segment:

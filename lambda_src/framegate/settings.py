@@ -1,12 +1,17 @@
-"""What a deployment sets: read once from the function's environment, where the CDK stack has put it."""
+"""The environment of the functions: the only module that reads ``os.environ``.
+
+Each class writes its variables with ``to_environment``, for the stack, and reads them with ``from_environment``, in the
+function. The names stand once, in the pair of methods.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,44 +20,61 @@ class Settings:
 
     Parameters
     ----------
-    datastore_ids : frozenset of str
-        The data stores that are served; every other is refused before any call.
+    datastore_ids : tuple of str
+        The data stores that the deployment serves; requests for any other are refused before any call.
     frame_bucket : str
-        The bucket of the frame store.
-    presigned_url_lifetime : int
-        Seconds for which a pre-signed URL is good.
+        Name of the bucket that holds frames.
+    presigned_url_lifetime_seconds : int
+        Seconds for which a pre-signed URL is valid.
     export_queue_url : str
-        The queue to which frames go that are too large for a request.
+        URL of the queue that takes frames too large for a request.
     cors_origins : tuple of str
-        The origins whose pages may read answers; ``("*",)`` is any.
+        The origins whose pages may read answers; ``("*",)`` allows any.
     auth : str
-        Who checked the caller: ``iam``, ``cognito``, or ``jwt``, our own authorizer.
+        Who checks the caller: ``iam``, ``cognito``, or ``jwt`` for Framegate's own authorizer.
     """
 
-    datastore_ids: frozenset[str]
+    datastore_ids: tuple[str, ...]
     frame_bucket: str
-    presigned_url_lifetime: int
+    presigned_url_lifetime_seconds: int
     export_queue_url: str
     cors_origins: tuple[str, ...]
     auth: str
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Read the settings.
 
         Raises
         ------
         KeyError, ValueError
-            If a variable is missing or not a number: the stack and the function do not belong together.
+            If a variable is missing or not a number: the stack and the function are of different releases.
         """
         return cls(
-            datastore_ids=frozenset(_listed(environment["FRAMEGATE_DATASTORE_IDS"])),
+            datastore_ids=_split(environment["FRAMEGATE_DATASTORE_IDS"]),
             frame_bucket=environment["FRAMEGATE_FRAME_BUCKET"],
-            presigned_url_lifetime=int(environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"]),
+            presigned_url_lifetime_seconds=int(environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"]),
             export_queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
-            cors_origins=_listed(environment["FRAMEGATE_CORS_ORIGINS"]),
+            cors_origins=_split(environment["FRAMEGATE_CORS_ORIGINS"]),
             auth=environment["FRAMEGATE_AUTH"],
         )
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that `from_environment` reads.
+
+        Raises
+        ------
+        ValueError
+            If an item of a list is empty, has a comma, or begins or ends with white space.
+        """
+        return {
+            "FRAMEGATE_DATASTORE_IDS": _join(self.datastore_ids),
+            "FRAMEGATE_FRAME_BUCKET": self.frame_bucket,
+            "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": str(self.presigned_url_lifetime_seconds),
+            "FRAMEGATE_EXPORT_QUEUE_URL": self.export_queue_url,
+            "FRAMEGATE_CORS_ORIGINS": _join(self.cors_origins),
+            "FRAMEGATE_AUTH": self.auth,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,83 +83,234 @@ class AuthorizerSettings:
 
     Parameters
     ----------
-    datastore_ids : frozenset of str
-        The data stores that are served.
+    datastore_ids : tuple of str
+        The data stores that the deployment serves.
     issuer : str
-        The OpenID Connect issuer whose tokens are taken.
+        The OpenID Connect issuer whose tokens are accepted.
     audiences : tuple of str
-        Of which a token must have one.
+        The accepted audiences; a token must name one of them.
     datastores_claim : str or None
-        The claim that lists the data stores that a token's holder may read; None if there is none.
+        The claim that lists the data stores that a token grants; None if tokens grant all.
     """
 
-    datastore_ids: frozenset[str]
+    datastore_ids: tuple[str, ...]
     issuer: str
     audiences: tuple[str, ...]
     datastores_claim: str | None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> AuthorizerSettings:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> AuthorizerSettings:
         """Read the settings.
 
         Raises
         ------
         KeyError
-            If a variable is missing: the stack and the function do not belong together.
+            If a variable is missing: the stack and the function are of different releases.
         """
         return cls(
-            datastore_ids=frozenset(_listed(environment["FRAMEGATE_DATASTORE_IDS"])),
+            datastore_ids=_split(environment["FRAMEGATE_DATASTORE_IDS"]),
             issuer=environment["FRAMEGATE_JWT_ISSUER"],
-            audiences=_listed(environment["FRAMEGATE_JWT_AUDIENCE"]),
+            audiences=_split(environment["FRAMEGATE_JWT_AUDIENCE"]),
             datastores_claim=environment["FRAMEGATE_JWT_DATASTORES_CLAIM"] or None,
         )
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that `from_environment` reads.
+
+        Raises
+        ------
+        ValueError
+            If an item of a list is empty, has a comma, or begins or ends with white space.
+        """
+        return {
+            "FRAMEGATE_DATASTORE_IDS": _join(self.datastore_ids),
+            "FRAMEGATE_JWT_ISSUER": self.issuer,
+            "FRAMEGATE_JWT_AUDIENCE": _join(self.audiences),
+            "FRAMEGATE_JWT_DATASTORES_CLAIM": self.datastores_claim or "",
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """The settings of a function that exports.
+    """The settings of the two functions that export.
 
     Parameters
     ----------
-    datastore_ids : frozenset of str
-        The data stores that are served; every other is refused before any call.
+    datastore_ids : tuple of str
+        The data stores that the deployment serves; exports from any other fail before any call.
     frame_bucket : str
-        The bucket of the frame store.
+        Name of the bucket that holds frames.
     event_bus : str
-        Name or ARN of the bus that results are announced on.
-    rate : float
-        GetImageFrame calls per second that one worker may make.
+        Name or ARN of the event bus that announces results.
+    calls_per_second : float
+        `GetImageFrame` calls per second that one worker may make.
     verify : bool
-        Whether the pixels of every export are verified.
-    events : frozenset of str
-        What has to happen to an image set for it to be exported: ``Created``, ``Updated``, ``Copied``.
+        Whether every export verifies the pixels of its frames.
+    events : tuple of str
+        The changes that export an image set: ``Created``, ``Updated``, ``Copied``.
     """
 
-    datastore_ids: frozenset[str]
+    datastore_ids: tuple[str, ...]
     frame_bucket: str
     event_bus: str
-    rate: float
+    calls_per_second: float
     verify: bool
-    events: frozenset[str]
+    events: tuple[str, ...]
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> ExportSettings:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ExportSettings:
         """Read the settings.
 
         Raises
         ------
         KeyError, ValueError
-            If a variable is missing or not a number: the stack and the function do not belong together.
+            If a variable is missing or not a number: the stack and the function are of different releases.
         """
         return cls(
-            datastore_ids=frozenset(_listed(environment["FRAMEGATE_DATASTORE_IDS"])),
+            datastore_ids=_split(environment["FRAMEGATE_DATASTORE_IDS"]),
             frame_bucket=environment["FRAMEGATE_FRAME_BUCKET"],
             event_bus=environment["FRAMEGATE_EVENT_BUS"],
-            rate=float(environment["FRAMEGATE_EXPORT_RATE"]),
+            calls_per_second=float(environment["FRAMEGATE_EXPORT_RATE"]),
             verify=environment["FRAMEGATE_VERIFY"] == "true",
-            events=frozenset(_listed(environment["FRAMEGATE_EXPORT_EVENTS"])),
+            events=_split(environment["FRAMEGATE_EXPORT_EVENTS"]),
         )
 
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that `from_environment` reads.
 
-def _listed(value: str) -> tuple[str, ...]:
+        Raises
+        ------
+        ValueError
+            If an item of a list is empty, has a comma, or begins or ends with white space.
+        """
+        return {
+            "FRAMEGATE_DATASTORE_IDS": _join(self.datastore_ids),
+            "FRAMEGATE_FRAME_BUCKET": self.frame_bucket,
+            "FRAMEGATE_EVENT_BUS": self.event_bus,
+            "FRAMEGATE_EXPORT_RATE": repr(float(self.calls_per_second)).removesuffix(".0"),
+            "FRAMEGATE_VERIFY": str(self.verify).lower(),
+            "FRAMEGATE_EXPORT_EVENTS": _join(self.events),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ExportQueueSettings:
+    """The further settings of the function behind the export queue.
+
+    Parameters
+    ----------
+    queue_url : str
+        URL of the queue.
+    removal_recheck_seconds : int
+        Seconds after which a deleted image set is removed a second time: as long as a request that started before the
+        deletion may still be storing one of its frames.
+    """
+
+    queue_url: str
+    removal_recheck_seconds: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ExportQueueSettings:
+        """Read the settings.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a variable is missing or not a number: the stack and the function are of different releases.
+        """
+        return cls(
+            queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
+            removal_recheck_seconds=int(environment["FRAMEGATE_REMOVAL_RECHECK_SECONDS"]),
+        )
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that `from_environment` reads."""
+        return {
+            "FRAMEGATE_EXPORT_QUEUE_URL": self.queue_url,
+            "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(self.removal_recheck_seconds),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingSettings:
+    """What every function puts into its logs, metrics and traces.
+
+    Parameters
+    ----------
+    service : str
+        Name of the deployment: the stack's name.
+    level : str
+        The lowest level that is logged, such as ``INFO``. Powertools reads it by itself.
+
+    References
+    ----------
+    Powertools for AWS Lambda (Python), "Environment variables".
+    """
+
+    service: str = "framegate"
+    level: str = "INFO"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> LoggingSettings:
+        """Read the settings; a variable that is not set has its default."""
+        return cls(
+            service=environment.get("POWERTOOLS_SERVICE_NAME", cls().service),
+            level=environment.get("POWERTOOLS_LOG_LEVEL", cls().level),
+        )
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that `from_environment` reads."""
+        return {"POWERTOOLS_SERVICE_NAME": self.service, "POWERTOOLS_LOG_LEVEL": self.level}
+
+
+def is_snapshot_start() -> bool:
+    """Whether Lambda is initializing the function to take a snapshot of it.
+
+    References
+    ----------
+    AWS Lambda developer guide, "Defined runtime environment variables": ``AWS_LAMBDA_INITIALIZATION_TYPE``.
+    """
+    return os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+
+
+def is_sampled() -> bool:
+    """Whether X-Ray records the current invocation.
+
+    References
+    ----------
+    AWS X-Ray developer guide, "Tracing header": ``Sampled=1``.
+    """
+    return "Sampled=1" in os.environ.get("_X_AMZN_TRACE_ID", "")
+
+
+def configured_endpoint_url(service: str) -> str | None:
+    """Return the endpoint that the environment sets for a service, or None.
+
+    Parameters
+    ----------
+    service : str
+        The service as botocore names it, such as ``medical-imaging``.
+
+    References
+    ----------
+    AWS SDKs and Tools reference guide, "Service-specific endpoints".
+    """
+    name = service.upper().replace("-", "_")
+    return os.environ.get(f"AWS_ENDPOINT_URL_{name}") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def library_path() -> str | None:
+    """Return where the dynamic linker looks for libraries: Lambda's layers put theirs there."""
+    return os.environ.get("LD_LIBRARY_PATH") or None
+
+
+def _split(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _join(items: Iterable[str]) -> str:
+    items = tuple(items)
+    for item in items:
+        if not item or "," in item or item != item.strip():
+            raise ValueError(f"{item!r} cannot be an item of a comma-separated list")
+    return ",".join(items)

@@ -1,4 +1,4 @@
-"""Time budgets: how long a piece of work may still take."""
+"""Time budgets: how long work may still take."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 
 
 class TimeBudget:
-    """The time that is left for a piece of work.
+    """The time that is left for some work.
 
     Parameters
     ----------
     seconds : float
-        The time from now.
+        The time for the work, counted from now.
 
     Examples
     --------
@@ -24,11 +24,11 @@ class TimeBudget:
         self._end = time.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Return the seconds left, 0 after the end."""
+        """Return the seconds that are left, 0 at the end."""
         return max(0.0, self._end - time.monotonic())
 
     def share(self, seconds: float) -> TimeBudget:
-        """Return a budget of `seconds`, or of the time left if that is less."""
+        """Return a budget of `seconds`, or of what is left of this one if that is less."""
         return TimeBudget(min(seconds, self.remaining()))
 
     @property

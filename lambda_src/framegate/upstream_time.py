@@ -1,4 +1,4 @@
-"""Measures how long a request waits for HealthImaging, separately for each thread."""
+"""Counts the time that a request waits for HealthImaging. Each thread has its own count."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _waited_ms: ContextVar[float] = ContextVar("waited_ms", default=0.0)
 
 
 def reset() -> None:
-    """Start a new count for a new request."""
+    """Start a new count, for a new request."""
     _waited_ms.set(0.0)
 
 
 def waited_ms() -> float:
-    """Return the milliseconds spent inside `waiting` since the last `reset`.
+    """Return the milliseconds spent in `waiting` blocks since the last `reset`.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def waited_ms() -> float:
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Count the duration of the block."""
+    """Add the time of the block to the count."""
     started = time.perf_counter()
     try:
         yield

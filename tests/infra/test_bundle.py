@@ -341,6 +341,9 @@ def test_hashes_depend_on_neither_location_nor_time(checkout):
     compiled = checkout / "lambda_src" / "framegate" / "__pycache__" / "settings.cpython-313.pyc"
     compiled.parent.mkdir()
     compiled.write_bytes(b"compiled")
+    # What `pip install --editable` leaves.
+    (checkout / "lambda_src" / "framegate.egg-info").mkdir()
+    (checkout / "lambda_src" / "framegate.egg-info" / "PKG-INFO").write_text("Name: framegate")
 
     assert hashes_in(checkout) == hashes_here()
 

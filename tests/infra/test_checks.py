@@ -11,9 +11,9 @@ from aws_cdk import aws_s3 as s3
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
+from framegate.healthimaging.regions import REGIONS
 from infra import acknowledge
 from infra.application import compose
-from infra.regions import HEALTHIMAGING_REGIONS
 from tests.infra.project import ACCESS, AUTH, FIREWALL, REACH
 
 CONFIGURATIONS = {
@@ -48,7 +48,7 @@ CONFIGURATIONS = {
 
 
 def linted(template):
-    matches = lint(json.dumps(template), config=ManualArgs(regions=list(HEALTHIMAGING_REGIONS)))
+    matches = lint(json.dumps(template), config=ManualArgs(regions=list(REGIONS)))
     return [f"{match.rule.id} {match.message}" for match in matches]
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from framegate.identifiers import ImageSetRef
-from framegate.storage.frame_store import MISMATCH_TAG, frame_prefix, mismatched_prefix
-from infra.frame_store import FRAME_PREFIX, IS_MISMATCHED, MISMATCHED_PREFIX
 from tests.infra import cloudformation
 from tests.infra.cloudformation import frame_bucket, text
 
@@ -63,14 +60,6 @@ def test_bucket_policy_denies_mismatched_frames_to_pre_signed_urls_and_the_api(t
     }
     for each in denied.values():
         assert (each["Effect"], each["Action"], each["Principal"]) == ("Deny", "s3:GetObject", {"AWS": "*"})
-
-
-def test_bucket_policy_uses_the_tag_and_prefixes_of_the_functions():
-    image_set = ImageSetRef("d" * 32, "a" * 32)
-
-    assert {f"s3:ExistingObjectTag/{name}": value for name, value in MISMATCH_TAG.items()} == IS_MISMATCHED
-    assert mismatched_prefix(image_set).startswith(MISMATCHED_PREFIX)
-    assert frame_prefix(image_set).startswith(FRAME_PREFIX)
 
 
 ABORT_UPLOADS = {

@@ -168,7 +168,7 @@ def s3(s3_client, s3_server):
 
 @pytest.fixture
 def settings():
-    return Settings(frozenset({SERVED}), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",), auth="iam")
+    return Settings((SERVED,), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",), auth="iam")
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ import botocore.session
 
 from framegate.aws.event_bus import EventBus
 from framegate.export.copying import FrameCopier
-from framegate.export.exporter import Exporter, ExportOrder, ExportResult
+from framegate.export.exporter import Exporter, ExportResult
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
-from framegate.export.removal import ImageSetRemover
 from framegate.healthimaging.client import HealthImaging
 from framegate.identifiers import ImageSetRef
+from framegate.messages import ExportOrder
+from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import BUCKET, SERVED
 

@@ -13,10 +13,10 @@ import requests
 
 from framegate.delivery import deferred_store, plan
 from framegate.delivery.deferred_store import DeferredStoreWorker
-from framegate.export.removal import ImageSetRemover
 from framegate.identifiers import FrameRef
 from framegate.problems import FrameNotFound, UpstreamFailed, UpstreamTimeout
 from framegate.rest.http import INLINE_LIMIT
+from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED

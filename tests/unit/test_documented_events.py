@@ -10,10 +10,16 @@ import pytest
 
 from framegate.entrypoints import api, authorizer, export
 from framegate.entrypoints.authorizer import UnauthorizedError
-from framegate.export.export_messages import ImageSetChange, Removal, UnknownMessageError, parse
-from framegate.export.exporter import ExportOrder
 from framegate.export.request_summary import RequestSummaries
 from framegate.identifiers import ImageSetRef
+from framegate.messages import (
+    ExportOrder,
+    ImageSetChanged,
+    ImageSetDeleted,
+    UnknownMessageError,
+    ValidatedManifest,
+    decode,
+)
 from framegate.time_budget import TimeBudget
 from tests.documented_events import DATASTORE, FOLDER, IMAGE_SET, documented, health_imaging_events, image_set_event
 from tests.unit.conftest import BUCKET, forget_clients
@@ -61,13 +67,14 @@ def environment(health_imaging, s3, queue, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["Created", "Updated", "Copied"])
-def test_change_event_is_decoded_from_its_detail(kind):
-    parsed = parse(image_set_event(f"Image Set {kind}"), verify=False)
-    assert parsed == ImageSetChange(kind, ExportOrder(THE_IMAGE_SET, "version-1", "1"))
+def test_event_of_a_change_names_the_image_set_and_version_of_its_detail(kind):
+    changed = decode(json.dumps(image_set_event(f"Image Set {kind}")))
+    assert changed == ImageSetChanged(kind, THE_IMAGE_SET, "1")
+    assert ExportOrder.on_change(changed, verify=False) == ExportOrder(THE_IMAGE_SET, "version-1", "1")
 
 
-def test_deletion_event_is_decoded_from_its_detail():
-    assert parse(image_set_event("Image Set Deleted"), verify=False) == Removal(THE_IMAGE_SET)
+def test_event_of_a_deletion_removes_the_image_set_of_its_detail():
+    assert decode(json.dumps(image_set_event("Image Set Deleted"))) == ImageSetDeleted(THE_IMAGE_SET)
 
 
 OTHERS = [
@@ -80,7 +87,7 @@ OTHERS = [
 @pytest.mark.parametrize("event", OTHERS, ids=lambda each: each["detail-type"])
 def test_other_events_are_rejected(event):
     with pytest.raises(UnknownMessageError):
-        parse(event, verify=False)
+        decode(json.dumps(event))
 
 
 def test_batch_processes_an_event_and_reports_a_text_as_failed(environment, log_lines, s3):
@@ -136,8 +143,7 @@ def test_records_of_a_map_run_are_summarized(objects, s3):
     s3.put_object(Bucket=BUCKET, Key=f"{folder}/SUCCEEDED_0.jsonl", Body=json.dumps(record).encode())
     files = {"ResultFiles": {"FAILED": [], "PENDING": [], "SUCCEEDED": [{"Key": f"{folder}/SUCCEEDED_0.jsonl"}]}}
     s3.put_object(Bucket=BUCKET, Key=manifest, Body=json.dumps(files).encode())
-    lines = {"bucket": BUCKET, "key": "x", "count": 0}
-    validated = {"prefix": "exports/requests/x/e", "accepted": lines, "rejected": lines, "request": {}}
+    validated = ValidatedManifest(BUCKET, "export-requests/x", "exports/requests/x/e", "x", 0, "x", 0, 0)
 
     summary = RequestSummaries(objects).write(validated, manifest, TimeBudget(60))
     assert (summary["exports"], summary["frames"]) == ({"completed": 0, "failed": 1}, result["frames"])

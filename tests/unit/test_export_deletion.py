@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from framegate.export.records import ExportRecords
-from framegate.export.removal import ImageSetRemover
 from framegate.identifiers import FrameRef
+from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit.conftest import SERVED

@@ -12,10 +12,10 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from framegate.export.records import ExportRecords
-from framegate.export.removal import ImageSetRemover
 from framegate.export.verifying import PixelVerifier
 from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.problems import UpstreamTimeout
+from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.exporting import (

@@ -13,11 +13,10 @@ from framegate.aws.event_bus import EventBus
 from framegate.aws.export_queue import ExportQueue
 from framegate.entrypoints import export
 from framegate.export.copying import FrameCopier
-from framegate.export.export_messages import UnknownMessageError, parse
 from framegate.export.report import UnforeseenError
 from framegate.export.worker import KILLED_RETRY_SECONDS
 from framegate.healthimaging.client import HealthImaging
-from framegate.problems import InvalidIdentifier
+from framegate.messages import UnknownMessageError, decode
 from framegate.settings import ExportSettings
 from framegate.storage.object_store import ObjectStore
 from local.health_imaging import Fault
@@ -240,5 +239,5 @@ _JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(["framegate", "detail-type", "detail", "datastoreId", "again"]), _JSON))
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_arbitrary_message_raises_no_other_error(message):
-    with pytest.raises((UnknownMessageError, InvalidIdentifier)):
-        parse(message, verify=False)
+    with pytest.raises(UnknownMessageError):
+        decode(json.dumps(message))

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
+from framegate.bucket_layout import frame_key
 from framegate.delivery.executor import FrameDelivery
 from framegate.identifiers import FrameRef
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
 from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE, ROUTES
-from framegate.storage.frame_store import frame_key
 from local.health_imaging import GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED, Client
 

@@ -18,9 +18,10 @@ import requests
 from botocore.config import Config
 
 from framegate.aws.signed_http import CONNECT_TIMEOUT_SECONDS
+from framegate.bucket_layout import frame_key
 from framegate.identifiers import FrameRef
 from framegate.problems import Throttled, UpstreamFailed, UpstreamTimeout
-from framegate.storage.frame_store import FrameStore, frame_key
+from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore, Written
 from framegate.storage.object_writer import CLEANUP_SECONDS, MAX_PUT_BYTES, PART_BYTES
 from framegate.storage.s3_put import S3Put, SentPart

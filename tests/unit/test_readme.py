@@ -11,11 +11,11 @@ import pytest
 from bench.costs import GIB, PRICES, archive_dollars, archive_table, billed_gib, idle_dollars, idle_table, table
 from bench.durations import DEFAULT, load_measured
 from framegate import problems
+from framegate.healthimaging.regions import FIPS_REGIONS, REGIONS
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.problem_documents import STATUS
 from infra.api.gateway_problems import GATEWAY_PROBLEMS
 from infra.config import config_keys, config_table
-from infra.regions import FIPS_REGIONS, HEALTHIMAGING_REGIONS
 
 PROJECT = Path(__file__).parent.parent.parent
 README = (PROJECT / "README.md").read_text()
@@ -82,7 +82,7 @@ def test_limits_name_the_regions_of_health_imaging():
     (limit,) = re.findall(r"^- HealthImaging is in .+?(?=^- )", README, re.MULTILINE | re.DOTALL)
     limit = " ".join(limit.split())
 
-    assert dict(re.findall(r"([a-z]{2}-[a-z]+-\d) \(([^)]+)\)", limit)) == HEALTHIMAGING_REGIONS
+    assert dict(re.findall(r"([a-z]{2}-[a-z]+-\d) \(([^)]+)\)", limit)) == REGIONS
     assert tuple(re.findall(r"[a-z]{2}-[a-z]+-\d", limit.partition("FIPS")[2])) == FIPS_REGIONS
 
 

@@ -12,8 +12,8 @@ from framegate.entrypoints import export_parts, export_requests
 from framegate.export import request_manifest
 from framegate.export.copying import FrameCopier
 from framegate.export.report import UnforeseenError
-from framegate.export.request_tasks import UnknownTaskError
 from framegate.healthimaging.client import HealthImaging
+from framegate.messages import UnknownTaskError
 from framegate.problems import ExportIncomplete, InvalidRequestManifest, UpstreamFailed
 from framegate.settings import ExportSettings
 from framegate.storage.object_store import ObjectStore

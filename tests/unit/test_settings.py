@@ -1,8 +1,13 @@
-"""The function's environment."""
+"""The environment of the functions."""
+
+from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from framegate.settings import AuthorizerSettings, Settings
+from framegate import settings as module
+from framegate.settings import AuthorizerSettings, ExportQueueSettings, ExportSettings, LoggingSettings, Settings
 
 ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a, b,",
@@ -18,26 +23,67 @@ AUTHORIZER_ENVIRONMENT = {
     "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example",
     "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
 }
+EXPORT_ENVIRONMENT = {
+    "FRAMEGATE_DATASTORE_IDS": "a",
+    "FRAMEGATE_FRAME_BUCKET": "bucket",
+    "FRAMEGATE_EVENT_BUS": "default",
+    "FRAMEGATE_EXPORT_RATE": "16.6667",
+    "FRAMEGATE_VERIFY": "true",
+    "FRAMEGATE_EXPORT_EVENTS": "Created,Copied",
+}
+QUEUE_ENVIRONMENT = {
+    "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
+    "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
+}
+REQUIRED = [
+    (Settings, ENVIRONMENT),
+    (AuthorizerSettings, AUTHORIZER_ENVIRONMENT),
+    (ExportSettings, EXPORT_ENVIRONMENT),
+    (ExportQueueSettings, QUEUE_ENVIRONMENT),
+]
 
 
 def test_settings_come_from_the_environment():
     assert Settings.from_environment(ENVIRONMENT) == Settings(
-        datastore_ids=frozenset({"a", "b"}),
+        datastore_ids=("a", "b"),
         frame_bucket="bucket",
-        presigned_url_lifetime=300,
+        presigned_url_lifetime_seconds=300,
         export_queue_url="https://sqs.example/queue",
         cors_origins=("https://viewer.example",),
         auth="jwt",
     )
 
 
-def test_settings_of_the_authorizer_come_from_the_environment():
+def test_authorizer_settings_come_from_the_environment():
     assert AuthorizerSettings.from_environment(AUTHORIZER_ENVIRONMENT) == AuthorizerSettings(
-        datastore_ids=frozenset({"a", "b"}),
+        datastore_ids=("a", "b"),
         issuer="https://login.example/",
         audiences=("framegate", "https://frames.example"),
         datastores_claim="https://example.org/datastores",
     )
+
+
+def test_export_settings_come_from_the_environment():
+    assert ExportSettings.from_environment(EXPORT_ENVIRONMENT) == ExportSettings(
+        datastore_ids=("a",),
+        frame_bucket="bucket",
+        event_bus="default",
+        calls_per_second=16.6667,
+        verify=True,
+        events=("Created", "Copied"),
+    )
+
+
+def test_export_queue_settings_come_from_the_environment():
+    assert ExportQueueSettings.from_environment(QUEUE_ENVIRONMENT) == ExportQueueSettings(
+        queue_url="https://sqs.example/queue", removal_recheck_seconds=33
+    )
+
+
+def test_logging_settings_have_defaults():
+    assert LoggingSettings.from_environment({}) == LoggingSettings(service="framegate", level="INFO")
+    found = LoggingSettings.from_environment({"POWERTOOLS_SERVICE_NAME": "Research", "POWERTOOLS_LOG_LEVEL": "DEBUG"})
+    assert found == LoggingSettings(service="Research", level="DEBUG")
 
 
 def test_claim_that_is_not_configured_is_none():
@@ -47,11 +93,89 @@ def test_claim_that_is_not_configured_is_none():
 
 @pytest.mark.parametrize(
     ("settings", "environment", "name"),
-    [
-        *((Settings, ENVIRONMENT, name) for name in ENVIRONMENT),
-        *((AuthorizerSettings, AUTHORIZER_ENVIRONMENT, name) for name in AUTHORIZER_ENVIRONMENT),
-    ],
+    [(settings, environment, name) for settings, environment in REQUIRED for name in environment],
 )
 def test_missing_variable_is_named(settings, environment, name):
     with pytest.raises(KeyError, match=name):
         settings.from_environment({key: value for key, value in environment.items() if key != name})
+
+
+@pytest.mark.parametrize("settings", [each for each, _ in REQUIRED])
+def test_settings_are_read_from_the_process_by_default(settings, monkeypatch):
+    environment = dict(REQUIRED)[settings]
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert settings.from_environment() == settings.from_environment(environment)
+
+
+_NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+_ITEMS = st.lists(
+    _NAMES.map(str.strip).filter(lambda each: each and "," not in each and each == each.strip()), max_size=4
+).map(tuple)
+_SETTINGS = st.one_of(
+    st.builds(
+        Settings,
+        datastore_ids=_ITEMS,
+        frame_bucket=_NAMES,
+        presigned_url_lifetime_seconds=st.integers(),
+        export_queue_url=_NAMES,
+        cors_origins=_ITEMS,
+        auth=st.sampled_from(["iam", "cognito", "jwt"]),
+    ),
+    st.builds(
+        AuthorizerSettings,
+        datastore_ids=_ITEMS,
+        issuer=_NAMES,
+        audiences=_ITEMS,
+        datastores_claim=st.none() | _NAMES,
+    ),
+    st.builds(
+        ExportSettings,
+        datastore_ids=_ITEMS,
+        frame_bucket=_NAMES,
+        event_bus=_NAMES,
+        calls_per_second=st.floats(allow_nan=False),
+        verify=st.booleans(),
+        events=_ITEMS,
+    ),
+    st.builds(ExportQueueSettings, queue_url=_NAMES, removal_recheck_seconds=st.integers()),
+    st.builds(LoggingSettings, service=_NAMES, level=_NAMES),
+)
+
+
+@given(_SETTINGS)
+def test_environment_gives_the_same_settings_again(settings):
+    environment = settings.to_environment()
+    assert all(isinstance(value, str) for value in environment.values())
+    assert type(settings).from_environment(environment) == settings
+
+
+@pytest.mark.parametrize("item", ["a,b", "", " a", "a\n"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda items: Settings(items, "bucket", 300, "https://sqs.example/queue", ("*",), "iam"),
+        lambda items: Settings(("a",), "bucket", 300, "https://sqs.example/queue", items, "iam"),
+        lambda items: AuthorizerSettings(("a",), "https://login.example", items, None),
+        lambda items: ExportSettings(("a",), "bucket", "default", 1.0, verify=False, events=items),
+    ],
+)
+def test_item_that_a_list_cannot_hold_is_refused(settings, item):
+    with pytest.raises(ValueError, match="cannot be an item"):
+        settings((item,)).to_environment()
+
+
+@pytest.mark.parametrize(("value", "is_snapshot"), [("snap-start", True), ("on-demand", False), (None, False)])
+def test_snapshot_start_is_recognized(monkeypatch, value, is_snapshot):
+    monkeypatch.delenv("AWS_LAMBDA_INITIALIZATION_TYPE", raising=False)
+    if value:
+        monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", value)
+    assert module.is_snapshot_start() is is_snapshot
+
+
+@pytest.mark.parametrize(
+    ("value", "is_sampled"), [("Root=1;Sampled=1", True), ("Root=1;Sampled=0", False), ("", False)]
+)
+def test_sampled_invocation_is_recognized(monkeypatch, value, is_sampled):
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", value)
+    assert module.is_sampled() is is_sampled

@@ -20,7 +20,8 @@ from botocore.loaders import create_loader
 from framegate.aws import clients
 from framegate.aws.endpoints import endpoint_url
 from framegate.aws.errors import THROTTLING_CODES, TRANSIENT_CODES
-from framegate.healthimaging.client import API, API_VERSION, HOST_PREFIX, REGIONS, HealthImaging
+from framegate.healthimaging.client import API, API_VERSION, HOST_PREFIX, HealthImaging
+from framegate.healthimaging.regions import REGIONS
 from framegate.identifiers import FrameRef
 from framegate.storage.object_store import ObjectStore
 from framegate.storage.s3_put import S3Put

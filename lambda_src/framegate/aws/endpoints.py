@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from botocore.utils import ensure_boolean
+
+from framegate.settings import configured_endpoint_url
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -42,7 +43,7 @@ def endpoint_url(session: Session, service: str, api_version: str, host_prefix: 
 
     loader = session.get_component("data_loader")
     rules = loader.load_data(f"{service}/{api_version}/endpoint-rule-set-1")
-    configured = None if _is_set(session, "ignore_configured_endpoint_urls") else _configured_url(service)
+    configured = None if _is_set(session, "ignore_configured_endpoint_urls") else configured_endpoint_url(service)
     endpoint = EndpointProvider(rules, loader.load_data("partitions")).resolve_endpoint(
         Region=session.get_config_variable("region"),
         UseFIPS=_is_set(session, "use_fips_endpoint"),
@@ -52,11 +53,6 @@ def endpoint_url(session: Session, service: str, api_version: str, host_prefix: 
     url = urlsplit(endpoint.url)
     host = url.netloc if configured else host_prefix + url.netloc
     return url._replace(netloc=host).geturl().rstrip("/")
-
-
-def _configured_url(service: str) -> str | None:
-    name = service.upper().replace("-", "_")
-    return os.environ.get(f"AWS_ENDPOINT_URL_{name}") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def _is_set(session: Session, variable: str) -> bool:

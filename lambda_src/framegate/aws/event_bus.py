@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from framegate.aws.errors import botocore_problems, is_throttling
+from framegate.messages import EVENT_SOURCE
 from framegate.problems import Throttled, UpstreamFailed
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
 SERVICE = "EventBridge"
-
-SOURCE = "framegate"
 
 
 class EventBus:
@@ -44,7 +43,7 @@ class EventBus:
         """
         entry: PutEventsRequestEntryTypeDef = {
             "EventBusName": self._name,
-            "Source": SOURCE,
+            "Source": EVENT_SOURCE,
             "DetailType": detail_type,
             "Detail": json.dumps(detail),
         }

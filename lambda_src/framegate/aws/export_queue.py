@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from framegate.aws.errors import botocore_problems
 
@@ -34,10 +33,10 @@ class ExportQueue:
         self._client = client
         self._url = url
 
-    def send(self, message: dict[str, Any], delay: int = 0) -> None:
-        """Send a message that becomes visible after `delay` seconds, 900 at most."""
+    def send(self, body: str, delay_seconds: int = 0) -> None:
+        """Send a message that becomes visible after `delay_seconds`, 900 at most."""
         with botocore_problems(SERVICE):
-            self._client().send_message(QueueUrl=self._url, MessageBody=json.dumps(message), DelaySeconds=delay)
+            self._client().send_message(QueueUrl=self._url, MessageBody=body, DelaySeconds=delay_seconds)
 
     def hide(self, receipt_handles: Sequence[str], seconds: int) -> None:
         """Set the visibility timeout of up to 10 received messages to `seconds` from now.

@@ -5,31 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from framegate.bucket_layout import queued_key
+from framegate.messages import StoreFrame, encode
 from framegate.problems import FrameNotAvailable, FrameNotFound, Problem, UpstreamRefused, UpstreamRejected
 
 if TYPE_CHECKING:
     from framegate.aws.export_queue import ExportQueue
-    from framegate.export.removal import ImageSetRemover
     from framegate.healthimaging.client import HealthImaging
-    from framegate.identifiers import FrameRef, ImageSetRef
+    from framegate.identifiers import FrameRef
     from framegate.storage.frame_store import FrameStore
+    from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.storage.object_store import ObjectStore, StoredObject
     from framegate.time_budget import TimeBudget
 
-STORE_FRAME = "store-frame"
-"""The kind of a queue message that requests a deferred store."""
-
 MARKER_LIFETIME = timedelta(hours=1)
 """Age from which a marker counts for nothing: its message is lost or dead, and the frame is queued again."""
-
-
-def queued_prefix(image_set: ImageSetRef) -> str:
-    """The prefix of the keys of an image set's markers."""
-    return f"queued/{image_set.datastore_id}/{image_set.image_set_id}/"
-
-
-def _key(frame: FrameRef) -> str:
-    return f"{queued_prefix(frame)}{frame.image_frame_id}"
 
 
 class DeferredStoreQueue:
@@ -49,7 +39,7 @@ class DeferredStoreQueue:
 
     def is_pending(self, frame: FrameRef, budget: TimeBudget) -> bool:
         """Whether the frame is queued, and its message is not lost."""
-        marker = self._objects.head(_key(frame), budget)
+        marker = self._objects.head(queued_key(frame), budget)
         return marker is not None and not _is_expired(marker)
 
     def enqueue(self, frame: FrameRef, budget: TimeBudget) -> None:
@@ -60,18 +50,12 @@ class DeferredStoreQueue:
         Problem
             If S3 or SQS fails. The frame can then be queued again.
         """
-        marker = self._objects.head(_key(frame), budget)
+        marker = self._objects.head(queued_key(frame), budget)
         if marker is not None and not _is_expired(marker):
             return
-        message = {
-            "framegate": STORE_FRAME,
-            "datastoreId": frame.datastore_id,
-            "imageSetId": frame.image_set_id,
-            "imageFrameId": frame.image_frame_id,
-        }
         try:
-            if self._objects.put_if_unchanged(_key(frame), b"{}", marker.etag if marker else None, budget):
-                self._queue.send(message)
+            if self._objects.put_if_unchanged(queued_key(frame), b"{}", marker.etag if marker else None, budget):
+                self._queue.send(encode(StoreFrame(frame)))
         except Problem:
             # S3 may hold the marker without having confirmed it.
             self.remove_marker(frame, budget)
@@ -79,7 +63,7 @@ class DeferredStoreQueue:
 
     def remove_marker(self, frame: FrameRef, budget: TimeBudget) -> None:
         """Remove the marker, because the frame is stored or never will be."""
-        self._objects.remove(_key(frame), budget)
+        self._objects.remove(queued_key(frame), budget)
 
 
 class DeferredStoreWorker:

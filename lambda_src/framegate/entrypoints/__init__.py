@@ -1,1 +1,1 @@
-"""One `lambda_handler` for each function: each module builds the parts and calls them."""
+"""One module and one `lambda_handler` for each function: it builds the parts and calls them."""

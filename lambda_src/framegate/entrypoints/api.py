@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from framegate.index.frame_index import FrameIndex
 from framegate.observability import count_cold_start, tracer
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
-from framegate.settings import Settings
+from framegate.settings import Settings, is_snapshot_start
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore
 
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
 
 @cache
 def _api() -> FrameApi:
-    settings = Settings.from_environment(os.environ)
+    settings = Settings.from_environment()
     threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
     objects = ObjectStore(clients.session(), clients.s3, settings.frame_bucket, threads, clients.S3_CONNECTIONS)
     deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.export_queue_url))
     source, store = HealthImaging(clients.session()), FrameStore(objects)
-    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, settings.presigned_url_lifetime)
+    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, settings.presigned_url_lifetime_seconds)
     return FrameApi(settings, delivery, FrameIndex(source, objects))
 
 
@@ -41,8 +40,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     return _api().answer(event, context.get_remaining_time_in_millis())
 
 
-if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-    # What is loaded before the snapshot costs no request anything, so all that is otherwise loaded late comes now.
+if is_snapshot_start():
+    # Loading costs no request any time before the snapshot, so everything that is otherwise loaded late is loaded here.
     _api()
     clients.s3()
     clients.sqs()

@@ -1,8 +1,7 @@
-"""The function that API Gateway asks whether the holder of a token may call the REST API."""
+"""The function that checks tokens for API Gateway: whether their holder may call the REST API."""
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from framegate.access.issuer import IssuerError, OpenIdIssuer
 from framegate.access.issuer_keys import IssuerKeys
 from framegate.access.tokens import RefusedTokenError, TokenChecker
 from framegate.observability import count_cold_start, logger, stack_of, tracer
-from framegate.settings import AuthorizerSettings
+from framegate.settings import AuthorizerSettings, is_snapshot_start
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class UnauthorizedError(Exception):
-    """What API Gateway turns into its answer 401, for nothing but its message; any other error is 500."""
+    """The error that API Gateway answers with 401, because of its message. It answers any other error with 500."""
 
     def __init__(self) -> None:
         super().__init__("Unauthorized")
 
 
 class AuthorizerError(Exception):
-    """The token could not be checked, and so the request is not let in: 500."""
+    """The token could not be checked. API Gateway refuses the request with 500."""
 
 
 @cache
 def _settings() -> AuthorizerSettings:
-    return AuthorizerSettings.from_environment(os.environ)
+    return AuthorizerSettings.from_environment()
 
 
 @cache
@@ -43,14 +42,14 @@ def _checker() -> TokenChecker:
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer the event of a ``TOKEN`` authorizer with what the token grants.
+    """Answer the event of a ``TOKEN`` authorizer with the policy that the token grants.
 
     Raises
     ------
     UnauthorizedError
-        If the token is refused.
+        If the token is not valid.
     AuthorizerError
-        If it could not be checked.
+        If the token could not be checked.
     """
     count_cold_start("authorizer")
     try:
@@ -63,7 +62,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         logger.error("token not checked", extra={"reason": error.reason})
         raise AuthorizerError(error.reason) from None
     except Exception as error:
-        # Lambda logs what gets out of here. The message of an error that nobody expected may quote the token.
+        # Lambda logs errors that leave the handler, and the message of an unexpected one may quote the token.
         logger.error("token not checked", extra={"error": type(error).__name__, "stack": stack_of(error)})
         raise AuthorizerError(type(error).__name__) from None
     logger.info("token accepted")
@@ -71,11 +70,11 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _token_of(event: dict[str, Any]) -> str:
-    """The token of ``Authorization: Bearer …``.
+    """Return the token of ``Authorization: Bearer …``.
 
     References
     ----------
-    RFC 6750, section 2.1; the scheme's case does not matter (RFC 9110, section 11.1).
+    RFC 6750, section 2.1. The scheme is case-insensitive: RFC 9110, section 11.1.
     """
     scheme, _, token = str(event.get("authorizationToken")).partition(" ")
     if scheme.lower() != "bearer":
@@ -84,20 +83,20 @@ def _token_of(event: dict[str, Any]) -> str:
 
 
 def _answer(method_arn: str, grant: Grant) -> dict[str, Any]:
-    """The policy that API Gateway holds requests with this token to, for as long as it keeps the answer.
+    """Return the policy that API Gateway caches for the token and applies to every request with it.
 
-    It covers every path that the token is good for, not only the one asked about: the next request may be another.
+    The policy covers every path that the token grants, because the next request may be for another path.
     """
     stage = "/".join(method_arn.split("/")[:2])
     granted, effect, resources = None, "Allow", [f"{stage}/*"]
     if grant.datastore_ids is not None:
-        granted = sorted(grant.datastore_ids & _settings().datastore_ids)
+        granted = sorted(grant.datastore_ids.intersection(_settings().datastore_ids))
         resources = [f"{stage}/*/datastore/{datastore_id}/*" for datastore_id in granted]
     if not resources:
-        # A policy that says nothing would leave the decision to others, such as a policy of the API's own.
+        # An empty policy would leave the decision to others, such as the resource policy of the API.
         effect, resources = "Deny", [f"{stage}/*"]
     return {
-        # Required, and shown to the API's operators: nothing in it is to tell who the holder is.
+        # API Gateway requires it and shows it to operators, so it does not identify the holder.
         "principalId": "token-holder",
         "policyDocument": {
             "Version": "2012-10-17",
@@ -107,7 +106,7 @@ def _answer(method_arn: str, grant: Grant) -> dict[str, Any]:
     }
 
 
-if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-    # What is loaded before the snapshot costs no request anything. The issuer's keys are not: they would be old.
+if is_snapshot_start():
+    # Loading costs no request any time before the snapshot. The issuer's keys would be out of date after it.
     _checker()
     tracer()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +11,24 @@ from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.delivery.deferred_store import DeferredStoreQueue, DeferredStoreWorker
 from framegate.entrypoints.export_parts import ExportParts
-from framegate.export.export_messages import UnknownMessageError
 from framegate.export.report import report_not_understood, report_unforeseen
 from framegate.export.worker import ExportWorker, Message, hide_while_working, retried
 from framegate.index.frame_index import FrameIndex
+from framegate.messages import UnknownMessageError
 from framegate.observability import count_cold_start
+from framegate.settings import ExportQueueSettings, ExportSettings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# An exception for a batch that failed as a whole would let its messages come again by their visibility timeout alone.
+# An exception for a batch in which every message failed would override the times at which they come again.
 _processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 @cache
 def _worker() -> ExportWorker:
-    parts = ExportParts.from_environment()
+    parts = ExportParts.build(ExportSettings.from_environment())
     queue = _queue()
     deferred_stores = DeferredStoreQueue(parts.objects, queue)
     return ExportWorker(
@@ -38,23 +38,23 @@ def _worker() -> ExportWorker:
         parts.remover,
         FrameIndex(parts.source, parts.objects),
         queue,
-        recheck_delay=int(os.environ["FRAMEGATE_REMOVAL_RECHECK_SECONDS"]),
+        recheck_delay_seconds=ExportQueueSettings.from_environment().removal_recheck_seconds,
     )
 
 
 def _queue() -> ExportQueue:
-    return ExportQueue(clients.sqs, os.environ["FRAMEGATE_EXPORT_QUEUE_URL"])
+    return ExportQueue(clients.sqs, ExportQueueSettings.from_environment().queue_url)
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
-    """Process a batch of SQS messages; the answer names those that have to come again.
+    """Process a batch of SQS messages; return the ids of those that have to come again.
 
     Raises
     ------
     UnknownMessageError
         If the event is not a batch of SQS messages.
     UnforeseenError
-        If the function cannot find its queue.
+        If the function does not know its queue.
     """
     count_cold_start("export")
     try:
@@ -70,7 +70,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
     def work(record: SQSRecord) -> None:
         receives = int(record.attributes.approximate_receive_count)
         message = Message(record.message_id, record.body, record.receipt_handle, receives)
-        # The worker is built in here: the message is put off even if that fails.
+        # The worker is built in the block, so that the message is put off even if that fails.
         with retried(queue, message):
             _worker().work(message, context.get_remaining_time_in_millis())
 
@@ -78,7 +78,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
 
 
 def _receipt_handles(event: Any) -> list[str]:
-    """The receipt handles of a batch.
+    """Return the receipt handles of a batch.
 
     References
     ----------

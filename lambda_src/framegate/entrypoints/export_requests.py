@@ -1,4 +1,4 @@
-"""The function that does the tasks of the state machine for request manifests."""
+"""The function that runs the tasks of the state machine for request manifests."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from framegate.entrypoints.export_parts import ExportParts
 from framegate.export.report import report_not_understood, report_unforeseen
-from framegate.export.request_tasks import RequestTasks, UnknownTaskError
+from framegate.export.request_tasks import RequestTasks
+from framegate.messages import UnknownTaskError, decode_task
 from framegate.observability import count_cold_start, logger
 from framegate.problems import Problem
+from framegate.settings import ExportSettings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -17,27 +19,27 @@ if TYPE_CHECKING:
 
 @cache
 def _tasks() -> RequestTasks:
-    parts = ExportParts.from_environment()
+    parts = ExportParts.build(ExportSettings.from_environment())
     return RequestTasks(parts.settings, parts.objects, parts.exporter)
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Run one task: ``validate`` a manifest, ``export`` one line of it, or ``summarize``.
+    """Run one task: validate a request manifest, export one of its lines, or summarize its results.
 
     Raises
     ------
     Problem
-        The work failed, and the log says why. Step Functions tries most problems again, by the name of their class.
+        If the work failed. The log says why. Step Functions retries most problems, by the name of their class.
     UnknownTaskError
-        The event is not a task.
+        If the event is not a task.
     UnforeseenError
-        Anything else went wrong: the function could not be set up, or it has a fault.
+        If anything else went wrong: the function could not be set up, or it has a fault.
     """
     count_cold_start("export_requests")
     task = event if isinstance(event, dict) else {}
     logger.set_correlation_id(task.get("execution"))
     try:
-        return _tasks().do(task, context.get_remaining_time_in_millis())
+        return _tasks().do(decode_task(task), context.get_remaining_time_in_millis())
     except Problem:
         raise
     except UnknownTaskError as error:

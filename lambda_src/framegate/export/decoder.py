@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from framegate.export.decoder_child import DECODED, OUT_OF_MEMORY, REQUEST, RESPONSE
 from framegate.jpeg2000.pixels import Decoder
+from framegate.settings import library_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,8 +164,8 @@ def _environment() -> dict[str, str]:
     """The variables that Python needs to find its libraries, and no others, so that no credentials are passed on."""
     # Each thread of OpenBLAS would take address space, and the process does not multiply matrices.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-    if library_path := os.environ.get("LD_LIBRARY_PATH"):
-        environment["LD_LIBRARY_PATH"] = library_path
+    if path := library_path():
+        environment["LD_LIBRARY_PATH"] = path
     return environment
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from framegate.bucket_layout import frame_key
 from framegate.export.copy_run import CopyRun
 from framegate.export.manifest import TRANSIENT, ExportedFrame
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
 from framegate.identifiers import FrameRef, ImageSetRef
+from framegate.messages import ExportAnnouncement, ExportOrder, ObjectLocation
 from framegate.problems import (
     ExportIncomplete,
     FrameNotAvailable,
@@ -21,7 +23,6 @@ from framegate.problems import (
     UpstreamTimeout,
     VersionNotFound,
 )
-from framegate.storage.frame_store import frame_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,41 +30,13 @@ if TYPE_CHECKING:
     from framegate.aws.event_bus import EventBus
     from framegate.export.copying import FrameCopier
     from framegate.export.records import ExportRecords
-    from framegate.export.removal import ImageSetRemover
     from framegate.healthimaging.client import HealthImaging
     from framegate.storage.frame_store import FrameStore
+    from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.time_budget import TimeBudget
 
 FINISH_SHARE, MAX_FINISH_SECONDS = 0.25, 30.0
 """Share of an invocation's time that is reserved for the manifest and the event, and its maximum in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOrder:
-    """A request to export an image set.
-
-    Parameters
-    ----------
-    image_set : ImageSetRef
-        The image set.
-    export_id : str
-        Identifies the export among those of the image set. It is part of the manifest's key.
-    version_id : str or None
-        The version of the image set; None is the latest.
-    image_frame_ids : tuple of str, or None
-        The frames to export; None is all frames.
-    verify : bool
-        Whether to decode lossless frames and compare their pixels with HealthImaging's checksums.
-    progress : str or None
-        The key of the progress that an earlier invocation saved.
-    """
-
-    image_set: ImageSetRef
-    export_id: str
-    version_id: str | None = None
-    image_frame_ids: tuple[str, ...] | None = None
-    verify: bool = False
-    progress: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +71,19 @@ class ExportResult:
         """Whether every frame is stored."""
         return self.problem is None and not self.frames["failed"]
 
-    def to_json(self, bucket: str) -> dict[str, Any]:
-        """The result in the form that events and the summaries of request manifests share."""
+    def announcement(self, bucket: str) -> ExportAnnouncement:
+        """The announcement of the result; `bucket` holds the manifest."""
         order = self.order
-        return {
-            "datastoreId": order.image_set.datastore_id,
-            "imageSetId": order.image_set.image_set_id,
-            "versionId": order.version_id,
-            "exportId": order.export_id,
-            "outcome": "completed" if self.completed else "failed",
-            "problem": self.problem.slug if self.problem else None,
-            "manifest": {"bucket": bucket, "key": self.manifest} if self.manifest else None,
-            "frames": self.frames,
-            "bytes": self.total_bytes,
-        }
+        return ExportAnnouncement(
+            order.image_set,
+            order.version_id,
+            order.export_id,
+            self.completed,
+            self.problem.slug if self.problem else None,
+            ObjectLocation(bucket, self.manifest) if self.manifest else None,
+            self.frames,
+            self.total_bytes,
+        )
 
 
 class Exporter:
@@ -293,8 +265,8 @@ class Exporter:
             raise _ImageSetDeletedError
 
     def _announce(self, result: ExportResult) -> None:
-        outcome = "Completed" if result.completed else "Failed"
-        self._bus.announce(f"Frame Export {outcome}", result.to_json(self._records.bucket))
+        announcement = result.announcement(self._records.bucket)
+        self._bus.announce(announcement.detail_type, announcement.to_json())
 
 
 class _ImageSetDeletedError(Exception):

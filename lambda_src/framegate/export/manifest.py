@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from framegate.healthimaging.image_set_metadata import FrameEntry
-    from framegate.identifiers import ImageSetRef
-
-JSON_LINES = "application/jsonl"
 
 TRANSIENT = frozenset(
     problem.slug for problem in (AccessDenied, FrameConflict, Throttled, UpstreamFailed, UpstreamTimeout)
@@ -99,16 +96,6 @@ class ExportedFrame:
         if self.not_verified:
             line["pixelsNotVerified"] = self.not_verified
         return line
-
-
-def export_prefix(image_set: ImageSetRef) -> str:
-    """The key prefix of everything that exports store for an image set, except its frames."""
-    return f"exports/{image_set.datastore_id}/{image_set.image_set_id}/"
-
-
-def progress_prefix(image_set: ImageSetRef) -> str:
-    """The key prefix of the progress that exports of an image set save."""
-    return f"{export_prefix(image_set)}progress/"
 
 
 def encode_lines(documents: Iterable[dict[str, Any]]) -> Iterator[bytes]:

@@ -6,14 +6,8 @@ import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from framegate.export.manifest import (
-    JSON_LINES,
-    ExportedFrame,
-    decode_lines,
-    encode_lines,
-    export_prefix,
-    progress_prefix,
-)
+from framegate.bucket_layout import JSON_LINES, manifest_key, progress_key
+from framegate.export.manifest import ExportedFrame, decode_lines, encode_lines
 from framegate.healthimaging.image_set_metadata import FrameEntry
 
 if TYPE_CHECKING:
@@ -45,7 +39,7 @@ class ExportRecords:
         self, image_set: ImageSetRef, export_id: str, frames: Iterable[ExportedFrame], budget: TimeBudget
     ) -> str:
         """Write the manifest of an export and return its key. It replaces the manifest of an earlier attempt."""
-        key = f"{export_prefix(image_set)}{export_id}/manifest.jsonl"
+        key = manifest_key(image_set, export_id)
         self._objects.put(key, JSON_LINES, encode_lines(frame.to_line() for frame in frames), budget)
         return key
 
@@ -55,7 +49,7 @@ class ExportRecords:
         SQS may deliver a message again after its invocation has succeeded. As each invocation saves under its own key,
         the repeated one cannot change the progress of the first.
         """
-        key = f"{progress_prefix(image_set)}{uuid.uuid4()}.jsonl"
+        key = progress_key(image_set, str(uuid.uuid4()))
         self._objects.put(key, JSON_LINES, encode_lines(map(asdict, frames)), budget)
         return key
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from framegate.export.exporter import ExportOrder, ExportResult
+from framegate.messages import ExportOrder
 from framegate.observability import Metric, logger, metrics, stack_of
 from framegate.problems import InternalError
 
 if TYPE_CHECKING:
+    from framegate.export.exporter import ExportResult
     from framegate.identifiers import ImageSetRef
     from framegate.problems import Problem
 

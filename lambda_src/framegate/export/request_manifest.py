@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from framegate.export.manifest import JSON_LINES, encode_lines
+from framegate.bucket_layout import JSON_LINES, REQUEST_PREFIX, accepted_key, rejected_key, results_prefix
+from framegate.export.manifest import encode_lines
 from framegate.identifiers import ImageSetRef, is_identifier
 from framegate.problems import (
     DatastoreNotServed,
@@ -19,13 +20,10 @@ from framegate.problems import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
-
-REQUESTS, RESULTS = "export-requests/", "exports/requests/"
-"""Key prefixes of request manifests and of their results."""
 
 MEMBERS = ("datastoreId", "imageSetId", "imageFrameIds", "versionId", "verify")
 
@@ -84,33 +82,23 @@ class CheckedManifest:
         return rejected_key(self.prefix)
 
 
-def accepted_key(prefix: str) -> str:
-    """The key of the accepted lines of a manifest."""
-    return f"{prefix}/accepted.jsonl"
-
-
-def rejected_key(prefix: str) -> str:
-    """The key of the list of rejected lines of a manifest."""
-    return f"{prefix}/rejected.jsonl"
-
-
-def results_prefix(key: str, execution: str) -> str:
-    """The key prefix of the results that one execution stores for a manifest.
+def prefix_of_results(key: str, execution: str) -> str:
+    """Check the key of a request manifest; return the prefix of the results of one execution for it.
 
     Raises
     ------
     InvalidRequestManifest
         If the key cannot be that of a request manifest.
     """
-    if not key.startswith(REQUESTS) or len(key.encode()) > MAX_KEY_BYTES:
+    if not key.startswith(REQUEST_PREFIX) or len(key.encode()) > MAX_KEY_BYTES:
         raise InvalidRequestManifest(
-            f"The key of a request manifest begins with {REQUESTS} and has at most {MAX_KEY_BYTES} bytes."
+            f"The key of a request manifest begins with {REQUEST_PREFIX} and has at most {MAX_KEY_BYTES} bytes."
         )
     if key.endswith("/"):
         raise InvalidRequestManifest(
             "A key that ends in a slash is a folder in the S3 console, not a request manifest."
         )
-    return f"{RESULTS}{key.removeprefix(REQUESTS)}/{execution}"
+    return results_prefix(key, execution)
 
 
 class RequestManifests:
@@ -120,11 +108,11 @@ class RequestManifests:
     ----------
     objects : ObjectStore
         The bucket.
-    datastore_ids : frozenset of str
+    datastore_ids : collection of str
         The data stores that are served.
     """
 
-    def __init__(self, objects: ObjectStore, datastore_ids: frozenset[str]) -> None:
+    def __init__(self, objects: ObjectStore, datastore_ids: Collection[str]) -> None:
         self._objects = objects
         self._datastore_ids = datastore_ids
 
@@ -150,7 +138,7 @@ class RequestManifests:
         Problem
             If S3 fails.
         """
-        prefix = results_prefix(key, execution)
+        prefix = prefix_of_results(key, execution)
         self._require_size(key, budget)
         earlier = _EarlierRequests()
         accepted = rejected = 0

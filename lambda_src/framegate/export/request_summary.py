@@ -6,11 +6,14 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from framegate.export.manifest import JSON_LINES, decode_lines, encode_lines
+from framegate.bucket_layout import JSON_LINES, failed_key, summary_key
+from framegate.export.manifest import decode_lines, encode_lines
+from framegate.messages import ExportTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from framegate.messages import ValidatedManifest
     from framegate.problems import Problem
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
@@ -28,13 +31,13 @@ class RequestSummaries:
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
 
-    def write(self, validated: dict[str, Any], results_manifest: str | None, budget: TimeBudget) -> dict[str, Any]:
+    def write(self, validated: ValidatedManifest, results_manifest: str | None, budget: TimeBudget) -> dict[str, Any]:
         """Write ``summary.json``, and ``failed.jsonl`` with the failed lines, which can be submitted again.
 
         Parameters
         ----------
-        validated : dict
-            The output of the ``validate`` task.
+        validated : ValidatedManifest
+            The request manifest after its validation.
         results_manifest : str or None
             The key of ``manifest.json``, which the Map state wrote; None if no line was accepted.
         budget : TimeBudget
@@ -49,24 +52,22 @@ class RequestSummaries:
         ----------
         AWS Step Functions developer guide, "ResultWriter (Map)".
         """
-        prefix = validated["prefix"]
+        prefix = validated.prefix
         counts: Counter[str] = Counter()
-        failed_key = f"{prefix}/failed.jsonl"
         failed = encode_lines(self._failed_lines(results_manifest, counts, budget))
-        self._objects.put(failed_key, JSON_LINES, failed, budget)
+        self._objects.put(failed_key(prefix), JSON_LINES, failed, budget)
         summary = {
-            "request": validated["request"],
+            "request": validated.request,
             "lines": {
-                "accepted": validated["accepted"]["count"],
-                "rejected": validated["rejected"]["count"],
-                # Executions of an earlier release lack the number; that release listed all rejected lines.
-                "rejectedListed": validated["rejected"].get("listed", validated["rejected"]["count"]),
+                "accepted": validated.accepted,
+                "rejected": validated.rejected,
+                "rejectedListed": validated.listed,
             },
             "exports": {name: counts[name] for name in ("completed", "failed")},
             "frames": {name: counts[f"frames-{name}"] for name in ("copied", "present", "failed")},
             "bytes": counts["bytes"],
-            "rejected": self._place(validated["rejected"]["key"], validated["rejected"]["count"]),
-            "failed": self._place(failed_key, counts["failed"]),
+            "rejected": self._place(validated.rejected_key, validated.rejected),
+            "failed": self._place(failed_key(prefix), counts["failed"]),
             "results": self._place(results_manifest, 1) if results_manifest else None,
         }
         self._put(prefix, summary, budget)
@@ -90,7 +91,7 @@ class RequestSummaries:
 
     def _put(self, prefix: str, summary: dict[str, Any], budget: TimeBudget) -> None:
         content = json.dumps(summary, indent=2).encode()
-        self._objects.put(f"{prefix}/summary.json", "application/json", [content], budget)
+        self._objects.put(summary_key(prefix), "application/json", [content], budget)
 
     def _place(self, key: str, count: int) -> dict[str, str] | None:
         return {"bucket": self._objects.bucket, "key": key} if count else None
@@ -107,8 +108,7 @@ class RequestSummaries:
             for name, number in result.get("frames", {}).items():
                 counts[f"frames-{name}"] += number
             if outcome == "failed":
-                request = json.loads(record["Input"])["request"]
-                yield {name: value for name, value in request.items() if name != "line"}
+                yield ExportTask.request_of(json.loads(record["Input"]))
 
     def _records(self, results_manifest: str, budget: TimeBudget) -> Iterator[dict[str, Any]]:
         """The records that Step Functions stored for the execution of each line."""

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from framegate.entrypoints.export_parts import RETURN_TIME
-from framegate.export.exporter import ExportOrder
+from framegate.bucket_layout import summary_key
+from framegate.export.invocation import work_budget
 from framegate.export.report import report_export, report_failure
-from framegate.export.request_manifest import RequestManifests, results_prefix
+from framegate.export.request_manifest import RequestManifests, prefix_of_results
 from framegate.export.request_summary import RequestSummaries
-from framegate.identifiers import ImageSetRef
+from framegate.messages import (
+    ExportOrder,
+    ExportTask,
+    ObjectLocation,
+    SummarizeTask,
+    ValidatedManifest,
+    ValidateTask,
+)
 from framegate.observability import logger
 from framegate.problems import InvalidRequestManifest, Problem
-from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from framegate.export.exporter import Exporter
+    from framegate.messages import Task
     from framegate.settings import ExportSettings
     from framegate.storage.object_store import ObjectStore
-
-
-class UnknownTaskError(ValueError):
-    """The task has an unknown form."""
+    from framegate.time_budget import TimeBudget
 
 
 class RequestTasks:
@@ -50,89 +53,77 @@ class RequestTasks:
         self._summaries = RequestSummaries(objects)
         self._exporter = exporter
 
-    def do(self, task: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
-        """Run a task and return its output.
+    def do(self, task: Task, remaining_ms: int) -> dict[str, Any]:
+        """Run a task.
 
         Parameters
         ----------
-        task : mapping
-            The input of the task, with its name in ``task``.
+        task : ValidateTask, ExportTask or SummarizeTask
+            The task.
         remaining_ms : int
             Milliseconds until Lambda ends the invocation.
+
+        Returns
+        -------
+        dict
+            The answer to the state machine, as JSON.
 
         Raises
         ------
         Problem
-            The task failed, and the log says why.
-        UnknownTaskError
-            The name is not that of a task.
+            If the work failed. The log says why.
         """
-        name = task.get("task")
-        budget = TimeBudget(remaining_ms / 1000 - RETURN_TIME)
+        budget = work_budget(remaining_ms)
         try:
-            match name:
-                case "validate":
+            match task:
+                case ValidateTask():
                     return self._validate(task, budget)
-                case "export":
+                case ExportTask():
                     return self._export(task, budget)
-                case "summarize":
+                case SummarizeTask():
                     return self._summarize(task, budget)
         except InvalidRequestManifest as problem:
             logger.error("request manifest rejected", extra={"problem": problem.slug, "reason": problem.description})
             raise
         except Problem as problem:
-            report_failure(problem, task=name)
+            report_failure(problem, task=task.TASK)
             raise
-        raise UnknownTaskError("The state machine and this function are of different releases.")
 
-    def _validate(self, task: Mapping[str, Any], budget: TimeBudget) -> dict[str, Any]:
-        prefix = results_prefix(task["key"], task["execution"])
-        request = {"bucket": self._bucket, "key": task["key"]}
+    def _validate(self, task: ValidateTask, budget: TimeBudget) -> dict[str, Any]:
+        prefix = prefix_of_results(task.key, task.execution)
         try:
-            checked = self._manifests.check(task["key"], task["execution"], budget)
+            checked = self._manifests.check(task.key, task.execution, budget)
         except InvalidRequestManifest as problem:
-            self._summaries.write_refusal(prefix, request, problem, budget)
+            request = ObjectLocation(self._bucket, task.key)
+            self._summaries.write_refusal(prefix, request.to_json(), problem, budget)
             raise
-        logger.info("request manifest checked", extra={"accepted": checked.accepted, "rejected": checked.rejected})
-        return {
-            "prefix": checked.prefix,
-            "accepted": self._lines(checked.accepted_key, checked.accepted),
-            "rejected": {**self._lines(checked.rejected_key, checked.rejected), "listed": checked.listed},
-            "request": request,
-        }
+        logger.info("manifest checked", extra={"accepted": checked.accepted, "rejected": checked.rejected})
+        return ValidatedManifest(
+            self._bucket,
+            task.key,
+            checked.prefix,
+            checked.accepted_key,
+            checked.accepted,
+            checked.rejected_key,
+            checked.rejected,
+            checked.listed,
+        ).to_json()
 
-    def _lines(self, key: str, count: int) -> dict[str, Any]:
-        return {"bucket": self._bucket, "key": key, "count": count}
-
-    def _export(self, task: Mapping[str, Any], budget: TimeBudget) -> dict[str, Any]:
-        """Export the frames of a line. If the time is too short for all of them, the output is the next task."""
-        request = task["request"]
-        order = self._order(task["execution"], request, task["progress"])
+    def _export(self, task: ExportTask, budget: TimeBudget) -> dict[str, Any]:
+        """Export a line's frames; if the time is not enough for all, the answer is the next task."""
+        order = task.order(verify=self._settings.verify)
         try:
-            outcome = self._exporter.export(order, budget, last_attempt=task["final"])
+            outcome = self._exporter.export(order, budget, last_attempt=task.final)
         except Problem as problem:
-            if not task["final"]:
+            if not task.final:
                 raise
             outcome = self._exporter.give_up(order, problem)
         report_export(outcome)
         if isinstance(outcome, ExportOrder):
-            return {**task, "progress": outcome.progress, "done": False}
-        return {"done": True, "result": {"line": request["line"], **outcome.to_json(self._bucket)}}
+            return {**replace(task, progress=outcome.progress).to_json(), "done": False}
+        return {"done": True, "result": {"line": task.line, **outcome.announcement(self._bucket).to_json()}}
 
-    def _order(self, execution: str, request: Mapping[str, Any], progress: str) -> ExportOrder:
-        frame_ids = request.get("imageFrameIds")
-        return ExportOrder(
-            ImageSetRef(request["datastoreId"], request["imageSetId"]),
-            f"{execution}-{request['line']}",
-            request.get("versionId"),
-            None if frame_ids is None else tuple(frame_ids),
-            self._settings.verify or request.get("verify", False),
-            progress or None,
-        )
-
-    def _summarize(self, task: Mapping[str, Any], budget: TimeBudget) -> dict[str, Any]:
-        validated = task["input"]
-        results = validated.get("results")
-        summary = self._summaries.write(validated, results["ResultWriterDetails"]["Key"] if results else None, budget)
-        logger.info("request manifest completed", extra={"exports": summary["exports"], "frames": summary["frames"]})
-        return {"summary": {"bucket": self._bucket, "key": f"{validated['prefix']}/summary.json"}, **summary}
+    def _summarize(self, task: SummarizeTask, budget: TimeBudget) -> dict[str, Any]:
+        summary = self._summaries.write(task.validated, task.map_manifest, budget)
+        logger.info("request worked off", extra={"exports": summary["exports"], "frames": summary["frames"]})
+        return {"summary": ObjectLocation(self._bucket, summary_key(task.validated.prefix)).to_json(), **summary}

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from framegate.entrypoints.export_parts import RETURN_TIME
-from framegate.export.export_messages import (
-    CREATED,
-    ImageSetChange,
-    Removal,
-    UnknownMessageError,
-    order_document,
-    parse,
-    removal_document,
-)
-from framegate.export.exporter import ExportOrder
+from framegate.export.invocation import work_budget
 from framegate.export.report import (
     identifiers,
     report_export,
@@ -25,28 +14,39 @@ from framegate.export.report import (
     report_not_understood,
     report_unforeseen,
 )
-from framegate.identifiers import FrameRef
+from framegate.messages import (
+    CREATED,
+    ExportOrder,
+    ImageSetChanged,
+    ImageSetDeleted,
+    QueueMessage,
+    RemoveImageSet,
+    StoreFrame,
+    UnknownMessageError,
+    decode,
+    encode,
+)
 from framegate.observability import logger, stack_of
 from framegate.problems import (
     DatastoreNotServed,
     FrameNotAvailable,
     FrameNotFound,
-    InvalidIdentifier,
     Problem,
     UpstreamRefused,
     UpstreamRejected,
 )
-from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from framegate.aws.export_queue import ExportQueue
     from framegate.delivery.deferred_store import DeferredStoreWorker
     from framegate.export.exporter import Exporter
-    from framegate.export.removal import ImageSetRemover
+    from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import FrameIndex
     from framegate.settings import ExportSettings
+    from framegate.storage.image_set_remover import ImageSetRemover
+    from framegate.time_budget import TimeBudget
 
 MIN_WORK_SECONDS = 5.0
 """Below this, the message goes back to the queue untouched."""
@@ -126,16 +126,6 @@ def _without_visibility_change() -> Iterator[None]:
         logger.warning("visibility timeout not changed", extra=fields)
 
 
-def _json_object(body: str) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise UnknownMessageError("The message is not JSON.") from None
-    if not isinstance(document, dict):
-        raise UnknownMessageError("The message is not a JSON object.")
-    return document
-
-
 class ExportWorker:
     """Processes messages.
 
@@ -153,7 +143,7 @@ class ExportWorker:
         Learns about new versions.
     queue : ExportQueue
         Receives the messages for later invocations.
-    recheck_delay : int
+    recheck_delay_seconds : int
         Seconds until a deleted image set is removed a second time. A request that started before the deletion may still
         be storing a frame for this long.
     """
@@ -167,7 +157,7 @@ class ExportWorker:
         index: FrameIndex,
         queue: ExportQueue,
         *,
-        recheck_delay: int,
+        recheck_delay_seconds: int,
     ) -> None:
         self._settings = settings
         self._exporter = exporter
@@ -175,7 +165,14 @@ class ExportWorker:
         self._remover = remover
         self._index = index
         self._queue = queue
-        self._recheck_delay = recheck_delay
+        self._recheck_delay_seconds = recheck_delay_seconds
+        self._handlers: dict[type[QueueMessage], Callable[[Any, TimeBudget], object]] = {
+            ImageSetChanged: self._on_image_set_changed,
+            ImageSetDeleted: self._on_image_set_deleted,
+            ExportOrder: self._export,
+            RemoveImageSet: self._remove,
+            StoreFrame: self._store,
+        }
 
     def work(self, message: Message, remaining_ms: int) -> None:
         """Process a message.
@@ -193,62 +190,53 @@ class ExportWorker:
             Processing failed, or the message has an unknown form. It is retried, and then goes to the dead-letter
             queue.
         """
-        budget = TimeBudget(remaining_ms / 1000 - RETURN_TIME)
-        document = _json_object(message.body)
+        work = decode(message.body)
+        budget = work_budget(remaining_ms)
         if budget.remaining() < MIN_WORK_SECONDS:
-            self._queue.send(document)
+            self._queue.send(message.body)
         else:
-            self._do(document, budget)
+            self._handlers[type(work)](work, budget)
 
-    def _do(self, document: dict[str, Any], budget: TimeBudget) -> None:
-        match self._parsed(document):
-            case ImageSetChange() as change:
-                self._on_image_set_changed(change, budget)
-            case ExportOrder() as order:
-                self._export(order, budget)
-            case Removal() as removal:
-                self._remove(removal, budget)
-            case FrameRef() as frame:
-                self._store(frame, budget)
+    def _serves(self, image_set: ImageSetRef) -> bool:
+        return image_set.datastore_id in self._settings.datastore_ids
 
-    def _parsed(self, document: dict[str, Any]) -> ImageSetChange | ExportOrder | Removal | FrameRef:
-        try:
-            return parse(document, verify=self._settings.verify)
-        except InvalidIdentifier as invalid:
-            raise UnknownMessageError(invalid.description) from None
+    def _on_image_set_changed(self, changed: ImageSetChanged, budget: TimeBudget) -> None:
+        image_set, version_id = changed.image_set, changed.version_id
+        # A new image set has no index yet.
+        if self._serves(image_set) and changed.change != CREATED:
+            self._index.note_version(image_set, version_id, budget)
+        if changed.change not in self._settings.events:
+            logger.info("image set changed", extra=identifiers(image_set))
+        elif self._export(ExportOrder.on_change(changed, verify=self._settings.verify), budget) and version_id:
+            self._index.note_version(image_set, version_id, budget, confirmed=True)
 
-    def _on_image_set_changed(self, change: ImageSetChange, budget: TimeBudget) -> None:
-        order = change.order
-        served = order.image_set.datastore_id in self._settings.datastore_ids
-        if served and change.kind != CREATED:
-            # A new image set has no index yet.
-            self._index.note_version(order.image_set, order.version_id, budget)
-        if change.kind not in self._settings.events:
-            logger.info("image set changed", extra=identifiers(order.image_set))
-        elif self._export(order, budget) and order.version_id:
-            self._index.note_version(order.image_set, order.version_id, budget, confirmed=True)
+    def _on_image_set_deleted(self, deleted: ImageSetDeleted, budget: TimeBudget) -> None:
+        self._remove(RemoveImageSet(deleted.image_set, again=False), budget)
 
     def _export(self, order: ExportOrder, budget: TimeBudget) -> bool:
         """Export an image set, or as much as the time allows; return whether HealthImaging has that version."""
-        if order.image_set.datastore_id in self._settings.datastore_ids:
+        if self._serves(order.image_set):
             outcome = self._exporter.export(order, budget)
         else:
             outcome = self._exporter.give_up(order, DatastoreNotServed())
         if isinstance(outcome, ExportOrder):
-            self._queue.send(order_document(outcome))
+            self._queue.send(encode(outcome))
         report_export(outcome)
         return isinstance(outcome, ExportOrder) or outcome.problem is None
 
-    def _remove(self, removal: Removal, budget: TimeBudget) -> None:
-        removed = self._remover.remove(removal.image_set, budget)
+    def _remove(self, removal: RemoveImageSet, budget: TimeBudget) -> None:
+        image_set = removal.image_set
+        removed = self._remover.remove(image_set, budget)
         if not removal.again:
-            self._queue.send(removal_document(removal.image_set), delay=self._recheck_delay)
-        logger.info("image set removed", extra={**identifiers(removal.image_set), "objects": removed})
+            recheck = encode(RemoveImageSet(image_set, again=True))
+            self._queue.send(recheck, delay_seconds=self._recheck_delay_seconds)
+        logger.info("image set removed", extra={**identifiers(image_set), "objects": removed})
 
-    def _store(self, frame: FrameRef, budget: TimeBudget) -> None:
+    def _store(self, message: StoreFrame, budget: TimeBudget) -> None:
+        frame = message.frame
         record = {**identifiers(frame), "image_frame_id": frame.image_frame_id}
         try:
-            if frame.datastore_id not in self._settings.datastore_ids:
+            if not self._serves(frame):
                 raise DatastoreNotServed
             self._frames.store(frame, budget)
         except (DatastoreNotServed, FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused) as problem:

@@ -17,6 +17,7 @@ from framegate.aws.retries import RetryQuota, retry
 from framegate.aws.signed_http import SILENCE_TIMEOUT_SECONDS, SignedHttp, transport_problems
 from framegate.healthimaging.gzip_stream import GzipError, decompressed
 from framegate.healthimaging.media_types import pass_through
+from framegate.healthimaging.regions import REGIONS
 from framegate.observability import logger, subsegment
 from framegate.problems import (
     AccessDenied,
@@ -49,9 +50,6 @@ API, API_VERSION = "medical-imaging", "2023-07-19"
 
 HOST_PREFIX = "runtime-"
 """Host prefix of the operations for frames, metadata and image sets: their ``endpoint`` trait in botocore's model."""
-
-REGIONS = frozenset({"us-east-1", "us-west-2", "eu-west-1", "eu-west-2", "ap-southeast-2"})
-"""Regions with HealthImaging (AWS General Reference, "AWS HealthImaging endpoints and quotas")."""
 
 MAX_ATTEMPTS = 3
 """Maximum number of attempts at a call. More would add load to a service in trouble."""

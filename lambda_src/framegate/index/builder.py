@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from framegate.identifiers import ImageSetRef
     from framegate.time_budget import TimeBudget
 
+FORMAT = 1
+"""Format of an index's lines. The key and the entity tag contain it, so old lines are never read as new ones."""
+
 
 def index_lines(
     frames: Iterable[FrameEntry], source: HealthImaging, image_set: ImageSetRef, budget: TimeBudget

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from framegate.export.manifest import JSON_LINES
-from framegate.index.builder import index_lines
-from framegate.index.keys import index_key
+from framegate.bucket_layout import JSON_LINES, index_key
+from framegate.index.builder import FORMAT, index_lines
 from framegate.index.latest_version import LatestVersions
-from framegate.problems import FrameNotFound, InvalidRequest, UpstreamFailed, VersionNotFound
+from framegate.problems import (
+    FrameNotFound,
+    InvalidRequest,
+    UpstreamFailed,
+    VersionNotFound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -157,7 +161,7 @@ class FrameIndex:
         Every line ends with a line feed. The byte before `position` is read too: unless it is a line feed, the client
         has made up the position.
         """
-        key = index_key(image_set, version_id)
+        key = index_key(image_set, version_id, FORMAT)
         first = max(0, position - 1)
         try:
             try:

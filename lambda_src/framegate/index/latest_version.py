@@ -9,8 +9,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from framegate.aws.retries import pause_after
+from framegate.bucket_layout import latest_version_key
 from framegate.healthimaging.client import MAX_ATTEMPTS
-from framegate.index.keys import latest_key
 from framegate.observability import logger
 from framegate.problems import FrameNotFound, ImageSetNotFound, Throttled, UpstreamFailed, UpstreamTimeout
 
@@ -50,7 +50,7 @@ class LatestVersions:
         Problem
             As `HealthImaging.image_set_version` and `ObjectStore` raise it.
         """
-        key = latest_key(image_set)
+        key = latest_version_key(image_set)
         noted = self._read(key, budget)
         if noted and time.time() - noted.checked_at < LATEST_TTL_SECONDS:
             return noted.version_id
@@ -96,7 +96,7 @@ class LatestVersions:
         Problem
             As `ObjectStore` raises it.
         """
-        key = latest_key(image_set)
+        key = latest_version_key(image_set)
         if version_id is None:
             self._objects.remove(key, budget)
             return

@@ -6,7 +6,7 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from framegate.index.keys import FORMAT
+from framegate.index.builder import FORMAT
 from framegate.rest.http import HttpResponse
 from framegate.rest.negotiation import JSON
 from framegate.rest.parameters import next_token

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from framegate.bucket_layout import (
+    FRAME_PREFIX,
+    MISMATCH_TAG,
+    MISMATCHED_PREFIX,
+    frame_key,
+    image_set_prefix,
+    mismatched_key,
+)
 from framegate.problems import UpstreamFailed
 from framegate.storage.object_store import ObjectChangedError
 from framegate.storage.s3_put import SERVICE
@@ -17,9 +25,6 @@ if TYPE_CHECKING:
     from framegate.storage.object_store import ObjectStore, StoredObject, Written
     from framegate.time_budget import TimeBudget
 
-MISMATCH_TAG = {"framegate-pixels": "mismatch"}
-"""The tag of an object whose pixels differ from those that HealthImaging imported."""
-
 CACHE_CONTROL = "private, max-age=31536000, immutable"
 """A frame never changes: its identifier stands for its content."""
 
@@ -30,25 +35,6 @@ class PresignedUrl:
 
     url: str
     expires_at: datetime
-
-
-def frame_key(frame: FrameRef) -> str:
-    """Return a frame's key, ``frames/{datastoreId}/{imageSetId}/{imageFrameId}``, which has no patient data."""
-    return f"{frame_prefix(frame)}{frame.image_frame_id}"
-
-
-def frame_prefix(image_set: ImageSetRef) -> str:
-    """Return the prefix of the keys of an image set's frames."""
-    return f"frames/{image_set.datastore_id}/{image_set.image_set_id}/"
-
-
-def mismatched_prefix(image_set: ImageSetRef) -> str:
-    """Return the prefix of the keys of an image set's frames in quarantine."""
-    return f"mismatched/{image_set.datastore_id}/{image_set.image_set_id}/"
-
-
-def _mismatched_key(frame: FrameRef) -> str:
-    return f"{mismatched_prefix(frame)}{frame.image_frame_id}"
 
 
 class FrameStore:
@@ -132,7 +118,7 @@ class FrameStore:
 
     def names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
         """Yield the identifiers of an image set's stored frames."""
-        return self._objects.names(frame_prefix(image_set), budget)
+        return self._objects.names(image_set_prefix(FRAME_PREFIX, image_set), budget)
 
     def read(
         self, frame: FrameRef, budget: TimeBudget, first: int | None = None, last: int | None = None
@@ -159,7 +145,7 @@ class FrameStore:
         ObjectChangedError
             If the frame was replaced or removed.
         """
-        key = _mismatched_key(frame) if is_mismatched else frame_key(frame)
+        key = mismatched_key(frame) if is_mismatched else frame_key(frame)
         try:
             yield from self._objects.read(key, budget, etag=etag)
         except KeyError:
@@ -167,7 +153,7 @@ class FrameStore:
 
     def mismatched_names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
         """Yield the identifiers of an image set's frames in quarantine."""
-        return self._objects.names(mismatched_prefix(image_set), budget)
+        return self._objects.names(image_set_prefix(MISMATCHED_PREFIX, image_set), budget)
 
     def quarantine(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
         """Move the frame with this entity tag, whose pixels are wrong, to the quarantine.
@@ -182,7 +168,7 @@ class FrameStore:
         """
         key = frame_key(frame)
         self._objects.tag(key, MISMATCH_TAG, budget)
-        self._objects.copy(key, _mismatched_key(frame), etag, MISMATCH_TAG, budget)
+        self._objects.copy(key, mismatched_key(frame), etag, MISMATCH_TAG, budget)
         self._objects.remove_if_unchanged(key, etag, budget)
 
     def store_quarantined(
@@ -194,11 +180,11 @@ class FrameStore:
         expected_size: int | None = None,
     ) -> Written:
         """Store a new copy of a wrong frame in quarantine, in place of the wrong one; see `store`."""
-        return self._objects.put(_mismatched_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
+        return self._objects.put(mismatched_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
 
     def find_quarantined(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
         """Return the copy of a frame in quarantine, or None if there is none."""
-        return self._objects.head(_mismatched_key(frame), budget)
+        return self._objects.head(mismatched_key(frame), budget)
 
     def release(self, frame: FrameRef, etag: str, budget: TimeBudget) -> None:
         """Move the verified copy with this entity tag from the quarantine to the frame's place.
@@ -208,8 +194,8 @@ class FrameStore:
         ObjectChangedError
             If the copy was replaced or removed.
         """
-        self._objects.copy(_mismatched_key(frame), frame_key(frame), etag, {}, budget)
-        self._objects.remove_if_unchanged(_mismatched_key(frame), etag, budget)
+        self._objects.copy(mismatched_key(frame), frame_key(frame), etag, {}, budget)
+        self._objects.remove_if_unchanged(mismatched_key(frame), etag, budget)
 
     def remove(self, frame: FrameRef, budget: TimeBudget) -> None:
         """Remove a frame from its place. Use this when HealthImaging sends wrong pixels."""

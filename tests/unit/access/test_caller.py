@@ -19,7 +19,7 @@ OTHER = "e" * 32
 
 @pytest.fixture
 def api(frame_delivery, frame_index):
-    settings = Settings(frozenset({SERVED, OTHER}), BUCKET, 300, "https://sqs.example/queue", ("*",), "jwt")
+    settings = Settings((SERVED, OTHER), BUCKET, 300, "https://sqs.example/queue", ("*",), "jwt")
     return FrameApi(settings, frame_delivery, frame_index)
 
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from framegate.delivery.deferred_store import queued_prefix
-from framegate.export.manifest import export_prefix
-from framegate.index.keys import index_prefix
-from framegate.storage.frame_store import frame_prefix, mismatched_prefix
+from framegate.bucket_layout import IMAGE_SET_PREFIXES, image_set_prefix
 
 if TYPE_CHECKING:
     from framegate.identifiers import ImageSetRef
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
-
-PREFIXES = (frame_prefix, mismatched_prefix, index_prefix, export_prefix, queued_prefix)
 
 
 class ImageSetRemover:
@@ -37,4 +32,4 @@ class ImageSetRemover:
         Throttled, UpstreamFailed, UpstreamTimeout
             If S3 does not remove all objects in time. Another call removes the rest.
         """
-        return sum(self._objects.remove_all(prefix(image_set), budget) for prefix in PREFIXES)
+        return sum(self._objects.remove_all(image_set_prefix(each, image_set), budget) for each in IMAGE_SET_PREFIXES)

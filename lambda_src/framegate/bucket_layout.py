@@ -1,0 +1,117 @@
+"""The keys, tags and media types of the bucket: code, lifecycle rules and policies take them from here.
+
+Keys contain HealthImaging's identifiers only, except under `REQUEST_PREFIX` and `RESULT_PREFIX`: there, users choose
+the names of their request manifests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from framegate.identifiers import FrameRef, ImageSetRef
+
+FRAME_PREFIX = "frames/"
+"""Frames. The REST API signs URLs for this prefix alone."""
+
+MISMATCHED_PREFIX = "mismatched/"
+"""Frames whose pixels differ from those that HealthImaging imported; no URL reaches them."""
+
+INDEX_PREFIX = "indexes/"
+"""Frame indexes, and the latest version of each image set."""
+
+QUEUED_PREFIX = "queued/"
+"""Markers of frames that are waiting in the export queue."""
+
+EXPORT_PREFIX = "exports/"
+"""Manifests and progress of exports, and the results of request manifests."""
+
+REQUEST_PREFIX = "export-requests/"
+"""Request manifests. Users put them here."""
+
+RESULT_PREFIX = f"{EXPORT_PREFIX}requests/"
+"""Results of request manifests."""
+
+IMAGE_SET_PREFIXES = (FRAME_PREFIX, MISMATCHED_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX)
+"""The prefixes that hold objects of image sets. A deleted image set is removed from all of them."""
+
+MISMATCH_TAG = {"framegate-pixels": "mismatch"}
+"""The tag of a frame whose pixels differ from those that HealthImaging imported."""
+
+JSON_LINES = "application/jsonl"
+"""Media type of indexes, manifests and progress: JSON Lines (https://jsonlines.org)."""
+
+
+def image_set_prefix(prefix: str, image_set: ImageSetRef) -> str:
+    """Return ``{prefix}{datastoreId}/{imageSetId}/``, where `prefix` is one of `IMAGE_SET_PREFIXES`."""
+    return f"{prefix}{image_set.datastore_id}/{image_set.image_set_id}/"
+
+
+def frame_key(frame: FrameRef) -> str:
+    """Return the key of a frame."""
+    return f"{image_set_prefix(FRAME_PREFIX, frame)}{frame.image_frame_id}"
+
+
+def mismatched_key(frame: FrameRef) -> str:
+    """Return the key to which a frame with wrong pixels moves."""
+    return f"{image_set_prefix(MISMATCHED_PREFIX, frame)}{frame.image_frame_id}"
+
+
+def queued_key(frame: FrameRef) -> str:
+    """Return the key of the marker of a queued frame."""
+    return f"{image_set_prefix(QUEUED_PREFIX, frame)}{frame.image_frame_id}"
+
+
+def index_key(image_set: ImageSetRef, version_id: str, index_format: int) -> str:
+    """Return the key of the frame index of an image set's version, in a format of index lines."""
+    return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.{index_format}.jsonl"
+
+
+def latest_version_key(image_set: ImageSetRef) -> str:
+    """Return the key of the object that names the latest version of an image set."""
+    return f"{image_set_prefix(INDEX_PREFIX, image_set)}latest.json"
+
+
+def manifest_key(image_set: ImageSetRef, export_id: str) -> str:
+    """Return the key of an export's manifest."""
+    return f"{image_set_prefix(EXPORT_PREFIX, image_set)}{export_id}/manifest.jsonl"
+
+
+def progress_prefix(image_set: ImageSetRef) -> str:
+    """Return the prefix of the keys of all saved progress of an image set's exports."""
+    return f"{image_set_prefix(EXPORT_PREFIX, image_set)}progress/"
+
+
+def progress_key(image_set: ImageSetRef, name: str) -> str:
+    """Return the key of an export's saved progress."""
+    return f"{progress_prefix(image_set)}{name}.jsonl"
+
+
+def results_prefix(request_key: str, execution: str) -> str:
+    """Return the prefix, without a slash at its end, of the results of one execution for a request manifest."""
+    return f"{RESULT_PREFIX}{request_key.removeprefix(REQUEST_PREFIX)}/{execution}"
+
+
+def accepted_key(prefix: str) -> str:
+    """Return the key of the accepted lines of a request manifest, under its `results_prefix`."""
+    return f"{prefix}/accepted.jsonl"
+
+
+def rejected_key(prefix: str) -> str:
+    """Return the key of the rejected lines of a request manifest, under its `results_prefix`."""
+    return f"{prefix}/rejected.jsonl"
+
+
+def failed_key(prefix: str) -> str:
+    """Return the key of the lines of a request manifest whose exports failed, under its `results_prefix`."""
+    return f"{prefix}/failed.jsonl"
+
+
+def summary_key(prefix: str) -> str:
+    """Return the key of the summary of a request manifest, under its `results_prefix`."""
+    return f"{prefix}/summary.json"
+
+
+def map_results_prefix(prefix: str) -> str:
+    """Return the prefix of what Step Functions writes about the lines, under the manifest's `results_prefix`."""
+    return f"{prefix}/results"
