@@ -19,7 +19,7 @@ set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --re
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test tests smoke bench lint synth openapi lock licences clean tools
+.PHONY: help setup demo serve test tests smoke bench lint synth openapi tables lock licences clean tools
 
 help: ## Show what there is.
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
@@ -56,6 +56,9 @@ synth: setup ## Write the CloudFormation template to cdk.out/, for datastore_ids
 
 openapi: $(VENV)/.ready ## Write docs/openapi.json, the description of the REST API.
 	@$(RUN)/python -m infra.openapi >$(VENV)/openapi.json && mv $(VENV)/openapi.json docs/openapi.json
+
+tables: $(VENV)/.ready ## Write the generated tables of docs/: routes, configuration keys, costs, scaling.
+	@$(RUN)/python -m bench.documents
 
 lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with hashes.
 	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \

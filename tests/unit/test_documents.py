@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.documents import table_names, with_tables
+
 PROJECT = Path(__file__).parent.parent.parent
 README = (PROJECT / "README.md").read_text()
 PAGES = {
@@ -112,3 +114,24 @@ def test_checklist_explains_every_line_of_make_smoke():
 
     assert len(lines) > 20
     assert {line for line in lines if f"`{line}`" not in table} == set()
+
+
+GENERATED = {"configuration", "routes", "frames", "idle", "archive", "walls", "bursts", "indexes", "exports", "growth"}
+
+
+def test_pages_have_each_generated_table_once():
+    assert sorted(name for page in PAGES.values() for name in table_names(page)) == sorted(GENERATED)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if table_names(PAGES[page])])
+def test_generated_tables_replace_old_ones_and_nothing_else(page):
+    new = {name: f"| {name} |\n| --- |\n| new |" for name in GENERATED}
+    text, written = PAGES[page], with_tables(PAGES[page], new)
+
+    assert all(f"<!-- {name} -->\n{new[name]}\n\n" in f"{written}\n" for name in table_names(text))
+    assert re.findall(r"^(?!\|).*$", written, re.MULTILINE) == re.findall(r"^(?!\|).*$", text, re.MULTILINE)
+
+
+def test_unknown_generated_table_is_an_error():
+    with pytest.raises(KeyError, match="unknown"):
+        with_tables("<!-- unknown -->\n| a |\n| --- |\n", {})
