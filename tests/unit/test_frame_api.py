@@ -13,10 +13,9 @@ import requests
 
 from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.identifiers import FrameRef
-from framegate.rest import frame_api
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
-from framegate.rest.routes import FRAME_INDEX, GET_IMAGE_FRAME_ROUTE, ROUTES, Route
+from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE, ROUTES
 from framegate.storage.frame_store import frame_key
 from local.health_imaging import GeneratedBody
 from tests.unit.conftest import BUCKET, SERVED, Client
@@ -352,10 +351,3 @@ def test_internal_error_answers_500_without_details(source, frame_index, setting
     assert (line["level"], line["error"]) == ("ERROR", "RuntimeError")
     assert " deliver < frames.py:" in line["stack"]
     assert "Mueller" not in json.dumps(line) + answer.body.decode()
-
-
-def test_operation_without_a_handler_fails_before_the_first_request(monkeypatch, settings):
-    unhandled = Route("/unhandled", (), (replace(FRAME_INDEX, operation_id="unhandled"),))
-    monkeypatch.setattr(frame_api, "ROUTES", (*ROUTES, unhandled))
-    with pytest.raises(KeyError, match="unhandled"):
-        FrameApi(settings, None, None)
