@@ -89,9 +89,9 @@ def test_any_accept_header_leads_to_a_choice_or_a_refusal(header, content_type):
 
 @pytest.mark.parametrize("header", ['"' * 10_000, '"\\' * 5_000, "\\" * 10_000, "a/b," * 2_500, ';"' * 5_000])
 def test_long_accept_header_is_parsed_quickly(header):
-    started = time.perf_counter()
+    started = time.thread_time()
     Accept.parse(header)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
 
 
 def test_media_range_has_its_parameters_and_its_weight():

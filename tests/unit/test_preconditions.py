@@ -222,9 +222,9 @@ def test_any_list_of_entity_tags_is_parsed_without_an_error(value):
 
 @pytest.mark.parametrize("value", ['"' * 10_000, 'W/"' * 3_000, '"a", ' * 2_000, '"' + "a" * 10_000])
 def test_long_list_of_entity_tags_is_parsed_quickly(value):
-    started = time.perf_counter()
+    started = time.thread_time()
     EntityTags.parse(value)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
 
 
 def test_entity_tags_differ_by_representation_and_media_type():

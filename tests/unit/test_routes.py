@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from framegate.rest import frame_api
 from framegate.rest.problem_documents import STATUS
-from framegate.rest.routes import METHODS, ROUTES, Choice, Identifier, Integer, Text
+from framegate.rest.routes import FRAME_INDEX, METHODS, ROUTES, Choice, Identifier, Integer, Route, Text
 
 LAMBDA_SRC = Path(__file__).parents[2] / "lambda_src"
 OPERATIONS = [operation for route in ROUTES for operation in route.operations]
@@ -67,3 +69,10 @@ def test_head_runs_the_operation_of_get():
         by_method = route.operation_by_method
         assert by_method.get("HEAD") is by_method.get("GET")
     assert set(METHODS) == {"GET", "HEAD", "POST"}
+
+
+def test_operation_without_a_handler_fails_before_the_first_request(monkeypatch, settings):
+    unhandled = Route("/unhandled", (), (replace(FRAME_INDEX, operation_id="unhandled"),))
+    monkeypatch.setattr(frame_api, "ROUTES", (*ROUTES, unhandled))
+    with pytest.raises(KeyError, match="unhandled"):
+        frame_api.FrameApi(settings, None, None)
