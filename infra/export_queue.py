@@ -10,6 +10,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from framegate.messages import COPIED, UPDATED, ImageSetChanged, ImageSetDeleted
+
 if TYPE_CHECKING:
     from infra.config import Config
     from infra.frame_store import FrameStore
@@ -68,9 +70,9 @@ class ExportQueue(Construct):
 
     def _rules(self, config: Config) -> list[events.CfnRule]:
         # The frame index must learn about new versions, exported or not. It has nothing of an image set just created.
-        changes = dict.fromkeys([*config.export_events, "Updated", "Copied"])
-        wanted = {"OnImageSetChange": [f"Image Set {each}" for each in changes]}
-        wanted["OnImageSetDeletion"] = ["Image Set Deleted"]
+        changes = dict.fromkeys([*config.export_events, UPDATED, COPIED])
+        wanted = {"OnImageSetChange": [ImageSetChanged.detail_type(each) for each in changes]}
+        wanted["OnImageSetDeletion"] = [ImageSetDeleted.DETAIL_TYPE]
         return [
             # Not CDK's Rule: with an encrypted queue for a target, it lets every rule of the account send there.
             events.CfnRule(
