@@ -11,6 +11,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from framegate.messages import COPIED, UPDATED, ImageSetChanged, ImageSetDeleted
+
 if TYPE_CHECKING:
     from infra.config import Config
     from infra.frame_store import FrameStore
@@ -65,10 +67,10 @@ class ExportQueue(Construct):
 
     def _rules(self, config: Config) -> list[events.CfnRule]:
         # The frame index must learn about new versions, exported or not. It does not know image sets just created.
-        changes = dict.fromkeys([*config.export_events, "Updated", "Copied"])
+        changes = dict.fromkeys([*config.export_events, UPDATED, COPIED])
         detail_types_by_rule = {
-            "OnImageSetChange": [f"Image Set {each}" for each in changes],
-            "OnImageSetDeletion": ["Image Set Deleted"],
+            "OnImageSetChange": [ImageSetChanged.detail_type(each) for each in changes],
+            "OnImageSetDeletion": [ImageSetDeleted.DETAIL_TYPE],
         }
         return [
             # The CDK's Rule would let every rule of the account send to an encrypted queue.

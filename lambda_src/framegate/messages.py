@@ -31,6 +31,8 @@ CREATED, UPDATED, COPIED = "Created", "Updated", "Copied"
 
 MAX_VERSION_DIGITS = 10
 
+_IMAGE_SET_EVENT = "Image Set "
+
 
 class UnknownMessageError(ValueError):
     """The message has none of the known formats. It ends in the dead-letter queue, for a person to look at."""
@@ -66,16 +68,24 @@ class ImageSetChanged:
     image_set: ImageSetRef
     version_id: str | None
 
+    @staticmethod
+    def detail_type(change: str) -> str:
+        """Return the detail type of the event of a change."""
+        return f"{_IMAGE_SET_EVENT}{change}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the members of HealthImaging's event that Framegate reads."""
         version = {} if self.version_id is None else {"imageSetVersion": self.version_id}
-        return {"detail-type": f"Image Set {self.change}", "detail": {**_image_set_detail(self.image_set), **version}}
+        return {
+            "detail-type": self.detail_type(self.change),
+            "detail": {**_image_set_detail(self.image_set), **version},
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ImageSetChanged:
         """Read the event; see `decode` for errors."""
         detail = document["detail"]
-        change = document["detail-type"].removeprefix("Image Set ")
+        change = document["detail-type"].removeprefix(_IMAGE_SET_EVENT)
         return cls(change, _image_set(detail), _version_id(detail.get("imageSetVersion")))
 
 
@@ -83,11 +93,13 @@ class ImageSetChanged:
 class ImageSetDeleted:
     """HealthImaging deleted an image set; the same guide describes the event."""
 
+    DETAIL_TYPE: ClassVar = "Image Set Deleted"
+
     image_set: ImageSetRef
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of HealthImaging's event that Framegate reads."""
-        return {"detail-type": "Image Set Deleted", "detail": _image_set_detail(self.image_set)}
+        return {"detail-type": self.DETAIL_TYPE, "detail": _image_set_detail(self.image_set)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ImageSetDeleted:
@@ -213,8 +225,8 @@ _OWN_MESSAGES: dict[str, type[ExportOrder | RemoveImageSet | StoreFrame]] = {
     each.KIND: each for each in (ExportOrder, RemoveImageSet, StoreFrame)
 }
 _EVENTS: dict[str, type[ImageSetChanged | ImageSetDeleted]] = {
-    **{f"Image Set {change}": ImageSetChanged for change in (CREATED, UPDATED, COPIED)},
-    "Image Set Deleted": ImageSetDeleted,
+    **{ImageSetChanged.detail_type(change): ImageSetChanged for change in (CREATED, UPDATED, COPIED)},
+    ImageSetDeleted.DETAIL_TYPE: ImageSetDeleted,
 }
 
 
