@@ -12,7 +12,7 @@ from bench.account import GET_IMAGE_FRAME, GET_IMAGE_SET, GET_IMAGE_SET_METADATA
 from bench.costs import PRICES, dollars_per_million, puts
 from bench.costs import table as cost_table
 from bench.durations import DEFAULT, SIZES, duration_ms, load_measured, worker_limits, write_measured
-from bench.export_load import copy_frames, most_waiting, predicted_export, simulate_export
+from bench.export_load import copy_frames, max_waiting, predicted_export, simulate_export
 from bench.measure import row
 from bench.request_load import API, LAMBDA, first_wall, health_imaging, poisson, predicted_walls, simulate_requests
 from bench.scaling import (
@@ -149,7 +149,7 @@ def test_metadata_quota_bounds_exports_of_single_frames():
 
 
 def test_queue_keeps_what_is_exported_within_its_retention():
-    most = most_waiting(*CT)
+    most = max_waiting(*CT)
     seconds = simulate_export(most, *CT, by_events=True).seconds
     assert seconds == pytest.approx(RETENTION.to_seconds(), rel=0.01)
 

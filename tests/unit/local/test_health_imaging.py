@@ -508,9 +508,9 @@ def test_command_serves_a_folder_until_it_is_stopped(tmp_path):
     command = [sys.executable, "-m", "local.health_imaging", "--port", "0", "--dicom", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        lines = [process.stdout.readline() for _ in range(6)]
-        url = lines[0].split()[3].rstrip(".")
-        words = lines[5].split()
+        lines = [process.stdout.readline() for _ in range(7)]
+        url = lines[0].split()[2]
+        words = lines[6].split()
         address = {words[at]: words[at + 1] for at in range(2, len(words) - 1)}
         answer = new_client(url).get_image_frame(
             datastoreId=address["--datastore-id"],
@@ -535,4 +535,4 @@ def test_command_says_in_a_line_what_is_wrong(tmp_path):
         refused = run("--port", port)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert f"Port {port} cannot be used" in refused.stderr
-    assert "there is no folder" in run("--dicom", str(tmp_path / "missing")).stderr
+    assert "is not a folder" in run("--dicom", str(tmp_path / "missing")).stderr

@@ -414,7 +414,7 @@ def test_event_of_an_image_set_can_be_sent_at_will():
 def test_refused_event_is_logged_and_breaks_nothing(caplog):
     with HealthImagingEmulator(events=Bus(failed=1)) as emulator:
         assert emulator.create_datastore("refused")
-    assert "Data Store Created was not taken: InternalFailure" in caplog.text
+    assert "EventBridge rejected the event Data Store Created: InternalFailure" in caplog.text
 
 
 # Faults and closing
@@ -500,7 +500,7 @@ def test_error_inside_the_emulator_is_an_internal_server_exception(
     image_set.frames[frame.image_frame_id].content = None
     with pytest.raises(boto.exceptions.InternalServerException):
         get(boto, frame)
-    assert "GetImageFrame failed in the emulator itself" in caplog.text
+    assert "The emulator failed in GetImageFrame" in caplog.text
 
 
 def test_frame_that_is_not_read_does_not_count_as_sent(boto, health_imaging, datastore_id):

@@ -75,5 +75,5 @@ def test_changed_source_is_refused_with_the_module_to_review():
 def test_missing_function_is_refused():
     patches = Patches()
     patches.replaces(SimpleNamespace(), "greet", digest="0" * 12, why="the greeting is short")(louder)
-    with pytest.raises(MiniStackChangedError, match="no greet any more"):
+    with pytest.raises(MiniStackChangedError, match="no longer has greet"):
         patches.apply()

@@ -183,7 +183,7 @@ def test_command_enforces_the_documented_quotas():
     command = [sys.executable, "-m", "local.health_imaging", "--port", "0", "--throttles", "documented"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        boto = new_client(process.stdout.readline().split()[3].rstrip("."))
+        boto = new_client(process.stdout.readline().split()[2])
         boto.create_datastore()
         assert refusal(boto.create_datastore) == "ThrottlingException"
     finally:

@@ -29,7 +29,7 @@ def throttled(aws_environment, clock):
 
 
 def admitted(throttles, operation, calls):
-    return sum(throttles.admit(operation) for _ in range(calls))
+    return sum(throttles.take(operation) for _ in range(calls))
 
 
 def test_every_operation_has_a_quota():
