@@ -44,26 +44,7 @@ def run(report: Report, deployment: Deployment, image_set: str | None) -> None:
         "SnapStart": platform.snap_start,
         "TLS": platform.tls,
     }
-    of_api = {
-        "GET …/imageFrames": api.index,
-        "HEAD …/imageFrames": api.index_head,
-        "GET …/imageFrame/{imageFrameId}": api.frame_bytes,
-        "HEAD …/imageFrame/{imageFrameId}": api.frame_head,
-        "GET …/imageFrame/{imageFrameId}, as JSON": api.frame_json,
-        "GET …/imageFrame/{imageFrameId}, If-None-Match": api.frame_not_modified,
-        "GET …/imageFrame/{imageFrameId}, Range": api.frame_range,
-        "GET …/imageFrame/{imageFrameId}?resolution=0": api.frame_resolution,
-        "GET …/imageFrame/{imageFrameId}?delivery=url": api.frame_by_url,
-        "pre-signed URL of mismatched/…": api.mismatched_url,
-        "GET …/getImageFrame": api.frame_by_query,
-        "HEAD …/getImageFrame": api.frame_by_query_head,
-        "POST …/getImageFrame": api.frame_by_post,
-        "an unknown frame": api.unknown_frame,
-        "a malformed id": api.malformed_id,
-        "a data store outside the deployment": api.other_datastore,
-        "no credentials": api.no_credentials,
-        "CORS preflight": api.preflight,
-    }
+    of_api = api.by_name()
     of_exports = ["export by request manifest", "export by event", "clean-up"]
     find, access_log = "a frame to request", "access log"
     if Outcome.FAILED in basics:

@@ -12,6 +12,8 @@ from smoke.deployment import EMULATED
 from smoke.report import CheckFailedError, CheckSkippedError, expect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from smoke.deployment import Deployment, Frame
 
 TIMEOUT_SECONDS = 60
@@ -49,6 +51,29 @@ class ApiChecks:
         self._deployment = deployment
         self._image_set = image_set
         self.request_id = ""
+
+    def by_name(self) -> dict[str, Callable[[], str]]:
+        """The checks that follow `find`, by the name of their line."""
+        return {
+            "GET …/imageFrames": self.index,
+            "HEAD …/imageFrames": self.index_head,
+            "GET …/imageFrame/{imageFrameId}": self.frame_bytes,
+            "HEAD …/imageFrame/{imageFrameId}": self.frame_head,
+            "GET …/imageFrame/{imageFrameId}, as JSON": self.frame_json,
+            "GET …/imageFrame/{imageFrameId}, If-None-Match": self.frame_not_modified,
+            "GET …/imageFrame/{imageFrameId}, Range": self.frame_range,
+            "GET …/imageFrame/{imageFrameId}?resolution=0": self.frame_resolution,
+            "GET …/imageFrame/{imageFrameId}?delivery=url": self.frame_by_url,
+            "pre-signed URL of mismatched/…": self.mismatched_url,
+            "GET …/getImageFrame": self.frame_by_query,
+            "HEAD …/getImageFrame": self.frame_by_query_head,
+            "POST …/getImageFrame": self.frame_by_post,
+            "an unknown frame": self.unknown_frame,
+            "a malformed id": self.malformed_id,
+            "a data store outside the deployment": self.other_datastore,
+            "no credentials": self.no_credentials,
+            "CORS preflight": self.preflight,
+        }
 
     def find(self) -> str:
         """Find a small image set through the frame index, and get one frame of it from HealthImaging itself."""

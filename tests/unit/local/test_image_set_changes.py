@@ -1,4 +1,4 @@
-"""UpdateImageSetMetadata, CopyImageSet and ListImageSetVersions, as the API reference and developer guide have them."""
+"""UpdateImageSetMetadata, CopyImageSet and ListImageSetVersions behave as AWS documents them."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def datastore_id(own_emulator):
 
 @pytest.fixture
 def imported(own_emulator, datastore_id, tmp_path):
-    """Imports CT files with some attributes changed; returns the ids of their image sets, without repeats."""
+    """Imports CT files with changed attributes; returns the distinct ids of their image sets."""
 
     def import_files(*files):
         paths = [dicom_file(tmp_path, **attributes) for attributes in files]
@@ -52,14 +52,14 @@ def image_set_id(imported):
 
 @pytest.fixture
 def not_primary_id(imported):
-    """An image set whose patient conflicts with the one of `image_set_id`."""
+    """A non-primary image set, whose patient conflicts with that of `image_set_id`."""
     imported({"SOPInstanceUID": "1.2.1"})
     (image_set_id,) = imported({"SOPInstanceUID": "1.2.3", "PatientName": "Another"})
     return image_set_id
 
 
 def document(patient=None, study=None, series=None, instance=None, uid="1.2.1", series_uid=None):
-    """A document in the form of the metadata, as updates have it."""
+    """Make an update document in the form of the metadata."""
     result = {"SchemaVersion": 1.1}
     if patient is not None:
         result["Patient"] = {"DICOM": patient}
@@ -127,7 +127,7 @@ def refusal(act, *arguments, **parameters):
 # Updates
 
 
-def test_update_makes_a_version_and_says_that_it_has_begun(boto, datastore_id, image_set_id, bus):
+def test_update_makes_a_version_and_reports_its_start(boto, datastore_id, image_set_id, bus):
     before = metadata_of(boto, datastore_id, image_set_id)
     answer = update(boto, datastore_id, image_set_id, updates=document(patient={"PatientName": "MX^MX"}))
     assert (answer["datastoreId"], answer["imageSetId"], answer["latestVersionId"]) == (datastore_id, image_set_id, "2")
@@ -147,7 +147,7 @@ def test_update_makes_a_version_and_says_that_it_has_begun(boto, datastore_id, i
     ]
 
 
-def test_updated_attributes_are_searched_by(boto, datastore_id, image_set_id):
+def test_search_finds_updated_attributes(boto, datastore_id, image_set_id):
     update(boto, datastore_id, image_set_id, updates=document(patient={"PatientID": "new-id"}))
     filters = [{"operator": "EQUAL", "values": [{"DICOMPatientId": "new-id"}]}]
     found = boto.search_image_sets(datastoreId=datastore_id, searchCriteria={"filters": filters})
@@ -168,7 +168,7 @@ def test_attributes_are_updated_and_removed_at_each_level(boto, datastore_id, im
     assert "StudyDescription" not in metadata_of(boto, datastore_id, image_set_id)["Study"]["DICOM"]
 
 
-def test_instance_is_removed_and_its_frames_stay_with_the_earlier_version(boto, datastore_id, image_set_id):
+def test_frames_of_a_removed_instance_stay_in_the_earlier_version(boto, datastore_id, image_set_id):
     update(boto, datastore_id, image_set_id, removals=document(instance={}))
     assert instance_uids(metadata_of(boto, datastore_id, image_set_id)) == ["1.2.2"]
     earlier = series_of(metadata_of(boto, datastore_id, image_set_id, versionId="1"))
@@ -179,7 +179,7 @@ def test_instance_is_removed_and_its_frames_stay_with_the_earlier_version(boto, 
     assert len(answer["imageFrameBlob"].read()) == frame["FrameSizeInBytes"]
 
 
-def test_revert_makes_the_earlier_version_the_latest_under_a_new_number(boto, datastore_id, image_set_id):
+def test_revert_makes_a_new_version_from_the_earlier_one(boto, datastore_id, image_set_id):
     first = metadata_of(boto, datastore_id, image_set_id)
     update(boto, datastore_id, image_set_id, updates=document(patient={"PatientID": "new-id"}))
     assert update(boto, datastore_id, image_set_id, "2", revert_to="1")["latestVersionId"] == "3"
@@ -194,7 +194,7 @@ def test_revert_to_an_unknown_version_is_not_found(boto, datastore_id, image_set
 
 
 @pytest.mark.parametrize("latest", ["0", "2", "01"])
-def test_update_of_another_version_than_the_latest_is_a_conflict(boto, datastore_id, image_set_id, latest):
+def test_update_of_an_earlier_version_raises_conflict_exception(boto, datastore_id, image_set_id, latest):
     new_name = document(patient={"PatientName": "X"})
     assert refusal(update, boto, datastore_id, image_set_id, latest, updates=new_name) == "ConflictException"
     assert refusal(update, boto, datastore_id, image_set_id, latest, revert_to="1") == "ConflictException"
@@ -228,7 +228,7 @@ def test_update_of_another_version_than_the_latest_is_a_conflict(boto, datastore
         document(instance={}),
     ],
 )
-def test_update_that_no_image_set_allows_is_a_validation_exception(boto, datastore_id, image_set_id, updates):
+def test_forbidden_update_raises_validation_exception(boto, datastore_id, image_set_id, updates):
     assert refusal(update, boto, datastore_id, image_set_id, updates=updates) == "ValidationException"
     assert len(versions_of(boto, datastore_id, image_set_id)) == 1
 
@@ -262,18 +262,18 @@ def test_metadata_stays_strict_json_even_with_force(boto, datastore_id, image_se
 
 
 @pytest.mark.parametrize("uid", [None, "", 1, ["1.2.3"], "x", {"a": 1}, "1." * 40])
-def test_uid_is_replaced_by_another_uid_only(boto, datastore_id, not_primary_id, uid):
+def test_uid_can_only_be_replaced_by_a_uid(boto, datastore_id, not_primary_id, uid):
     updates = document(instance={"DICOM": {"SOPInstanceUID": uid}}, uid="1.2.3")
     assert refusal(update, boto, datastore_id, not_primary_id, updates=updates, force=True) == "ValidationException"
 
 
 @pytest.mark.parametrize("keyword", ["Checksum", "Width", "DatastoreID", "FrameSizeInBytes"])
-def test_force_does_not_lift_what_the_service_makes_itself(boto, datastore_id, image_set_id, keyword):
+def test_force_does_not_allow_changes_to_generated_members(boto, datastore_id, image_set_id, keyword):
     updates = document(instance={"DICOM": {keyword: 1}})
     assert refusal(update, boto, datastore_id, image_set_id, updates=updates, force=True) == "ValidationException"
 
 
-def test_uids_of_an_image_set_that_is_not_primary_are_updated_with_force(boto, datastore_id, not_primary_id):
+def test_force_allows_uid_changes_in_a_non_primary_image_set(boto, datastore_id, not_primary_id):
     updates = document(instance={"DICOM": {"SOPInstanceUID": "1.2.99"}}, uid="1.2.3")
     update(boto, datastore_id, not_primary_id, updates=updates, force=True)
     updates = document(series={"SeriesInstanceUID": "1.2.88"})
@@ -296,7 +296,7 @@ def test_uids_of_an_image_set_that_is_not_primary_are_updated_with_force(boto, d
         ({"updates": document(instance={"DICOM": {"SOPInstanceUID": "1.2.9"}}), "force": True}, "primary image set"),
     ],
 )
-def test_update_that_does_not_fit_the_image_set_fails_afterwards(
+def test_update_that_does_not_fit_the_image_set_makes_a_failed_version(
     boto, datastore_id, image_set_id, bus, changes, message
 ):
     before = metadata_of(boto, datastore_id, image_set_id)
@@ -313,7 +313,7 @@ def test_update_that_does_not_fit_the_image_set_fails_afterwards(
     ]
 
 
-def test_failed_update_changes_nothing_of_the_rest(boto, datastore_id, image_set_id):
+def test_failed_update_changes_no_attribute(boto, datastore_id, image_set_id):
     both = json.loads(document(instance={"DICOM": {"Rows": 1}}, uid="1.2.77"))
     both["Patient"] = {"DICOM": {"PatientName": "X"}}
     before = metadata_of(boto, datastore_id, image_set_id)
@@ -344,14 +344,14 @@ def test_whole_study_is_updated_at_once(boto, datastore_id, imported, bus):
     )
 
 
-def test_updates_and_a_revert_exclude_each_other(boto, datastore_id, image_set_id, own_emulator):
+def test_request_with_updates_and_a_revert_is_rejected(boto, datastore_id, image_set_id, own_emulator):
     url = f"{own_emulator.url}/datastore/{datastore_id}/imageSet/{image_set_id}/updateImageSetMetadata?latestVersion=1"
     for body in ({}, {"revertToVersionId": "1", "DICOMUpdates": {"updatableAttributes": "e30="}}):
         answer = requests.post(url, json=body, headers=SIGNED, timeout=5)
         assert (answer.status_code, answer.headers["x-amzn-ErrorType"]) == (400, "ValidationException")
 
 
-def test_import_after_an_update_goes_on_from_it(boto, datastore_id, image_set_id, imported):
+def test_import_after_an_update_keeps_the_update(boto, datastore_id, image_set_id, imported):
     update(boto, datastore_id, image_set_id, updates=document(instance={"DICOM": {"ImageComments": "new"}}))
     assert imported({"SOPInstanceUID": "1.2.7"}) == [image_set_id]
     instances = series_of(metadata_of(boto, datastore_id, image_set_id))["Instances"]
@@ -362,7 +362,7 @@ def test_import_after_an_update_goes_on_from_it(boto, datastore_id, image_set_id
 # Versions
 
 
-def test_versions_are_listed_page_by_page_with_what_became_of_each(boto, datastore_id, image_set_id):
+def test_versions_are_listed_in_pages_with_their_outcome(boto, datastore_id, image_set_id):
     update(boto, datastore_id, image_set_id, updates=document(patient={"PatientName": "X"}))
     update(boto, datastore_id, image_set_id, "2", removals=document(instance={}, uid="1.2.77"))
     update(boto, datastore_id, image_set_id, "3", revert_to="1")
@@ -384,7 +384,7 @@ def test_versions_are_listed_page_by_page_with_what_became_of_each(boto, datasto
 # Copies
 
 
-def test_copy_without_a_destination_makes_an_image_set_that_is_not_primary(boto, datastore_id, image_set_id, bus):
+def test_copy_without_a_destination_makes_a_non_primary_image_set(boto, datastore_id, image_set_id, bus):
     answer = copy(boto, datastore_id, image_set_id)
     source, destination = answer["sourceImageSetProperties"], answer["destinationImageSetProperties"]
     assert (source["imageSetId"], source["latestVersionId"]) == (image_set_id, "1")
@@ -405,7 +405,7 @@ def test_copy_without_a_destination_makes_an_image_set_that_is_not_primary(boto,
         ("Image Set Copying With Read Only Access", "1", "LOCKED", "COPYING_WITH_READ_ONLY_ACCESS")
     ]
     (copying,) = [
-        detail for name, detail in bus.taken if name == "Image Set Copying" and detail["imagesetId"] == copy_id
+        detail for name, detail in bus.received if name == "Image Set Copying" and detail["imagesetId"] == copy_id
     ]
     assert copying["sourceImageSetArn"] == source["imageSetArn"]
 
@@ -421,7 +421,7 @@ def test_frames_of_a_copy_outlive_the_source(boto, datastore_id, image_set_id):
         assert len(answer["imageFrameBlob"].read()) == frame["FrameSizeInBytes"]
 
 
-def test_update_of_a_copy_leaves_the_source_as_it_is(boto, datastore_id, image_set_id):
+def test_update_of_a_copy_does_not_change_the_source(boto, datastore_id, image_set_id):
     before = metadata_of(boto, datastore_id, image_set_id)
     copy_id = copy(boto, datastore_id, image_set_id)["destinationImageSetProperties"]["imageSetId"]
     update(boto, datastore_id, copy_id, updates=document(patient={"PatientName": "X"}))
@@ -429,25 +429,25 @@ def test_update_of_a_copy_leaves_the_source_as_it_is(boto, datastore_id, image_s
 
 
 @pytest.mark.parametrize("series", [SERIES_UID, "imageSetId"])
-def test_some_instances_are_copied(boto, datastore_id, image_set_id, series):
+def test_copy_can_be_limited_to_instances(boto, datastore_id, image_set_id, series):
     answer = copy(boto, datastore_id, image_set_id, instances=subset("1.2.2", series=series))
     copied = metadata_of(boto, datastore_id, answer["destinationImageSetProperties"]["imageSetId"])
     assert instance_uids(copied) == ["1.2.2"]
 
 
 @pytest.mark.parametrize("instances", ["{", "[]", "{}", subset(), subset("1.2.77"), '{"Study": {"Series": {"1": []}}}'])
-def test_instances_that_cannot_be_copied_are_a_validation_exception(boto, datastore_id, image_set_id, instances):
+def test_copy_of_unknown_instances_raises_validation_exception(boto, datastore_id, image_set_id, instances):
     assert refusal(copy, boto, datastore_id, image_set_id, instances=instances) == "ValidationException"
 
 
 @pytest.fixture
 def parts(boto, datastore_id, image_set_id):
-    """Two image sets of the same series with an instance each."""
+    """Two image sets of the same series, with one instance each."""
     answers = [copy(boto, datastore_id, image_set_id, instances=subset(uid)) for uid in ("1.2.1", "1.2.2")]
     return [each["destinationImageSetProperties"]["imageSetId"] for each in answers]
 
 
-def test_copy_into_an_image_set_makes_a_version_of_it(boto, datastore_id, parts, bus):
+def test_copy_into_an_image_set_makes_a_version_there(boto, datastore_id, parts, bus):
     one, two = parts
     answer = copy(boto, datastore_id, one, into=(two, "1"))
     destination = answer["destinationImageSetProperties"]
@@ -474,9 +474,7 @@ def test_copy_into_an_image_set_makes_a_version_of_it(boto, datastore_id, parts,
         ({"series": {"SeriesDescription": "X"}}, "Series"),
     ],
 )
-def test_copy_between_inconsistent_image_sets_fails_afterwards_without_force(
-    boto, datastore_id, parts, bus, attributes, level
-):
+def test_copy_between_inconsistent_image_sets_fails_without_force(boto, datastore_id, parts, bus, attributes, level):
     one, two = parts
     update(boto, datastore_id, two, updates=document(**attributes))
     before = metadata_of(boto, datastore_id, two)
@@ -496,20 +494,20 @@ def test_copy_between_inconsistent_image_sets_fails_afterwards_without_force(
     assert versions_of(boto, datastore_id, two)[0]["overrides"] == {"forced": True}
 
 
-def test_copy_of_an_instance_that_the_destination_has_fails_even_with_force(boto, datastore_id, image_set_id, parts):
+def test_copy_of_an_existing_instance_fails_even_with_force(boto, datastore_id, image_set_id, parts):
     copy(boto, datastore_id, image_set_id, into=(parts[0], "1"), force=True)
     properties = boto.get_image_set(datastoreId=datastore_id, imageSetId=parts[0])
     assert properties["imageSetWorkflowStatus"] == "COPY_FAILED"
     assert "unique" in properties["message"]
 
 
-def test_copy_of_another_version_than_the_latest_is_a_conflict(boto, datastore_id, parts):
+def test_copy_of_an_earlier_version_raises_conflict_exception(boto, datastore_id, parts):
     one, two = parts
     assert refusal(copy, boto, datastore_id, one, "2") == "ConflictException"
     assert refusal(copy, boto, datastore_id, one, into=(two, "2")) == "ConflictException"
 
 
-def test_copy_into_itself_or_nowhere_is_refused(boto, datastore_id, image_set_id):
+def test_copy_into_itself_or_an_unknown_image_set_is_rejected(boto, datastore_id, image_set_id):
     assert refusal(copy, boto, datastore_id, image_set_id, into=(image_set_id, "1")) == "ValidationException"
     assert refusal(copy, boto, datastore_id, image_set_id, into=("0" * 32, "1")) == "ResourceNotFoundException"
     assert refusal(copy, boto, datastore_id, "0" * 32) == "ResourceNotFoundException"
@@ -532,7 +530,7 @@ def test_promotion_makes_a_new_primary_image_set(boto, datastore_id, image_set_i
     )
 
 
-def test_promotion_that_contradicts_the_study_is_a_conflict(boto, datastore_id, imported):
+def test_promotion_that_conflicts_with_the_study_raises_conflict_exception(boto, datastore_id, imported):
     imported({"SOPInstanceUID": "1.2.1"}, {"SOPInstanceUID": "1.2.2", "SeriesInstanceUID": "1.2.55"})
     (other,) = imported({"SOPInstanceUID": "1.2.3", "PatientName": "Another"})
     summaries = boto.search_image_sets(datastoreId=datastore_id)["imageSetsMetadataSummaries"]
