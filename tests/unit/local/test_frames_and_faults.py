@@ -20,13 +20,6 @@ from tests.unit.local.emulated import frame_bytes, frame_response
 CONTENT = b"0123456789" * 20_000
 
 
-@pytest.fixture(scope="module")
-def own_emulator(aws_environment):
-    """A separate emulator, because the data stores of other tests would appear in its lists."""
-    with HealthImagingEmulator() as running:
-        yield running
-
-
 @pytest.fixture
 def health_imaging(own_emulator):
     own_emulator.faults.clear()
@@ -37,11 +30,6 @@ def health_imaging(own_emulator):
 @pytest.fixture
 def boto(health_imaging):
     return new_client(health_imaging.url)
-
-
-@pytest.fixture
-def datastore_id(health_imaging):
-    return health_imaging.create_datastore("test")
 
 
 @pytest.fixture

@@ -9,25 +9,17 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from local.health_imaging import FrameAddress, HealthImagingEmulator
+from local.health_imaging import FrameAddress
 from tests.unit.local.emulated import (
     ROLE,
     SIGNED,
     frame_response,
     imported,
     metadata_of,
-    new_client,
     only_instance,
     path_of,
     start_import,
 )
-
-
-@pytest.fixture(scope="module")
-def own_emulator(aws_environment):
-    """A separate emulator, because the data stores of other tests would appear in its lists."""
-    with HealthImagingEmulator() as running:
-        yield running
 
 
 @pytest.fixture
@@ -35,16 +27,6 @@ def health_imaging(own_emulator):
     own_emulator.faults.clear()
     own_emulator.calls.clear()
     return own_emulator
-
-
-@pytest.fixture
-def boto(health_imaging):
-    return new_client(health_imaging.url)
-
-
-@pytest.fixture
-def datastore_id(health_imaging):
-    return health_imaging.create_datastore("test")
 
 
 @pytest.fixture

@@ -5,20 +5,7 @@ import threading
 import pytest
 from botocore.exceptions import ClientError
 
-from local.health_imaging import HealthImagingEmulator
 from local.health_imaging.client_tokens import ClientTokens
-from tests.unit.local.emulated import new_client
-
-
-@pytest.fixture(scope="module")
-def own_emulator(aws_environment):
-    with HealthImagingEmulator() as running:
-        yield running
-
-
-@pytest.fixture
-def boto(own_emulator):
-    return new_client(own_emulator.url)
 
 
 @pytest.fixture
