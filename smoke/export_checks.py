@@ -64,7 +64,8 @@ class ExportChecks:
             "the state machine wrote no summary.json",
         )
         summary = json.loads(self._read(summary_key))
-        expect("lines", summary["lines"], {"accepted": 1, "rejected": 1})
+        expect("accepted lines", summary["lines"]["accepted"], 1)
+        expect("rejected lines", summary["lines"]["rejected"], 1)
         expect("exports", summary["exports"], {"completed": 1, "failed": 0})
         (rejected,) = self._lines(summary["rejected"]["key"])
         expect("problem of the malformed line", rejected["problem"], "invalid-identifier")

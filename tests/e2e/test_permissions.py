@@ -149,7 +149,7 @@ def test_roles_allow_verifying_moving_and_replacing_a_mismatched_frame(api, clou
     request = {"datastoreId": imported.datastore_id, "imageSetId": imported.image_set_id, "verify": True}
     prefix = bucket.put_request(request, "no JSON")
     summary, _ = wait_for(lambda: bucket.results(prefix))
-    assert summary["lines"] == {"accepted": 1, "rejected": 1}
+    assert summary["lines"] == {"accepted": 1, "rejected": 1, "rejectedListed": 1}
     assert summary["frames"] == {"copied": 0, "present": 0, "failed": 1}
     assert bucket.where(imported) == {"mismatched"}
     assert api.get(imported).content == cloud.health_imaging.content(imported)
