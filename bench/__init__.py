@@ -1,1 +1,1 @@
-"""Measurements: each a ratio or a count taken in one run, beside what it is compared with."""
+"""Measures Framegate against simpler ways to do the same, in one run on one machine."""

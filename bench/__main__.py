@@ -28,31 +28,32 @@ SECTIONS = (warm, cold, thumbnail, large, exporting, deliveries)
 
 
 def main() -> int:
-    """Run all sections; what is missed is said, and is no failure: machines differ."""
+    """Run all sections. A missed target is reported but is not a failure, because machines differ."""
     console = Console()
     rows: list[Row] = []
-    began = time.monotonic()
+    started = time.monotonic()
     for section in SECTIONS:
         name = section.__name__.rpartition(".")[2]
-        # In a process of its own: what one has loaded and built is not there for the next.
+        # A separate process for each section keeps loaded modules and clients out of the next one.
         with (
             console.status(f"measuring {name}"),
             ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process,
         ):
             rows += process.submit(section.measure).result()
-        console.print(f"{time.monotonic() - began:6.1f} s  {name}", style="dim")
+        console.print(f"{time.monotonic() - started:6.1f} s  {name}", style="dim")
     console.print(_table(rows))
     console.print()
     console.print(_table_of_deliveries(rows))
     console.print()
     _write(rows)
     missed = sum(not each.is_met for each in rows)
-    console.print(f"{missed} of {sum(each.target is not None for each in rows)} targets missed; see bench/results.json")
+    targets = sum(each.target is not None for each in rows)
+    console.print(f"{missed} of {targets} targets missed; all results are in bench/results.json and bench/results.png")
     return 0
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table("what", "median", "quartiles", "target", box=None, pad_edge=False)
+    table = Table("measurement", "median", "quartiles", "target", box=None, pad_edge=False)
     for column in (1, 2, 3):
         table.columns[column].justify = "right"
     for each in (each for each in rows if not each.key):
@@ -68,9 +69,14 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _table_of_deliveries(rows: list[Row]) -> Table:
-    """What a frame takes, and what a million of them cost."""
+    """Make the table of billed time, memory and cost by frame size and delivery."""
     table = Table(
-        "a frame, at 20 ms a call and 75 MB/s", "billed", "peak memory", "a million", box=None, pad_edge=False
+        "delivery of a frame, with 20 ms per AWS call and 75 MB/s",
+        "billed",
+        "peak memory",
+        "cost per million",
+        box=None,
+        pad_edge=False,
     )
     for column in (1, 2, 3):
         table.columns[column].justify = "right"

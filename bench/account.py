@@ -1,4 +1,4 @@
-"""What an account of AWS lets through: its quotas, and the token buckets that most of them are."""
+"""Models the quotas of an AWS account, most of which are token buckets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ GET_IMAGE_FRAME, GET_IMAGE_SET_METADATA, GET_IMAGE_SET = "GetImageFrame", "GetIm
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Quotas of an account as AWS sets them at first."""
+    """The default quotas of an account: calls per second, calls at once, and concurrent functions."""
 
     api_rate: float = 10_000  # Amazon API Gateway developer guide, "Quotas"; 2500 in newer Regions
     concurrency: int = 1000  # AWS Lambda developer guide, "Lambda quotas"
-    frame_rate: float = 1000  # AWS HealthImaging developer guide, "Throttling limits", this and the next five
+    frame_rate: float = 1000  # AWS HealthImaging developer guide, "Throttling limits", as the next five
     frame_burst: float = 2000
     metadata_rate: float = 50
     metadata_burst: float = 100
@@ -21,7 +21,7 @@ class Account:
     image_set_burst: float = 50
 
     def quota(self, operation: str) -> tuple[float, float]:
-        """Calls a second of an operation of HealthImaging, and calls at once."""
+        """The quota of a HealthImaging operation: calls per second, and calls at once."""
         return {
             GET_IMAGE_FRAME: (self.frame_rate, self.frame_burst),
             GET_IMAGE_SET_METADATA: (self.metadata_rate, self.metadata_burst),
@@ -39,7 +39,7 @@ class Bucket:
     at: float = 0.0
 
     def take(self, now: float) -> bool:
-        """Whether a call is let through."""
+        """Take a token for a call; return False if there is none."""
         self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
         self.at = now
         if self.tokens < 1:
@@ -48,7 +48,7 @@ class Bucket:
         return True
 
     def reserve(self, now: float, count: int) -> float:
-        """Seconds until so many calls are let through."""
+        """Take tokens for this many calls; return the seconds until all of them are available."""
         self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate) - count
         self.at = now
         return max(0.0, -self.tokens / self.rate)

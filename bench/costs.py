@@ -1,7 +1,6 @@
-"""What a million frames cost, by their size and the way they are delivered, and what a deployment costs that is idle.
+"""Computes the cost of a million frames by size and delivery, and the cost of an idle deployment.
 
-``python -m bench.costs`` prints the tables of the README and of docs/operations.md, with the
-durations of ``bench/durations.json``.
+``python -m bench.costs`` prints the tables of the documentation, with the durations of ``bench/durations.json``.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ IMAGE_SETS = {
     "mammogram, 4 × 10 MB": (4, 10_000_000),
     "one frame of 185 kB": (1, 185_000),
 }
-"""Frames, and bytes of a frame, of the image sets that docs/scaling.md speaks of."""
+"""The image sets of docs/scaling.md: number of frames, and bytes per frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """List prices of us-east-1 in dollars, of the first tier, without taxes and free tiers."""
+    """List prices in us-east-1, in dollars: first paid tier, without taxes and free tiers."""
 
     api_request: float = 3.50 / MILLION  # https://aws.amazon.com/api-gateway/pricing/, REST APIs
     lambda_request: float = 0.20 / MILLION  # https://aws.amazon.com/lambda/pricing/
     arm64_gb_second: float = 0.0000133334  # the same
     x86_64_gb_second: float = 0.0000166667  # the same
-    # https://aws.amazon.com/healthimaging/pricing/: $0.005 for a thousand API calls, in its examples.
+    # https://aws.amazon.com/healthimaging/pricing/: $0.005 for a thousand API calls, in its examples
     healthimaging_call: float = 5.00 / MILLION
-    # https://aws.amazon.com/healthimaging/pricing/: storage in its two tiers, by GiB.
+    # https://aws.amazon.com/healthimaging/pricing/: storage in its two tiers, by GiB
     frequent_gib_month: float = 0.105
     archive_gib_month: float = 0.006
     s3_put: float = 5.00 / MILLION  # https://aws.amazon.com/s3/pricing/, PUT, COPY, POST, LIST
@@ -56,7 +55,7 @@ class Prices:
     transition: float = 25.00 / MILLION  # https://aws.amazon.com/step-functions/pricing/, standard workflows
     sqs_request: float = 0.40 / MILLION  # https://aws.amazon.com/sqs/pricing/, standard queues
     event: float = 1.00 / MILLION  # https://aws.amazon.com/eventbridge/pricing/, custom events
-    # The same, opt-in events of AWS services: S3 tells EventBridge of each object in the bucket.
+    # the same, opt-in events of AWS services: S3 sends an event for each object in the bucket
     object_event: float = 1.00 / MILLION
     snapshot_gb_second: float = 0.0000015046  # https://aws.amazon.com/lambda/pricing/, SnapStart, cache
     dashboard_month: float = 3.00  # https://aws.amazon.com/cloudwatch/pricing/, above three in an account
@@ -68,26 +67,26 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much there is of what is not counted by the frame."""
+    """Usage that does not depend on the size of a frame."""
 
     # A bucket key saves up to 99 % of KMS requests (Amazon S3 user guide, "Reducing the cost of SSE-KMS with Amazon S3
     # Bucket Keys").
     kms_share: float = 0.01
-    request_log_bytes: int = 2000  # the access log's line, the function's, and Lambda's START, END and REPORT
-    traced: float = 0.05  # of all requests above one a second: X-Ray's default rule
+    request_log_bytes: int = 2000  # lines of the access log and the function, and Lambda's START, END and REPORT
+    traced: float = 0.05  # share of the requests above one per second: X-Ray's default rule
     image_set_frames: int = 500
-    on_request: bool = True  # by a request manifest, the dearer way: transitions instead of messages
-    transitions: int = 4  # of a line: its start, and three states
-    # AWS HealthImaging developer guide, "Cost optimization": smaller image sets are charged at this size.
+    on_request: bool = True  # by request manifest, which costs more: transitions instead of messages
+    transitions: int = 4  # per line: its start, and three states
+    # Smaller image sets are charged at this size (AWS HealthImaging developer guide, "Cost optimization").
     min_image_set_bytes: int = 5_000_000
-    # Lambda asks an empty queue with five long polls of 20 s each (AWS Lambda developer guide, "Using Lambda with
+    # Lambda polls an empty queue with five long polls of 20 s each (AWS Lambda developer guide, "Using Lambda with
     # Amazon SQS").
     polls_a_second: float = 5 / 20
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """How much there is of what costs by the month; a test compares it with the template."""
+    """The resources that are billed by the month; a test compares their numbers with the template."""
 
     dashboards: int = 1
     alarm_metrics: int = 12
@@ -107,22 +106,27 @@ def dollars_per_million(
     prices: Prices = PRICES,
     usage: Usage = USAGE,
 ) -> float | None:
-    """What a million frames cost, without storage and transfer out; None if there is no such delivery of that size.
+    """Compute the cost of a million frames, without storage and data transfer out.
 
     Parameters
     ----------
     size : int
-        Bytes of a frame.
+        Size of a frame in bytes.
     delivery : str
-        How it is delivered; by URL, the client's GET from S3 is included.
+        How the frames are delivered. Delivery by URL includes the client's GET from S3.
     duration : float
-        Milliseconds for which Lambda is paid for one frame.
+        Billed Lambda time per frame, in milliseconds.
     config : Config
-        Has memory and architecture.
+        Gives memory and architecture.
     prices : Prices
-        What things cost.
+        The prices.
     usage : Usage
         Log lines, traces, and image sets.
+
+    Returns
+    -------
+    float or None
+        Dollars; None if a frame of this size cannot be delivered this way.
     """
     if delivery in ("inline", "json") and size > INLINE_LIMIT:
         return None
@@ -138,48 +142,48 @@ def dollars_per_million(
         return MILLION * (cost + _image_set(p, usage) / usage.image_set_frames)
     cost += p.api_request + p.lambda_request + usage.request_log_bytes / GB * p.logs_gb + usage.traced * p.trace
     if delivery in ("first_url", "later_url"):
-        # Is it stored, or in other hands?
+        # One HEAD looks for the stored frame. For a large frame, another looks for the marker of a queued one.
         heads = 2 if delivery == "first_url" and size > STORE_UNCHECKED_MAX_BYTES else 1
         cost += (heads + 1) * p.s3_get + usage.kms_share * p.kms_request
     return MILLION * cost
 
 
 def puts(size: int) -> int:
-    """Calls that store a frame: one; or for a larger one its parts, the call that begins them and the one that ends."""
+    """The S3 calls that store a frame: one PUT, or the parts of a multipart upload with its start and completion."""
     return 1 if size <= MAX_PUT_BYTES else 2 + math.ceil(size / PART_BYTES)
 
 
 def archive_dollars(
     size: int, frames: int = USAGE.image_set_frames, prices: Prices = PRICES, usage: Usage = USAGE
 ) -> float:
-    """What a million frames cost more in the month after they were read, if their image sets were archived before.
+    """Compute the extra storage cost, in dollars, of the month after a million frames of archived image sets are read.
 
-    HealthImaging moves an image set that nobody has read for 30 days to its archive tier, and back as soon as somebody
-    reads a frame or the metadata (AWS HealthImaging developer guide, "Cost optimization"). Another 30 days have to pass
-    before it is archived again.
+    HealthImaging archives an image set that nobody has read for 30 days, and moves it back when somebody reads a frame
+    or the metadata (AWS HealthImaging developer guide, "Cost optimization"). It is archived again after another 30
+    days.
 
     Parameters
     ----------
     size : int
-        Bytes of a frame.
+        Size of a frame in bytes.
     frames : int
-        Frames of an image set.
+        Frames per image set.
     prices : Prices
-        What storage costs in either tier.
+        The storage price of both tiers.
     usage : Usage
-        Has the size that HealthImaging charges at least.
+        Gives the minimum billed size of an image set.
     """
     gib = MILLION / frames * billed_gib(size, frames, usage)
     return gib * (prices.frequent_gib_month - prices.archive_gib_month)
 
 
 def billed_gib(size: int, frames: int, usage: Usage = USAGE) -> float:
-    """Return the GiB that HealthImaging charges for an image set of so many frames of a size in bytes."""
+    """Return the billed GiB of an image set with this number of frames of this size in bytes."""
     return max(size * frames, usage.min_image_set_bytes) / GIB
 
 
 def archive_table(prices: Prices = PRICES) -> str:
-    """The table, in Markdown: dollars a month for the storage of a million image sets, archived and after an export."""
+    """Make the Markdown table of monthly storage cost of a million image sets, archived and after an export."""
     lines = ["| a million archived image sets | before | in the month after | more |", "| --- | --- | --- | --- |"]
     for name, (frames, size) in IMAGE_SETS.items():
         gib = MILLION * billed_gib(size, frames)
@@ -191,18 +195,18 @@ def archive_table(prices: Prices = PRICES) -> str:
 def idle_dollars(
     config: Config = DEFAULT, prices: Prices = PRICES, usage: Usage = USAGE, deployment: Deployment = DEPLOYMENT
 ) -> dict[str, float]:
-    """What a deployment costs a month that nobody uses, by what is paid for.
+    """Compute the monthly cost of an idle deployment, in dollars by item.
 
     Parameters
     ----------
     config : Config
-        Decides about the authorizer and the firewall, and has the memory of the API's function.
+        Tells whether there are an authorizer and a firewall, and gives the memory of the API function.
     prices : Prices
-        What things cost.
+        The prices.
     usage : Usage
-        How often Lambda asks the export queue.
+        Gives the rate at which Lambda polls the export queue.
     deployment : Deployment
-        How much there is.
+        The resources that are billed by the month.
     """
     snapshot = prices.snapshot_gb_second * SECONDS_A_MONTH / 1024
     polls = usage.polls_a_second * SECONDS_A_MONTH * deployment.polled_queues
@@ -221,7 +225,7 @@ def idle_dollars(
 
 
 def idle_table() -> str:
-    """The table, in Markdown: dollars a month for a deployment that nobody uses, by who may call."""
+    """Make the Markdown table of the monthly cost of an idle deployment, by value of ``auth``."""
     modes = get_args(get_type_hints(Config)["auth"])
     costs = {mode: idle_dollars(replace(DEFAULT, auth=mode)) for mode in modes}
     lines = [
@@ -236,14 +240,14 @@ def idle_table() -> str:
 
 
 def _image_set(p: Prices, usage: Usage) -> float:
-    """What an image set costs beside its frames: metadata, the last look, LIST, manifest, event, and who is told."""
+    """The cost of exporting an image set apart from its frames: two metadata calls, LIST, manifest, events, trigger."""
     own = 2 * p.healthimaging_call + 2 * p.s3_put + 2 * p.event + p.lambda_request
-    # SQS: sent, received and deleted, the last two by the batch.
+    # An SQS message is sent alone, and received and deleted in batches.
     return own + (usage.transitions * p.transition if usage.on_request else p.sqs_request * (1 + 2 / BATCH_SIZE))
 
 
 def table(measured: Mapping[str, Mapping[str, float]] | None = None) -> str:
-    """The table, in Markdown: dollars for a million frames."""
+    """Make the Markdown table of the cost of a million frames."""
     lines = [
         "| a frame of | inline | JSON | URL, first request | URL, later | export "
         "| stored, a month | archived before, a month | out to the internet |",

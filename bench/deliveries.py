@@ -1,6 +1,6 @@
-"""How long Lambda is paid for a frame, by its size and delivery, and how much memory that takes: for the model of cost.
+"""Measures billed Lambda time and peak memory per frame, by size and delivery, for the cost model.
 
-``python -m bench.deliveries`` measures them alone, and writes ``bench/durations.json``.
+``python -m bench.deliveries`` runs this measurement alone, and writes ``bench/durations.json``.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from framegate.rest.http import INLINE_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LATENCY = 0.02
-"""Seconds before each answer of HealthImaging and of S3."""
+LATENCY_SECONDS = 0.02
+"""Delay of each response of HealthImaging and S3."""
 
 TURNS = 15
 EXPORTED = {20_000: 300, 185_000: 300, 2_600_000: 60, 10_000_000: 24}
-"""How many frames of a size are exported."""
+"""Number of exported frames, by their size."""
 
 QUERIES: dict[Delivery, str] = {"first_url": "delivery=url", "later_url": "delivery=url"}
 MIB = 1024 * 1024
 
 
 def measure() -> list[Row]:
-    """Measure each delivery that there is of each size, in a process of its own: peaks of memory are of a process."""
+    """Measure each possible size and delivery in its own process, because peak memory is per process."""
     return [
         each
         for name, size in SIZES.items()
@@ -48,10 +48,10 @@ def _measure_one(name: str, size: int, delivery: Delivery) -> list[Row]:
     count = EXPORTED[size] if delivery == "export" else 1
     content = os.urandom(size)
     frames = {f"{number:032d}": Frame(content, stored=delivery == "later_url") for number in range(count)}
-    # What moves over one link for all threads of an export, and for one request alone.
+    # The threads of an export share one link; a single request has it for itself.
     bandwidth = ASSUMED.bandwidth / (WORKERS if delivery == "export" else 1)
     with (
-        Origin(frames, Link(LATENCY, bandwidth), tls=delivery != "export") as origin,
+        Origin(frames, Link(LATENCY_SECONDS, bandwidth), tls=delivery != "export") as origin,
         environment(origin.environment()),
     ):
         found = json.loads(last_line_of_python("-m", "bench.deliveries", delivery, str(count)))
@@ -62,10 +62,10 @@ def _measure_one(name: str, size: int, delivery: Delivery) -> list[Row]:
     ]
 
 
-def _in_a_process_of_its_own(delivery: Delivery, count: int) -> dict[str, Any]:
+def _measure_here(delivery: Delivery, count: int) -> dict[str, Any]:
     with silence():
         task = _exporting(count) if delivery == "export" else _answering(delivery)
-        # The first invocation builds clients, and is no more typical than a cold start.
+        # The first invocation creates clients, so it is not typical.
         turns = [task() for _ in range((3 if delivery == "export" else TURNS) + 1)][1:]
     return {"ms": turns, "peak_mib": peak_memory() / MIB}
 
@@ -78,11 +78,11 @@ def _answering(delivery: Delivery) -> Callable[[], float]:
     expected = 303 if delivery in QUERIES else 200
 
     def answer() -> float:
-        began = time.perf_counter()
+        started = time.perf_counter()
         result = api.lambda_handler(request, context())
         json.dumps(result)
         assert result["statusCode"] == expected, result
-        return 1000 * (time.perf_counter() - began)
+        return 1000 * (time.perf_counter() - started)
 
     return answer
 
@@ -100,19 +100,19 @@ def _exporting(count: int) -> Callable[[], float]:
     order = ExportOrder(ImageSetRef(DATASTORE, IMAGE_SET), "bench")
 
     def export() -> float:
-        began = time.perf_counter()
+        started = time.perf_counter()
         result = exporter.export(order, TimeBudget(120))
         assert isinstance(result, ExportResult)
         assert result.frames["copied"] == count
-        return 1000 * (time.perf_counter() - began) / count
+        return 1000 * (time.perf_counter() - started) / count
 
     return export
 
 
 def main() -> None:
-    """Measure all; or, with arguments, one delivery, in this process."""
+    """Measure every delivery; or, with arguments, one delivery in this process."""
     if len(sys.argv) > 1:
-        print(json.dumps(_in_a_process_of_its_own(cast("Delivery", sys.argv[1]), int(sys.argv[2]))))
+        print(json.dumps(_measure_here(cast("Delivery", sys.argv[1]), int(sys.argv[2]))))
         return
     rows = measure()
     for each in rows:

@@ -1,4 +1,4 @@
-"""How long frames take, as measured or else as assumed: what the models of cost and of scaling rest on."""
+"""Provides durations per frame, measured or assumed, for the models of cost and scaling."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from bench.measure import Row
 
 Delivery = Literal["inline", "json", "first_url", "later_url", "export"]
-"""``first_url`` stores the frame, ``later_url`` finds it stored; both with ``delivery=url``."""
+"""``first_url`` stores the frame; ``later_url`` finds it stored. Both are requests with ``delivery=url``."""
 
 MEASURED = Path(__file__).parent / "durations.json"
-"""What ``bench.deliveries`` measured last: milliseconds (``ms``) and peak memory (``mib``), by size and delivery."""
+"""The last results of ``bench.deliveries``: milliseconds (``ms``) and peak MiB (``mib``), by size and delivery."""
 
 DEFAULT = Config.from_context({"datastore_ids": "0" * 32})
 SIZES = {"20 kB": 20_000, "185 kB": 185_000, "2.6 MB": 2_600_000, "10 MB": 10_000_000}
@@ -28,13 +28,13 @@ SIZES = {"20 kB": 20_000, "185 kB": 185_000, "2.6 MB": 2_600_000, "10 MB": 10_00
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What calls are taken to last within a Region, where nothing was measured there."""
+    """Assumed durations and bandwidths (bytes per second) within a Region, where we have no measurement."""
 
     own_ms: float = 5.0  # the function's own time: routing, headers, signing, a log line
     healthimaging_ms: float = 20.0  # until the first byte
     s3_head_ms: float = 15.0
     s3_put_ms: float = 40.0
-    frame_cpu_ms: float = 3.0  # of an exported frame, twice what `make bench` measures
+    frame_cpu_ms: float = 3.0  # processor time per exported frame: twice what `make bench` measures
     bandwidth: float = LAMBDA_BYTES_PER_SECOND
     answer_bandwidth: float = 50e6  # base64, and from the function to API Gateway
     json_bandwidth: float = 200e6  # base64 in a document of JSON
@@ -44,12 +44,12 @@ ASSUMED = Assumptions()
 
 
 def frame_latency(size: int, a: Assumptions = ASSUMED) -> float:
-    """Seconds that one frame takes a worker that has nothing else to do."""
+    """Seconds in which an otherwise idle worker exports one frame."""
     return (a.healthimaging_ms + a.s3_put_ms + a.frame_cpu_ms) / 1000 + size / a.bandwidth
 
 
 def worker_limits(size: int, config: Config = DEFAULT, a: Assumptions = ASSUMED) -> dict[str, float]:
-    """Frames a second that one export worker copies, by what bounds it; the least of them counts."""
+    """The limits of one export worker, in frames per second by name. The lowest one applies."""
     return {
         "pace": config.export_rate_per_worker,
         "threads": WORKERS / frame_latency(size, a),
@@ -65,20 +65,20 @@ def duration_ms(
     config: Config = DEFAULT,
     a: Assumptions = ASSUMED,
 ) -> float:
-    """Milliseconds for which Lambda is paid for one frame.
+    """Billed Lambda time for one frame, in milliseconds.
 
     Parameters
     ----------
     size : int
-        Bytes of the frame.
+        Size of the frame in bytes.
     delivery : str
         How it is delivered.
     measured : mapping, optional
-        What `load_measured` gives; what is not in it is assumed.
+        The result of `load_measured`. A missing value is computed from the assumptions.
     config : Config
-        Decides the pace of exports.
+        Gives the pace of exports.
     a : Assumptions
-        What is assumed.
+        The assumed durations.
     """
     if (found := (measured or {}).get(str(size), {}).get(delivery)) is not None:
         return found
@@ -97,13 +97,13 @@ def duration_ms(
 
 
 def load_measured(path: Path = MEASURED) -> dict[str, dict[str, float]]:
-    """The milliseconds that were measured, by size and delivery."""
+    """Load the measured milliseconds, by size and delivery."""
     found: dict[str, dict[str, float]] = json.loads(path.read_text())["ms"]
     return found
 
 
 def by_key(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """The figures that have a key, by its three parts."""
+    """Arrange the rows that have a key by the three parts of the key."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
         if row.key:
@@ -113,5 +113,5 @@ def by_key(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def write_measured(rows: Iterable[Row], path: Path = MEASURED) -> None:
-    """Keep what was measured."""
+    """Save the measured values."""
     path.write_text(json.dumps(by_key(rows), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Simulates exports as their workers do them, from one image set to a million, beside closed formulas for the same."""
+"""Simulates exports of one to a million image sets, and predicts their duration with formulas."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Overheads:
-    """Seconds around the frames of an image set; assumed, as calls within a Region usually take."""
+    """Assumed durations of an export apart from its frames, in seconds."""
 
-    before: float = 0.12  # metadata, the list of what is stored
-    after: float = 0.12  # manifest, the last look, event
-    dispatch: float = 0.05  # SQS: until the next batch is with the function
+    before: float = 0.12  # metadata, list of stored frames
+    after: float = 0.12  # manifest, final version check, event
+    dispatch: float = 0.05  # SQS: until the function has the next batch
     line: float = 0.30  # Step Functions: from the end of a line to the start of the next
-    latest: float = 0.05  # S3: the version that the event named, noted for the index
+    latest: float = 0.05  # S3: stores the event's version for the index
     cold_start: float = 1.5
-    lines_a_second: float = 20_000.0  # at which a request manifest is checked
+    lines_a_second: float = 20_000.0  # lines of a request manifest checked per second
 
 
 OVERHEADS = Overheads()
@@ -40,7 +40,7 @@ OVERHEADS = Overheads()
 
 @dataclass(frozen=True, slots=True)
 class Exports:
-    """What became of exports."""
+    """The result of a simulated export."""
 
     seconds: float
     frames: int
@@ -49,7 +49,7 @@ class Exports:
 
 
 def copy_frames(count: int, size: int, config: Config, available: float) -> tuple[int, float]:
-    """Copy frames one by one in the threads of a worker; return how many are stored in time, and the seconds taken."""
+    """Simulate the threads of a worker; return the number of frames stored in time, and the seconds taken."""
     interval = 1 / worker_limits(size, config)["pace"]
     serial = max(ASSUMED.frame_cpu_ms / 1000, size / ASSUMED.bandwidth)
     apart = frame_latency(size) - serial
@@ -60,7 +60,7 @@ def copy_frames(count: int, size: int, config: Config, available: float) -> tupl
         turn = max(threads[0], turn)
         if turn > available:
             break
-        # Its way there and back is its own; the processor and the network are all frames'.
+        # Latency is per frame; all frames share the processor and the network.
         line = max(turn + apart, line) + serial
         heapq.heapreplace(threads, line)
         turn += interval
@@ -70,7 +70,7 @@ def copy_frames(count: int, size: int, config: Config, available: float) -> tupl
 
 
 def invoke(batch: tuple[int, ...], size: int, config: Config, *, by_events: bool) -> tuple[float, int, tuple[int, ...]]:
-    """One invocation, as `ExportWorker` and `Exporter` spend it: seconds, frames, and what is left of each set."""
+    """Simulate one invocation of the worker; return seconds, copied frames, and the frames left of each image set."""
     elapsed, copied, left = 0.0, 0, []
     for count in batch:
         remaining = config.export_timeout_seconds - RETURN_SECONDS - elapsed
@@ -93,22 +93,22 @@ def simulate_export(
     by_events: bool,
     account: Account | None = None,
 ) -> Exports:
-    """Export image sets that are all there at once, by events through the queue or by lines of a request manifest."""
+    """Simulate the export of image sets that all arrive at once, by events or by the lines of a request manifest."""
     account = account or Account()
     metadata = Bucket(account.metadata_rate, account.metadata_burst, account.metadata_burst)
-    # A manifest's line is an invocation of its own; what is left of it goes on in the same slot.
-    most, gap = (BATCH_SIZE, OVERHEADS.dispatch) if by_events else (1, OVERHEADS.line)
+    # Each line of a manifest is a separate invocation; its remaining frames continue in the same slot.
+    max_batch, gap = (BATCH_SIZE, OVERHEADS.dispatch) if by_events else (1, OVERHEADS.line)
     start = 0.0 if by_events else OVERHEADS.line + image_sets / OVERHEADS.lines_a_second
     workers = [start + OVERHEADS.cold_start] * config.export_concurrency
     spend = lru_cache(maxsize=None)(partial(invoke, size=size, config=config, by_events=by_events))
-    # Frames left of an image set, and since when it is there.
+    # The frames left of an image set, and the time from which it is available.
     queue = deque([(frames, 0.0)] * image_sets)
     copied = finished = invocations = 0
     end = start
     while queue:
         now = max(workers[0], queue[0][1]) + gap
         batch = [queue.popleft()[0]]
-        while len(batch) < most and queue and queue[0][1] <= now:
+        while len(batch) < max_batch and queue and queue[0][1] <= now:
             batch.append(queue.popleft()[0])
         now += metadata.reserve(now, len(batch))
         seconds, done, left = spend(tuple(batch))
@@ -122,7 +122,7 @@ def simulate_export(
 
 
 def predicted_export(image_sets: int, frames: int, size: int, config: Config = DEFAULT, *, by_events: bool) -> float:
-    """Seconds of the same, by the formulas of ``docs/scaling.md``."""
+    """Predict the duration of the same export in seconds, with the formulas of ``docs/scaling.md``."""
     o, workers = OVERHEADS, config.export_concurrency
     rate = min(worker_limits(size, config).values())
     one = o.before + frame_latency(size) + (frames - 1) / rate + o.after
@@ -132,7 +132,7 @@ def predicted_export(image_sets: int, frames: int, size: int, config: Config = D
     return o.cold_start + o.line + image_sets / o.lines_a_second + ceil(image_sets / workers) * (one + o.line)
 
 
-def most_waiting(frames: int, size: int, config: Config = DEFAULT) -> int:
-    """Image sets that can be exported by events before the last message is older than the queue keeps it."""
+def max_waiting(frames: int, size: int, config: Config = DEFAULT) -> int:
+    """Image sets that events can export before the last message exceeds the queue's retention period."""
     one = predicted_export(10_000, frames, size, config, by_events=True) / 10_000
     return int(RETENTION.to_seconds() / one)

@@ -1,4 +1,4 @@
-"""Exports: frames a second of one worker, and what a frame costs of the processor."""
+"""Measures exports: frames per second of one worker, and processor time per frame."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from bench.origin import BUCKET, DATASTORE, IMAGE_SET, Frame, Link, Origin
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIZE = 170_000
-LATENCY = 0.02
-FRAMES, FEW = 600, 40
-"""How many frames are exported, and by a loop that takes them one after the other."""
+FRAME_BYTES = 170_000
+LATENCY_SECONDS = 0.02
+FRAMES, LOOP_FRAMES = 600, 40
+"""Number of exported frames, and of those that the sequential loop copies."""
 
 THREADS = 100
 TURNS = 5
 
 
 def measure() -> list[Row]:
-    """Compare a worker with a loop of boto3 calls, and with a pool of 100 threads that share its clients."""
-    content = os.urandom(SIZE)
+    """Compare a worker with a loop of boto3 calls, and with a pool of 100 threads that share two boto3 clients."""
+    content = os.urandom(FRAME_BYTES)
     frames = {f"{number:032d}": Frame(content) for number in range(FRAMES)}
     with (
-        Origin(frames, Link(LATENCY), tls=False) as far,
+        Origin(frames, Link(LATENCY_SECONDS), tls=False) as far,
         environment(far.environment()),
         silence(),
     ):
@@ -62,10 +62,10 @@ def measure() -> list[Row]:
                 list(threads.map(copy, frames))
 
         def loop() -> None:
-            for frame in list(frames)[:FEW]:
+            for frame in list(frames)[:LOOP_FRAMES]:
                 copy(frame)
 
-        done = {"ours": (ours, FRAMES), "pool": (pool, FRAMES), "loop": (loop, FEW)}
+        done = {"ours": (ours, FRAMES), "pool": (pool, FRAMES), "loop": (loop, LOOP_FRAMES)}
         rates: dict[str, list[float]] = {name: [] for name in done}
         costs: dict[str, list[float]] = {name: [] for name in done}
         for turn in range(-1, TURNS):
@@ -76,20 +76,20 @@ def measure() -> list[Row]:
                     costs[name].append(cost)
     return [
         row(
-            "export, 170 kB frames, 20 ms a call: frames a second over a loop of boto3",
+            "export of 170 kB frames, 20 ms per call: frames/s over a boto3 loop",
             ratios(rates["ours"], rates["loop"]),
             target=12,
             at_most=False,
         ),
-        row("  over a pool of 100 threads with boto3", ratios(rates["ours"], rates["pool"]), target=1.1, at_most=False),
-        row("  ours, frames a second", rates["ours"], unit="/s"),
-        row("  processor time, over download and put_object", ratios(costs["ours"], costs["loop"]), target=1.15),
-        row("  ours, processor ms a frame", [1000 * each for each in costs["ours"]], unit="ms"),
+        row("  over 100 threads with boto3", ratios(rates["ours"], rates["pool"]), target=1.1, at_most=False),
+        row("  Framegate, frames/s", rates["ours"], unit="/s"),
+        row("  processor time over a boto3 loop's", ratios(costs["ours"], costs["loop"]), target=1.15),
+        row("  Framegate, processor ms per frame", [1000 * each for each in costs["ours"]], unit="ms"),
     ]
 
 
 def _timed(task: Callable[[], object], count: int) -> tuple[float, float]:
-    """How many of `count` things a task does in a second, and seconds of the processor for each."""
-    began, used = time.perf_counter(), time.process_time()
+    """Run a task that processes `count` frames; return frames per second, and processor seconds per frame."""
+    started, used = time.perf_counter(), time.process_time()
     task()
-    return count / (time.perf_counter() - began), (time.process_time() - used) / count
+    return count / (time.perf_counter() - started), (time.process_time() - used) / count

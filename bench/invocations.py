@@ -1,4 +1,4 @@
-"""Events of API Gateway and a context, as Lambda hands them to a handler."""
+"""Makes API Gateway events and a Lambda context for handlers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId
 
 
 def context() -> LambdaContext:
-    """A context for an invocation."""
+    """Make a context for an invocation."""
     return cast("LambdaContext", _Context())
 
 
 class _Context:
-    """What a handler asks of Lambda's context."""
+    """The part of Lambda's context that handlers use."""
 
     function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "bench"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds that are left: always as many."""
+        """The remaining time, which is constant here."""
         return 28_000
 
 
 def event(frame: str, query: str = "", datastore: str = DATASTORE, **headers: str) -> dict[str, Any]:
-    """A GET for a frame."""
+    """Make the event of a GET request for a frame."""
     parameters = dict(part.split("=") for part in query.split("&") if part)
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     path = {"datastoreId": datastore, "imageSetId": IMAGE_SET, "imageFrameId": frame}

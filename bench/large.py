@@ -1,4 +1,4 @@
-"""Frames that go to S3: how much memory a gibibyte takes, and how fast it goes."""
+"""Measures large frames stored in S3: memory for a frame of 1 GiB, and throughput."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 GIBIBYTE, QUARTER, SMALL = "1" * 32, "4" * 32, "5" * 32
 TURNS = 5
 
-# Peaks are of a whole process, so each is measured in one of its own.
+# Peak memory is per process, so each measurement has its own process.
 PROGRAM = """
 from bench.invocations import context, event
 from bench.measure import peak_memory
@@ -25,7 +25,7 @@ print((peak_memory() - idle) / {mib})
 
 
 def measure() -> list[Row]:
-    """Deliver a frame of a gibibyte, and compare one of 256 MiB with boto3's own way from stream to S3."""
+    """Deliver a frame of 1 GiB, and compare the upload of 256 MiB with boto3's ``upload_fileobj``."""
     block = os.urandom(MIB)
     frames = {GIBIBYTE: Frame(block, 1024), QUARTER: Frame(block, 256), SMALL: Frame(b"small")}
     with Origin(frames) as origin, environment(origin.environment()):
@@ -33,14 +33,14 @@ def measure() -> list[Row]:
         with silence():
             seconds = _uploads()
     return [
-        row("peak memory above idle, 1 GiB to S3", peaks, unit="MiB", target=64.0),
+        row("peak memory above idle for 1 GiB to S3", peaks, unit="MiB", target=64.0),
         row(
-            "throughput of 256 MiB to S3: over boto3's upload_fileobj",
+            "throughput of 256 MiB to S3 over boto3's upload_fileobj",
             ratios(seconds["boto3"], seconds["ours"]),
             target=0.95,
             at_most=False,
         ),
-        row("  ours, MB/s", [256 * MIB / each / 1e6 for each in seconds["ours"]], unit="MB/s"),
+        row("  Framegate, MB/s", [256 * MIB / each / 1e6 for each in seconds["ours"]], unit="MB/s"),
     ]
 
 

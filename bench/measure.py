@@ -1,4 +1,4 @@
-"""How the bench measures: in turns, so that a machine that is slow for a while is slow for all; medians and spread."""
+"""Measures tasks in turns, so that a slow phase of the machine affects all; reports medians and quartiles."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Task = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of the table.
+    """One row of the results.
 
     Parameters
     ----------
     what : str
-        What was measured, over what.
+        The measurement, and what it is compared with.
     value : float
         The median.
     low, high : float
-        The quartiles around it.
+        The quartiles.
     unit : str
-        ``×`` for a ratio.
+        The unit; ``×`` for a ratio.
     target : float or None
-        What it should be; None where there is no such thing.
+        The target; None if there is none.
     at_most : bool
-        Whether it should be that at most, or at least.
+        Whether the target is a maximum or a minimum.
     key : tuple of str
-        What a program finds it by, where one looks for it.
+        The key under which programs find the value, if they need it.
     """
 
     what: str
@@ -52,50 +52,50 @@ class Row:
 
     @property
     def is_met(self) -> bool:
-        """Whether it is as it should be."""
+        """Whether the target is met."""
         return self.target is None or (self.value <= self.target if self.at_most else self.value >= self.target)
 
     def to_json(self) -> dict[str, Any]:
-        """The figure, for machines."""
+        """The row as JSON."""
         return {**asdict(self), "is_met": self.is_met}
 
 
 def row(what: str, values: Sequence[float], **more: Any) -> Row:
-    """Make a figure of repeated measurements."""
+    """Make a row from repeated measurements."""
     low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
     return Row(what, median, low, high, **more)
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """The ratio of each turn."""
+    """The ratio of the two values of each turn."""
     return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
 def in_turns(tasks: Mapping[str, Task], turns: int, warm_up: int = 3) -> dict[str, list[float]]:
-    """Seconds that each task takes, one after the other, in so many turns.
+    """Time the tasks in turns; return the seconds of each run by task.
 
     Parameters
     ----------
     tasks : mapping of str to callable
-        What to do.
+        The tasks by name.
     turns : int
-        How often each is measured.
+        Number of timed runs of each task.
     warm_up : int
-        How often each is done before.
+        Number of runs before that, which are not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for turn in range(-warm_up, turns):
         for name, task in tasks.items():
-            began = time.perf_counter()
+            started = time.perf_counter()
             task()
             if turn >= 0:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have these variables in the environment, and none of AWS's besides."""
+    """Set these environment variables, and remove all others of AWS, Framegate and Powertools."""
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("AWS_", "FRAMEGATE_", "POWERTOOLS_"))]:
         del os.environ[name]
@@ -108,9 +108,9 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def last_line_of_python(*arguments: str) -> str:
-    """Run Python with the project's modules, in this environment; return the last line that it prints.
+    """Run Python with the project's modules in this environment; return the last line of its output.
 
-    Before that come log lines of what is measured.
+    The lines before it are log lines.
     """
     paths = {"PYTHONPATH": str(PROJECT), "POWERTOOLS_TRACE_DISABLED": "true"}
     done = subprocess.run(
@@ -120,13 +120,13 @@ def last_line_of_python(*arguments: str) -> str:
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has had in memory."""
-    # The kernel's unit differs (getrusage(2) of Linux and of macOS).
+    """The peak memory of this process in bytes."""
+    # Linux reports KiB, macOS bytes (getrusage(2)).
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Let what is measured write its log lines, and nobody see them."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 - no path of a file
+    """Discard standard output, where the measured code writes log lines."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 - a device, not a path
         yield

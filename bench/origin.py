@@ -1,7 +1,6 @@
-"""What is measured against: HealthImaging and S3 over TLS, frames in memory, a link of settable latency and bandwidth.
+"""Emulates HealthImaging and S3 for measurements: frames in memory, over TLS, on a link with a latency and bandwidth.
 
-They answer just the calls that the bench makes, and so fast that it is not them what is measured. What is written to S3
-is forgotten.
+It answers only the calls that the bench makes, fast enough not to limit the result. It discards objects written to S3.
 """
 
 from __future__ import annotations
@@ -26,31 +25,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from multiprocessing.connection import Connection
 
-PACED = 16 * 1024
-"""Bytes that are sent at a time where bandwidth is limited."""
+PIECE_BYTES = 16 * 1024
+"""Bytes sent at a time if the bandwidth is limited."""
 
-LIMIT = 1024 * 1024
-"""Bytes of a request that are in memory."""
+MAX_BUFFERED_BYTES = 1024 * 1024
+"""Bytes of a request that are held in memory."""
 
 STORED = (
     b'HTTP/1.1 200 OK\r\nContent-Type: image/jph\r\nContent-Length: %d\r\nETag: "1"\r\n'
     b"Last-Modified: Wed, 21 Oct 2026 07:28:00 GMT\r\n\r\n"
 )
-"""The answer to a HEAD for a frame that S3 has."""
+"""The response to HEAD for a frame that is stored in S3."""
 
 DATASTORE, IMAGE_SET, BUCKET = "d" * 32, "5" * 32, "bench"
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What lies between a client and the origin.
+    """The network between a client and the origin.
 
     Parameters
     ----------
     round_trip : float
-        Seconds there and back: one before each answer, two before the first byte of a new connection can be sent.
+        Seconds per round trip. Each response takes one; a new connection takes two more before its first request.
     bandwidth : float
-        Bytes a second of one connection; 0 is as many as there can be.
+        Bytes per second of one connection; 0 means unlimited.
     """
 
     round_trip: float = 0.0
@@ -59,7 +58,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame: a block of bytes, so many times; `stored` if S3 has it already."""
+    """A frame: a block of bytes, repeated. `stored` tells whether S3 has it already."""
 
     block: bytes
     times: int = 1
@@ -67,26 +66,26 @@ class Frame:
 
     @property
     def size(self) -> int:
-        """Bytes of the frame."""
+        """The size in bytes."""
         return len(self.block) * self.times
 
 
 class Origin:
-    """Both services in a process of their own, for as long as the ``with`` block lasts.
+    """Both services in a separate process, while the ``with`` block runs.
 
     Parameters
     ----------
     frames : mapping of str to Frame
         Frames by identifier; all are in one image set.
     link : Link
-        How far away they are.
+        The network to the services.
     tls : bool
-        Whether over TLS. Where both cores would do little else but encrypt, it is the origin that would be measured.
+        Whether to use TLS. Without it, encryption in the origin does not limit throughput on a small machine.
 
     Attributes
     ----------
     url : str
-        The endpoint of both.
+        The endpoint of both services.
     ca_bundle : Path
         The certificate to trust.
     """
@@ -107,7 +106,7 @@ class Origin:
 
     def __enter__(self) -> Self:
         self._process.start()
-        # Not «localhost»: S3 clients would put the bucket's name before it.
+        # With "localhost", S3 clients would prepend the bucket's name.
         self.url = f"{self._scheme}://127.0.0.1:{self._ready.recv()}"
         return self
 
@@ -117,7 +116,7 @@ class Origin:
         self._folder.cleanup()
 
     def environment(self) -> dict[str, str]:
-        """What points the AWS SDKs, and so Framegate, to it."""
+        """The environment variables that point AWS SDKs and Framegate to the origin."""
         return {
             "AWS_ACCESS_KEY_ID": "bench",
             "AWS_SECRET_ACCESS_KEY": "bench",
@@ -153,7 +152,9 @@ def _serve(frames: dict[str, Frame], link: Link, certificate: tuple[str, str] | 
     services = _Services(frames, link)
 
     async def serve() -> None:
-        server = await asyncio.start_server(services.converse, "127.0.0.1", 0, ssl=context, limit=LIMIT, backlog=256)
+        server = await asyncio.start_server(
+            services.converse, "127.0.0.1", 0, ssl=context, limit=MAX_BUFFERED_BYTES, backlog=256
+        )
         ready.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -170,8 +171,8 @@ class _Services:
         self._metadata = gzip.compress(json.dumps(metadata).encode())
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of a connection, until it ends or is broken off: that is what is measured."""
-        # TCP's handshake and TLS 1.3's: RFC 8446, section 2.
+        """Answer the requests of a connection until the client closes or resets it, which is no error here."""
+        # One round trip for TCP's handshake, one for TLS 1.3's (RFC 8446, section 2).
         await asyncio.sleep(2 * self._link.round_trip)
         try:
             while True:
@@ -209,45 +210,45 @@ class _Services:
                 writer.write(frame.block)
                 await writer.drain()
             return
-        began, sent = time.perf_counter(), 0
+        started, sent = time.perf_counter(), 0
         for piece in _pieces(frame):
             writer.write(piece)
             await writer.drain()
             sent += len(piece)
-            await asyncio.sleep(max(0.0, began + sent / self._link.bandwidth - time.perf_counter()))
+            await asyncio.sleep(max(0.0, started + sent / self._link.bandwidth - time.perf_counter()))
 
 
 def _pieces(frame: Frame) -> Iterator[memoryview]:
     view = memoryview(frame.block)
     for _ in range(frame.times):
-        yield from (view[start : start + PACED] for start in range(0, len(view), PACED))
+        yield from (view[start : start + PIECE_BYTES] for start in range(0, len(view), PIECE_BYTES))
 
 
 async def _body(headers: bytes, reader: asyncio.StreamReader) -> bytes:
-    """The body of a request, if it is a short one; a long one is read and forgotten."""
+    """Read the body of a request. A long or chunked body is discarded."""
     if b"transfer-encoding: chunked" in headers:
         while size := int(await reader.readuntil(b"\r\n"), 16):
-            await _forget(reader, size + 2)
-        await _forget(reader, 2)
+            await _discard(reader, size + 2)
+        await _discard(reader, 2)
         return b""
     match = re.search(rb"content-length: (\d+)", headers)
     size = int(match[1]) if match else 0
-    if size < PACED:
+    if size < PIECE_BYTES:
         return await reader.readexactly(size)
-    await _forget(reader, size)
+    await _discard(reader, size)
     return b""
 
 
-async def _forget(reader: asyncio.StreamReader, size: int) -> None:
+async def _discard(reader: asyncio.StreamReader, size: int) -> None:
     while size:
-        received = await reader.read(min(size, LIMIT))
+        received = await reader.read(min(size, MAX_BUFFERED_BYTES))
         if not received:
             raise asyncio.IncompleteReadError(b"", size)
         size -= len(received)
 
 
 def _s3(method: str, query: dict[str, list[str]], frame: Frame | None) -> bytes:
-    """S3 with the frames that are stored, and none more whatever is written to it."""
+    """Answer an S3 request. Only the frames marked as stored exist, whatever is written."""
     xml = b""
     match method:
         case "POST" if "uploads" in query:

@@ -1,4 +1,4 @@
-"""The results as a picture: each ratio beside its target, on a scale of doublings."""
+"""Plots the results relative to their targets, on a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from bench.measure import Row
 
-WIDTH, LINE, LEFT, MARGIN = 1180, 30, 620, 24
+WIDTH, LINE, LEFT, MARGIN = 1180, 30, 620, 24  # pixels
 PAPER, INK, DIM, GOOD, BAD = "#ffffff", "#202024", "#a0a0a8", "#2a7f4f", "#b3402a"
-MOST_DOUBLINGS = 5.0
+MAX_DOUBLINGS = 5.0
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw every figure that has a target: how far its median and quartiles are from it, to the better or the worse."""
+    """Draw every row that has a target: median and quartiles, better to the left and worse to the right."""
     shown = [each for each in rows if each.target]
     image = Image.new("RGB", (WIDTH, LINE * (len(shown) + 2) + 2 * MARGIN), PAPER)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(14)
@@ -40,7 +40,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def _place(each: Row, figure: float, centre: int) -> int:
-    """Where a figure stands: the target in the middle, twice as good so far to the left of it."""
+    """The x coordinate of a value: the target is in the centre, and each factor of two is one step."""
     doublings = math.log2(max(figure, 1e-9) / (each.target or 1.0)) * (1 if each.at_most else -1)
-    scale = (WIDTH - MARGIN - centre) / MOST_DOUBLINGS
-    return round(centre + scale * max(-MOST_DOUBLINGS, min(MOST_DOUBLINGS, doublings)))
+    scale = (WIDTH - MARGIN - centre) / MAX_DOUBLINGS
+    return round(centre + scale * max(-MAX_DOUBLINGS, min(MAX_DOUBLINGS, doublings)))

@@ -1,4 +1,4 @@
-"""Simulates requests for frames against the limits of an account, and finds the first wall that they come to."""
+"""Simulates requests for frames against the limits of an account, and finds the limit that they reach first."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
     from infra.config import Config
 
-MUCH = 0.01
-"""The share of requests that are refused at a wall."""
+WALL_REFUSED_SHARE = 0.01
+"""Share of refused requests from which a limit counts as reached."""
 
 API, LAMBDA = "`throttle_rate`", "Lambda's concurrency"
 
 
 def health_imaging(operation: str) -> str:
-    """The wall that HealthImaging's quota for an operation is."""
+    """The name of HealthImaging's quota for an operation, in tables."""
     return f"HealthImaging, `{operation}`"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Requests of one kind: their share, how long the function works on one, and its calls of HealthImaging."""
+    """A kind of request: its share, the function's seconds for one, and its HealthImaging calls."""
 
     share: float
     seconds: float
@@ -40,7 +40,7 @@ class Kind:
 
 @dataclass(slots=True)
 class Pacer:
-    """`framegate.export.pace.Pace`, in simulated time."""
+    """`framegate.export.pace.Pace` in simulated time; rates in calls per second."""
 
     full: float
     rate: float
@@ -48,7 +48,7 @@ class Pacer:
     slowed: float = -REACTION_SECONDS
 
     def next_after(self, now: float, *, throttled: bool) -> float:
-        """When the next call is made."""
+        """The time of the next call."""
         self.rate = min(self.full, self.rate + (now - self.changed) * self.full / RECOVERY_SECONDS)
         self.changed = now
         if throttled and now - self.slowed >= REACTION_SECONDS:
@@ -59,24 +59,24 @@ class Pacer:
 
 @dataclass(slots=True)
 class Traffic:
-    """What became of requests, and of the exports beside them."""
+    """The result of a simulation: requests, and the exports at the same time."""
 
     seconds: float
     arrived: int = 0
     answered: int = 0
     refused: Counter[str] = field(default_factory=Counter)
-    most_at_once: int = 0
+    max_concurrent: int = 0
     frame_calls: int = 0
     export_calls: int = 0
 
     @property
     def share_refused(self) -> float:
-        """Of all requests."""
+        """The share of refused requests."""
         return self.refused.total() / self.arrived
 
 
 def poisson(rate: float, seconds: float, seed: int = 1) -> Iterable[float]:
-    """When requests arrive that know nothing of each other."""
+    """Yield the arrival times of independent requests, in seconds."""
     rng, now = random.Random(seed), 0.0  # noqa: S311
     while (now := now + rng.expovariate(rate)) < seconds:
         yield now
@@ -91,22 +91,24 @@ def simulate_requests(
     full: float = 0.0,
     seed: int = 1,
 ) -> Traffic:
-    """Send requests through API Gateway, Lambda and HealthImaging, beside workers that all export small frames.
+    """Simulate requests through API Gateway, Lambda and HealthImaging, while every worker exports small frames.
+
+    Exports are left out if no request gets a frame.
 
     Parameters
     ----------
     arrivals : iterable of float
-        When requests arrive, in order.
+        Arrival times in seconds, in order.
     kinds : sequence of Kind
-        What they are for.
+        The kinds of requests.
     config : Config
-        Decides throttling, and how much exports there are.
+        Gives the throttling of the API, and the rate of exports.
     account : Account
-        The quotas.
+        The quotas of the account.
     full : float
-        How full the token buckets are at first, from 0 to 1.
+        Initial fill of the token buckets, from 0 to 1.
     seed : int
-        Decides which request is of which kind, and the pauses between attempts.
+        Seed for the kinds of the requests and the pauses between attempts.
     """
     rng = random.Random(seed)  # noqa: S311
     gateway = Bucket(min(config.throttle_rate, account.api_rate), config.throttle_burst, full * config.throttle_burst)
@@ -119,9 +121,11 @@ def simulate_requests(
     weights = [kind.share for kind in kinds]
     workers = 2 * config.export_concurrency
     pace = config.export_rate_per_worker
-    # In order, as a heap is: workers that began at different times.
+    # Exports share no quota with requests that get no frames. Leaving them out then saves most of the time.
+    is_shared = any(GET_IMAGE_FRAME in kind.calls for kind in kinds)
+    # The workers start at different times. A sorted list is a valid heap.
     events: list[tuple[float, int, object]] = [
-        (worker / workers / pace, worker, Pacer(pace, pace)) for worker in range(workers)
+        (worker / workers / pace, worker, Pacer(pace, pace)) for worker in range(workers if is_shared else 0)
     ]
     number = workers
 
@@ -131,14 +135,14 @@ def simulate_requests(
         heapq.heappush(events, (when, number, what))
 
     def call(now: float, kind: Kind, made: int, attempt: int, quota: RetryQuota) -> None:
-        """Make the calls of a request that are left: it ends answered, refused, or with another attempt of one call."""
+        """Make the remaining calls of a request. Its next event is an answer, a refusal or another attempt."""
         for number, operation in enumerate(kind.calls[made:], made):
             if buckets[operation].take(now):
                 traffic.frame_calls += operation == GET_IMAGE_FRAME
                 quota.give_back()
                 attempt = 1
             elif attempt < MAX_ATTEMPTS and quota.take():
-                # As `framegate.aws.retries.pause_after`, from a generator with a seed.
+                # The pause of `framegate.aws.retries.pause_after`, from a seeded generator.
                 later(now + rng.uniform(0, 0.1 * 2**attempt), (kind, number, attempt + 1, quota))
                 return
             else:
@@ -175,9 +179,9 @@ def simulate_requests(
             traffic.refused[LAMBDA] += 1
         else:
             busy += 1
-            traffic.most_at_once = max(traffic.most_at_once, busy)
+            traffic.max_concurrent = max(traffic.max_concurrent, busy)
             call(now, rng.choices(kinds, weights)[0], 0, 1, idle.pop() if idle else RetryQuota(MAX_RETRIES))
-    # What is under way is answered; exports would go on for ever.
+    # Let running requests finish. Exports would go on forever.
     events = [each for each in events if not isinstance(each[2], Pacer)]
     heapq.heapify(events)
     until(float("inf"))
@@ -185,7 +189,7 @@ def simulate_requests(
 
 
 def predicted_walls(kinds: Sequence[Kind], config: Config, account: Account) -> dict[str, float]:
-    """Requests a second that each wall lets through, by the formulas of ``docs/scaling.md``."""
+    """The requests per second that each limit allows, by the formulas of ``docs/scaling.md``."""
     seconds = sum(kind.share * kind.seconds for kind in kinds)
     calls: Counter[str] = Counter()
     for kind in kinds:
@@ -199,17 +203,17 @@ def predicted_walls(kinds: Sequence[Kind], config: Config, account: Account) -> 
 
 
 def first_wall(kinds: Sequence[Kind], config: Config, account: Account) -> tuple[float, Traffic]:
-    """The rate up to which nearly all requests are answered, found to 1 %, and what happens just above it."""
+    """Find the highest rate at which nearly all requests are answered, to 1 %, and the traffic just above it."""
     predicted = min(predicted_walls(kinds, config, account).values())
     low, high = 0.4 * predicted, 1.2 * predicted
-    longest = max(kind.seconds for kind in kinds)
+    max_seconds = max(kind.seconds for kind in kinds)
 
     def at(rate: float) -> Traffic:
-        # Buckets have run empty long ago; there is time for exports to give way.
-        seconds = max(8 * longest, 15_000 / rate)
+        # The buckets start almost empty, and the simulation is long enough for exports to slow down.
+        seconds = max(8 * max_seconds, 15_000 / rate)
         return simulate_requests(poisson(rate, seconds), kinds, config, account, full=0.02)
 
     while high / low > 1.01:
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if at(middle).share_refused > MUCH else (middle, high)
+        low, high = (low, middle) if at(middle).share_refused > WALL_REFUSED_SHARE else (middle, high)
     return low, at(high)

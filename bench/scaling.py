@@ -1,8 +1,8 @@
-"""Where the first wall stands, and how long exports take from one image set to a million: tables of a simulation.
+"""Computes the tables of ``docs/scaling.md`` by simulation: the first limit of requests, and the duration of exports.
 
-``python -m bench.scaling`` prints the tables of ``docs/scaling.md``, which says what is modelled
-and what is not. Limits of the product are those of its code, quotas those of `bench.account`, durations those of
-`bench.durations`. What is random has a seed: the tables are the same each time.
+``python -m bench.scaling`` prints the tables; the document explains the model. The limits come from the product's code,
+the quotas from `bench.account` and the durations from `bench.durations`. Random numbers have a seed, so that the tables
+are the same each time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.account import GET_IMAGE_FRAME, GET_IMAGE_SET, GET_IMAGE_SET_METADATA, Account
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, worker_limits
-from bench.export_load import most_waiting, predicted_export, simulate_export
+from bench.export_load import max_waiting, predicted_export, simulate_export
 from bench.request_load import Kind, first_wall, simulate_requests
 
 if TYPE_CHECKING:
@@ -24,26 +24,26 @@ ACCOUNT = Account()
 
 
 def kind(share: float, size: str, delivery: Delivery, slower: float = 0.0) -> Kind:
-    """Requests for frames of a size, where HealthImaging takes so many seconds longer."""
+    """Requests for frames of a size; `slower` is an additional latency of HealthImaging in seconds."""
     calls = () if delivery == "later_url" else (GET_IMAGE_FRAME,)
     return Kind(share, duration_ms(SIZES[size], delivery) / 1000 + slower * len(calls), calls)
 
 
 INDEX_SECONDS = 0.1
-"""What a request for an index is taken to last: HealthImaging's two answers, and three calls of S3."""
+"""Assumed duration of a request for an index: two HealthImaging calls, and three S3 calls."""
 
 
 def index(share: float, *calls: str) -> Kind:
-    """Requests for the frame indexes of image sets."""
+    """Requests for frame indexes, with these HealthImaging calls."""
     return Kind(share, INDEX_SECONDS, calls)
 
 
 CHECKED, BUILT = (GET_IMAGE_SET,), (GET_IMAGE_SET, GET_IMAGE_SET_METADATA)
-"""The calls of a request for an index that is stored, if the version has to be checked, and for one that is not."""
+"""HealthImaging calls for a stored index whose version must be checked, and for an index that must be built."""
 
 
 def mixed(slower: float = 0.0) -> tuple[Kind, ...]:
-    """Viewers of all sorts."""
+    """A mix of requests from viewers."""
     return (
         kind(0.30, "20 kB", "inline", slower),
         kind(0.55, "185 kB", "inline", slower),
@@ -63,7 +63,7 @@ OPENING_AGAIN = (index(1.0, *CHECKED),)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A load, a configuration and an account, and what the table calls them."""
+    """A load, a configuration and an account, with their name in the table."""
 
     name: str
     kinds: tuple[Kind, ...] = MIXED
@@ -72,7 +72,7 @@ class Scenario:
 
 
 def throttled_at(rate: int) -> Config:
-    """The default configuration with another `throttle_rate`, and twice as much at once."""
+    """The default configuration with this `throttle_rate`, and a burst of twice that."""
     return replace(DEFAULT, throttle_rate=rate, throttle_burst=2 * rate)
 
 
@@ -105,7 +105,7 @@ INDEX_SCENARIOS = (
         account=replace(ACCOUNT, image_set_rate=200, image_set_burst=400),
     ),
 )
-"""Viewers that open image sets and ask for the index of each, and for nothing else."""
+"""Viewers that open image sets and request only the index of each."""
 
 STUDIES = {
     "CT, 500 × 185 kB": (500, SIZES["185 kB"]),
@@ -114,18 +114,18 @@ STUDIES = {
 }
 
 GROWTH = ((400, 2), (800, 2), (400, 8), (800, 8), (1600, 8), (4000, 20))
-"""`export_rate` and `export_concurrency`, in pairs."""
+"""Pairs of `export_rate` and `export_concurrency`."""
 
 
 def table(header: str, rows: Iterable[Iterable[object]]) -> str:
-    """A table in Markdown."""
+    """Make a Markdown table."""
     rule = " | ".join("---" for _ in header.split(" | "))
     lines = [header, rule, *(" | ".join(map(str, row)) for row in rows)]
     return "\n".join(f"| {line} |" for line in lines)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Format seconds in a suitable unit."""
     for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"
@@ -133,7 +133,7 @@ def duration(seconds: float) -> str:
 
 
 def walls() -> str:
-    """What refuses the first hundredth of the requests, as their rate grows."""
+    """Make the table of the limit that is reached first as the request rate grows."""
 
     def row(scenario: Scenario) -> tuple[object, ...]:
         _, traffic = first_wall(scenario.kinds, scenario.config, scenario.account)
@@ -143,7 +143,7 @@ def walls() -> str:
             scenario.name,
             f"{float(f'{answered:.2g}'):,.0f}",
             wall,
-            f"{traffic.most_at_once:,}",
+            f"{traffic.max_concurrent:,}",
             f"{exported:,.0f}",
         )
 
@@ -154,7 +154,7 @@ def walls() -> str:
 
 
 def indexes() -> str:
-    """How many image sets viewers can open a second by their indexes, and what refuses more."""
+    """Make the table of the image sets that viewers can open per second, and the limit above that."""
 
     def row(scenario: Scenario) -> tuple[object, ...]:
         _, traffic = first_wall(scenario.kinds, scenario.config, scenario.account)
@@ -165,7 +165,7 @@ def indexes() -> str:
 
 
 def bursts() -> str:
-    """What refuses requests that come all at once, after a quiet time."""
+    """Make the table of requests that arrive all at once after an idle period."""
 
     def row(count: int) -> tuple[object, ...]:
         traffic = simulate_requests([0.0] * count, MIXED, DEFAULT, ACCOUNT, full=1.0)
@@ -176,7 +176,7 @@ def bursts() -> str:
 
 
 def export_times() -> str:
-    """How long exports take, by events and on request, of image sets that are all there at once."""
+    """Make the table of export durations, by events and by request manifest, for image sets that arrive at once."""
 
     def row(count: int) -> tuple[object, ...]:
         runs = (
@@ -187,13 +187,13 @@ def export_times() -> str:
         return f"{count:,}", *(duration(run.seconds) for run in runs)
 
     header = " | ".join(f"{name}: by events | on request" for name in STUDIES)
-    kept = [each for study in STUDIES.values() for each in (f"{most_waiting(*study):,}", "any")]
+    waiting = [each for study in STUDIES.values() for each in (f"{max_waiting(*study):,}", "any")]
     rows = [row(10**power) for power in range(7)]
-    return table(f"image sets | {header}", [*rows, ("most that the queue keeps", *kept)])
+    return table(f"image sets | {header}", [*rows, ("most that the queue keeps", *waiting)])
 
 
 def growth() -> str:
-    """What a worker does, what bounds it, and what all that work one way do, as the two keys grow."""
+    """Make the table of throughput, the limit of a worker and export durations, as the two keys grow."""
 
     def row(rate: int, concurrency: int) -> tuple[object, ...]:
         config = replace(DEFAULT, export_rate=rate, export_concurrency=concurrency)
@@ -212,7 +212,7 @@ def growth() -> str:
 
 
 def tables() -> dict[str, str]:
-    """All tables, by name."""
+    """All tables by name."""
     return {"walls": walls(), "bursts": bursts(), "indexes": indexes(), "exports": export_times(), "growth": growth()}
 
 

@@ -1,4 +1,4 @@
-"""The handler that most people write for this: all at module level, read it all, return base64, no limit."""
+"""The usual handler, as a baseline: clients at module level, whole frame in memory, base64, no size limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ health_imaging = boto3.client("medical-imaging")
 
 @app.get("/datastore/<datastore_id>/imageSet/<image_set_id>/imageFrame/<image_frame_id>")
 def get_image_frame(datastore_id: str, image_set_id: str, image_frame_id: str) -> Response[str]:
-    """Get a frame and return it in base64."""
+    """Get a frame, and return it in base64."""
     answer = health_imaging.get_image_frame(
         datastoreId=datastore_id,
         imageSetId=image_set_id,

@@ -1,1 +1,1 @@
-"""What runs on the developer's own machine: the local cloud and the demo."""
+"""Runs Framegate on the developer's machine: the local cloud, the HealthImaging emulator and the demo."""

@@ -1,4 +1,4 @@
-"""Keeps what deployments are built from, so that dependencies are installed and packed once and not for each cloud."""
+"""Caches the assets of deployments, so that dependencies are installed and packed once, not for each cloud."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-KEPT = Path(__file__).parent.parent / ".bundle-cache"
-KEPT_SECONDS = 24 * 60 * 60
-"""Seconds for which an asset is kept that no deployment uses any more: another version of the sources, most likely."""
+CACHE = Path(__file__).parent.parent / ".bundle-cache"
+MAX_UNUSED_SECONDS = 24 * 60 * 60
+"""Age at which an unused asset is removed. It usually belongs to an older version of the sources."""
 
-# What the CDK builds, and what it packs of that. Both have the hash of their sources in their names.
+# The CDK's built assets and its zip files. Both have the hash of their sources in their names.
 _BUILT, _PACKED = "asset.*", ".cache/*.zip"
 
 
-def take_from_kept(output: Path) -> None:
-    """Put all that is kept into the folder of a deployment, before it begins: the CDK builds none of it again."""
-    for asset in [*KEPT.glob(_BUILT), *KEPT.glob(_PACKED)]:
-        _link(asset, output / asset.relative_to(KEPT))
+def restore(output: Path) -> None:
+    """Link every cached asset into the output folder of a deployment, so that the CDK does not build it again."""
+    for asset in [*CACHE.glob(_BUILT), *CACHE.glob(_PACKED)]:
+        _link(asset, output / asset.relative_to(CACHE))
 
 
-def keep(output: Path) -> None:
-    """Keep what a deployment has built, after it has succeeded."""
+def save(output: Path) -> None:
+    """Cache the assets of a successful deployment, and remove old ones."""
     for asset in [*output.glob(_BUILT), *output.glob(_PACKED)]:
-        kept = KEPT / asset.relative_to(output)
-        if not kept.exists():
-            _link(asset, kept)
-        os.utime(kept)
-    for kept in [*KEPT.glob(_BUILT), *KEPT.glob(_PACKED)]:
-        if time.time() - kept.stat().st_mtime > KEPT_SECONDS:
-            shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+        cached = CACHE / asset.relative_to(output)
+        if not cached.exists():
+            _link(asset, cached)
+        os.utime(cached)
+    for cached in [*CACHE.glob(_BUILT), *CACHE.glob(_PACKED)]:
+        if time.time() - cached.stat().st_mtime > MAX_UNUSED_SECONDS:
+            shutil.rmtree(cached) if cached.is_dir() else cached.unlink()
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file, or all files of a folder, another name: at once, as others may look for it at the same time."""
+    """Hard-link a file, or all files of a folder, in one step: other processes may read the cache at the same time."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         linked = Path(folder) / target.name
@@ -45,5 +45,5 @@ def _link(source: Path, target: Path) -> None:
         else:
             os.link(source, linked)
         with suppress(OSError):
-            # Where it is there by now, all the better.
+            # Another process may have linked it first.
             linked.rename(target)

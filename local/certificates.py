@@ -1,4 +1,4 @@
-"""A certificate for servers on loopback, made anew for each run."""
+"""Makes a TLS certificate for servers on loopback, a new one for each run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_certificate(certificate: Path, key: Path) -> None:
-    """Write a self-signed certificate for ``localhost`` and ``127.0.0.1``, good for a day, and its key, both as PEM."""
+    """Write a self-signed certificate for ``localhost`` and ``127.0.0.1``, valid for a day, and its key, in PEM."""
     private_key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

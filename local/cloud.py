@@ -1,4 +1,4 @@
-"""The local cloud: MiniStack as AWS, our emulator as HealthImaging, and the stack deployed as a user deploys it."""
+"""Starts the local cloud: MiniStack as AWS, the emulator as HealthImaging, and the stack by ``cdk deploy``."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ STATE = PROJECT / ".local-cloud"
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
-# MiniStack takes an access key of twelve digits as the account to act in.
+# MiniStack reads an access key of twelve digits as the account.
 ACCESS_KEY, SECRET_KEY = ACCOUNT, "test"
 
-# AWS lets nobody but itself send events as aws.medical-imaging, and so does MiniStack.
+# Like AWS, MiniStack rejects events from others whose source is aws.medical-imaging.
 EVENT_SOURCE = "local.medical-imaging"
 
-START_SECONDS = 30
-DEPLOY_SECONDS = 300
+START_TIMEOUT_SECONDS = 30
+DEPLOY_TIMEOUT_SECONDS = 300
 
 
 class LocalCloudError(Exception):
-    """The local cloud does not start; the message says what to do."""
+    """The local cloud failed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The deployed stack: where its API is, and what its outputs say."""
+    """The deployed stack: the URL of its API, and its outputs."""
 
     api_url: str
     frame_bucket: str
@@ -63,23 +63,23 @@ class Deployment:
 
 
 class LocalCloud:
-    """A cloud on loopback that lasts as long as its ``with`` block.
+    """A cloud on loopback that runs while its ``with`` block runs.
 
     Parameters
     ----------
     report : callable
-        Told each step in a few words.
+        Called with a few words at each step.
     enforced : bool
-        Whether policies of IAM, buckets and CORS are enforced, and signatures checked, as in AWS; that takes TLS too.
+        Whether IAM policies, bucket policies, CORS and signatures are enforced, as in AWS. This also turns TLS on.
     trusted : Path, optional
-        A certificate that functions trust: of a server that they call, and that is not of this cloud.
+        The certificate of a server outside this cloud that the functions call.
 
     Attributes
     ----------
     health_imaging : HealthImagingEmulator
-        The emulator, in this process: frames can be added and faults armed.
+        The emulator, which runs in this process. Use it to add frames and arm faults.
     ca_bundle : Path or None
-        The certificate to trust, where there is TLS.
+        The certificate to trust, if the cloud uses TLS.
     """
 
     health_imaging: HealthImagingEmulator
@@ -122,13 +122,13 @@ class LocalCloud:
                 region=REGION,
             )
         )
-        self._report("starting MiniStack, which plays AWS, and the HealthImaging emulator")
+        self._report("starting MiniStack, which emulates AWS, and the HealthImaging emulator")
         self._start_ministack()
 
     def client(self, service: str) -> Any:
-        """A boto3 client of a service of the local cloud."""
+        """Create a boto3 client for a service of the local cloud."""
         return boto3.client(
-            service,  # type: ignore[call-overload]  # one of many literals in its stubs
+            service,  # type: ignore[call-overload]  # the stubs list every service name as a literal
             endpoint_url=self.health_imaging.url if service == "medical-imaging" else self.endpoint,
             region_name=REGION,
             aws_access_key_id=ACCESS_KEY,
@@ -139,23 +139,23 @@ class LocalCloud:
 
     @property
     def endpoint(self) -> str:
-        """Where all of AWS but HealthImaging is."""
+        """The endpoint of every AWS service except HealthImaging."""
         return f"{'https' if self._enforced else 'http'}://localhost:{self._port}"
 
     def deploy(self, *datastore_ids: str, **context: str) -> Deployment:
-        """Deploy the stack with the command that a user types.
+        """Deploy the stack with ``cdk deploy``, as a user does.
 
         Parameters
         ----------
         *datastore_ids : str
-            The data stores to serve.
+            The data stores that the stack serves.
         **context : str
             Further configuration keys.
 
         Raises
         ------
         LocalCloudError
-            If the CDK fails; the message ends with what it printed.
+            If the CDK fails; the message has the CDK's output.
         """
         if not self._bootstrapped:
             self._report("bootstrapping the account (cdk bootstrap)")
@@ -164,16 +164,16 @@ class LocalCloud:
         settings = {"datastore_ids": ",".join(datastore_ids), "event_source": EVENT_SOURCE, **context}
         self._report(f"deploying the stack (cdk deploy -c datastore_ids={settings['datastore_ids']})")
         outputs_file, output = self._folder / "outputs.json", self._folder / "cdk.out"
-        assets.take_from_kept(output)
+        assets.restore(output)
         self._cdk(
             "deploy",
             *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
             *("--require-approval", "never", "--output", str(output)),
             *("--outputs-file", str(outputs_file)),
         )
-        assets.keep(output)
+        assets.save(output)
         (outputs,) = json.loads(outputs_file.read_text()).values()
-        # The host of the stack's own output is AWS's; MiniStack serves the same API under a path.
+        # The output names AWS's host; MiniStack serves the same API under a path.
         api_id = urlsplit(outputs["ApiUrl"]).netloc.partition(".")[0]
         stage = urlsplit(outputs["ApiUrl"]).path.strip("/")
         return Deployment(
@@ -187,7 +187,7 @@ class LocalCloud:
     def function_processes(self) -> list[psutil.Process]:
         """The worker processes that run functions.
 
-        Not those that are about to: between fork and exec, a process is a copy of MiniStack, with all of its memory.
+        A process between fork and exec is left out: it is still a copy of MiniStack, with all of its memory.
         """
         ministack = psutil.Process(self._ministack.pid)
         return [each for each in ministack.children() if _command_of(each) not in ([], ministack.cmdline())]
@@ -201,7 +201,7 @@ class LocalCloud:
             **{name: str(folder) for name, folder in folders.items()},
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self._port),
-            # Functions inherit these, and botocore reads them: the stack itself knows nothing of an emulator.
+            # Functions inherit these and botocore reads them, so the stack itself needs no setting for an emulator.
             "AWS_ENDPOINT_URL_MEDICAL_IMAGING": self.health_imaging.url,
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         }
@@ -216,7 +216,7 @@ class LocalCloud:
         if self._trusted:
             environment["SSL_CERT_FILE"] = str(self._trusted)
         log = self._resources.enter_context((self._folder / "ministack.log").open("wb"))
-        # In a session of its own, Ctrl-C reaches it through us, when what depends on it is done.
+        # MiniStack gets its own session, so that Ctrl-C does not stop it before everything that depends on it.
         self._ministack = subprocess.Popen(
             [MINISTACK_PYTHON, "-m", "local.ministack"],
             cwd=PROJECT,
@@ -226,10 +226,10 @@ class LocalCloud:
             start_new_session=True,
         )
         self._resources.callback(_stop, self._ministack)
-        give_up = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._answers():
-            if self._ministack.poll() is not None or time.monotonic() > give_up:
-                raise LocalCloudError(f"MiniStack does not start: {self._log_tail()}")
+            if self._ministack.poll() is not None or time.monotonic() > deadline:
+                raise LocalCloudError(f"MiniStack did not start:\n{self._log_tail()}")
             time.sleep(0.1)
 
     def _answers(self) -> bool:
@@ -269,12 +269,12 @@ class LocalCloud:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=DEPLOY_SECONDS,
+                timeout=DEPLOY_TIMEOUT_SECONDS,
                 check=False,
             )
         except subprocess.TimeoutExpired as timeout:
             printed = (timeout.stdout or b"").decode(errors="replace")
-            raise LocalCloudError(f"cdk {arguments[0]} took over {DEPLOY_SECONDS} s:\n{printed}") from None
+            raise LocalCloudError(f"cdk {arguments[0]} took over {DEPLOY_TIMEOUT_SECONDS} s:\n{printed}") from None
         if done.returncode:
             raise LocalCloudError(f"cdk {arguments[0]} failed:\n{done.stdout}\nMiniStack's log:\n{self._log_tail()}")
 
@@ -286,7 +286,7 @@ def _free_port() -> int:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End MiniStack and the functions that it runs."""
+    """Stop MiniStack and the functions that it runs."""
     try:
         workers = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -299,7 +299,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _command_of(process: psutil.Process) -> list[str]:
-    """The command line of a process, empty if it is over."""
+    """The command line of a process; empty if the process has ended."""
     try:
         return process.cmdline()
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""What the commands of the local cloud have in common: how they stop, and how they fail."""
+"""Runs a command of the local cloud, and handles how it stops and fails."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from local.cloud import LocalCloudError
-from local.signals import INTERRUPTED, stop_in_good_order
+from local.signals import INTERRUPTED, unwind_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def run_command(run: Callable[[], int]) -> NoReturn:
-    """Run a command that returns its exit status, and exit with it; a cloud that does not start is one message."""
-    stop_in_good_order()
+    """Run a command, and exit with the status that it returns; a `LocalCloudError` becomes one message."""
+    unwind_on_signals()
     try:
         sys.exit(run())
     except LocalCloudError as error:

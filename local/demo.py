@@ -1,4 +1,4 @@
-"""The demo: the stack deployed, real DICOM files in, their frames in S3 by themselves and by URL in every way."""
+"""The demo: deploys the stack, imports real DICOM files, and shows their frames by URL and in S3."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from local.cloud import Deployment
 
 OUTPUT = PROJECT / "demo-output"
-CALL_SECONDS = 40
-WIDTH = 112
+CALL_TIMEOUT_SECONDS = 40
+MIN_WIDTH_COLUMNS = 112
 CT, RADIOGRAPH = "693_UNCR.dcm", "RG1_UNCR.dcm"
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A frame as it came through the REST API."""
+    """A frame as the REST API delivered it."""
 
     frame: ImportedFrame
     media_type: str
@@ -50,18 +50,18 @@ class Demo:
     Parameters
     ----------
     console : Console
-        Where it shows what it does.
+        Prints the tables.
     cloud : LocalCloud
-        The local cloud, started.
+        The running local cloud.
     deployment : Deployment
-        The stack in it.
+        The stack deployed in it.
 
     Attributes
     ----------
     session : requests.Session
         Signs requests to the API.
     failures : int
-        What was not as it should be.
+        Number of failed checks.
     """
 
     def __init__(self, console: Console, cloud: LocalCloud, deployment: Deployment) -> None:
@@ -73,20 +73,20 @@ class Demo:
         self.failures = 0
 
     def fetch(self, frame: ImportedFrame) -> Fetched:
-        """Get a frame as a viewer does, following the redirect of a large one."""
+        """Get a frame as a viewer does, following the redirect of a large frame."""
         started = time.perf_counter()
-        # The signature is for API Gateway; a pre-signed URL has its own and takes no second one.
-        answer = self.session.get(self._api + frame.path, timeout=CALL_SECONDS, allow_redirects=False)
+        # Only API Gateway needs the signature: a pre-signed URL carries its own, and S3 refuses a second one.
+        answer = self.session.get(self._api + frame.path, timeout=CALL_TIMEOUT_SECONDS, allow_redirects=False)
         delivery = "inline"
         if answer.status_code == requests.codes.see_other:
             delivery = "303 to S3"
-            answer = requests.get(answer.headers["Location"], timeout=CALL_SECONDS)
+            answer = requests.get(answer.headers["Location"], timeout=CALL_TIMEOUT_SECONDS)
         answer.raise_for_status()
         milliseconds = (time.perf_counter() - started) * 1000
         return Fetched(frame, answer.headers["Content-Type"], answer.content, delivery, milliseconds)
 
-    def is_what_health_imaging_sends(self, fetched: Fetched) -> bool:
-        """Compare with HealthImaging's own answer, byte by byte."""
+    def matches_health_imaging(self, fetched: Fetched) -> bool:
+        """Compare a frame and its media type with HealthImaging's own response."""
         frame = fetched.frame
         answer = self._health_imaging.get_image_frame(
             datastoreId=frame.datastore_id,
@@ -98,15 +98,15 @@ class Demo:
         return bool(same)
 
     def fetch_all(self, frames_by_file: dict[str, list[ImportedFrame]], about: dict[str, str]) -> dict[str, Fetched]:
-        """Fetch and compare every frame; show a line for each file, and return its first frame."""
-        table = _table("file", "what it is", "media type", "bytes", "frames", "delivered", "ms", "identical")
+        """Fetch and compare every frame, and print a line for each file; return the first frame of each file."""
+        table = _table("file", "kind", "media type", "bytes", "frames", "delivery", "ms", "identical")
         for column in (3, 4, 6):
             table.columns[column].justify = "right"
         first_frames = {}
         for name, frames in frames_by_file.items():
             with self._console.status(f"fetching {len(frames)} frames of {name}"):
                 fetched = [self.fetch(frame) for frame in frames]
-                identical = sum(map(self.is_what_health_imaging_sends, fetched))
+                identical = sum(map(self.matches_health_imaging, fetched))
             first = first_frames[name] = fetched[0]
             table.add_row(
                 name,
@@ -120,29 +120,30 @@ class Demo:
             )
         self._console.print(table)
         self._console.print(
-            "bytes: of the first frame; ms: mean of all frames; identical: every byte, to HealthImaging's own answer",
+            "bytes: size of the first frame; ms: mean over all frames; "
+            "identical: every frame equals HealthImaging's own response, byte by byte",
             style="dim",
         )
         return first_frames
 
-    def show_every_way(self, small: ImportedFrame, large: ImportedFrame) -> None:
-        """Call every address and every form of delivery, and what must be refused."""
-        table = _table("call", "wanted", "got", "answer")
+    def show_requests(self, small: ImportedFrame, large: ImportedFrame) -> None:
+        """Call every frame route with every form of delivery, and requests that must fail; compare the statuses."""
+        table = _table("request", "expected", "status", "response")
         image_set = f"{self._api}/datastore/{small.datastore_id}/imageSet/{small.image_set_id}"
         frame, big = self._api + small.path, self._api + large.path
         by_id = {"imageFrameId": small.image_frame_id}
         calls: list[tuple[str, int, dict[str, Any]]] = [
             ("GET …/imageFrame/{id}", 200, {"url": frame}),
             ("GET …/getImageFrame?imageFrameId={id}", 200, {"url": f"{image_set}/getImageFrame", "params": by_id}),
-            ("POST …/getImageFrame, the id in JSON", 200, {"url": f"{image_set}/getImageFrame", "json": by_id}),
+            ("POST …/getImageFrame, id in JSON", 200, {"url": f"{image_set}/getImageFrame", "json": by_id}),
             (
-                "POST …/getImageFrame, JSON as the SDK has it",
+                "POST …/getImageFrame, JSON of the SDK",
                 200,
                 {"url": f"{image_set}/getImageFrame", "json": {"imageFrameInformation": by_id}},
             ),
             ("Accept: application/json", 200, {"url": frame, "headers": {"Accept": "application/json"}}),
-            ("If-None-Match with the frame's ETag", 304, {"url": frame, "headers": {"If-None-Match": _etag(small)}}),
-            ("If-Match with another ETag", 412, {"url": frame, "headers": {"If-Match": _etag(large)}}),
+            ("If-None-Match: the frame's ETag", 304, {"url": frame, "headers": {"If-None-Match": _etag(small)}}),
+            ("If-Match: another ETag", 412, {"url": frame, "headers": {"If-Match": _etag(large)}}),
             ("HEAD", 200, {"url": frame, "method": "HEAD"}),
             ("delivery=url", 303, {"url": frame, "params": {"delivery": "url"}}),
             ("large frame", 303, {"url": big}),
@@ -152,17 +153,18 @@ class Demo:
             ("delivery=pigeon", 400, {"url": frame, "params": {"delivery": "pigeon"}}),
             ("malformed id", 400, {"url": frame + "x"}),
             ("unknown frame", 404, {"url": f"{image_set}/imageFrame/{'0' * 32}"}),
-            ("data store that is not served", 403, {"url": frame.replace(small.datastore_id, "0" * 32)}),
+            ("data store outside the deployment", 403, {"url": frame.replace(small.datastore_id, "0" * 32)}),
             ("unknown path", 404, {"url": f"{self._api}/datastores"}),
             ("DELETE", 405, {"url": frame, "method": "DELETE"}),
             ("no signature", 403, {"url": frame, "auth": lambda request: request}),
         ]
-        for title, wanted, call in calls:
+        for title, expected, call in calls:
             method = call.pop("method", "POST" if "json" in call else "GET")
-            answer = self.session.request(method, **call, timeout=CALL_SECONDS, allow_redirects=False)
-            right = answer.status_code == wanted
-            self.failures += not right
-            table.add_row(title, str(wanted), f"[{'green' if right else 'red'}]{answer.status_code}[/]", _gist(answer))
+            answer = self.session.request(method, **call, timeout=CALL_TIMEOUT_SECONDS, allow_redirects=False)
+            passed = answer.status_code == expected
+            self.failures += not passed
+            status = f"[{'green' if passed else 'red'}]{answer.status_code}[/]"
+            table.add_row(title, str(expected), status, _summary(answer))
         self._console.print(table)
 
 
@@ -174,20 +176,20 @@ def _etag(frame: ImportedFrame) -> str:
     return f'"{frame.image_frame_id}.image/jph"'
 
 
-def _gist(answer: requests.Response) -> str:
-    """What an answer says, in half a line."""
+def _summary(answer: requests.Response) -> str:
+    """A few words about a response, for the table."""
     if "Location" in answer.headers:
-        return "Location: a pre-signed URL of the bucket"
+        return "Location: a pre-signed S3 URL"
     media_type = answer.headers.get("Content-Type", "")
     if media_type == "application/problem+json":
         return str(answer.json().get("detail"))
     if media_type == "application/json" and answer.content:
         return "{" + ", ".join(answer.json()) + "}"
-    return f"{media_type}, {len(answer.content):,} bytes" if answer.content else "empty"
+    return f"{media_type}, {len(answer.content):,} bytes" if answer.content else "no body"
 
 
 def _by_file(frames: list[ImportedFrame], folder: Path) -> dict[str, list[ImportedFrame]]:
-    """Frames under the name of the file that they came from."""
+    """Group frames by the name of their DICOM file."""
     found: dict[str, list[ImportedFrame]] = {}
     for path in sorted(folder.iterdir()):
         uid = pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID
@@ -208,9 +210,9 @@ def _save_pictures(first_frames: dict[str, Fetched]) -> int:
 
 
 def run() -> int:
-    """Run the demo; the exit status is 1 if anything is not as it should be."""
-    # Output that goes to a file would be folded at 80 columns, which the tables need more of.
-    console = Console(width=max(WIDTH, Console().width))
+    """Run the demo; return 1 if a check failed."""
+    # Rich wraps redirected output at 80 columns; the tables are wider.
+    console = Console(width=max(MIN_WIDTH_COLUMNS, Console().width))
     started = time.monotonic()
 
     def step(text: str) -> None:
@@ -221,35 +223,35 @@ def run() -> int:
         about = write_samples(folder)
         datastore_id = cloud.client("medical-imaging").create_datastore(datastoreName="demo")["datastoreId"]
         deployment = cloud.deploy(datastore_id)
-        step(f"importing {len(about)} DICOM files (StartDICOMImportJob)")
+        step(f"importing {len(about)} DICOM files with StartDICOMImportJob")
         import_started = time.monotonic()
         frames = import_folder(cloud, datastore_id, folder)
         export = ExportDemo(console, cloud, deployment, datastore_id)
-        export.await_export(frames, import_started)
-        step(f"all {len(frames)} frames are in S3, by the import's events alone")
+        export.wait_for_import_export(frames, import_started)
+        step(f"the import's events have exported all {len(frames)} frames to S3")
         demo = Demo(console, cloud, deployment)
         frames_by_file = _by_file(frames, folder)
         cold = demo.fetch(frames_by_file[CT][0])
-        step(f"the stack answers; its first frame took {cold.milliseconds:.0f} ms, cold start included")
+        step(f"first frame delivered in {cold.milliseconds:.0f} ms, including the cold start")
         step(f"fetching all {len(frames)} frames from {deployment.api_url}\n")
         first_frames = demo.fetch_all(frames_by_file, about)
-        console.print("\n[bold]Every way to ask[/]")
-        demo.show_every_way(frames_by_file[CT][0], frames_by_file[MAMMOGRAM][0])
+        console.print("\n[bold]Requests and their responses[/]")
+        demo.show_requests(frames_by_file[CT][0], frames_by_file[MAMMOGRAM][0])
         pictures = _save_pictures(first_frames)
-        console.print("\n[bold]The first image in kilobytes[/]")
+        console.print("\n[bold]Resolutions: a first image from a few kilobytes[/]")
         resolutions = ResolutionDemo(console, deployment.api_url, demo.session, OUTPUT)
         resolutions.show_resolutions({name: frames_by_file[name][0] for name in (CT, RADIOGRAPH, MAMMOGRAM)})
-        console.print("\n[bold]What there is to fetch: the frame index[/]")
+        console.print("\n[bold]Frame index: the frames of an image set[/]")
         resolutions.show_index(frames_by_file["color3d_jpeg_baseline.dcm"][0])
-        console.print("\n[bold]A request manifest, good lines and bad ones[/]")
-        export.work_off_requests(frames_by_file[CT][0])
-        export.delete(frames_by_file["color3d_jpeg_baseline.dcm"][0])
-        console.print("\n[bold]Frames brought to S3, and taken away[/]")
+        console.print("\n[bold]Export by request manifest: valid and invalid lines[/]")
+        export.export_by_request(frames_by_file[CT][0])
+        export.delete_image_set(frames_by_file["color3d_jpeg_baseline.dcm"][0])
+        console.print("\n[bold]Frames exported to S3 and removed from it[/]")
         export.show()
-    console.print(f"\n{pictures} frames decoded: see {OUTPUT.name}/contact-sheet.png")
+    console.print(f"\nPictures of {pictures} frames: {OUTPUT.name}/contact-sheet.png")
     failures = demo.failures + resolutions.failures + export.failures
-    verdict = f"[red]{failures} not as they should be[/]" if failures else "[green]all as it should be[/]"
-    console.print(f"{len(frames)} frames in {time.monotonic() - started:.0f} s, {verdict}")
+    verdict = f"[red]{failures} checks failed[/]" if failures else "[green]every check passed[/]"
+    console.print(f"{len(frames)} frames in {time.monotonic() - started:.0f} s; {verdict}")
     return 1 if failures else 0
 
 

@@ -1,4 +1,4 @@
-"""The demo's second half: frames that come to S3 by themselves, a request manifest, and a deletion that reaches all."""
+"""Shows exports in the demo: on events, by request manifest, and the removal of copies after a deletion."""
 
 from __future__ import annotations
 
@@ -17,41 +17,46 @@ if TYPE_CHECKING:
     from local.cloud import Deployment, LocalCloud
     from local.importing import ImportedFrame
 
-BULK = 300
-"""Frames of an image set that is large enough to see how fast it goes."""
+BULK_FRAMES = 300
+"""Frames of the large image set, whose export shows the throughput."""
 
-REJECTED = 4
-"""Lines of the request manifest that are not requests."""
+INVALID_LINES = 4
+"""Lines of the request manifest that Framegate must reject."""
 
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A line of the demo's table: what was done, how much of it, and how long it took."""
+class Result:
+    """A row of the demo's table."""
 
-    what: str
-    by: str
+    action: str
+    trigger: str
     frames: int
-    size: int
+    size_bytes: int
     seconds: float
     check: str
 
 
 class ExportDemo:
-    """One run of it against a deployment.
+    """The export part of the demo, for one deployment.
 
     Parameters
     ----------
     console : Console
-        Where it shows what it does.
+        Prints the tables.
     cloud : LocalCloud
-        The local cloud, started.
+        The running local cloud.
     deployment : Deployment
-        The stack in it.
+        The stack deployed in it.
     datastore_id : str
-        The data store that it serves.
+        The data store that the stack serves.
+
+    Attributes
+    ----------
+    failures : int
+        Number of failed checks.
     """
 
     def __init__(self, console: Console, cloud: LocalCloud, deployment: Deployment, datastore_id: str) -> None:
@@ -61,49 +66,57 @@ class ExportDemo:
         self._health_imaging = cloud.client("medical-imaging")
         self._bucket = deployment.frame_bucket
         self._datastore_id = datastore_id
-        self._done: list[Done] = []
+        self._results: list[Result] = []
         self.failures = 0
 
-    def await_export(self, frames: list[ImportedFrame], started: float) -> None:
-        """Wait until the frames of an import are in S3, which nobody has asked for, and account for each."""
-        wanted = {f"frames/{each.datastore_id}/{each.image_set_id}/{each.image_frame_id}" for each in frames}
-        self._wait(lambda: wanted <= self._keys("frames/"), f"the {len(frames)} frames are being exported")
-        seconds = time.monotonic() - started
-        image_sets = {each.image_set_id for each in frames}
-        self._wait(lambda: image_sets <= set(self._manifests()), "the manifests are being written")
-        right = sum(map(self._is_identical, frames))
-        size = sum(each.size for each in frames)
-        self._account(
-            "import and export", "Image Set Created", len(frames), size, seconds, right, "in S3, byte by byte"
-        )
-
-    def work_off_requests(self, some: ImportedFrame) -> None:
-        """Put a request manifest with good and bad lines into the bucket, and show what became of each.
+    def wait_for_import_export(self, frames: list[ImportedFrame], started: float) -> None:
+        """Wait until the import's events have exported its frames to S3, and compare each copy with HealthImaging.
 
         Parameters
         ----------
-        some : ImportedFrame
-            A frame to verify; another image set is made of many copies of it.
+        frames : list of ImportedFrame
+            The imported frames.
+        started : float
+            When the import started, on the clock of `time.monotonic`.
         """
-        content = self._cloud.health_imaging.content(some)
-        whole = self._cloud.health_imaging.add_frames(self._datastore_id, [content] * BULK, "image/jph")[0]
+        keys = {f"frames/{each.datastore_id}/{each.image_set_id}/{each.image_frame_id}" for each in frames}
+        self._wait(lambda: keys <= self._keys("frames/"), f"exporting {len(frames)} frames")
+        seconds = time.monotonic() - started
+        image_sets = {each.image_set_id for each in frames}
+        self._wait(lambda: image_sets <= set(self._exported_image_sets()), "writing the manifests")
+        correct = sum(map(self._is_identical, frames))
+        size_bytes = sum(each.size for each in frames)
+        self._add_result(
+            "import and export", "Image Set Created", len(frames), size_bytes, seconds, correct, "identical in S3"
+        )
+
+    def export_by_request(self, sample: ImportedFrame) -> None:
+        """Put a request manifest with valid and invalid lines into the bucket, and show the outcome of each line.
+
+        Parameters
+        ----------
+        sample : ImportedFrame
+            The frame to verify. A large image set is made of copies of it.
+        """
+        content = self._cloud.health_imaging.content(sample)
+        bulk = self._cloud.health_imaging.add_frames(self._datastore_id, [content] * BULK_FRAMES, "image/jph")[0]
         names = {"datastoreId": self._datastore_id}
         lines: list[tuple[str, Any]] = [
-            (f"an image set of {BULK} frames", {**names, "imageSetId": whole.image_set_id}),
+            (f"an image set of {BULK_FRAMES} frames", {**names, "imageSetId": bulk.image_set_id}),
             (
-                "one frame, its pixels verified",
+                "one frame, with pixel verification",
                 {
                     **names,
-                    "imageSetId": some.image_set_id,
-                    "imageFrameIds": [some.image_frame_id],
+                    "imageSetId": sample.image_set_id,
+                    "imageFrameIds": [sample.image_frame_id],
                     "verify": True,
                 },
             ),
             ("an image set that does not exist", {**names, "imageSetId": "0" * 32}),
-            ("a data store that is not served", {"datastoreId": "0" * 32, "imageSetId": "0" * 32}),
+            ("a data store outside the deployment", {"datastoreId": "0" * 32, "imageSetId": "0" * 32}),
             ("a malformed id", {**names, "imageSetId": "CT-2026"}),
-            ("a member that there is not", {**names, "imageSetId": whole.image_set_id, "priority": 1}),
-            ("no JSON at all", "image set 7, please"),
+            ("an unknown member", {**names, "imageSetId": bulk.image_set_id, "priority": 1}),
+            ("not JSON", "image set 7, please"),
         ]
         started = time.monotonic()
         self._s3.put_object(
@@ -111,42 +124,42 @@ class ExportDemo:
             Key="export-requests/demo.jsonl",
             Body="\n".join(line if isinstance(line, str) else json.dumps(line) for _, line in lines).encode(),
         )
-        folder = self._results_of("exports/requests/demo.jsonl/")
+        folder = self._wait_for_results("exports/requests/demo.jsonl/")
         seconds = time.monotonic() - started
         summary = json.loads(self._read(f"{folder}/summary.json"))
         rejected = self._show_outcomes(lines, folder)
         frames = summary["frames"]["copied"] + summary["frames"]["present"]
-        verified = self._is_verified(some, f"{folder.rpartition('/')[2]}-2")
-        as_expected = summary["exports"] == {"completed": 2, "failed": 1} and rejected == REJECTED and verified
-        right = frames if as_expected else 0
-        self._account(
-            "request manifest", "Step Functions", frames, summary["bytes"], seconds, right, "in S3, 1 verified"
+        verified = self._is_verified(sample, f"{folder.rpartition('/')[2]}-2")
+        as_expected = summary["exports"] == {"completed": 2, "failed": 1} and rejected == INVALID_LINES and verified
+        correct = frames if as_expected else 0
+        self._add_result(
+            "request manifest", "Step Functions", frames, summary["bytes"], seconds, correct, "in S3, 1 verified"
         )
 
-    def _results_of(self, prefix: str) -> str:
-        """Wait until a request manifest is worked off; return the folder of its results."""
+    def _wait_for_results(self, prefix: str) -> str:
+        """Wait until a request manifest is finished; return the folder of its results."""
 
         def summaries() -> list[str]:
             return [key for key in self._keys(prefix) if key.endswith("/summary.json")]
 
-        self._wait(lambda: bool(summaries()), "the manifest is being worked off")
+        self._wait(lambda: bool(summaries()), "running the exports of the manifest")
         return summaries()[0].rpartition("/")[0]
 
     def _show_outcomes(self, lines: list[tuple[str, Any]], folder: str) -> int:
-        """Show what became of each line of a request; return how many were rejected."""
+        """Print the outcome of each line of a request; return the number of rejected lines."""
         failed = self._lines(f"{folder}/failed.jsonl")
         rejected = {each["line"]: each["reason"] for each in self._lines(f"{folder}/rejected.jsonl")}
-        table = Table("line", "asks for", "outcome", box=None, pad_edge=False)
+        table = Table("line", "request", "outcome", box=None, pad_edge=False)
         for number, (what, line) in enumerate(lines, start=1):
             outcome = "[green]exported[/]"
             if number in rejected:
                 outcome = f"[yellow]rejected:[/] {rejected[number]}"
             elif line in failed:
-                outcome = "[yellow]failed:[/] HealthImaging knows no such image set"
+                outcome = "[yellow]failed:[/] HealthImaging has no such image set"
             table.add_row(str(number), what, outcome)
         self._console.print(table)
         self._console.print(
-            "the same for machines: summary.json, rejected.jsonl and failed.jsonl in the bucket", style="dim"
+            "Programs read the same from summary.json, rejected.jsonl and failed.jsonl in the bucket", style="dim"
         )
         return len(rejected)
 
@@ -154,34 +167,36 @@ class ExportDemo:
         key = f"exports/{frame.datastore_id}/{frame.image_set_id}/{export_id}/manifest.jsonl"
         return [line.get("pixelsVerified") for line in self._lines(key)] == [True]
 
-    def delete(self, frame: ImportedFrame) -> None:
-        """Delete an image set from HealthImaging, and see its copies and manifests go."""
+    def delete_image_set(self, frame: ImportedFrame) -> None:
+        """Delete an image set from HealthImaging, and wait until Framegate has removed its copies and manifests."""
         prefixes = [f"{kind}/{frame.datastore_id}/{frame.image_set_id}/" for kind in ("frames", "exports")]
         before = [self._keys(prefix) for prefix in prefixes]
         started = time.monotonic()
         self._health_imaging.delete_image_set(datastoreId=frame.datastore_id, imageSetId=frame.image_set_id)
-        self._wait(lambda: not any(self._keys(prefix) for prefix in prefixes), "the copies are being removed")
+        self._wait(lambda: not any(self._keys(prefix) for prefix in prefixes), "removing the copies")
         seconds = time.monotonic() - started
         count = len(before[0])
-        self._account(
-            "deletion", "Image Set Deleted, SQS", count, 0, seconds, count, f"and {len(before[1])} manifests gone"
+        self._add_result(
+            "deletion", "Image Set Deleted, SQS", count, 0, seconds, count, f"and {len(before[1])} manifests removed"
         )
 
     def show(self) -> None:
-        """Show what was done, how much, and how fast."""
-        table = Table("what", "triggered by", "frames", "MB", "seconds", "frames/s", "", box=None, pad_edge=False)
+        """Print the table of results."""
+        table = Table("action", "trigger", "frames", "MB", "seconds", "frames/s", "check", box=None, pad_edge=False)
         for column in (2, 3, 4, 5):
             table.columns[column].justify = "right"
-        for done in self._done:
-            size = f"{done.size / 1e6:.1f}" if done.size else ""
-            rate = f"{done.frames / done.seconds:.0f}"
-            table.add_row(done.what, done.by, str(done.frames), size, f"{done.seconds:.1f}", rate, done.check)
+        for each in self._results:
+            size = f"{each.size_bytes / 1e6:.1f}" if each.size_bytes else ""
+            rate = f"{each.frames / each.seconds:.0f}"
+            table.add_row(each.action, each.trigger, str(each.frames), size, f"{each.seconds:.1f}", rate, each.check)
         self._console.print(table)
 
-    def _account(self, what: str, by: str, frames: int, size: int, seconds: float, right: int, check: str) -> None:
-        self.failures += right != frames
-        verdict = f"[green]{right} {check}[/]" if right == frames else f"[red]{right} of {frames} {check}[/]"
-        self._done.append(Done(what, by, frames, size, seconds, verdict))
+    def _add_result(
+        self, action: str, trigger: str, frames: int, size_bytes: int, seconds: float, correct: int, check: str
+    ) -> None:
+        self.failures += correct != frames
+        verdict = f"[green]{correct} {check}[/]" if correct == frames else f"[red]{correct} of {frames} {check}[/]"
+        self._results.append(Result(action, trigger, frames, size_bytes, seconds, verdict))
 
     def _is_identical(self, frame: ImportedFrame) -> bool:
         answer = self._health_imaging.get_image_frame(
@@ -194,7 +209,7 @@ class ExportDemo:
         same = stored["Body"].read() == answer["imageFrameBlob"].read()
         return bool(same and stored["ContentType"] == answer["contentType"])
 
-    def _manifests(self) -> list[str]:
+    def _exported_image_sets(self) -> list[str]:
         """The image sets that have a manifest."""
         prefix = f"exports/{self._datastore_id}/"
         return [
@@ -211,10 +226,10 @@ class ExportDemo:
     def _read(self, key: str) -> str:
         return str(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read().decode())
 
-    def _wait(self, is_so: Callable[[], bool], meanwhile: str) -> None:
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        with self._console.status(meanwhile):
-            while not is_so():
-                if time.monotonic() > give_up:
-                    raise TimeoutError(f"It was waited for {PATIENCE_SECONDS} s that {meanwhile}.")
+    def _wait(self, is_done: Callable[[], bool], step: str) -> None:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        with self._console.status(step):
+            while not is_done():
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"This did not end within {TIMEOUT_SECONDS} s: {step}")
                 time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Brings DICOM files into HealthImaging as a user does: S3, an import job, and the metadata of what came of it."""
+"""Imports DICOM files into HealthImaging as a user does: upload to S3, import job, image set metadata."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from local.cloud import LocalCloud
 
 IMPORT_BUCKET = "dicom-files"
-IMPORT_SECONDS = 300
+IMPORT_TIMEOUT_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedFrame:
-    """An image frame as the metadata of its image set lists it; ``size`` is in bytes, ``number`` counts from 1."""
+    """An image frame, as its image set's metadata lists it. ``size`` is in bytes; ``number`` counts from 1."""
 
     datastore_id: str
     image_set_id: str
@@ -33,17 +33,17 @@ class ImportedFrame:
 
     @property
     def path(self) -> str:
-        """Where the REST API has it."""
+        """The frame's path in the REST API."""
         return f"/datastore/{self.datastore_id}/imageSet/{self.image_set_id}/imageFrame/{self.image_frame_id}"
 
 
 def import_folder(cloud: LocalCloud, datastore_id: str, folder: Path) -> list[ImportedFrame]:
-    """Import all DICOM files in a folder and list their frames.
+    """Import all DICOM files in a folder, and list the frames of the data store.
 
     Raises
     ------
     LocalCloudError
-        If the import job fails, or a file of it.
+        If the import job fails or takes too long.
     """
     s3, health_imaging = cloud.client("s3"), cloud.client("medical-imaging")
     s3.create_bucket(Bucket=IMPORT_BUCKET)
@@ -57,18 +57,18 @@ def import_folder(cloud: LocalCloud, datastore_id: str, folder: Path) -> list[Im
         outputS3Uri=f"s3://{IMPORT_BUCKET}/output/",
         clientToken="samples",
     )
-    give_up = time.monotonic() + IMPORT_SECONDS
+    deadline = time.monotonic() + IMPORT_TIMEOUT_SECONDS
     while True:
         properties = health_imaging.get_dicom_import_job(datastoreId=datastore_id, jobId=job["jobId"])["jobProperties"]
         if properties["jobStatus"] == "COMPLETED":
             return list(frames_of(health_imaging, datastore_id))
-        if properties["jobStatus"] == "FAILED" or time.monotonic() > give_up:
+        if properties["jobStatus"] == "FAILED" or time.monotonic() > deadline:
             raise LocalCloudError(f"The import job did not complete: {properties}")
         time.sleep(0.2)
 
 
 def frames_of(health_imaging: Any, datastore_id: str) -> Iterator[ImportedFrame]:
-    """All image frames of a data store."""
+    """List all image frames of a data store."""
     for page in health_imaging.get_paginator("search_image_sets").paginate(datastoreId=datastore_id):
         for summary in page["imageSetsMetadataSummaries"]:
             address = {"datastoreId": datastore_id, "imageSetId": summary["imageSetId"]}

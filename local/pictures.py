@@ -1,4 +1,4 @@
-"""Turns image frames into pictures to look at."""
+"""Turns image frames into PNG pictures."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ _DECODERS: dict[str, Callable[[bytes], np.ndarray]] = {
     "image/jpeg": imagecodecs.jpeg8_decode,
 }
 
-TILE, CAPTION, COLUMNS = 256, 34, 5
-SIDE = 420
+TILE_PIXELS, CAPTION_PIXELS, COLUMNS = 256, 34, 5
+SIDE_PIXELS = 420
+"""Width of each picture in `side_by_side`."""
 
 
 def picture_of(content: bytes, media_type: str) -> Image.Image | None:
-    """A frame as an 8-bit picture, or None if its media type is not one of an image."""
+    """Decode a frame to an 8-bit picture; None if its media type is not an image."""
     decode = _DECODERS.get(media_type)
     return None if decode is None else picture_of_pixels(decode(content))
 
 
 def picture_of_pixels(pixels: np.ndarray) -> Image.Image:
-    """Decoded pixels as an 8-bit picture."""
+    """Convert decoded pixels to an 8-bit picture."""
     return Image.fromarray(_eight_bit(pixels))
 
 
 def _eight_bit(pixels: np.ndarray) -> np.ndarray:
-    """Grey levels between the 1st and the 99th percentile over the whole range; colours as they are."""
+    """Stretch grey levels from the 1st to the 99th percentile over the 8-bit range; leave 8-bit pixels unchanged."""
     if pixels.dtype == np.uint8:
         return pixels
     low, high = np.percentile(pixels, (1, 99))
@@ -44,14 +45,14 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
 
 
 def side_by_side(pictures: Sequence[tuple[str, Image.Image]], path: Path) -> None:
-    """Write pictures of the same thing beside each other, all as large, each pixel as it is, with their captions."""
-    width = SIDE
-    height = max(round(SIDE * picture.height / picture.width) for _, picture in pictures)
-    sheet = Image.new("RGB", (len(pictures) * width, height + CAPTION), "#101014")
+    """Write pictures of one image next to each other at the same width, with captions; enlarged pixels stay sharp."""
+    width = SIDE_PIXELS
+    height = max(round(SIDE_PIXELS * picture.height / picture.width) for _, picture in pictures)
+    sheet = Image.new("RGB", (len(pictures) * width, height + CAPTION_PIXELS), "#101014")
     draw = ImageDraw.Draw(sheet)
     for place, (caption, picture) in enumerate(pictures):
-        grown = picture.width < width
-        resampling = Image.Resampling.NEAREST if grown else Image.Resampling.LANCZOS
+        is_enlarged = picture.width < width
+        resampling = Image.Resampling.NEAREST if is_enlarged else Image.Resampling.LANCZOS
         size = (width - 8, round((width - 8) * picture.height / picture.width))
         sheet.paste(picture.convert("RGB").resize(size, resampling), (place * width + 4, 4))
         draw.text((place * width + 8, height + 8), caption, fill="#d0d0d8")
@@ -59,14 +60,14 @@ def side_by_side(pictures: Sequence[tuple[str, Image.Image]], path: Path) -> Non
 
 
 def contact_sheet(pictures: Sequence[tuple[str, Image.Image]], path: Path) -> None:
-    """Write all pictures, each with its caption, on one sheet."""
+    """Write all pictures with their captions on one sheet."""
     rows = -(-len(pictures) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * TILE, rows * (TILE + CAPTION)), "#101014")
+    sheet = Image.new("RGB", (COLUMNS * TILE_PIXELS, rows * (TILE_PIXELS + CAPTION_PIXELS)), "#101014")
     draw = ImageDraw.Draw(sheet)
     for place, (caption, picture) in enumerate(pictures):
-        left, top = place % COLUMNS * TILE, place // COLUMNS * (TILE + CAPTION)
+        left, top = place % COLUMNS * TILE_PIXELS, place // COLUMNS * (TILE_PIXELS + CAPTION_PIXELS)
         tile = picture.convert("RGB")
-        tile.thumbnail((TILE - 8, TILE - 8))
-        sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
-        draw.text((left + 6, top + TILE + 4), caption, fill="#d0d0d8")
+        tile.thumbnail((TILE_PIXELS - 8, TILE_PIXELS - 8))
+        sheet.paste(tile, (left + (TILE_PIXELS - tile.width) // 2, top + (TILE_PIXELS - tile.height) // 2))
+        draw.text((left + 6, top + TILE_PIXELS + 4), caption, fill="#d0d0d8")
     sheet.save(path)

@@ -1,4 +1,4 @@
-"""The demo's pictures: the first image in kilobytes, resolution by resolution, and the index of what there is."""
+"""Shows resolutions and the frame index in the demo: a small first image, then larger ones."""
 
 from __future__ import annotations
 
@@ -14,42 +14,49 @@ from rich.table import Table
 from local.pictures import picture_of_pixels, side_by_side
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console
 
     from local.importing import ImportedFrame
 
-WANTED = {"base": {"resolution": 0}, "128": {"size": 128}, "512": {"size": 512}, "full": {}}
-"""What is asked for, by what it is called in the table."""
+QUERIES = {"resolution=0": {"resolution": 0}, "size=128": {"size": 128}, "size=512": {"size": 512}, "whole": {}}
+"""Query parameters of each request, by its name in the table."""
 
-CALL_SECONDS = 60
+CALL_TIMEOUT_SECONDS = 60
 INDEX_ROWS = 5
+INDEX_PAGE_FRAMES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """A resolution as a client got it."""
+class _Received:
+    """A resolution as a client received it."""
 
     pixels: np.ndarray
-    size: int
+    size_bytes: int
     milliseconds: float
-    delivered: str
+    delivery: str
 
 
 class ResolutionDemo:
-    """One run of it against a deployment.
+    """The resolution part of the demo, for one deployment.
 
     Parameters
     ----------
     console : Console
-        Where it shows what it does.
+        Prints the tables.
     api : str
         The base URL of the REST API.
     session : requests.Session
         Signs requests.
     output : Path
         The folder for pictures.
+
+    Attributes
+    ----------
+    failures : int
+        Number of failed checks.
     """
 
     def __init__(self, console: Console, api: str, session: requests.Session, output: Path) -> None:
@@ -60,51 +67,55 @@ class ResolutionDemo:
         self.failures = 0
 
     def show_resolutions(self, frames: dict[str, ImportedFrame]) -> None:
-        """Fetch some frames at several resolutions, and compare each with the whole frame at that resolution.
+        """Fetch frames at several resolutions, and compare each with the whole frame decoded at that resolution.
 
         Parameters
         ----------
         frames : dict
-            A frame in HTJ2K by the name of its file.
+            HTJ2K frames by file name.
         """
-        table = Table("file", "wanted", "pixels", "bytes", "of the frame", "ms", "delivered", "equal", box=None)
+        table = Table(
+            "file", "request", "pixels", "bytes", "of whole frame", "ms", "delivery", "pixels match", box=None
+        )
         for column in (3, 4, 5):
             table.columns[column].justify = "right"
         for name, frame in frames.items():
-            seen = {wanted: self._fetch(frame, query) for wanted, query in WANTED.items()}
-            full = seen["full"]
-            for wanted, each in seen.items():
-                skip = _skipped(full.pixels, each.pixels)
-                equal = np.array_equal(each.pixels, self._whole_at(frame, skip))
-                self.failures += not equal
+            received = {request: self._fetch(frame, query) for request, query in QUERIES.items()}
+            whole = received["whole"]
+            for number, (request, each) in enumerate(received.items()):
+                skip = _decompositions_between(whole.pixels, each.pixels)
+                matches = np.array_equal(each.pixels, self._whole_frame_at(frame, skip))
+                self.failures += not matches
                 table.add_row(
-                    name if wanted == "base" else "",
-                    wanted,
+                    "" if number else name,
+                    request,
                     f"{each.pixels.shape[1]} × {each.pixels.shape[0]}",
-                    f"{each.size:,}",
-                    f"{each.size / full.size:.1%}",
+                    f"{each.size_bytes:,}",
+                    f"{each.size_bytes / whole.size_bytes:.1%}",
                     f"{each.milliseconds:.0f}",
-                    each.delivered,
-                    "yes" if equal else "[red]no[/]",
+                    each.delivery,
+                    "yes" if matches else "[red]no[/]",
                 )
             pictures = [
-                (f"{wanted}: {each.size:,} bytes", picture_of_pixels(each.pixels)) for wanted, each in seen.items()
+                (f"{request}: {each.size_bytes:,} bytes", picture_of_pixels(each.pixels))
+                for request, each in received.items()
             ]
             side_by_side(pictures, self._output / f"resolutions-{name.partition('.')[0]}.png")
         self._console.print(table)
         self._console.print(
-            "equal: every pixel, to the whole frame decoded at that resolution; side by side in "
-            f"{self._output.name}/resolutions-*.png",
+            "pixels match: every pixel equals the whole frame decoded at that resolution. "
+            f"Pictures: {self._output.name}/resolutions-*.png",
             style="dim",
         )
 
     def show_index(self, frame: ImportedFrame) -> None:
-        """Show what there is to fetch of an image set."""
+        """Show the first rows of an image set's frame index."""
         url = f"{self._api}{frame.path.partition('/imageFrame/')[0]}/imageFrames"
         entries: list[dict[str, Any]] = []
         token: dict[str, str] = {}
         while True:
-            answer = self._session.get(url, params={"maxResults": "50", **token}, timeout=CALL_SECONDS)
+            query = {"maxResults": str(INDEX_PAGE_FRAMES), **token}
+            answer = self._session.get(url, params=query, timeout=CALL_TIMEOUT_SECONDS)
             answer.raise_for_status()
             page = answer.json()
             entries += page["imageFrames"]
@@ -125,28 +136,33 @@ class ResolutionDemo:
                 str(entry["resolutions"]),
             )
         self._console.print(table)
-        self._console.print(f"the first {len(table.rows)} of {len(entries)}, in pages of 50", style="dim")
+        self._console.print(
+            f"the first {len(table.rows)} of {len(entries)} frames, fetched in pages of {INDEX_PAGE_FRAMES}",
+            style="dim",
+        )
 
-    def _fetch(self, frame: ImportedFrame, query: dict[str, int]) -> _Seen:
+    def _fetch(self, frame: ImportedFrame, query: dict[str, int]) -> _Received:
         started = time.perf_counter()
-        answer = self._session.get(self._api + frame.path, params=query, timeout=CALL_SECONDS, allow_redirects=False)
-        skip, delivered = int(answer.headers.get("Framegate-Skip-Decompositions", 0)), "inline"
+        answer = self._get(frame, query)
+        skip, delivery = int(answer.headers.get("Framegate-Skip-Decompositions", 0)), "inline"
         if answer.status_code == requests.codes.see_other:
-            delivered = "303 to S3"
-            answer = requests.get(answer.headers["Location"], timeout=CALL_SECONDS)
+            delivery = "303 to S3"
+            answer = requests.get(answer.headers["Location"], timeout=CALL_TIMEOUT_SECONDS)
         answer.raise_for_status()
         milliseconds = (time.perf_counter() - started) * 1000
         pixels = imagecodecs.htj2k_decode(answer.content, skipres=skip)
-        return _Seen(pixels, len(answer.content), milliseconds, delivered)
+        return _Received(pixels, len(answer.content), milliseconds, delivery)
 
-    def _whole_at(self, frame: ImportedFrame, skip: int) -> np.ndarray:
-        answer = self._session.get(
-            self._api + frame.path, params={"delivery": "url"}, timeout=CALL_SECONDS, allow_redirects=False
-        )
-        whole = requests.get(answer.headers["Location"], timeout=CALL_SECONDS).content
+    def _whole_frame_at(self, frame: ImportedFrame, skip: int) -> np.ndarray:
+        answer = self._get(frame, {"delivery": "url"})
+        whole = requests.get(answer.headers["Location"], timeout=CALL_TIMEOUT_SECONDS).content
         return imagecodecs.htj2k_decode(whole, skipres=skip)
 
+    def _get(self, frame: ImportedFrame, query: Mapping[str, str | int]) -> requests.Response:
+        url = self._api + frame.path
+        return self._session.get(url, params=query, timeout=CALL_TIMEOUT_SECONDS, allow_redirects=False)
 
-def _skipped(full: np.ndarray, pixels: np.ndarray) -> int:
-    """How many decompositions lie between two resolutions."""
-    return next(skip for skip in range(33) if -(-full.shape[1] // 2**skip) <= pixels.shape[1])
+
+def _decompositions_between(whole: np.ndarray, pixels: np.ndarray) -> int:
+    """The number of decompositions between two resolutions."""
+    return next(skip for skip in range(33) if -(-whole.shape[1] // 2**skip) <= pixels.shape[1])

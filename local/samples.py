@@ -1,4 +1,4 @@
-"""The DICOM files that the demo imports: real ones, from pydicom and pydicom-data."""
+"""Provides the DICOM files that the demo imports: real files from pydicom and pydicom-data."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ MAMMOGRAM = "mammogram-sized.dcm"
 
 
 def write_samples(folder: Path) -> dict[str, str]:
-    """Put the sample files into a folder.
+    """Write the sample files to a folder.
 
     Returns
     -------
     dict
-        File name to what it is, in a few words.
+        A short description of each file, by file name.
     """
     for name in SAMPLES:
         (folder / name).write_bytes(_path_of(name).read_bytes())
@@ -49,7 +49,7 @@ def _path_of(name: str) -> Path:
 
 
 def _write_mammogram_sized(path: Path) -> None:
-    """Tile a radiograph to the size of a mammogram: no free file has a frame above the inline limit."""
+    """Tile a radiograph to the size of a mammogram, because no free sample has a frame above the inline limit."""
     dataset = pydicom.dcmread(_path_of("RG1_UNCR.dcm"))
     pixels = np.tile(dataset.pixel_array, (2, 2))
     dataset.Rows, dataset.Columns = pixels.shape

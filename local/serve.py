@@ -1,4 +1,4 @@
-"""The local system kept running, to be called by hand."""
+"""Runs the local system until Ctrl-C, and prints ``curl`` lines to try."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from local.samples import write_samples
 
 
 def run() -> int:
-    """Start everything, print what to try, and wait to be stopped."""
+    """Start everything, print the ``curl`` lines, and wait for Ctrl-C."""
     with LocalCloud(lambda text: print(f"… {text}", flush=True)) as cloud:
         datastore_id = cloud.client("medical-imaging").create_datastore(datastoreName="serve")["datastoreId"]
         with tempfile.TemporaryDirectory() as temporary:
@@ -29,40 +29,41 @@ def run() -> int:
         curl = f'curl -sS --aws-sigv4 "aws:amz:{REGION}:execute-api" --user {ACCESS_KEY}:{SECRET_KEY}'
         print(
             f"""
-{len(frames)} frames are served at {deployment.api_url}
-HealthImaging itself is at {cloud.health_imaging.url}, all else of AWS at {cloud.endpoint}
+The REST API serves {len(frames)} frames at {deployment.api_url}
+HealthImaging emulator: {cloud.health_imaging.url}
+Other AWS services:     {cloud.endpoint}
 
 # a frame of {small.size:,} bytes
 {curl} -o frame.jph '{frame}'
 
-# a thumbnail of it: the smallest stored resolution with at least 128 pixels
+# its thumbnail: the smallest stored resolution whose longer side has at least 128 pixels
 {curl} -D - -o thumbnail.jph '{frame}?size=128'
 
 # its first 1,000 bytes
 {curl} -r 0-999 -o front.bin '{frame}'
 
-# its two lowest levels (curl up to 7.88.1 needs query parameters in alphabetical order to sign them)
+# its two lowest levels (up to version 7.88.1, curl signs only query parameters in alphabetical order)
 {curl} -o levels.jph '{frame}?endLevel=1&startLevel=0'
 
-# the headers alone
+# only the headers
 {curl} -I '{frame}'
 
-# the frames of the image set
+# the frame index of the image set: the first frame of each instance
 {curl} '{image_set}/imageFrames?frameNumber=1&maxResults=10'
 
-# the same frame in base64, in JSON
+# the same frame in JSON, encoded in base64
 {curl} -H 'Accept: application/json' '{frame}'
 
-# as HealthImaging's own API has it
+# the same frame with the request of HealthImaging's GetImageFrame
 {curl} -o frame.jph -d '{{"imageFrameId": "{small.image_frame_id}"}}' '{image_set}/getImageFrame'
 
-# a frame of {large.size:,} bytes: the answer is a redirect to S3, which takes no second signature
+# a frame of {large.size:,} bytes: a redirect to a pre-signed URL, which needs no signature of yours
 {curl} -o /dev/null -w '%{{redirect_url}}' '{large_set}/imageFrame/{large.image_frame_id}' | xargs curl -sS -o large.jph
 
-# a problem
+# an error: a frame that does not exist
 {curl} '{image_set}/imageFrame/{"0" * 32}'
 
-Ctrl-C stops everything.""",
+Press Ctrl-C to stop.""",
             flush=True,
         )
         threading.Event().wait()

@@ -1,4 +1,4 @@
-"""How the commands in this package are stopped."""
+"""Stops the commands of this package on Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
-def stop_in_good_order() -> None:
-    """Let Ctrl-C and SIGTERM unwind the program, so that every ``with`` block stops what it started.
+def unwind_on_signals() -> None:
+    """Make Ctrl-C and SIGTERM unwind the program, so that every ``with`` block stops what it started.
 
-    SIGINT is set up too: a program that a script starts in the background finds it ignored.
+    The SIGINT handler is set explicitly because a shell script starts background programs with SIGINT ignored.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))

@@ -1,4 +1,4 @@
-"""Signs requests to an API Gateway endpoint with SigV4, for the ``requests`` library."""
+"""Signs ``requests`` calls to an API Gateway endpoint with SigV4."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class SigV4(AuthBase):
-    """SigV4 for the service ``execute-api``: ``requests.get(url, auth=SigV4(key, secret, region))``.
+    """Signs for the service ``execute-api``: ``requests.get(url, auth=SigV4(key, secret, region))``.
 
     Parameters
     ----------
     access_key, secret_key : str
-        The credentials.
+        The AWS credentials.
     region : str
         The Region of the API.
     session_token : str, optional
-        The token of temporary credentials.
+        The session token of temporary credentials.
     """
 
     def __init__(self, access_key: str, secret_key: str, region: str, session_token: str | None = None) -> None:

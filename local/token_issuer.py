@@ -1,4 +1,4 @@
-"""An OpenID Connect issuer on loopback, over TLS: its discovery document, its keys, and tokens that it signs."""
+"""Emulates an OpenID Connect issuer on loopback, over TLS: discovery document, key set and signed tokens."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ KEY_SET = "/keys"
 
 
 class TokenIssuer:
-    """An issuer, for as long as the ``with`` block lasts.
+    """An issuer that runs while its ``with`` block runs.
 
     Parameters
     ----------
     folder : Path
-        Where its certificate goes.
+        The folder for its certificate and key.
     path : str
-        The path of its URL, such as a realm's.
+        The path of its URL, such as ``/realms/imaging``.
 
     Attributes
     ----------
     url : str
-        What its tokens have in ``iss``.
+        The issuer's URL: the ``iss`` claim of its tokens.
     certificate : Path
         The certificate to trust.
     published : list of dict
-        The members of its key set; what is appended is published, what is removed is withdrawn.
+        The keys of its key set, as JWKs. Append a key to publish it; remove it to withdraw it.
     answers : dict
-        Status, headers and body, or pieces of one, to answer a path with instead of the document that belongs there.
+        Overrides by path: status, headers, and a body as bytes or as an iterable of bytes.
     requests : list of str
-        The paths that were asked for.
+        The paths of the requests received.
 
     Examples
     --------
@@ -86,19 +86,19 @@ class TokenIssuer:
         self._server.server_close()
 
     def new_key(self, algorithm: str, key_id: str | None = None, **members: object) -> SigningKey:
-        """Make a key and publish it, with further members of its JWK if need be."""
+        """Create a key and publish it; ``members`` are added to its JWK."""
         key = SigningKey(algorithm, key_id)
         self.published.append({**key.public_jwk(), **members})
         return key
 
     def claims(self, **changed: object) -> dict[str, object]:
-        """The claims of a token that is good for ten minutes; those set to None are left out."""
+        """The claims of a token that is valid for ten minutes, with changes; None removes a claim."""
         now = int(time.time())
         claims = {"iss": self.url, "sub": "somebody", "aud": "framegate", "iat": now, "exp": now + 600, **changed}
         return {name: value for name, value in claims.items() if value is not None}
 
     def document(self, path: str) -> Answer:
-        """The status, headers and body that a path is answered with."""
+        """The status, headers and body of the response to a request for a path."""
         self.requests.append(path)
         documents: dict[str, object] = {
             self._path.rstrip("/") + DISCOVERY: {"issuer": self.url, "jwks_uri": self.host + KEY_SET},
@@ -112,19 +112,19 @@ class TokenIssuer:
 
 
 class SigningKey:
-    """A key of an issuer.
+    """A signing key of an issuer.
 
     Parameters
     ----------
     algorithm : str
-        What it signs with; decides what kind of key it is.
+        The JWS algorithm, which decides the kind of key.
     key_id : str, optional
-        Its ``kid``.
+        The ``kid`` of the key.
 
     Attributes
     ----------
     private : private key of cryptography
-        The key itself.
+        The private key.
     """
 
     def __init__(self, algorithm: str, key_id: str | None = None) -> None:
@@ -133,7 +133,7 @@ class SigningKey:
         self.private = _generated(algorithm)
 
     def public_jwk(self) -> dict[str, Any]:
-        """Its public part, as a key set has it."""
+        """The public key as a JWK."""
         jwk: dict[str, Any] = get_default_algorithms()[self.algorithm].to_jwk(self.private.public_key(), as_dict=True)
         jwk.pop("key_ops", None)
         return {**jwk, "use": "sig", **({"kid": self.key_id} if self.key_id else {})}
@@ -141,7 +141,7 @@ class SigningKey:
     def sign(
         self, claims: dict[str, object], algorithm: str | None = None, headers: dict[str, object] | None = None
     ) -> str:
-        """A token with these claims, and further headers if need be."""
+        """Sign a token with these claims; ``headers`` are added to its header."""
         key_id = {"kid": self.key_id} if self.key_id else {}
         key: Any = self.private
         return jwt.encode(claims, key, algorithm or self.algorithm, headers={**key_id, **(headers or {})})
@@ -169,11 +169,11 @@ def _handler(issuer: TokenIssuer) -> type[BaseHTTPRequestHandler]:
             for name, value in {**length, **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            with suppress(OSError):  # of a client that has read enough
+            with suppress(OSError):  # The client closed the connection early.
                 for piece in [body] if isinstance(body, bytes) else body:
                     self.wfile.write(piece)
 
         def log_message(self, *_: object) -> None:
-            """Tests read what was asked for from `requests`."""
+            """Log nothing; tests read `requests`."""
 
     return Handler

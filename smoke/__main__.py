@@ -1,4 +1,4 @@
-"""Checks a real deployment: every route and export once, a line for each."""
+"""Checks a real deployment: calls every route and every export once, and prints a line for each."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the checks; return 0 if none failed."""
     parser = argparse.ArgumentParser(prog="make smoke", description=__doc__)
     parser.add_argument("--stack", default="Framegate", help="name of the CloudFormation stack")
-    parser.add_argument("--image-set", help="datastoreId/imageSetId to use; without it, a small one is found")
-    parser.add_argument("--api-url", help="where to call the API, if not at the stack's ApiUrl")
+    parser.add_argument("--image-set", help="datastoreId/imageSetId to use; by default, a small one is found")
+    parser.add_argument("--api-url", help="base URL of the API, if it differs from the stack's ApiUrl")
     options = parser.parse_args(arguments)
     report = Report(Console(soft_wrap=True))
     deployment = Deployment(options.stack, os.environ.get("FRAMEGATE_TOKEN"), options.api_url)
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(report: Report, deployment: Deployment, image_set: str | None) -> None:
-    """Run all checks; those that need what an earlier one did not find are skipped."""
+    """Run all checks. A check is skipped if a check that it depends on failed."""
     platform, api = PlatformChecks(deployment), ApiChecks(deployment, image_set)
     basics = [
         report.check("credentials", platform.credentials),
@@ -44,32 +44,16 @@ def run(report: Report, deployment: Deployment, image_set: str | None) -> None:
         "SnapStart": platform.snap_start,
         "TLS": platform.tls,
     }
-    of_api = {
-        "GET …/imageFrames": api.index,
-        "GET …/imageFrame/{imageFrameId}": api.frame_bytes,
-        "HEAD …/imageFrame/{imageFrameId}": api.frame_head,
-        "GET …/imageFrame/{imageFrameId}, as JSON": api.frame_json,
-        "GET …/imageFrame/{imageFrameId}, If-None-Match": api.frame_not_modified,
-        "GET …/imageFrame/{imageFrameId}, Range": api.frame_range,
-        "GET …/imageFrame/{imageFrameId}?resolution=0": api.frame_resolution,
-        "GET …/imageFrame/{imageFrameId}?delivery=url": api.frame_by_url,
-        "GET …/getImageFrame": api.frame_by_query,
-        "POST …/getImageFrame": api.frame_by_post,
-        "an unknown frame": api.unknown_frame,
-        "a malformed id": api.malformed_id,
-        "a data store that is not served": api.other_datastore,
-        "no credentials": api.no_credentials,
-        "CORS preflight": api.preflight,
-    }
+    of_api = api.by_name()
     of_exports = ["export by request manifest", "export by event", "clean-up"]
-    find, access_log = "a frame to ask for", "access log"
+    find, access_log = "a frame to request", "access log"
     if Outcome.FAILED in basics:
         report.skip([*of_platform, find, *of_api, *of_exports, access_log], "there is no deployment to call")
         return
     for name, check in of_platform.items():
         report.check(name, check)
     if report.check(find, api.find) is not Outcome.PASSED:
-        report.skip([*of_api, *of_exports, access_log], "there is no frame to ask for")
+        report.skip([*of_api, *of_exports, access_log], "there is no frame to request")
         return
     for name, check in of_api.items():
         report.check(name, check)

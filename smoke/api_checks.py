@@ -1,4 +1,4 @@
-"""Every route of the REST API, called once in each form that clients use."""
+"""Calls every route of the REST API once in each form that clients use."""
 
 from __future__ import annotations
 
@@ -8,44 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from smoke.deployment import EMULATED
 from smoke.report import CheckFailedError, CheckSkippedError, expect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from smoke.deployment import Deployment, Frame
 
 TIMEOUT_SECONDS = 60
 
 MAX_IMAGE_SETS = 20
-"""Image sets of a data store that are looked at, to find a small one."""
+"""Image sets per data store that are compared to find a small one."""
 
 UNKNOWN_ID = "0" * 32
 
-BASE = "/datastore/{datastoreId}/imageSet/{imageSetId}"
-ROUTES = {
-    ("GET", BASE + "/imageFrame/{imageFrameId}"),
-    ("GET", BASE + "/getImageFrame"),
-    ("POST", BASE + "/getImageFrame"),
-    ("GET", BASE + "/imageFrames"),
-}
-"""The methods and routes that these checks call; a test compares them with the API's."""
+URL_LIFETIME_SECONDS = 60
 
 
 class ApiChecks:
-    """Checks of the REST API; the first one finds the image set and the frame that the others ask for.
+    """Checks of the REST API. The first one, `find`, chooses the image set and the frame for the others.
 
     Parameters
     ----------
     deployment : Deployment
         The deployment under test.
     image_set : str or None
-        ``datastoreId/imageSetId`` of the image set to use; without it, a small one is found.
+        ``datastoreId/imageSetId`` of the image set to use; by default, a small one is found.
 
     Attributes
     ----------
     frame : Frame
-        The frame that was asked for, once `find` has run.
+        The frame that the checks request, once `find` has run.
     request_id : str
-        API Gateway's id of a request that was answered.
+        API Gateway's id of an answered request.
     """
 
     frame: Frame
@@ -55,6 +51,29 @@ class ApiChecks:
         self._deployment = deployment
         self._image_set = image_set
         self.request_id = ""
+
+    def by_name(self) -> dict[str, Callable[[], str]]:
+        """The checks that follow `find`, by the name of their line."""
+        return {
+            "GET …/imageFrames": self.index,
+            "HEAD …/imageFrames": self.index_head,
+            "GET …/imageFrame/{imageFrameId}": self.frame_bytes,
+            "HEAD …/imageFrame/{imageFrameId}": self.frame_head,
+            "GET …/imageFrame/{imageFrameId}, as JSON": self.frame_json,
+            "GET …/imageFrame/{imageFrameId}, If-None-Match": self.frame_not_modified,
+            "GET …/imageFrame/{imageFrameId}, Range": self.frame_range,
+            "GET …/imageFrame/{imageFrameId}?resolution=0": self.frame_resolution,
+            "GET …/imageFrame/{imageFrameId}?delivery=url": self.frame_by_url,
+            "pre-signed URL of mismatched/…": self.mismatched_url,
+            "GET …/getImageFrame": self.frame_by_query,
+            "HEAD …/getImageFrame": self.frame_by_query_head,
+            "POST …/getImageFrame": self.frame_by_post,
+            "an unknown frame": self.unknown_frame,
+            "a malformed id": self.malformed_id,
+            "a data store outside the deployment": self.other_datastore,
+            "no credentials": self.no_credentials,
+            "CORS preflight": self.preflight,
+        }
 
     def find(self) -> str:
         """Find a small image set through the frame index, and get one frame of it from HealthImaging itself."""
@@ -90,12 +109,16 @@ class ApiChecks:
         return f"{len(answer.content):,} bytes of {answer.headers.get('Content-Type')}, identical to GetImageFrame"
 
     def frame_head(self) -> str:
-        """``HEAD …/imageFrame/{id}`` answers as GET, without a body."""
-        answer = self._http().head(self._frame_url(), timeout=TIMEOUT_SECONDS, allow_redirects=False)
-        if answer.status_code not in {200, 303}:
-            raise CheckFailedError(_described(answer))
-        expect("bytes of the body", len(answer.content), 0)
-        return f"{answer.status_code} without a body"
+        """``HEAD …/imageFrame/{id}`` has the status and ETag of GET, without a body."""
+        return self._expect_head(self._frame_url())
+
+    def frame_by_query_head(self) -> str:
+        """``HEAD …/getImageFrame?imageFrameId=`` has the status and ETag of GET, without a body."""
+        return self._expect_head(f"{self._set_url()}/getImageFrame?imageFrameId={self.frame.image_frame_id}")
+
+    def index_head(self) -> str:
+        """``HEAD …/imageFrames`` has the status and ETag of GET, without a body."""
+        return self._expect_head(f"{self._set_url()}/imageFrames")
 
     def frame_json(self) -> str:
         """``Accept: application/json`` returns the frame in base64, or its URL."""
@@ -109,7 +132,7 @@ class ApiChecks:
         return "JSON with the frame in base64"
 
     def frame_not_modified(self) -> str:
-        """A current ``ETag`` is answered with 304."""
+        """``If-None-Match`` with the current ``ETag`` answers 304."""
         first = self._get(self._frame_url())
         if "ETag" not in first.headers:
             raise CheckSkippedError("the frame is delivered by URL, which has no ETag")
@@ -118,7 +141,7 @@ class ApiChecks:
         return "304"
 
     def frame_range(self) -> str:
-        """``Range`` returns a part of the bytes."""
+        """``Range`` returns part of the frame."""
         answer = self._get(self._frame_url(), headers={"Range": "bytes=2-9", "Accept": "*/*"})
         if answer.status_code == 303:
             raise CheckSkippedError("the frame is delivered by URL, where S3 answers ranges")
@@ -163,23 +186,41 @@ class ApiChecks:
         expect("status of a range from S3", part.status_code, 206)
         return "303 to S3; the copy is identical, and S3 answers ranges"
 
+    def mismatched_url(self) -> str:
+        """The bucket's policy denies pre-signed URLs for ``mismatched/``, whoever signs them.
+
+        The object need not exist: S3 answers 403 before it looks for it. A URL for a missing object under another
+        prefix answers 404, which shows that the 403 comes from the policy and not from missing permissions.
+        """
+        if EMULATED:
+            raise CheckSkippedError("an emulated cloud does not evaluate s3:authType")
+        path = f"{self.frame.datastore_id}/{self.frame.image_set_id}/{UNKNOWN_ID}"
+        denied, missing = (self._presigned_get(f"{prefix}/{path}") for prefix in ("mismatched", "frames"))
+        expect("status", denied.status_code, 403)
+        if missing.status_code != 404:
+            raise CheckSkippedError(
+                f"403, but a missing object answers {missing.status_code}: your credentials may lack s3:GetObject or "
+                "s3:ListBucket on the bucket, so this proves nothing"
+            )
+        return "403; the policy denies the URL"
+
     def unknown_frame(self) -> str:
-        """An unknown frame is a 404 problem document."""
+        """An unknown frame answers 404 with a problem document."""
         return self._expect_problem(f"{self._set_url()}/imageFrame/{UNKNOWN_ID}", 404, "frame-not-found")
 
     def malformed_id(self) -> str:
-        """A malformed identifier is a 400 problem document."""
+        """A malformed identifier answers 400 with a problem document."""
         return self._expect_problem(f"{self._set_url()}/imageFrame/not-an-id", 400, "invalid-identifier")
 
     def other_datastore(self) -> str:
-        """A data store that is not served is refused."""
+        """A data store outside the deployment answers 403."""
         url = f"{self._deployment.api_url}/datastore/{UNKNOWN_ID}/imageSet/{UNKNOWN_ID}/imageFrame/{UNKNOWN_ID}"
         answer = self._get(url)
         expect("status", answer.status_code, 403)
         return "403"
 
     def no_credentials(self) -> str:
-        """A request without credentials is refused with a problem document."""
+        """A request without credentials answers 401 or 403 with a problem document."""
         answer = requests.get(self._frame_url(), timeout=TIMEOUT_SECONDS, allow_redirects=False)
         if answer.status_code not in {401, 403}:
             raise CheckFailedError(_described(answer))
@@ -208,7 +249,7 @@ class ApiChecks:
                     yield datastore_id, summary["imageSetId"], entries
 
     def _entries(self, datastore_id: str, image_set_id: str) -> list[dict[str, Any]]:
-        """All entries of an image set's index."""
+        """Read all entries of an image set's frame index."""
         url = f"{self._deployment.api_url}/datastore/{datastore_id}/imageSet/{image_set_id}/imageFrames?maxResults=1000"
         entries: list[dict[str, Any]] = []
         token: str | None = ""
@@ -234,8 +275,24 @@ class ApiChecks:
     def _get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
         return self._http().get(url, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
 
+    def _presigned_get(self, key: str) -> requests.Response:
+        """Get an object by a URL that the caller's own AWS credentials sign."""
+        parameters = {"Bucket": self._deployment.bucket, "Key": key}
+        client = self._deployment.client("s3")
+        url = client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=URL_LIFETIME_SECONDS)
+        return requests.get(url, timeout=TIMEOUT_SECONDS)
+
+    def _expect_head(self, url: str) -> str:
+        whole = self._get(url)
+        answer = self._http().head(url, headers={"Accept": "*/*"}, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        expect("status", answer.status_code, whole.status_code)
+        expect("ETag", answer.headers.get("ETag"), whole.headers.get("ETag"))
+        expect("bytes of the body", len(answer.content), 0)
+        length = answer.headers.get("Content-Length", "absent")
+        return f"{answer.status_code} without a body, Content-Length {length} (GET: {len(whole.content)} bytes)"
+
     def _follow(self, answer: requests.Response) -> requests.Response:
-        """The answer itself, or what its pre-signed URL leads to; that takes no second signature."""
+        """Follow a redirect to a pre-signed URL, without signing again; return any other response unchanged."""
         if answer.status_code == 303:
             return requests.get(answer.headers["Location"], timeout=TIMEOUT_SECONDS)
         if answer.status_code != 200:
@@ -245,7 +302,7 @@ class ApiChecks:
     def _expect_whole(self, content: bytes) -> None:
         if content != self.frame.content:
             raise CheckFailedError(
-                f"{len(content):,} bytes that differ from the {len(self.frame.content):,} of GetImageFrame"
+                f"{len(content):,} bytes, which differ from the {len(self.frame.content):,} bytes of GetImageFrame"
             )
 
     def _expect_problem(self, url: str, status: int, slug: str) -> str:
@@ -256,7 +313,7 @@ class ApiChecks:
 
 
 def _size(entry: dict[str, Any]) -> int:
-    """The bytes of a frame, as an entry of the index has them; 0 where HealthImaging does not say."""
+    """The size of a frame in an index entry, in bytes; 0 if HealthImaging does not report it."""
     return int(entry.get("contentLength") or 0)
 
 

@@ -1,4 +1,4 @@
-"""The deployment under test, as its stack describes it, and AWS clients for the account that it is in."""
+"""Describes the deployment under test, from its stack, and makes AWS clients for its account."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 from requests import Session
 
+from infra.regions import HEALTHIMAGING_REGIONS
 from local.signing import SigV4
 from smoke.report import CheckFailedError
 
 HEALTH_IMAGING = "medical-imaging"
 
 EMULATED = any(name.startswith("AWS_ENDPOINT_URL") for name in os.environ)
-"""Whether an emulated cloud takes the place of AWS: some checks do not apply there."""
+"""Whether an emulated cloud replaces AWS. Some checks do not apply there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame to ask for, and what HealthImaging itself answers.
+    """A frame to request, and HealthImaging's own response.
 
     Attributes
     ----------
@@ -43,16 +44,16 @@ class Frame:
 
 
 class Deployment:
-    """One deployed stack.
+    """A deployed stack.
 
     Parameters
     ----------
     stack_name : str
-        The CloudFormation stack.
+        Name of the CloudFormation stack.
     token : str or None
-        The bearer token to call the API with, where ``auth`` is ``jwt`` or ``cognito``.
+        The bearer token for the API, if ``auth`` is ``jwt`` or ``cognito``.
     api_url : str or None
-        Where to call the API, if not at the stack's ``ApiUrl``.
+        Base URL of the API, if it differs from the stack's ``ApiUrl``.
     """
 
     def __init__(self, stack_name: str, token: str | None = None, api_url: str | None = None) -> None:
@@ -63,18 +64,18 @@ class Deployment:
 
     @property
     def region(self) -> str:
-        """The Region of the calls, empty if none is configured."""
+        """The configured Region; empty if there is none."""
         return self._session.region_name or ""
 
     def client(self, service: str) -> Any:
-        """A client of a service in the Region of the deployment."""
+        """Make a client for a service in the configured Region."""
         options: dict[str, Any] = {"retries": {"mode": "standard", "total_max_attempts": 3}}
         if service == "s3":
             options["signature_version"] = "s3v4"
         return self._session.client(service, config=Config(**options))  # type: ignore[call-overload]
 
     def require_health_imaging(self) -> str:
-        """Check that HealthImaging answers in this Region; return its endpoint.
+        """Check that the Region has HealthImaging; return its endpoint.
 
         Raises
         ------
@@ -85,10 +86,10 @@ class Deployment:
         try:
             client.list_datastores(maxResults=1)
         except EndpointConnectionError:
-            regions = ", ".join(sorted(self._session.get_available_regions(HEALTH_IMAGING))) or "no known Region"
+            regions = ", ".join(HEALTHIMAGING_REGIONS)
             raise CheckFailedError(
-                f"HealthImaging has no endpoint in {self.region}; botocore knows it in {regions}. "
-                "Deploy Framegate to the Region of the data stores."
+                f"HealthImaging has no endpoint in {self.region}. It is available in {regions}. "
+                "Deploy Framegate in the Region of the data stores."
             ) from None
         return str(client.meta.endpoint_url)
 
@@ -126,14 +127,16 @@ class Deployment:
         }
 
     def resource(self, resource_type: str, logical_id_prefix: str) -> str:
-        """The physical id of the one resource of that type whose logical id starts so."""
+        """The physical id of the only resource with this type and this prefix of its logical id."""
         found = [
             physical
             for logical, (kind, physical) in self.resources.items()
             if kind == resource_type and logical.startswith(logical_id_prefix)
         ]
         if len(found) != 1:
-            raise CheckFailedError(f"the stack has {len(found)} resources {logical_id_prefix}… of {resource_type}")
+            raise CheckFailedError(
+                f"the stack has {len(found)} resources {logical_id_prefix}… of type {resource_type}, not one"
+            )
         return found[0]
 
     @property
@@ -143,26 +146,26 @@ class Deployment:
 
     @property
     def bucket(self) -> str:
-        """The bucket of frames, manifests and requests."""
+        """The bucket with frames, manifests and requests."""
         return self.outputs["FrameBucketName"]
 
     @property
     def auth(self) -> str:
-        """Who may call the API: ``iam``, ``cognito`` or ``jwt``."""
+        """How the API authorizes callers: ``iam``, ``cognito`` or ``jwt``."""
         return self.outputs["Auth"]
 
     @property
     def api_url(self) -> str:
-        """Where the API is called, without a slash at the end."""
+        """The base URL of the API, without a trailing slash."""
         return (self._api_url or self.outputs["ApiUrl"]).rstrip("/")
 
     def http(self) -> Session:
-        """An HTTP session whose requests the API accepts.
+        """Make an HTTP session with credentials for the API.
 
         Raises
         ------
         CheckFailedError
-            If the API takes tokens and none was given.
+            If there are no AWS credentials, or the API needs a token and none was given.
         """
         session = Session()
         if self.auth == "iam":
@@ -178,7 +181,7 @@ class Deployment:
         return session
 
     def reference(self, datastore_id: str, image_set_id: str, image_frame_id: str) -> Frame:
-        """A frame as HealthImaging itself returns it, to compare with."""
+        """Get a frame from HealthImaging itself, to compare with."""
         answer = self.client(HEALTH_IMAGING).get_image_frame(
             datastoreId=datastore_id,
             imageSetId=image_set_id,

@@ -1,4 +1,4 @@
-"""Both ways to export: a request manifest in the bucket, and an event of HealthImaging on the queue."""
+"""Checks both ways to export: a request manifest in the bucket, and an event of HealthImaging on the queue."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
     from smoke.deployment import Deployment, Frame
 
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 POLL_SECONDS = 1.0
 
 MAX_EVENT_FRAMES = 2000
-"""Frames of the largest image set that the check exports as a whole."""
+"""Frames of the largest image set that the check exports completely."""
 
 
 class ExportChecks:
-    """Checks of the exports; they read HealthImaging, and write to the stack's own bucket and queue only.
+    """Checks of the exports. They read from HealthImaging, and write only to the stack's own bucket and queue.
 
     Parameters
     ----------
     deployment : Deployment
         The deployment under test.
     frame : Frame
-        The frame to export by request; the event exports its whole image set.
+        The frame to export by request manifest. The event exports its whole image set.
     frame_count : int
-        How many frames the image set has.
+        Number of frames in the image set.
     """
 
     def __init__(self, deployment: Deployment, frame: Frame, frame_count: int) -> None:
@@ -43,7 +43,7 @@ class ExportChecks:
         self._leftovers: list[str] = []
 
     def by_request(self) -> str:
-        """A request manifest exports one frame, verifies it, and rejects a malformed line."""
+        """A request manifest exports and verifies one frame, and a malformed line is rejected."""
         frame = self._frame
         lines = [
             {
@@ -64,7 +64,8 @@ class ExportChecks:
             "the state machine wrote no summary.json",
         )
         summary = json.loads(self._read(summary_key))
-        expect("lines", summary["lines"], {"accepted": 1, "rejected": 1})
+        expect("accepted lines", summary["lines"]["accepted"], 1)
+        expect("rejected lines", summary["lines"]["rejected"], 1)
         expect("exports", summary["exports"], {"completed": 1, "failed": 0})
         (rejected,) = self._lines(summary["rejected"]["key"])
         expect("problem of the malformed line", rejected["problem"], "invalid-identifier")
@@ -76,9 +77,9 @@ class ExportChecks:
         return f"1 frame {line['outcome']}, {verified}; 1 line rejected"
 
     def by_event(self) -> str:
-        """An event of HealthImaging exports the whole image set.
+        """An event of HealthImaging exports a whole image set.
 
-        Only AWS may put events of HealthImaging on the bus, so the check sends one to the queue, as EventBridge does.
+        Only AWS may send HealthImaging's events to the bus, so the check sends one to the queue, as EventBridge does.
         """
         frame = self._frame
         if self._frame_count > MAX_EVENT_FRAMES:
@@ -117,11 +118,11 @@ class ExportChecks:
         return f"{len(lines)} frames in the manifest of version {version}"
 
     def clean_up(self) -> str:
-        """Remove what the request left; frames and the image set's own manifest are what every export leaves."""
+        """Delete the request and its results. Exported frames and the image set's manifest stay."""
         keys = [key for prefix in self._leftovers for key in self._keys(prefix)]
         for key in keys:
             self._s3.delete_object(Bucket=self._deployment.bucket, Key=key)
-        return f"{len(keys)} objects of this run removed; exported frames stay"
+        return f"{len(keys)} objects of this run deleted; exported frames stay"
 
     def _expect_copy(self, line: dict[str, Any]) -> None:
         if line["outcome"] not in {"copied", "present"}:
@@ -131,18 +132,16 @@ class ExportChecks:
             raise CheckFailedError(f"{line['key']} differs from GetImageFrame")
 
     def _is_newer(self, key: str, started: datetime) -> str | None:
-        """The key, if its object is not older than `started`; S3 counts in whole seconds."""
+        """Return the key if its object is not older than `started`, in whole seconds as in S3; otherwise None."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._deployment.bucket, Prefix=key)
         found = [each for page in pages for each in page.get("Contents", [])]
         return key if any(each["LastModified"] >= started.replace(microsecond=0) for each in found) else None
 
     def _wait(self, find: Callable[[], str | None], otherwise: str) -> str:
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while (found := find()) is None:
-            if time.monotonic() > give_up:
-                raise CheckFailedError(
-                    f"{otherwise} within {PATIENCE_SECONDS} s; docs/operations.md says where to look"
-                )
+            if time.monotonic() > deadline:
+                raise CheckFailedError(f"{otherwise} within {TIMEOUT_SECONDS} s; docs/operations.md says where to look")
             time.sleep(POLL_SECONDS)
         return found
 

@@ -1,4 +1,4 @@
-"""What the account and the stack must have before anything is called, and what only AWS can show."""
+"""Checks the account and the stack before any call, and what only AWS can show, such as SnapStart and logs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from smoke.report import CheckFailedError, CheckSkippedError, expect
 if TYPE_CHECKING:
     from smoke.deployment import Deployment
 
-ACCESS_LOG_PATIENCE_SECONDS = 120
-"""API Gateway delivers its access log within a minute or so."""
+ACCESS_LOG_TIMEOUT_SECONDS = 120
+"""API Gateway usually delivers its access log within a minute."""
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -33,7 +33,7 @@ class PlatformChecks:
         self._deployment = deployment
 
     def credentials(self) -> str:
-        """The caller's identity."""
+        """There are valid credentials and a Region."""
         if not self._deployment.region:
             raise CheckFailedError("no Region is configured: set AWS_REGION")
         identity = self._deployment.client("sts").get_caller_identity()
@@ -59,13 +59,13 @@ class PlatformChecks:
         return f"{len(self._deployment.datastore_ids)} active"
 
     def alarms(self) -> str:
-        """No alarm of the stack rings."""
+        """No alarm of the stack is in the state ALARM."""
         names = [physical for kind, physical in self._deployment.resources.values() if kind == "AWS::CloudWatch::Alarm"]
         answer = self._deployment.client("cloudwatch").describe_alarms(AlarmNames=names)
-        ringing = [each["AlarmName"] for each in answer["MetricAlarms"] if each["StateValue"] == "ALARM"]
-        if ringing:
-            raise CheckFailedError(f"in alarm: {', '.join(ringing)}; docs/operations.md says what to do")
-        return f"{len(names)} alarms, none rings"
+        active = [each["AlarmName"] for each in answer["MetricAlarms"] if each["StateValue"] == "ALARM"]
+        if active:
+            raise CheckFailedError(f"in ALARM: {', '.join(active)}; docs/operations.md says what to do")
+        return f"{len(names)} alarms, none in ALARM"
 
     def dead_letters(self) -> str:
         """The dead-letter queue is empty."""
@@ -76,7 +76,7 @@ class PlatformChecks:
         return "empty"
 
     def snap_start(self) -> str:
-        """The API's live version starts from a snapshot."""
+        """The API function's live version uses SnapStart."""
         if EMULATED:
             raise CheckSkippedError("an emulated cloud has no SnapStart")
         alias = self._deployment.resource("AWS::Lambda::Alias", "ApiFunction")
@@ -85,29 +85,29 @@ class PlatformChecks:
         return f"on, version {configuration['Version']}"
 
     def tls(self) -> str:
-        """The API negotiates TLS 1.3 or 1.2, and refuses TLS 1.1."""
+        """The API negotiates TLS 1.2 or 1.3, and rejects TLS 1.1."""
         url = urlsplit(self._deployment.api_url)
         if url.scheme != "https":
             raise CheckSkippedError(f"the API is at {url.scheme}://")
         newest = self._negotiated(str(url.hostname), url.port or 443, ssl.create_default_context())
         old = ssl.create_default_context()
-        # OpenSSL allows protocols that old only at its lowest security level.
+        # OpenSSL allows TLS 1.1 only at its lowest security level.
         old.set_ciphers("DEFAULT@SECLEVEL=0")
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
         try:
             accepted = self._negotiated(str(url.hostname), url.port or 443, old)
         except (ssl.SSLError, ConnectionError):
-            return f"{newest}; TLS 1.1 is refused"
+            return f"{newest}; TLS 1.1 is rejected"
         raise CheckFailedError(f"the API accepts {accepted}")
 
     def access_log(self, request_id: str) -> str:
-        """The access log has the line of a request that was made before."""
+        """The access log has a line for an earlier request."""
         if EMULATED:
             raise CheckSkippedError("an emulated cloud writes no access log")
         group = self._deployment.resource("AWS::Logs::LogGroup", "RestApiAccessLogs")
         logs = self._deployment.client("logs")
-        give_up = time.monotonic() + ACCESS_LOG_PATIENCE_SECONDS
-        while time.monotonic() < give_up:
+        deadline = time.monotonic() + ACCESS_LOG_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
             found = logs.filter_log_events(
                 logGroupName=group,
                 filterPattern=f'"{request_id}"',
@@ -117,7 +117,7 @@ class PlatformChecks:
                 return f"has request {request_id}"
             time.sleep(5)
         raise CheckFailedError(
-            f"{group} has no line for request {request_id} after {ACCESS_LOG_PATIENCE_SECONDS} s; "
+            f"{group} has no line for request {request_id} after {ACCESS_LOG_TIMEOUT_SECONDS} s; "
             "docs/operations.md says how API Gateway is allowed to write logs"
         )
 

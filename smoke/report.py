@@ -1,4 +1,4 @@
-"""Runs checks one after the other, and prints a line for each as it ends."""
+"""Runs checks one after the other, and prints the outcome of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(StrEnum):
-    """How a check ended."""
+    """The outcome of a check."""
 
     PASSED = "pass"
     FAILED = "FAIL"
@@ -28,25 +28,25 @@ _STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.SKIPPED:
 
 
 class CheckFailedError(Exception):
-    """The deployment does not do what it should; the text says what it did instead."""
+    """The deployment does not behave as expected; the message says what it did instead."""
 
 
 class CheckSkippedError(Exception):
-    """The check does not apply to this deployment; the text says why."""
+    """The check does not apply to this deployment; the message says why."""
 
 
 class Report:
-    """The lines of a run.
+    """Runs and prints the checks of a run.
 
     Parameters
     ----------
     console : Console
-        Where the lines are printed.
+        Prints the lines.
 
     Attributes
     ----------
     counts : Counter of Outcome
-        How many checks ended in which way.
+        Number of checks by outcome.
     """
 
     def __init__(self, console: Console) -> None:
@@ -59,10 +59,10 @@ class Report:
         Parameters
         ----------
         name : str
-            What is checked.
+            The name of the check.
         run : callable
-            Does the check and returns what it found, in a few words. An error of AWS, of HTTP or of the check itself
-            makes the line a failure; no error ends the run.
+            Does the check and returns its result in a few words. Any exception becomes a failed line; none ends the
+            run.
         """
         started = time.monotonic()
         try:
@@ -74,7 +74,7 @@ class Report:
         except (BotoCoreError, ClientError, RequestException) as error:
             outcome, detail = Outcome.FAILED, f"{type(error).__name__}: {error}"
         except Exception as error:
-            # A document without an expected member, for example. The other checks still run.
+            # For example, a document lacks an expected member. The other checks still run.
             outcome, detail = Outcome.FAILED, f"unexpected answer ({type(error).__name__}: {error})"
         self.counts[outcome] += 1
         seconds = time.monotonic() - started
@@ -94,7 +94,7 @@ class Report:
             self.check(name, skipped)
 
     def summary(self) -> str:
-        """The counts, in one line."""
+        """The counts in one line."""
         return (
             f"{self.counts[Outcome.PASSED]} passed, {self.counts[Outcome.FAILED]} failed, "
             f"{self.counts[Outcome.SKIPPED]} skipped"
@@ -102,12 +102,12 @@ class Report:
 
 
 def expect(what: str, found: object, expected: object) -> None:
-    """Fail the check unless a value is the expected one.
+    """Fail the check if a value differs from the expected one.
 
     Raises
     ------
     CheckFailedError
-        If it is not; the text shows both values.
+        If the values differ; the message shows both.
     """
     if found != expected:
         raise CheckFailedError(f"{what}: expected {expected!r}, found {found!r}")

@@ -9,21 +9,21 @@ FOLDER = Path(__file__).parent / "fixtures" / "events"
 
 DATASTORE = "bbc4f3cccbae4095a34170fddc19b13d"
 IMAGE_SET = "5b3a711878c34d40e888253319388649"
-"""The identifiers in the detail of HealthImaging's image set events."""
+"""The ids in the detail of HealthImaging's image set events."""
 
 
 def documented(name):
-    """Read a sample. Each call returns a new object that a test may change."""
+    """Read a sample; the caller may change it."""
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
 def image_set_event(detail_type):
-    """The sample of one of HealthImaging's image set events."""
+    """Read the sample of an image set event."""
     (found,) = (each for each in documented("healthimaging-image-sets") if each["detail-type"] == detail_type)
     return found
 
 
 def health_imaging_events():
-    """Every sample of HealthImaging's events."""
+    """Read every sample of HealthImaging's events."""
     names = ("healthimaging-data-stores", "healthimaging-import-jobs", "healthimaging-image-sets")
     return [event for name in names for event in documented(name)]

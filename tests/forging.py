@@ -1,4 +1,4 @@
-"""Tokens that no issuer would make: of any header, payload and signature."""
+"""Makes forged tokens with any header, payload and signature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jwt.algorithms import get_default_algorithms
 
 
 def base64url(content):
-    """Encode bytes, or a value as JSON, as a part of a token has it."""
+    """Encode bytes, or a value as JSON, as a part of a token."""
     content = content if isinstance(content, bytes) else json.dumps(content).encode()
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
@@ -24,23 +24,23 @@ def part(token, number):
 
 
 def compact(header, payload, sign=lambda _: b""):
-    """A token in JWS compact serialisation, unsigned unless told otherwise."""
+    """Make a token in JWS compact serialization; by default without a signature."""
     signed = f"{base64url(header)}.{base64url(payload)}"
     return f"{signed}.{base64url(sign(signed.encode()))}"
 
 
 def signed_with(key):
-    """Sign with a key, whatever the token's header says."""
+    """Return a function that signs with a key, whatever the token's header says."""
     algorithm = get_default_algorithms()[key.algorithm]
     return lambda message: algorithm.sign(message, key.private)
 
 
 def hs256(secret):
-    """Sign with a shared secret."""
+    """Return a function that signs with a shared secret."""
     return lambda message: hmac.digest(secret, message, sha256)
 
 
 def public_pem(key):
-    """The public part of a key as everybody can have it."""
+    """The public key in PEM."""
     public = key.private.public_key()
     return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

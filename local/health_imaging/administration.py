@@ -1,4 +1,4 @@
-"""The emulator's own paths, below ``/_emulator/``: faults and calls over HTTP."""
+"""Serves the emulator's own paths under ``/_emulator/``: faults and calls over HTTP."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ def administer(emulator: HealthImagingEmulator, method: str, path: str, content:
         case "DELETE", "/_emulator/calls":
             emulator.calls.clear()
             return json_answer({})
-    return json_answer({"message": "there is /_emulator/faults and /_emulator/calls"}, 404)
+    return json_answer({"message": "Use GET, POST or DELETE /_emulator/faults, or GET or DELETE /_emulator/calls"}, 404)

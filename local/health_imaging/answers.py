@@ -1,4 +1,4 @@
-"""Answers to HTTP requests, before they are sent."""
+"""Holds HTTP responses before the server sends them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body in pieces; ``size_bytes`` None means that its length is not announced."""
+    """A response body in pieces. It is sent chunked if ``size_bytes`` is None."""
 
     pieces: Iterable[bytes | memoryview]
     size_bytes: int | None
@@ -20,7 +20,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer: status, body, and headers by name."""
+    """A response: status, body, and headers by name."""
 
     status: int
     body: Body
@@ -28,6 +28,6 @@ class Answer:
 
 
 def json_answer(document: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    """An answer with a JSON document."""
+    """Make a response with a JSON document."""
     content = json.dumps(document).encode()
     return Answer(status, Body([content], len(content)), {"Content-Type": "application/json", **(headers or {})})

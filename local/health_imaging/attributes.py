@@ -1,4 +1,4 @@
-"""The attributes of a DICOM file as image set metadata: plain JSON, sorted into patient, study, series and instance."""
+"""Converts DICOM attributes to image set metadata: JSON values at the patient, study, series and instance level."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _SEARCHED = {
     SERIES_UID: "SeriesInstanceUID",
     "DICOMSeriesModality": "Modality",
 }
-"""Attributes that SearchImageSets returns, by its names for them."""
+"""The keyword of each attribute that SearchImageSets returns, by its name there."""
 
 _UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
@@ -80,13 +80,13 @@ _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _MAX_JSON_INTEGER = (1 << 63) - 1
 _MAX_SEQUENCE_DEPTH = 100
-"""Sequences within one another that are read. Real files have fewer than ten, and readers of JSON have limits too."""
+"""Deepest nesting of sequences. Real files have fewer than ten levels, and JSON parsers have limits too."""
 
 _CHARACTER_SETS = {re.sub(r"[ _-]", "", name) for name in python_encoding}
 
 
 class UnreadableAttributeError(ValueError):
-    """An attribute of a file that cannot be read; the message names it and says what is wrong with it."""
+    """An attribute of a file cannot be read; the message names the attribute and the problem."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"DICOM attribute {name} {problem}")
@@ -94,7 +94,7 @@ class UnreadableAttributeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The attributes of an instance by level, each level by keyword, and what is wrong with their values."""
+    """The attributes of an instance by level and keyword, and warnings about their values."""
 
     patient: dict[str, Any] = field(default_factory=dict)
     study: dict[str, Any] = field(default_factory=dict)
@@ -104,17 +104,16 @@ class Attributes:
 
     @property
     def searched(self) -> dict[str, str]:
-        """The attributes that SearchImageSets finds an image set by, by its names for them."""
+        """The ``DICOMTags`` that SearchImageSets returns for an image set with these attributes."""
         return search_attributes(self.patient | self.study | self.series)
 
 
 def read_attributes(dataset: Dataset) -> Attributes:
-    """Read every public attribute of an instance that is not binary.
+    """Read every public attribute of an instance, except binary ones.
 
-    Numbers, text and sequences are as JSON has them. A value that JSON has no number for is a string: NaN and the
-    infinities are "NaN", "Infinity" and "-Infinity", as in AWS's own protocols (Smithy, "JSON protocols"), because
-    DICOM's JSON model defines no form for them (PS3.18, section F.2.3); a tag (VR AT) is eight hexadecimal digits
-    (same section).
+    Numbers, text and sequences become their JSON types. NaN and the infinities become the strings "NaN", "Infinity"
+    and "-Infinity", as in AWS's protocols (Smithy, "JSON protocols"), because DICOM's JSON model defines no form for
+    them (PS3.18, section F.2.3). A tag (VR AT) becomes eight hexadecimal digits (same section).
 
     Raises
     ------
@@ -150,27 +149,27 @@ def level_of(keyword: str) -> Literal["Patient", "Study", "Series", "Instance"]:
 
 
 def search_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """What SearchImageSets tells of an image set, by its names for it; ``attributes`` are those of all levels."""
+    """The ``DICOMTags`` of SearchImageSets, from the attributes of all levels by keyword."""
     return {name: _text(attributes[keyword]) for name, keyword in _SEARCHED.items() if attributes.get(keyword)}
 
 
 def name_of(tag: BaseTag) -> str:
-    """An attribute as messages call it: its keyword, if it has one, and its tag."""
+    """The attribute's name in messages: its keyword, if it has one, and its tag."""
     return f"{keyword_for_tag(tag)} ({tag.group:04X},{tag.element:04X})".lstrip()
 
 
 class _Reader:
-    """Reads attributes, and collects warnings about those that it can read and that do not conform."""
+    """Reads attributes, and collects warnings about readable values that do not conform to DICOM."""
 
     def __init__(self) -> None:
         self.warnings: list[InstanceWarning] = []
 
     def read(self, dataset: Dataset, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
         for tag in sorted(dataset.keys()):
-            # Private attributes have no keyword; they are not part of the metadata.
+            # Private attributes have no keyword and are not part of the metadata.
             if keyword := keyword_for_tag(tag):
                 name = path + name_of(tag)
-                if (value := self._value(dataset, tag, name, depth)) is not _LEFT_OUT:
+                if (value := self._value(dataset, tag, name, depth)) is not _OMITTED:
                     yield keyword, value
 
     def _value(self, dataset: Dataset, tag: BaseTag, name: str, depth: int) -> Any:
@@ -183,7 +182,7 @@ class _Reader:
             element = dataset[tag]
             vr, value = element.VR, element.value
             if vr in _BINARY:
-                return _LEFT_OUT
+                return _OMITTED
             if vr == VR.SQ:
                 return self._items(value, name, depth)
             several = isinstance(value, MutableSequence)
@@ -191,7 +190,7 @@ class _Reader:
             if vr in _NUMBERS_AS_TEXT and any(
                 isinstance(each, str) and each for each in (value if several else [value])
             ):
-                raise ValueError("pydicom leaves text that is not a number as it is")
+                raise ValueError("pydicom returned text that is not a number")
         except UnreadableAttributeError:
             raise
         except Exception as error:
@@ -201,7 +200,7 @@ class _Reader:
 
     def _items(self, items: Any, name: str, depth: int) -> list[dict[str, Any]]:
         if depth == _MAX_SEQUENCE_DEPTH:
-            raise UnreadableAttributeError(name, f"is within more than {_MAX_SEQUENCE_DEPTH} other sequences")
+            raise UnreadableAttributeError(name, f"is nested in more than {_MAX_SEQUENCE_DEPTH} sequences")
         return [dict(self.read(item, f"{name}[{index}].", depth + 1)) for index, item in enumerate(items)]
 
     def _check(self, name: str, vr: str, plain: Any) -> None:
@@ -210,9 +209,7 @@ class _Reader:
             if not text.isascii():
                 _check_unicode(name, text)
                 if "\N{REPLACEMENT CHARACTER}" in text:
-                    self._warn(
-                        WarningReason.COERCION_OF_DATA_ELEMENTS, name, "has bytes that are not of its character set"
-                    )
+                    self._warn(WarningReason.COERCION_OF_DATA_ELEMENTS, name, "has bytes outside its character set")
             if vr == VR.UI and text and not _UID.fullmatch(text):
                 self._warn(WarningReason.INVALID_UID_FORMAT, name, "is not a valid UID")
             if len(text) > MAX_VALUE_LEN.get(vr, len(text)):
@@ -227,11 +224,11 @@ class _Reader:
         self.warnings.append(InstanceWarning(reason, f"DICOM attribute {name} {problem}"))
 
 
-_LEFT_OUT = object()
+_OMITTED = object()
 
 
 def _check_length(raw: RawDataElement, name: str) -> None:
-    """Check that a value is whole, and a whole number of values."""
+    """Check that a value is complete, and that its length is a multiple of its VR's size."""
     if raw.length == _UNDEFINED_LENGTH or raw.value is None:
         return
     if len(raw.value) != raw.length:
@@ -255,7 +252,7 @@ def _problem(vr: str | None) -> str:
 
 
 def _plain(value: Any, vr: str) -> Any:
-    """A single value as JSON has it."""
+    """Convert a single value to its JSON type."""
     if value is None:
         return None
     if isinstance(value, bytes):
@@ -263,7 +260,7 @@ def _plain(value: Any, vr: str) -> Any:
     if vr == VR.AT:
         return f"{int(value):08X}"
     if isinstance(value, int):
-        # PS3.18, section F.2.3: a string may keep what a number would lose.
+        # PS3.18, section F.2.3: a string may hold what a JSON number would lose.
         return int(value) if abs(value) <= _MAX_JSON_INTEGER else str(value)
     if isinstance(value, float):
         is_too_large = vr == VR.IS and abs(value) > _MAX_JSON_INTEGER
@@ -272,7 +269,7 @@ def _plain(value: Any, vr: str) -> Any:
 
 
 def _number_as_text(value: float) -> str:
-    # A number as text may be beyond the precision or the range of a float: "1E400" is one.
+    # Text such as "1E400" may exceed the precision or the range of a float.
     original = str(getattr(value, "original_string", "")).strip()
     if any(character.isdecimal() for character in original):
         return original

@@ -1,7 +1,7 @@
-"""Changes to image sets: metadata updates, reverts and copies, each of which makes a version and is announced.
+"""Changes image sets: metadata updates, reverts and copies. Each change makes a version and sends events.
 
-The service changes image sets in the background and locks them meanwhile. The emulator changes them before it answers.
-Its answers and events still report the start of a change, so that clients can wait for the end as they do in AWS.
+The service locks an image set and changes it in the background. The emulator changes it before it responds. Its
+responses and events still report the start of the change, so that clients can wait for the end as they do in AWS.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """Both image sets of a copy, as the copy left them."""
+    """The source and the destination after a copy."""
 
     source: ImageSet
     destination: ImageSet
 
 
 class ImageSetChanges:
-    """Changes image sets.
+    """Updates, reverts and copies image sets.
 
     Parameters
     ----------
     stores : DataStores
-        Where the image sets are.
+        Holds the image sets.
     events : Events
         Sends the events of each change.
     """
@@ -59,30 +59,30 @@ class ImageSetChanges:
     ) -> ImageSet:
         """Update the metadata of an image set.
 
-        An update that does not fit the image set makes a version, too: with the metadata as it was, the workflow status
+        An update that does not fit the image set also makes a version: unchanged metadata, the workflow status
         ``UPDATE_FAILED`` and a message.
 
         Parameters
         ----------
         datastore_id, image_set_id : str
-            Which image set.
+            The image set.
         latest_version : str
-            Its latest version.
+            Its latest version, according to the request.
         update : MetadataUpdate
-            What to change.
+            The changes to its metadata.
         force : bool
             Whether the request says ``force``; the version's properties report it.
         whole_study : bool
-            Whether the other primary image sets of the study get the patient and study attributes, too: all or none.
+            Whether the patient and study attributes of the study's other primary image sets change too: all or none.
 
         Raises
         ------
         ServiceError
-            ConflictException if the latest version is another one or the image set is locked.
+            ConflictException if `latest_version` is not the latest one or the image set is locked.
         """
         with self._stores.lock:
             image_set = self._unchanged(datastore_id, image_set_id, latest_version)
-            others = self._others_of_study(image_set) if whole_study else []
+            others = self._other_primary_image_sets(image_set) if whole_study else []
             try:
                 metadata = update.applied(image_set.versions[-1], is_primary=image_set.is_primary)
                 shared = [update.applied(each.versions[-1], is_primary=True, shared_only=True) for each in others]
@@ -99,12 +99,12 @@ class ImageSetChanges:
         return changed[0]
 
     def revert(self, datastore_id: str, image_set_id: str, latest_version: str, version: str) -> ImageSet:
-        """Make an earlier version of an image set the latest one, under a new number.
+        """Make a new version of an image set from an earlier one.
 
         Raises
         ------
         ServiceError
-            ConflictException as for `update`, ResourceNotFoundException if there is no such version.
+            ConflictException as in `update`; ResourceNotFoundException if there is no such version.
         """
         with self._stores.lock:
             image_set = self._unchanged(datastore_id, image_set_id, latest_version)
@@ -124,31 +124,31 @@ class ImageSetChanges:
         force: bool = False,
         promote: bool = False,
     ) -> Copied:
-        """Copy an image set, or some of its instances, to a new image set or into another one.
+        """Copy an image set, or some of its instances, to a new or an existing image set.
 
-        Frames keep their ids. A copy that does not fit its destination makes a version there, with the metadata as it
-        was, the workflow status ``COPY_FAILED`` and a message.
+        Frames keep their ids. A copy that does not fit its destination makes a version there: unchanged metadata, the
+        workflow status ``COPY_FAILED`` and a message.
 
         Parameters
         ----------
         datastore_id, source_id : str
-            Which image set.
+            The image set to copy from.
         source_version : str
-            Its latest version.
+            Its latest version, according to the request.
         instances : collection of str, optional
-            The SOP instance UIDs to copy; all if None.
+            The SOP Instance UIDs to copy; all if None.
         destination : tuple of str, optional
-            Id and latest version of the image set to copy into; a new one if None.
+            Id and latest version of the image set to copy into; None for a new image set.
         force : bool
-            Whether patient, study and series may differ; those of the destination stay.
+            Whether patient, study and series may differ. The destination keeps its own.
         promote : bool
             Whether the new image set becomes the primary one of its series.
 
         Raises
         ------
         ServiceError
-            ConflictException if a latest version is another one, an image set is locked, or there is a primary image
-            set that the promoted one would contradict; ValidationException for instances that the source does not have.
+            ConflictException if a version is not the latest one, an image set is locked, or the promoted image set
+            would conflict with a primary one; ValidationException if the source lacks an instance.
         """
         with self._stores.lock:
             source = self._unchanged(datastore_id, source_id, source_version)
@@ -157,7 +157,7 @@ class ImageSetChanges:
                 target = self._copy_to_new(source, part, promote=promote)
             elif promote or destination[0] == source_id:
                 raise ServiceError(
-                    "ValidationException", "The destination must be another image set, without promotion"
+                    "ValidationException", "The destination must be another image set, and must not be promoted"
                 )
             else:
                 target = self._unchanged(datastore_id, *destination)
@@ -175,15 +175,15 @@ class ImageSetChanges:
         if image_set.state == "LOCKED":
             raise ServiceError("ConflictException", "The image set is locked by another change")
         if latest_version != str(image_set.version):
-            raise ServiceError("ConflictException", "The latest version of the image set is another one")
+            raise ServiceError("ConflictException", "latestVersionId is not the latest version of the image set")
         return image_set
 
-    def _others_of_study(self, image_set: ImageSet) -> list[ImageSet]:
-        study_uid = _uid_of_study(image_set)
+    def _other_primary_image_sets(self, image_set: ImageSet) -> list[ImageSet]:
+        study_uid = _study_uid(image_set)
         return [
             each
             for each in self._stores.get(image_set.datastore_id).image_sets.values()
-            if each.is_primary and each.state == "ACTIVE" and each is not image_set and _uid_of_study(each) == study_uid
+            if each.is_primary and each.state == "ACTIVE" and each is not image_set and _study_uid(each) == study_uid
         ]
 
     def _copy_to_new(self, source: ImageSet, part: dict[str, Any], *, promote: bool) -> ImageSet:
@@ -197,10 +197,10 @@ class ImageSetChanges:
 
     def _check_promotion(self, source: ImageSet) -> None:
         if source.is_primary:
-            raise ServiceError("ValidationException", "The image set is a primary one already")
-        for other in self._others_of_study(source):
+            raise ServiceError("ValidationException", "The image set is already primary")
+        for other in self._other_primary_image_sets(source):
             if _series_uid(other.versions[-1]) == _series_uid(source.versions[-1]):
-                raise ServiceError("ConflictException", "The series has a primary image set already")
+                raise ServiceError("ConflictException", "The series already has a primary image set")
             if problem := _difference(source.versions[-1], other.versions[-1], levels=("Patient", "Study")):
                 raise ServiceError("ConflictException", f"{problem}: the study has other primary image sets")
 
@@ -218,15 +218,15 @@ class ImageSetChanges:
             _share_frames(target, source, part)
             _commit(target, metadata, "COPIED", forced=force)
 
-    def _announce(self, image_set: ImageSet, begun: str, begun_event: str, source: ImageSet | None = None) -> None:
-        """Send the events for the start and the end of a change."""
-        self._events.image_set(begun_event, replace(image_set, state="LOCKED", workflow_status=begun), source=source)
+    def _announce(self, image_set: ImageSet, status: str, detail_type: str, source: ImageSet | None = None) -> None:
+        """Send the event for the start of a change, with this status and detail type, and the event for its end."""
+        self._events.image_set(detail_type, replace(image_set, state="LOCKED", workflow_status=status), source=source)
         ended = image_set.workflow_status.replace("_", " ").title()
         self._events.image_set(f"Image Set {ended}", image_set)
 
 
 def version_number(image_set: ImageSet, version: str | None) -> int:
-    """The number of a version by its id; the latest one if None.
+    """Convert a version id to its number; None means the latest version.
 
     Raises
     ------
@@ -242,15 +242,15 @@ def version_number(image_set: ImageSet, version: str | None) -> int:
 
 
 def instances_to_copy(copiable_attributes: str) -> list[str]:
-    """The SOP instance UIDs that ``copiableAttributes`` names.
+    """Read the SOP Instance UIDs from ``copiableAttributes``.
 
-    AWS's own samples file them under the series' UID, the image set's id, or the word "imageSetId". An image set has
-    only one series, so the name of the series does not matter.
+    AWS's samples put them under the series' UID, the image set's id, or the word "imageSetId". An image set has only
+    one series, so the emulator ignores that name.
 
     Raises
     ------
     ServiceError
-        ValidationException if the text is not of that form or names no instance.
+        ValidationException if the text has another form or names no instance.
     """
     try:
         all_series = strict_json.loads(copiable_attributes)["Study"]["Series"]
@@ -275,7 +275,7 @@ def _fail(image_set: ImageSet, status: str, message: str, *, forced: bool) -> No
     image_set.add_version(copy.deepcopy(image_set.versions[-1]), properties)
 
 
-def _uid_of_study(image_set: ImageSet) -> Any:
+def _study_uid(image_set: ImageSet) -> Any:
     return image_set.versions[-1]["Study"]["DICOM"].get("StudyInstanceUID")
 
 
@@ -287,7 +287,7 @@ def _series_uid(metadata: Mapping[str, Any]) -> str:
 def _difference(
     one: Mapping[str, Any], other: Mapping[str, Any], levels: Collection[str] = ("Patient", "Study", "Series")
 ) -> str | None:
-    """The first level whose attributes differ, in the service's words; None if all are the same."""
+    """The service's message for the first level whose attributes differ; None if there is none."""
     (series,), (other_series,) = one["Study"]["Series"].values(), other["Study"]["Series"].values()
     pairs = {
         "Patient": (one["Patient"]["DICOM"], other["Patient"]["DICOM"]),

@@ -1,4 +1,4 @@
-"""Client tokens, which make requests idempotent: a repeated request gets the first answer and changes nothing."""
+"""Makes requests idempotent by client token: a repeated request gets the first response and changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ClientTokens:
-    """Remembers requests by their client tokens."""
+    """Remembers requests and their responses by client token."""
 
     def __init__(self) -> None:
         self._answered: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
@@ -25,23 +25,23 @@ class ClientTokens:
         act: Callable[[], dict[str, Any]],
         is_current: Callable[[dict[str, Any]], bool] = lambda _: True,
     ) -> dict[str, Any]:
-        """Answer a request, or repeat the answer that its client token had.
+        """Act on a request once per client token, and repeat the response afterwards.
 
         Parameters
         ----------
         scope : str
-            Where the token is unique.
+            The scope within which tokens are unique, such as an operation.
         request : mapping
-            The members of the request; one is ``clientToken``.
+            The members of the request, including ``clientToken``.
         act : callable
-            Does what is asked and returns the answer.
+            Performs the request and returns its response.
         is_current : callable
-            Whether an earlier answer still holds; if not, its token is free again.
+            Tells whether an earlier response is still valid; if not, the token can be used again.
 
         Raises
         ------
         ServiceError
-            ConflictException if the token came with other members before.
+            ConflictException if an earlier request used the token with other members.
         """
         members = {name: value for name, value in request.items() if name != "clientToken"}
         key = (scope, request["clientToken"])
@@ -51,5 +51,5 @@ class ClientTokens:
                 answer = act()
                 self._answered[key] = members, answer
             elif earlier != members:
-                raise ServiceError("ConflictException", "The client token was used with other parameters")
+                raise ServiceError("ConflictException", "The client token was used before with other parameters")
             return answer

@@ -1,4 +1,4 @@
-"""What HealthImaging keeps: data stores, their image sets with versions and metadata, and the frames of these."""
+"""Stores data stores, their image sets with all versions of the metadata, and their frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from local.health_imaging.attributes import SERIES_UID, STUDY_UID, level_of, search_attributes
+from local.health_imaging.attributes import SERIES_UID, STUDY_UID
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.frames import CONTENT_TYPES, SYNTAXES, FrameContent
 from local.health_imaging.identifiers import check_identifier, new_identifier
@@ -22,22 +22,10 @@ if TYPE_CHECKING:
 
     from local.health_imaging.instances import Instance
 
-__all__ = [
-    "DataStore",
-    "DataStores",
-    "Frame",
-    "FrameAddress",
-    "ImageSet",
-    "ServiceError",
-    "level_of",
-    "new_identifier",
-    "search_attributes",
-]
-
 
 @dataclass(slots=True)
 class DataStore:
-    """A data store; ``lossless_storage_format`` is what its lossless frames become: HTJ2K or JPEG_2000_LOSSLESS."""
+    """A data store. It stores lossless frames in ``lossless_storage_format``: HTJ2K or JPEG_2000_LOSSLESS."""
 
     id: str
     name: str
@@ -50,7 +38,7 @@ class DataStore:
 
 
 class DataStores:
-    """All data stores of the account."""
+    """The data stores of the account."""
 
     def __init__(self) -> None:
         self._stores: dict[str, DataStore] = {}
@@ -58,11 +46,11 @@ class DataStores:
 
     @property
     def lock(self) -> AbstractContextManager[bool]:
-        """Held while image sets change; a thread can take it again."""
+        """The reentrant lock to hold while image sets change."""
         return self._lock
 
     def create(self, name: str, datastore_id: str | None = None, lossless_storage_format: str = "HTJ2K") -> DataStore:
-        """Create a data store, active at once."""
+        """Create a data store. It is active at once."""
         store = DataStore(datastore_id or new_identifier(), name, lossless_storage_format=lossless_storage_format)
         with self._lock:
             self._stores[store.id] = store
@@ -74,14 +62,26 @@ class DataStores:
             return list(self._stores.values())
 
     def remove(self, datastore_id: str) -> DataStore:
-        """Delete a data store that is empty; return what it was."""
+        """Delete an empty data store, and return it.
+
+        Raises
+        ------
+        ServiceError
+            ConflictException if the data store has image sets; otherwise as in `get`.
+        """
         with self._lock:
             if any(each.state != "DELETED" for each in self.get(datastore_id).image_sets.values()):
                 raise ServiceError("ConflictException", "The data store still has image sets")
             return self._stores.pop(datastore_id)
 
     def get(self, datastore_id: str) -> DataStore:
-        """The data store of that id, or the service's refusal."""
+        """Find a data store.
+
+        Raises
+        ------
+        ServiceError
+            ValidationException for a malformed id, ResourceNotFoundException for an unknown one.
+        """
         check_identifier("datastoreId", datastore_id)
         with self._lock:
             if datastore_id not in self._stores:
@@ -89,7 +89,7 @@ class DataStores:
             return self._stores[datastore_id]
 
     def image_set(self, datastore_id: str, image_set_id: str) -> ImageSet:
-        """The image set of that id, or the service's refusal."""
+        """Find an image set that is not deleted; errors as in `get`."""
         store = self.get(datastore_id)
         check_identifier("imageSetId", image_set_id)
         image_set = store.image_sets.get(image_set_id)
@@ -98,7 +98,7 @@ class DataStores:
         return image_set
 
     def frame(self, address: FrameAddress) -> Frame:
-        """The frame at that address, or the service's refusal."""
+        """Find a frame; errors as in `get`."""
         image_set = self.image_set(address.datastore_id, address.image_set_id)
         check_identifier("imageFrameId", address.image_frame_id)
         if address.image_frame_id not in image_set.frames:
@@ -106,15 +106,15 @@ class DataStores:
         return image_set.frames[address.image_frame_id]
 
     def add_instances(self, datastore_id: str, instances: Sequence[Instance]) -> tuple[ImageSet, bool]:
-        """Add instances of one series: to an image set of it that has none of them, else to a new one.
+        """Add instances of one series to an existing image set of the series if possible, else to a new one.
 
-        The first image set of a series is its primary one, as the service has it. Either all instances are added, or
-        none: what could fail has been done when an instance was read.
+        An existing image set fits if it has the same patient and study attributes and none of the instances. As in the
+        service, the first image set of a series is the primary one.
 
         Returns
         -------
         image_set, created
-            Where they went, and whether it is new.
+            The image set of the instances, and whether it is new.
         """
         store = self.get(datastore_id)
         first = instances[0].attributes
@@ -126,7 +126,7 @@ class DataStores:
                 for each in store.image_sets.values()
                 if each.state == "ACTIVE" and each.series() == (searched[STUDY_UID], searched[SERIES_UID])
             ]
-            # Instances whose patient or study attributes conflict with what is there go to an image set of their own.
+            # Instances with conflicting patient or study attributes go to a separate image set.
             alike = [each for each in of_series if each.attributes == searched]
             image_set = next((each for each in alike if uids.isdisjoint(each.instances())), None)
             created = image_set is None
@@ -147,7 +147,7 @@ class DataStores:
     def add_frames(
         self, datastore_id: str, frames: Iterable[Frame], image_set_id: str | None = None, per_instance: int = 1
     ) -> list[FrameAddress]:
-        """Add frames without a DICOM file, in instances of their own; in a new image set if none is named."""
+        """Add frames without a DICOM file as new instances, to an existing image set or to a new one."""
         store = self.get(datastore_id)
         addresses = []
         with self._lock:
@@ -171,16 +171,16 @@ class DataStores:
         return addresses
 
     def spoil_checksum(self, address: FrameAddress) -> None:
-        """Make the checksums wrong that the metadata has of a frame's pixels.
+        """Corrupt the pixel checksums of a frame in the metadata; a second call restores them.
 
         Raises
         ------
         ValueError
-            If it has none.
+            If the metadata has no checksum of the frame.
         """
         image_set = self.image_set(address.datastore_id, address.image_set_id)
         with self._lock:
-            # Versions share what did not change between them.
+            # Versions share unchanged parts, so each checksum must be changed only once.
             checksums = {
                 id(resolution): resolution
                 for instance in _instances_of_all_versions(image_set)
@@ -191,13 +191,13 @@ class DataStores:
             for resolution in checksums.values():
                 resolution["Checksum"] ^= 1
         if not checksums:
-            raise ValueError("The metadata has no checksum of this frame; one of an imported DICOM file has them")
+            raise ValueError("The metadata has no checksum of this frame; only frames of imported DICOM files have one")
 
     def omit_stored_transfer_syntax(self, datastore_id: str, image_set_id: str) -> None:
-        """Leave StoredTransferSyntaxUID out of the metadata of all versions of an image set.
+        """Remove StoredTransferSyntaxUID from the metadata of every version of an image set.
 
-        A client then has to assume what the data store stores lossless frames in (developer guide, "Supported
-        transfer syntaxes").
+        Frames without it are in the data store's lossless storage format (developer guide, "Supported transfer
+        syntaxes").
         """
         image_set = self.image_set(datastore_id, image_set_id)
         with self._lock:
@@ -214,7 +214,7 @@ def _instances_of_all_versions(image_set: ImageSet) -> Iterator[dict[str, Any]]:
 def _document(
     patient: dict[str, Any], study: dict[str, Any], series: dict[str, Any], instances: dict[str, Any]
 ) -> dict[str, Any]:
-    """A version's metadata."""
+    """Make the metadata document of a version."""
     return {
         "Patient": {"DICOM": patient},
         "Study": {"DICOM": study, "Series": {series["SeriesInstanceUID"]: {"DICOM": series, "Instances": instances}}},
@@ -222,15 +222,15 @@ def _document(
 
 
 def _metadata_of(instance: Instance, image_set: ImageSet) -> dict[str, Any]:
-    """The metadata of an instance whose frames go to an image set."""
+    """Add the frames of an instance to an image set, and make the instance's metadata."""
     syntax = instance.transfer_syntax_uid
     entries = []
     for frame in instance.frames:
         frame_id = new_identifier()
         image_set.frames[frame_id] = Frame(FrameContent(frame.content), CONTENT_TYPES[syntax])
         entry: dict[str, Any] = {"ID": frame_id, "FrameSizeInBytes": len(frame.content)}
-        if frame.lowest is not None:
-            entry |= {"MinPixelValue": frame.lowest, "MaxPixelValue": frame.highest}
+        if frame.min_pixel_value is not None:
+            entry |= {"MinPixelValue": frame.min_pixel_value, "MaxPixelValue": frame.max_pixel_value}
         if frame.checksums:
             entry["PixelDataChecksumFromBaseToFullResolution"] = frame.checksums
         entries.append(entry)
@@ -249,7 +249,7 @@ def _study_without_a_file() -> dict[str, Any]:
 
 
 def _instance_without_a_file(content_type: str, number: int, entries: list[Any]) -> tuple[str, dict[str, Any]]:
-    """The UID of a new instance, and the instance as the metadata has it."""
+    """Make a new instance; return its UID and its metadata."""
     uid = str(generate_uid())
     instance: dict[str, Any] = {
         "DICOM": {

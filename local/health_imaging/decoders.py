@@ -1,4 +1,4 @@
-"""Decoders of compressed frames, in a process of their own: a damaged codestream can crash them, or keep them busy."""
+"""Decodes compressed frames in a separate process, because a damaged codestream can crash or block a decoder."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _MAX_SECONDS = 30
 
 
 class DecodeError(ValueError):
-    """A codestream that cannot be decoded; the message says why."""
+    """A codestream cannot be decoded; the message says why."""
 
 
 def _jpeg_2000(decode: Callable[[bytes], np.ndarray]) -> Callable[[bytes], np.ndarray]:
-    """A decoder that also takes a subsampled grid, and a codestream without its end marker, as OpenJPEG does."""
+    """Extend a decoder to subsampled grids and to codestreams without an end marker, both of which OpenJPEG accepts."""
 
     def decode_any(codestream: bytes) -> np.ndarray:
         candidates = [codestream]
         if not codestream.rstrip(b"\0").endswith(_END_OF_CODESTREAM):
-            # A fragment has an even length, so a zero may follow the codestream.
+            # A fragment has an even length, so a zero byte may follow the codestream.
             candidates = [codestream + _END_OF_CODESTREAM, codestream[:-1] + _END_OF_CODESTREAM]
         problem: Exception | None = None
         for candidate in candidates:
@@ -58,11 +58,11 @@ _DECODERS: dict[str, Callable[[bytes], np.ndarray]] = {
     f"{_PREFIX}112": imagecodecs.jpegxl_decode,
     **dict.fromkeys((_PREFIX + each for each in ("201", "202", "203")), _jpeg_2000(imagecodecs.htj2k_decode)),
 }
-"""Decoders by transfer syntax, of compressed frames that are not RLE: pydicom itself reads these."""
+"""Decoders by transfer syntax UID. RLE is missing because pydicom reads it."""
 
 
 class _DecoderProcess:
-    """The process that decodes, started when it is first needed, and again after it crashed."""
+    """The decoder process. It starts when it is first needed, and again after a crash."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -91,13 +91,13 @@ class _DecoderProcess:
         return image
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the process."""
         with self._lock:
             if self._process is not None:
                 self._end()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # As a script, with -P: the package and its folder would only take time to import.
+        # Running it as a script with -P avoids importing the package.
         pipe = subprocess.PIPE
         return subprocess.Popen([sys.executable, "-P", __file__], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
 
@@ -117,12 +117,12 @@ atexit.register(_PROCESS.close)
 
 
 def decode_frame(transfer_syntax_uid: str, codestream: bytes) -> np.ndarray:
-    """The pixels of a compressed frame: rows by columns, or rows by columns by samples.
+    """Decode a compressed frame to an array of rows × columns, or rows × columns × samples.
 
     Raises
     ------
     DecodeError
-        If it cannot be decoded, within 30 seconds and 4 GiB of memory.
+        If decoding fails, or takes more than 30 seconds or 4 GiB of memory.
     """
     return _PROCESS.decode(transfer_syntax_uid, codestream)
 
@@ -134,7 +134,7 @@ def _write(pipe: IO[bytes] | None, content: bytes) -> None:
 
 
 def _read(pipe: IO[bytes] | None) -> bytes:
-    """The next message of a pipe: its length in eight bytes, and as many bytes."""
+    """Read a message from a pipe: its length in eight bytes, then its content."""
     header = pipe.read(8) if pipe is not None else b""
     content = pipe.read(int.from_bytes(header, "big")) if pipe is not None and len(header) == 8 else b""
     if len(header) < 8 or len(content) < int.from_bytes(header, "big"):
@@ -143,12 +143,12 @@ def _read(pipe: IO[bytes] | None) -> bytes:
 
 
 def _serve() -> None:
-    """Decode what comes in on standard input, until it ends."""
+    """Decode the codestreams from standard input until it ends."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
     is_unlimited = hard_limit == resource.RLIM_INFINITY
     memory_bytes = _MAX_MEMORY_BYTES if is_unlimited else min(_MAX_MEMORY_BYTES, hard_limit)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, hard_limit))
-    # Codecs print to standard output, so the answers need a descriptor of their own.
+    # Codecs print to standard output, so results go to a separate file descriptor.
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         while True:

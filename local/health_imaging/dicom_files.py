@@ -1,4 +1,4 @@
-"""Reads DICOM Part 10 files, and says in plain English what is wrong with those that it cannot read."""
+"""Reads DICOM Part 10 files, and describes what is wrong with a file that it cannot read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PREFIX = b"DICM"
 _PREAMBLE_BYTES = 128
 _HEADER_BYTES = (8, 12)
-"""Bytes of an element before its value: tag, length, and a VR for which the length may be long (PS3.5, section 7.1)."""
+"""Bytes before the value of an element, with a short and with a long length field (PS3.5, section 7.1)."""
 _PADDING = BaseTag(0xFFFCFFFC)
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _MAX_INFLATED_BYTES = 4 << 30
@@ -34,16 +34,16 @@ _MAX_INFLATED_BYTES = 4 << 30
 
 
 class InvalidFileError(ValueError):
-    """A file that is no whole DICOM file; the message says what is wrong with it."""
+    """A file is not a complete DICOM file; the message says what is wrong."""
 
 
 def read_dicom_file(content: bytes) -> Dataset:
-    """Read a DICOM Part 10 file (PS3.10, section 7). Attributes are read when they are asked for.
+    """Read a DICOM Part 10 file (PS3.10, section 7). pydicom converts attributes when they are first accessed.
 
     Raises
     ------
     InvalidFileError
-        If it is not one, if it names no transfer syntax, or if it ends in the middle of an element.
+        If it is another kind of file, names no transfer syntax, or ends in the middle of an element.
     """
     if not content:
         raise InvalidFileError("The file is empty")
@@ -55,8 +55,8 @@ def read_dicom_file(content: bytes) -> Dataset:
     transfer_syntax_uid, data_set_at = _file_meta_information(content)
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         content = _inflated(content, data_set_at)
-    # pydicom reads a file that was cut off without complaint. So an element is added at the end: pydicom finds it there
-    # only if everything before it is whole.
+    # pydicom reads a truncated file without an error. So we append an element, which pydicom finds at the end only if
+    # everything before it is complete.
     try:
         dataset = pydicom.dcmread(io.BytesIO(content + _padding(transfer_syntax_uid)))
     except Exception as error:
@@ -69,7 +69,7 @@ def read_dicom_file(content: bytes) -> Dataset:
 
 
 def _file_meta_information(content: bytes) -> tuple[str, int]:
-    """The transfer syntax UID, and where the data set begins."""
+    """Read the transfer syntax UID and the offset of the data set."""
     source = io.BytesIO(content)
     source.seek(_PREAMBLE_BYTES + len(_PREFIX))
     try:
@@ -78,7 +78,7 @@ def _file_meta_information(content: bytes) -> tuple[str, int]:
         uid = meta.get("TransferSyntaxUID")
     except Exception as error:
         raise InvalidFileError("The file meta information is cut off or damaged") from error
-    # The group length counts from behind its own element, the first one.
+    # The group length counts from the end of its own element, the first one.
     if isinstance(group_length, int) and _PREAMBLE_BYTES + len(_PREFIX) + 12 + group_length > len(content):
         raise InvalidFileError("The file is cut off: it ends in the file meta information")
     if not uid:
@@ -89,7 +89,7 @@ def _file_meta_information(content: bytes) -> tuple[str, int]:
 
 
 def _inflated(content: bytes, data_set_at: int) -> bytes:
-    """A deflated file (PS3.5, section A.5) as one of the same explicit VR encoding that is not deflated."""
+    """Convert a deflated file (PS3.5, section A.5) to explicit VR little endian."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         data_set = inflater.decompress(content[data_set_at:], _MAX_INFLATED_BYTES)
@@ -103,7 +103,7 @@ def _inflated(content: bytes, data_set_at: int) -> bytes:
 
 
 def _padding(transfer_syntax_uid: str) -> bytes:
-    """A Data Set Trailing Padding element of two bytes (PS3.10, section 7.2)."""
+    """Make a Data Set Trailing Padding element of two bytes (PS3.10, section 7.2)."""
     group, element = _PADDING.group, _PADDING.element
     if transfer_syntax_uid == ImplicitVRLittleEndian:
         return struct.pack("<HHI", group, element, 2) + bytes(2)
@@ -112,12 +112,12 @@ def _padding(transfer_syntax_uid: str) -> bytes:
 
 
 def _where_cut_off(dataset: Dataset, size: int) -> str:
-    """What to say of a file whose last elements cannot be read."""
+    """Describe where a file that cannot be read to its end is cut off."""
     read: list[RawDataElement] = []
-    for tag in dataset.keys():  # noqa: SIM118 - iterating over a dataset reads the values
+    for tag in dataset.keys():  # noqa: SIM118 - iterating over a Dataset converts its values
         try:
             element = dataset.get_item(tag)
-        except Exception:  # noqa: S112 - what cannot be read is not the last that can
+        except Exception:  # noqa: S112 - we look for the last readable element
             continue
         if isinstance(element, RawDataElement) and element.value_tell <= size:
             read.append(element)

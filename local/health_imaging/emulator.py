@@ -1,4 +1,4 @@
-"""AWS HealthImaging on loopback, as one object to start, fill and stop."""
+"""Joins the parts of the emulator into one object to start, fill and stop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from local.health_imaging.changes import ImageSetChanges
-from local.health_imaging.datastores import DataStores, Frame, FrameAddress, ImageSet
+from local.health_imaging.datastores import DataStores
 from local.health_imaging.events import Events
 from local.health_imaging.faults import Calls, Faults
 from local.health_imaging.frames import FrameContent, GeneratedBody
+from local.health_imaging.image_sets import Frame, FrameAddress, ImageSet
 from local.health_imaging.jobs import Importer
 from local.health_imaging.server import Server, serve
 from local.health_imaging.throttling import DOCUMENTED_QUOTAS, Throttles
@@ -25,35 +26,36 @@ log = logging.getLogger(__name__)
 
 
 class HealthImagingEmulator:
-    """HealthImaging, for as long as the ``with`` block lasts.
+    """AWS HealthImaging on 127.0.0.1, while its ``with`` block runs.
 
-    boto3 finds it by ``AWS_ENDPOINT_URL_MEDICAL_IMAGING`` and ``AWS_DISABLE_HOST_PREFIX_INJECTION=true``.
+    To call it with boto3, set ``AWS_ENDPOINT_URL_MEDICAL_IMAGING`` to its `url` and
+    ``AWS_DISABLE_HOST_PREFIX_INJECTION`` to ``true``.
 
     Parameters
     ----------
     port : int
-        Where to listen, on 127.0.0.1; 0 is any free port.
+        The port on 127.0.0.1; 0 picks a free one.
     s3 : boto3 S3 client, optional
-        Where import jobs read files.
+        The S3 that import jobs read from and write to. Without it, import jobs fail.
     events : boto3 EventBridge client, optional
-        Where data store, import job and image set events go.
+        Receives the events of data stores, import jobs and image sets.
     event_source : str
         The source of these events.
     account_id, region : str
-        What ARNs are made of.
+        The account and Region in ARNs.
     throttles : {"documented"}, optional
-        With ``"documented"``, calls above the quotas that AWS documents are answered with ThrottlingException.
+        With ``"documented"``, calls above AWS's documented quotas get ThrottlingException.
     clock : callable
-        Returns the time in seconds for these quotas; it must never go back.
+        Returns the time in seconds for these quotas; it must be monotonic.
 
     Attributes
     ----------
     url : str
-        The endpoint.
+        The endpoint of the emulator.
     faults : Faults
-        What is to go wrong.
+        The armed faults.
     calls : Calls
-        What was called.
+        The calls answered so far.
 
     Examples
     --------
@@ -93,7 +95,7 @@ class HealthImagingEmulator:
         self.close()
 
     def close(self) -> None:
-        """Stop listening, end every connection at once, and wait for import jobs under way."""
+        """Stop listening, end every connection at once, and wait for running import jobs."""
         self._server.close()
         self._thread.join()
         self.importer.close()
@@ -101,16 +103,16 @@ class HealthImagingEmulator:
     def create_datastore(
         self, name: str, datastore_id: str | None = None, *, lossless_storage_format: str = "HTJ2K"
     ) -> str:
-        """Create a data store, of that id if one is given; return its id.
+        """Create a data store; return its id.
 
         Parameters
         ----------
         name : str
             Its name.
         datastore_id : str, optional
-            Its id; a new one if none is given.
+            Its id; a random one by default.
         lossless_storage_format : str
-            What imports store lossless frames in: ``HTJ2K`` or ``JPEG_2000_LOSSLESS``.
+            The format of imported lossless frames: ``HTJ2K`` or ``JPEG_2000_LOSSLESS``.
         """
         store = self.stores.create(name, datastore_id, lossless_storage_format=lossless_storage_format)
         self._events.data_store("Data Store Creating", store, "CREATING")
@@ -118,7 +120,7 @@ class HealthImagingEmulator:
         return store.id
 
     def delete_datastore(self, datastore_id: str) -> None:
-        """Delete a data store that is empty, at once, and tell of it."""
+        """Delete an empty data store at once, and send its events."""
         store = self.stores.remove(datastore_id)
         self._events.data_store("Data Store Deleting", store, "DELETING")
         self._events.data_store("Data Store Deleted", store, "DELETED")
@@ -132,20 +134,20 @@ class HealthImagingEmulator:
         image_set_id: str | None = None,
         announce_length: bool = True,
     ) -> FrameAddress:
-        """Add a frame without a DICOM file, of any content, size and media type.
+        """Add a frame of any content, size and media type, without a DICOM file.
 
         Parameters
         ----------
         datastore_id : str
-            Where to.
+            The data store to add it to.
         content : bytes, Path or GeneratedBody
-            Its bytes; those of a file or a generator are never in memory as a whole.
+            Its bytes. A file or a generator is streamed, so the frame may be larger than memory.
         content_type : str
             Its media type.
         image_set_id : str, optional
-            The image set to add it to; a new one if none is given.
+            The image set to add it to; a new one by default.
         announce_length : bool
-            Whether answers carry Content-Length; else they are chunked.
+            Whether responses carry Content-Length. Otherwise they are chunked.
         """
         frame = Frame(FrameContent(content), content_type, announce_length)
         (address,) = self.stores.add_frames(datastore_id, [frame], image_set_id)
@@ -160,37 +162,37 @@ class HealthImagingEmulator:
         image_set_id: str | None = None,
         per_instance: int = 1,
     ) -> list[FrameAddress]:
-        """Add many frames without a DICOM file to one image set, at once and in this order.
+        """Add frames without DICOM files to one image set, in this order.
 
-        Nothing is told of it, and no version made: see `announce`.
+        This sends no event and makes no version; `announce` sends an event.
 
         Parameters
         ----------
         datastore_id : str
-            Where to.
+            The data store to add them to.
         contents : iterable of bytes, Path or GeneratedBody
-            The bytes of each.
+            The bytes of each frame.
         content_type : str
-            The media type of all.
+            The media type of every frame.
         image_set_id : str, optional
-            The image set to add them to; a new one if none is given.
+            The image set to add them to; a new one by default.
         per_instance : int
-            How many frames an instance has.
+            Frames per instance.
         """
         frames = (Frame(FrameContent(content), content_type) for content in contents)
         return self.stores.add_frames(datastore_id, frames, image_set_id, per_instance)
 
     def announce(self, detail_type: str, datastore_id: str, image_set_id: str, *, version: int | None = None) -> None:
-        """Tell that something happened to an image set, whether it did or not, and as often as this is called.
+        """Send an event of an image set, whether or not the change happened.
 
         Parameters
         ----------
         detail_type : str
             ``Image Set Created``, ``Image Set Updated``, ``Image Set Copied`` or ``Image Set Deleted``.
         datastore_id, image_set_id : str
-            Which one; a deleted one too.
+            The image set, which may be deleted.
         version : int, optional
-            Its version in the event; the latest if none is given.
+            The version in the event; the latest one by default.
         """
         status = detail_type.removeprefix("Image Set ").upper()
         image_set = self.stores.get(datastore_id).image_sets[image_set_id]
@@ -198,23 +200,24 @@ class HealthImagingEmulator:
         self._events.image_set(detail_type, replace(image_set, state=state, workflow_status=status), version)
 
     def spoil_checksum(self, frame: Any) -> None:
-        """Make the metadata of a frame wrong about its pixels: a fault, for tests of whoever verifies them.
+        """Corrupt the pixel checksums of a frame in the metadata, for tests of pixel verification.
 
-        ``frame`` is anything with the three ids of an address, of an imported file: only their pixels are described.
+        A second call restores them. ``frame`` is any object with the three ids of an address. It must come from a
+        DICOM file: other frames have no checksums.
         """
         self.stores.spoil_checksum(FrameAddress(frame.datastore_id, frame.image_set_id, frame.image_frame_id))
 
     def omit_stored_transfer_syntax(self, datastore_id: str, image_set_id: str) -> None:
-        """Leave the stored transfer syntax out of an image set's metadata, as the service may.
+        """Remove the stored transfer syntax from an image set's metadata, as the service may.
 
-        Clients then assume what the data store stores lossless frames in.
+        Frames without it are in the data store's lossless storage format.
         """
         self.stores.omit_stored_transfer_syntax(datastore_id, image_set_id)
 
     def import_files(self, datastore_id: str, paths: Iterable[Path]) -> list[ImageSet]:
-        """Import DICOM files from this machine; return the image sets that they went to.
+        """Import DICOM files from this machine; return their image sets.
 
-        A file that cannot be imported is left out. The log says so, and what is wrong with other files.
+        Files that cannot be imported are skipped. The log names them, and the files that were imported with a warning.
         """
         imported = self.importer.add_files(datastore_id, ((str(path), path.read_bytes()) for path in paths))
         for name, problem in imported.failures.items():
@@ -225,12 +228,12 @@ class HealthImagingEmulator:
         return imported.image_sets
 
     def content(self, frame: Any) -> bytes:
-        """The bytes of a frame, to compare with; ``frame`` is anything with the three ids of an address."""
+        """Return the bytes of a frame; ``frame`` is any object with the three ids of an address."""
         address = FrameAddress(frame.datastore_id, frame.image_set_id, frame.image_frame_id)
         return b"".join(self.stores.frame(address).content.pieces())
 
     def delete_image_set(self, datastore_id: str, image_set_id: str) -> ImageSet:
-        """Delete an image set, at once, and tell of it."""
+        """Delete an image set at once, and send its events."""
         image_set = self.stores.image_set(datastore_id, image_set_id)
         image_set.state, image_set.workflow_status, image_set.updated_at = "LOCKED", "DELETING", time.time()
         self._events.image_set("Image Set Deleting", image_set)

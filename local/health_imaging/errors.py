@@ -1,10 +1,10 @@
-"""The exceptions that HealthImaging answers with."""
+"""Defines the exception that becomes an error response."""
 
 from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """One of the service's exceptions, to be answered to the client."""
+    """An exception of the service's API, which the server sends to the client."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The events that HealthImaging sends to EventBridge, in the form that its developer guide documents."""
+"""Sends HealthImaging's events to EventBridge, in the form that its developer guide documents."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
-    from local.health_imaging.datastores import DataStore, ImageSet
+    from local.health_imaging.datastores import DataStore
+    from local.health_imaging.image_sets import ImageSet
     from local.health_imaging.jobs import ImportJob
 
 log = logging.getLogger(__name__)
 
 
 class Events:
-    """Sends events, best effort like the service itself.
+    """Sends events once, without retries: like the service's, their delivery is best effort.
 
     Parameters
     ----------
     client : boto3 EventBridge client, or None
-        Without one, nothing is sent.
+        The EventBridge to send to; None sends nothing.
     source : str
-        The events' source. AWS's own is ``aws.medical-imaging``, which no one else may use.
+        The source of the events. AWS uses ``aws.medical-imaging``, and reserves it.
     arn_prefix : str
-        What the ARN of a data store begins with.
+        The start of a data store's ARN, before ``datastore/``.
     """
 
     def __init__(self, client: Any, source: str, arn_prefix: str) -> None:
@@ -36,9 +37,9 @@ class Events:
     def image_set(
         self, detail_type: str, image_set: ImageSet, version: int | None = None, source: ImageSet | None = None
     ) -> None:
-        """Tell what happened to an image set: ``Image Set Created``, ``Image Set Deleted``, …
+        """Send an event of an image set: ``Image Set Created``, ``Image Set Deleted``, …
 
-        The version is the latest one if none is given. ``source`` is the image set that this one is being copied from.
+        ``version`` defaults to the latest one. ``source`` is the image set that this one is being copied from.
         """
         copied = (
             {} if source is None else {"sourceImageSetArn": self._arn(f"{source.datastore_id}/imageset/{source.id}")}
@@ -58,7 +59,7 @@ class Events:
         )
 
     def import_job(self, detail_type: str, job: ImportJob) -> None:
-        """Tell what became of an import job: ``Import Job Submitted``, ``Import Job Completed``, …"""
+        """Send an event of an import job: ``Import Job Submitted``, ``Import Job Completed``, …"""
         detail = {
             "datastoreId": job.datastore_id,
             "jobId": job.id,
@@ -70,7 +71,7 @@ class Events:
         self._send(detail_type, job.datastore_id, detail)
 
     def data_store(self, detail_type: str, store: DataStore, status: str) -> None:
-        """Tell what happened to a data store: ``Data Store Created``, ``Data Store Deleted``, …"""
+        """Send an event of a data store: ``Data Store Created``, ``Data Store Deleted``, …"""
         detail = {"datastoreId": store.id, "datastoreName": store.name, "datastoreStatus": status}
         self._send(detail_type, store.id, detail)
 
@@ -89,7 +90,7 @@ class Events:
         try:
             answer = self._client.put_events(Entries=[entry])
         except (BotoCoreError, ClientError) as error:
-            log.warning("%s was not sent: %s", detail_type, error)
+            log.warning("Sending the event %s failed: %s", detail_type, error)
             return
         if answer["FailedEntryCount"]:
-            log.warning("%s was not taken: %s", detail_type, answer["Entries"][0].get("ErrorCode"))
+            log.warning("EventBridge rejected the event %s: %s", detail_type, answer["Entries"][0].get("ErrorCode"))

@@ -1,4 +1,4 @@
-"""What a fault does to the connection of a call: delays, cut-off and slow bodies, resets, silence."""
+"""Applies a fault to the connection of a call: delays, truncated and slow bodies, resets, silence."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class ConnectionEndedError(OSError):
 
 
 class FaultyConnection:
-    """A connection that faults happen to.
+    """The connection of a call, to which faults can be applied.
 
     Parameters
     ----------
     connection : socket.socket
-        The connection.
+        The client's connection.
     reader : file
-        What reads requests from it; it keeps the socket open until it is closed.
+        The file that reads requests from it. It keeps the socket open until it is closed.
     closing : threading.Event
-        Set when the emulator closes; it ends every wait.
+        Set when the emulator closes, to end every wait.
     """
 
     def __init__(self, connection: socket.socket, reader: BufferedIOBase, closing: threading.Event) -> None:
@@ -42,24 +42,24 @@ class FaultyConnection:
         self._closing = closing
 
     def begin(self, fault: Fault) -> None:
-        """Do what a fault does before the answer.
+        """Apply the part of a fault that comes before the response.
 
         Raises
         ------
         ServiceError
-            The exception that the fault answers with.
+            The exception that the fault returns.
         ConnectionEndedError
             If the fault ends the connection.
         """
         if self._closing.wait(fault.latency):
             raise ConnectionEndedError
         if fault.error is not None:
-            raise ServiceError(fault.error, "A fault was armed in the emulator")
+            raise ServiceError(fault.error, "A fault armed in the emulator caused this error")
         if fault.then is not None and fault.after is None:
             self._break_off(fault)
 
     def pieces(self, body: Body, fault: Fault) -> Iterator[memoryview]:
-        """The body, as far and as fast as a fault lets it through.
+        """Yield the body, as far and as fast as a fault allows.
 
         Raises
         ------
@@ -82,26 +82,26 @@ class FaultyConnection:
             self._break_off(fault)
 
     def _break_off(self, fault: Fault) -> None:
-        """End the connection as the fault says; return only from a stall that is over."""
+        """End the connection as the fault says; return only after a stall that has ended."""
         if fault.then == "stall" and self._stall(fault.stall_seconds):
             return
         if fault.then == "reset":
-            # With no time to linger, closing sends RST instead of FIN.
+            # With a linger time of zero, closing sends RST instead of FIN.
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            # `shutdown` would send FIN first, so the server must not get to call it.
+            # The server's `shutdown` would send FIN first, so we close the socket before it can.
             self._reader.close()
             self._connection.close()
         raise ConnectionEndedError
 
     def _stall(self, seconds: float | None) -> bool:
-        """Stay silent for that long; return False if the client gives up before, or the emulator closes."""
+        """Send nothing for a time; return False if the client or the emulator closes the connection first."""
         until = time.monotonic() + (math.inf if seconds is None else seconds)
         self._connection.settimeout(0.1)
         while time.monotonic() < until:
             try:
                 if self._closing.is_set() or not self._connection.recv(1, socket.MSG_PEEK):
                     return False
-                # The next request is there already; it has to wait like this one.
+                # The client has sent its next request already, which waits as well.
                 self._closing.wait(0.1)
             except TimeoutError:
                 continue
@@ -112,7 +112,7 @@ class FaultyConnection:
 
 
 def _slices(body: Body, fault: Fault) -> Iterator[memoryview]:
-    """A body in pieces so small that it can be sent slowly."""
+    """Cut a body into pieces that are small enough to be sent slowly."""
     size = max(1, fault.bytes_per_second // 20) if fault.bytes_per_second else 1 << 20
     for piece in body.pieces:
         view = memoryview(piece)

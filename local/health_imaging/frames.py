@@ -1,4 +1,4 @@
-"""An image frame as HealthImaging stores and sends it: its bytes, and its media type by transfer syntax."""
+"""Holds the bytes of image frames, and maps transfer syntaxes to media types."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ CONTENT_TYPES = {
     **{_PREFIX + suffix: "video/H256" for suffix in _HEVC},
     HTJ2K_RPCL: "image/jph",
     f"{_PREFIX}203": "image/jphc",
-    # The reference does not list this one, and says that the default is application/octet-stream.
+    # The reference does not list JPEG 2000 lossless; its default is application/octet-stream.
     JPEG_2000_LOSSLESS: "application/octet-stream",
 }
-"""Media type of a frame by stored transfer syntax (boto3 reference, ``get_image_frame``, ``contentType``)."""
+"""The media type of a frame by stored transfer syntax (boto3 reference, ``get_image_frame``, ``contentType``)."""
 
 SYNTAXES = {content_type: syntax for syntax, content_type in reversed(CONTENT_TYPES.items())}
-"""Stored transfer syntax by media type: the first of those that have it."""
+"""The first stored transfer syntax of each media type."""
 
 VIDEO = frozenset(_PREFIX + suffix for suffix in (*_MPEG2, *_H264, *_HEVC))
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedBody:
-    """A body that is made as it is sent: ``size`` bytes, in the pieces that ``pieces()`` yields."""
+    """A body that is generated while it is sent: ``size`` bytes, in the pieces that ``pieces()`` yields."""
 
     size: int
     pieces: Callable[[], Iterator[bytes]]
@@ -51,19 +51,19 @@ class GeneratedBody:
 
 @dataclass(frozen=True, slots=True)
 class FrameContent:
-    """The bytes of a frame: held in memory, in a file, or generated."""
+    """The bytes of a frame: in memory, in a file, or generated."""
 
     source: bytes | Path | GeneratedBody
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """The size in bytes."""
         if isinstance(self.source, bytes):
             return len(self.source)
         return self.source.size if isinstance(self.source, GeneratedBody) else self.source.stat().st_size
 
     def pieces(self, size: int = 1 << 20) -> Iterator[bytes | memoryview]:
-        """The bytes, in pieces that can be sent one after the other."""
+        """Yield the bytes in pieces of at most ``size`` bytes; a `GeneratedBody` yields its own pieces."""
         if isinstance(self.source, bytes):
             view = memoryview(self.source)
             yield from (view[start : start + size] for start in range(0, len(view), size))

@@ -1,4 +1,4 @@
-"""The identifiers of data stores, image sets, image frames and import jobs."""
+"""Makes and checks the identifiers of data stores, image sets, image frames and import jobs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _IDENTIFIER = re.compile(r"[0-9a-z]{32}")
 
 
 def new_identifier() -> str:
-    """A new identifier: 32 characters of 0-9 and a-z."""
-    # Every answer carries one, so this must be fast: a random choice for each character is not.
+    """Make a random identifier: 32 characters, each 0-9 or a-z."""
+    # Every response carries one, and `random.choice` for each character is too slow for that.
     return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(32))
 
 
@@ -24,7 +24,7 @@ def check_identifier(name: str, value: str) -> None:
     Raises
     ------
     ServiceError
-        If it is not 32 characters of 0-9 and a-z; the message says which parameter is wrong.
+        ValidationException if it is not 32 characters, each 0-9 or a-z; the message names the parameter.
     """
     if not _IDENTIFIER.fullmatch(value):
         raise ServiceError("ValidationException", f"{name} must match [0-9a-z]{{32}}")

@@ -1,4 +1,4 @@
-"""An image set: the metadata of its versions, and its image frames."""
+"""Models an image set: the metadata of its versions, and its image frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Frame:
-    """An image frame: its bytes, media type, and whether answers announce its length."""
+    """An image frame: its bytes, its media type, and whether responses carry Content-Length."""
 
     content: FrameContent
     content_type: str
@@ -26,7 +26,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class FrameAddress:
-    """Where a frame is."""
+    """The three identifiers of a frame."""
 
     datastore_id: str
     image_set_id: str
@@ -35,18 +35,18 @@ class FrameAddress:
 
 @dataclass(frozen=True, slots=True)
 class VersionProperties:
-    """What ListImageSetVersions tells of a version beside its number.
+    """The properties of a version in ListImageSetVersions, without its number.
 
     Parameters
     ----------
     workflow_status : str
-        How the change that made the version ended, such as ``UPDATED``.
+        The outcome of the change that made the version, such as ``UPDATED``.
     updated_at : float
-        When, in seconds since the epoch; now if not given.
+        The time of the change, in seconds since the epoch; now by default.
     message : str, optional
-        Why the change failed; a failed change makes a version, too.
+        Why the change failed. A failed change makes a version too.
     forced : bool, optional
-        Whether the change was made with ``force``.
+        Whether the request had ``force``.
     """
 
     workflow_status: str
@@ -57,9 +57,16 @@ class VersionProperties:
 
 @dataclass(slots=True)
 class ImageSet:
-    """An image set; ``versions`` holds each version's metadata, the first one at 1, and ``history`` its properties.
+    """An image set.
 
-    ``attributes`` are the ``DICOMTags`` that SearchImageSets finds it by.
+    Attributes
+    ----------
+    attributes : dict
+        The ``DICOMTags`` of SearchImageSets.
+    versions : list of dict
+        The metadata of each version, in order.
+    history : dict of int to VersionProperties
+        The properties of versions, by version number, which counts from 1.
     """
 
     id: str
@@ -78,36 +85,36 @@ class ImageSet:
     def add_version(self, metadata: dict[str, Any], properties: VersionProperties) -> None:
         """Add a version and its properties."""
         self.updated_at, self.workflow_status = properties.updated_at, properties.workflow_status
-        # Readers do not lock: a version that they can count must have its properties.
+        # Readers do not lock, so the properties must exist before the version does.
         self.history[self.version + 1] = properties
         self.versions.append(metadata)
 
     def properties(self, version: int) -> VersionProperties:
-        """The properties of a version; one that was added without them counts as imported."""
+        """The properties of a version. A version without its own counts as the result of an import."""
         imported = VersionProperties("CREATED" if version == 1 else "UPDATED", self.updated_at)
         return self.history.get(version, imported)
 
     @property
     def version(self) -> int:
-        """The latest version's number."""
+        """The number of the latest version."""
         return len(self.versions)
 
     def series(self) -> tuple[str | None, str | None]:
-        """The UIDs of its study and series; None for a frame that came without a DICOM file."""
+        """The UIDs of its study and series; None for frames that were added without a DICOM file."""
         return self.attributes.get(STUDY_UID), self.attributes.get(SERIES_UID)
 
     def instances(self) -> dict[str, Any]:
-        """The instances of the latest version, by SOP instance UID."""
+        """The instances of the latest version, by SOP Instance UID."""
         (series,) = self.versions[-1]["Study"]["Series"].values()
         return dict(series["Instances"])
 
     def metadata(self, version: int | None = None) -> bytes:
-        """The metadata document of a version, gzipped, as GetImageSetMetadata gives it.
+        """The gzipped metadata document of a version, as GetImageSetMetadata returns it.
 
         Raises
         ------
         ServiceError
-            If the image set has no such version.
+            ResourceNotFoundException if the image set has no such version.
         """
         if version is not None and not 1 <= version <= self.version:
             raise ServiceError("ResourceNotFoundException", "There is no such image set version")

@@ -1,4 +1,4 @@
-"""The warnings that HealthImaging attaches to instances that it imports although they do not conform to DICOM."""
+"""Defines the warnings that HealthImaging gives for imported instances that do not conform to DICOM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class WarningReason(IntEnum):
-    """The reasons for a warning, by their codes (developer guide, "HealthImaging Warning Codes")."""
+    """The reason for a warning, by its code (developer guide, "HealthImaging Warning Codes")."""
 
     COERCION_OF_DATA_ELEMENTS = 0xB000
     TRANSCODING_EXCEPTION = 0xB100
@@ -22,13 +22,13 @@ class WarningReason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class InstanceWarning:
-    """Why an imported instance is less useful than others, and what is wrong with its file."""
+    """A warning about an imported instance, and what is wrong with its file."""
 
     reason: WarningReason
     message: str
 
     def to_json(self) -> dict[str, Any]:
-        """The warning as ``warning.ndjson`` has it (developer guide, "Understanding import jobs")."""
+        """The warning in the form of ``warning.ndjson`` (developer guide, "Understanding import jobs")."""
         return {
             "warning_reason_code": int(self.reason),
             "type": self.reason.name.title().replace("_", ""),

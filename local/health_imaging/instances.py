@@ -1,4 +1,4 @@
-"""An instance made ready for import: everything that its image set is to hold, read before anything is stored."""
+"""Reads an instance completely before anything is stored, so that an import adds all of it or nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from local.health_imaging.transcoding import EncodedFrame, PixelDataError, encod
 if TYPE_CHECKING:
     from local.health_imaging.import_warnings import InstanceWarning
 
-# pydicom warns of much that is answered here by a message of our own, and Python's warning filters are global.
+# We report problems ourselves, so pydicom's warnings are off. Python's warning filters are global: hence the lock.
 _PYDICOM = threading.Lock()
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A SOP instance: its attributes, its frames in the stored transfer syntax, and what does not conform."""
+    """A SOP instance: its attributes, its frames in the stored transfer syntax, and its warnings."""
 
     attributes: Attributes
     transfer_syntax_uid: str
@@ -36,22 +36,22 @@ class Instance:
 
     @property
     def series(self) -> tuple[str, str, str]:
-        """What instances of one series have in common: Patient ID, and the UIDs of study and series."""
+        """The key of its series: Patient ID, Study Instance UID and Series Instance UID."""
         attributes = self.attributes
         uids = attributes.study["StudyInstanceUID"], attributes.series["SeriesInstanceUID"]
         return str(attributes.patient.get("PatientID") or ""), *uids
 
 
 def read_instance(content: bytes, lossless_storage_format: str) -> Instance:
-    """Read a DICOM file, and encode its frames as a data store keeps them.
+    """Read a DICOM file, and encode its frames in the format of a data store.
 
-    An instance whose pixel data cannot become frames has a warning instead of frames, as in the service (developer
+    If the pixel data cannot become frames, the instance has a warning and no frames, as in the service (developer
     guide, "HealthImaging Warning Codes").
 
     Raises
     ------
     InvalidFileError
-        If it is no whole DICOM file.
+        If it is not a complete DICOM file.
     UnreadableAttributeError
         If one of its attributes cannot be read, or a UID is missing.
     """
@@ -61,7 +61,7 @@ def read_instance(content: bytes, lossless_storage_format: str) -> Instance:
         try:
             syntax, frames = encode_frames(dataset, lossless_storage_format)
         except PixelDataError as error:
-            # The service keeps such pixel data as they are, and its guide does not say that they have frames.
+            # The service stores such pixel data unchanged; its guide does not say that they have frames.
             syntax = str(dataset.file_meta.TransferSyntaxUID)
             return Instance(attributes, syntax, warnings=[*attributes.warnings, error.warning])
         return Instance(attributes, syntax, frames, attributes.warnings)

@@ -1,4 +1,4 @@
-"""Import jobs: DICOM files below an S3 prefix become image sets, in the background."""
+"""Runs import jobs, which turn the DICOM files under an S3 prefix into image sets in the background."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ImportJob:
-    """An import job, in the words of ``DICOMImportJobProperties``.
+    """An import job, with the members of ``DICOMImportJobProperties``.
 
-    ``output_uri`` is the job's own folder below the one that was asked for: that is what GetDICOMImportJob gives, and
-    where AWS's samples look for the manifest.
+    ``output_uri`` is the job's own folder under the requested one. GetDICOMImportJob returns it, and AWS's samples look
+    for the manifest there.
     """
 
     id: str
@@ -47,7 +47,7 @@ class ImportJob:
     message: str | None = None
 
     def properties(self) -> dict[str, Any]:
-        """The job as GetDICOMImportJob answers it."""
+        """The job, as GetDICOMImportJob returns it."""
         document = {
             "jobId": self.id,
             "jobName": self.name,
@@ -65,9 +65,18 @@ class ImportJob:
 
 @dataclass(slots=True)
 class Imported:
-    """What came of files: the image sets, which file went to which one, and what is wrong with each file.
+    """The result of an import.
 
-    ``failures`` are the files that were not imported; those in ``warnings`` were, and are in ``successes`` too.
+    Attributes
+    ----------
+    image_sets : list of ImageSet
+        The image sets that were created or updated.
+    successes : dict of str to ImageSet
+        The image set of each imported file, by file name.
+    warnings : dict of str to list of InstanceWarning
+        Warnings about imported files, by file name.
+    failures : dict of str to str
+        Why a file was not imported, by file name.
     """
 
     image_sets: list[ImageSet] = field(default_factory=list)
@@ -77,16 +86,16 @@ class Imported:
 
 
 class Importer:
-    """Runs import jobs, each in a thread of its own.
+    """Runs import jobs, each in its own thread.
 
     Parameters
     ----------
     stores : DataStores
-        Where image sets go.
+        Receives the image sets.
     events : Events
-        Told of image sets and jobs.
+        Sends the events of image sets and jobs.
     s3 : boto3 S3 client, or None
-        Where files come from; without one, a job fails.
+        The S3 to read from and write to. Without it, every job fails.
     """
 
     def __init__(self, stores: DataStores, events: Events, s3: Any) -> None:
@@ -98,7 +107,7 @@ class Importer:
         self._threads: list[threading.Thread] = []
 
     def start(self, datastore_id: str, request: dict[str, Any]) -> ImportJob:
-        """Submit a job; ``request`` has the members of StartDICOMImportJob, checked against the model."""
+        """Submit a job; ``request`` holds the validated members of StartDICOMImportJob."""
         self._stores.get(datastore_id)
         job = _new_job(datastore_id, request)
         with self._lock:
@@ -110,7 +119,13 @@ class Importer:
         return job
 
     def job(self, datastore_id: str, job_id: str) -> ImportJob:
-        """The job of that id, or the service's refusal."""
+        """Find a job.
+
+        Raises
+        ------
+        ServiceError
+            ResourceNotFoundException if there is no such data store or job.
+        """
         self._stores.get(datastore_id)
         job = self._jobs.get(job_id)
         if job is None or job.datastore_id != datastore_id:
@@ -118,19 +133,19 @@ class Importer:
         return job
 
     def jobs(self, datastore_id: str, status: str | None = None) -> list[ImportJob]:
-        """The jobs of a data store: all, or those of a status."""
+        """The jobs of a data store: all, or those with a status."""
         self._stores.get(datastore_id)
         with self._lock:
             jobs = list(self._jobs.values())
         return [job for job in jobs if job.datastore_id == datastore_id and status in (None, job.status)]
 
     def add_files(self, datastore_id: str, files: Iterable[tuple[str, bytes]]) -> Imported:
-        """Import files now.
+        """Import files, given as pairs of name and content. A file that cannot be imported is a failure in the result.
 
         Raises
         ------
         ServiceError
-            If there is no such data store. A file that cannot be imported is a failure in the result instead.
+            ResourceNotFoundException if there is no such data store.
         """
         storage_format = self._stores.get(datastore_id).lossless_storage_format
         series: dict[tuple[str, ...], dict[str, Instance]] = defaultdict(dict)
@@ -143,11 +158,11 @@ class Importer:
                 imported.failures[name] = str(error)
                 continue
             except Exception:
-                # One file must not stop a job, whatever is wrong with it.
-                log.exception("Reading a DICOM file failed in the emulator itself")
-                imported.failures[name] = "The file cannot be read; the emulator's log says more"
+                # No file may stop a job.
+                log.exception("The emulator failed to read a DICOM file")
+                imported.failures[name] = "The file cannot be read; see the emulator's log"
                 continue
-            # The second file of the same instance goes to an image set of its own, and so on.
+            # A second file of the same instance goes to another image set, and so on.
             copies[instance.sop_instance_uid] += 1
             series[*instance.series, str(copies[instance.sop_instance_uid])][name] = instance
             if instance.warnings:
@@ -167,16 +182,16 @@ class Importer:
             write_manifests(self._s3, job, imported)
             status = "COMPLETED" if imported.successes or not imported.failures else "FAILED"
         except Exception as error:
-            # The service reports a bucket that it cannot read in the job, not in a call.
+            # As in the service, the job reports the failure, for example an unreadable bucket.
             status, job.message = "FAILED", f"{type(error).__name__}: {error}"
-        # Whoever sees that the job ended sees when.
+        # `ended_at` comes first, so that a client that sees the final status also sees the time.
         job.ended_at = time.time()
         job.status = status
         self._events.import_job("Import Job Completed" if status == "COMPLETED" else "Import Job Failed", job)
 
     def _files(self, job: ImportJob) -> Iterator[tuple[str, bytes]]:
         if self._s3 is None:
-            raise RuntimeError("the emulator was started without S3")
+            raise RuntimeError("the emulator runs without S3")
         bucket, prefix = bucket_and_key(job.input_uri)
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
@@ -184,7 +199,7 @@ class Importer:
                     yield entry["Key"], self._s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
 
     def close(self) -> None:
-        """Wait for the jobs under way."""
+        """Wait for running jobs, up to 10 s each."""
         for thread in self._threads:
             thread.join(timeout=10)
 
@@ -192,6 +207,6 @@ class Importer:
 def _new_job(datastore_id: str, request: dict[str, Any]) -> ImportJob:
     job_id = new_identifier()
     folder = f"{request['outputS3Uri'].rstrip('/')}/{datastore_id}-DicomImport-{job_id}/"
-    # The model requires a name of every job, and the service takes jobs without one.
+    # The service accepts jobs without a name, but the model requires one in its responses.
     name = request.get("jobName") or f"job-{job_id[:8]}"
     return ImportJob(job_id, name, datastore_id, request["dataAccessRoleArn"], request["inputS3Uri"], folder)

@@ -1,4 +1,4 @@
-"""What an import job writes to its output folder in S3 (developer guide, "Understanding import jobs")."""
+"""Writes the output of an import job to S3 (developer guide, "Understanding import jobs")."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def write_manifests(s3: Any, job: ImportJob, imported: Imported) -> None:
-    """Write the manifest of a job, and a file each for what was imported, imported with warnings, and not imported."""
+    """Write a job's manifest and its lists of successes, warnings and failures; empty lists are not written."""
     bucket, folder = bucket_and_key(job.output_uri)
 
     def put(name: str, text: str) -> None:
@@ -48,7 +48,7 @@ def write_manifests(s3: Any, job: ImportJob, imported: Imported) -> None:
 
 
 def bucket_and_key(uri: str) -> tuple[str, str]:
-    """The bucket and the key or prefix of an ``s3://`` URI."""
+    """Split an ``s3://`` URI into the bucket and the key or prefix."""
     parts = urlsplit(uri)
     return parts.netloc, parts.path.lstrip("/")
 

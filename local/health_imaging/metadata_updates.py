@@ -1,4 +1,4 @@
-"""DICOM updates of image set metadata: set attributes, remove attributes, remove instances.
+"""Updates image set metadata: sets attributes, removes attributes, removes instances.
 
 The rules are in the developer guide, "DICOM metadata constraints" and "Updating image set metadata".
 """
@@ -35,7 +35,7 @@ _GENERATED = {
     "MaxPixelValue",
     "FrameSizeInBytes",
 }
-"""Attributes that HealthImaging generates; no request can change them."""
+"""Members that HealthImaging generates, which no request can change."""
 
 _UIDS = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"}
 _NEEDS_FORCE = {*_UIDS, "StudyID"}
@@ -44,12 +44,12 @@ _INTEGER_BITS = {"US": (0, 16), "SS": (1, 16), "UL": (0, 32), "SL": (1, 32), "UV
 
 
 class UpdateRejectedError(Exception):
-    """An update does not fit the image set; the new version's ``message`` says why."""
+    """An update does not fit the image set. The message goes into the ``message`` of the failed version."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A change to the attributes of one element: patient, study, series or instance."""
+    """A change to one element of the metadata: patient, study, series or instance."""
 
     level: Level
     series_uid: str | None
@@ -59,7 +59,7 @@ class _Change:
     is_whole_element: bool = False
 
     def target(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """The element of the metadata to change.
+        """Find the element to change.
 
         Raises
         ------
@@ -79,19 +79,19 @@ class _Change:
 
 
 class MetadataUpdate:
-    """The DICOM updates of a request.
+    """The ``DICOMUpdates`` of a request.
 
     Parameters
     ----------
     updatable, removable : bytes or None
         ``updatableAttributes`` and ``removableAttributes``: JSON documents in the form of the metadata.
     force : bool
-        Whether the constraints that ``force`` lifts are lifted.
+        Whether the request has ``force``, which lifts some constraints.
 
     Raises
     ------
     ServiceError
-        ValidationException if a document is malformed, or if no image set would allow the update.
+        ValidationException if a document is malformed or the update is never allowed.
     """
 
     def __init__(self, updatable: bytes | None, removable: bytes | None, *, force: bool) -> None:
@@ -114,16 +114,16 @@ class MetadataUpdate:
             raise ServiceError("ValidationException", "UIDs cannot be removed")
 
     def applied(self, metadata: Mapping[str, Any], *, is_primary: bool, shared_only: bool = False) -> dict[str, Any]:
-        """A copy of the metadata with the update made.
+        """Return an updated copy of the metadata.
 
         Parameters
         ----------
         metadata : mapping
-            A version's metadata.
+            The metadata of a version.
         is_primary : bool
-            Whether the image set is a primary one: its UIDs cannot be changed, even with ``force``.
+            Whether the image set is primary. Its UIDs cannot be changed, even with ``force``.
         shared_only : bool
-            Whether only what all image sets of a study share is updated: patient and study.
+            Whether only the patient and study levels are updated, which all image sets of a study share.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class MetadataUpdate:
                 element["DICOM"].update(change.attributes)
                 if change.vrs:
                     element.setdefault("DICOMVRs", {}).update(change.vrs)
-        _follow_uids(changed)
+        _rekey_by_uid(changed)
         return changed
 
 
@@ -208,10 +208,10 @@ def _check_keyword(keyword: str, level: Level, *, force: bool) -> None:
 
 
 def _check_value(keyword: str, value: Any) -> None:
-    """Refuse what needs ``force``: sequences, several values, and values that do not fit the attribute's VR."""
+    """Reject values that need ``force``: sequences, multiple values, and values that do not fit the VR."""
     vr = dictionary_VR(tag_for_keyword(keyword) or 0)
     if vr == "SQ" or isinstance(value, list | dict):
-        raise ServiceError("ValidationException", f"{keyword} has nested or several values, which need force")
+        raise ServiceError("ValidationException", f"{keyword} has nested or multiple values, which need force")
     if not any(_fits_vr(value, each) for each in vr.split(" or ")):
         raise ServiceError("ValidationException", f"The value of {keyword} does not fit its VR, {vr}")
 
@@ -244,21 +244,21 @@ def _remove(metadata: dict[str, Any], change: _Change) -> None:
         element["DICOM"].pop(keyword, None)
         element.get("DICOMVRs", {}).pop(keyword, None)
     if change.is_whole_element and change.level == "Series":
-        raise UpdateRejectedError("INVALID_REQUEST: An image set cannot lose its series")
+        raise UpdateRejectedError("INVALID_REQUEST: The series of an image set cannot be removed")
     if change.is_whole_element:
         del metadata["Study"]["Series"][change.series_uid]["Instances"][change.instance_uid]
 
 
-def _follow_uids(metadata: dict[str, Any]) -> None:
-    """File series and instances under their current UIDs."""
+def _rekey_by_uid(metadata: dict[str, Any]) -> None:
+    """Make the keys of series and instances equal to their current UIDs."""
     all_series = metadata["Study"]["Series"]
     for series in all_series.values():
-        series["Instances"] = _refiled(series["Instances"], "SOPInstanceUID")
-    metadata["Study"]["Series"] = _refiled(all_series, "SeriesInstanceUID")
+        series["Instances"] = _rekeyed(series["Instances"], "SOPInstanceUID")
+    metadata["Study"]["Series"] = _rekeyed(all_series, "SeriesInstanceUID")
 
 
-def _refiled(elements: dict[str, Any], keyword: str) -> dict[str, Any]:
-    refiled = {str(element["DICOM"].get(keyword, uid)): element for uid, element in elements.items()}
-    if len(refiled) < len(elements):
+def _rekeyed(elements: dict[str, Any], keyword: str) -> dict[str, Any]:
+    rekeyed = {str(element["DICOM"].get(keyword, uid)): element for uid, element in elements.items()}
+    if len(rekeyed) < len(elements):
         raise UpdateRejectedError(f"INVALID_REQUEST: {keyword} must be unique within the image set")
-    return refiled
+    return rekeyed

@@ -1,7 +1,7 @@
-"""The operations of HealthImaging: one method each, named as boto3 names it.
+"""Implements the operations of HealthImaging: one method each, with boto3's name for it.
 
-A method takes the members of the operation's input shape by name, checked against the model, and returns those of the
-output shape. `protocol` does the rest: routes, parsing, checks and answers.
+A method takes the validated members of the operation's input shape by name, and returns the members of the output
+shape. `protocol` does the rest: routing, parsing, validation and serialization.
 """
 
 from __future__ import annotations
@@ -12,35 +12,36 @@ from typing import TYPE_CHECKING, Any
 from local.health_imaging.answers import Body
 from local.health_imaging.changes import instances_to_copy, version_number
 from local.health_imaging.client_tokens import ClientTokens
-from local.health_imaging.datastores import FrameAddress
 from local.health_imaging.errors import ServiceError
+from local.health_imaging.image_sets import FrameAddress
 from local.health_imaging.metadata_updates import MetadataUpdate
 from local.health_imaging.protocol import TIMESTAMP_DECIMALS, structure_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from local.health_imaging.datastores import DataStore, ImageSet
+    from local.health_imaging.datastores import DataStore
     from local.health_imaging.emulator import HealthImagingEmulator
+    from local.health_imaging.image_sets import ImageSet
 
     Members = Mapping[str, Any]
     Result = dict[str, Any]
 
 MAX_PAGE_ITEMS = 50
 MAX_TAGS = 50
-"""Tags of a resource (AWS General Reference, "Tag naming limits and requirements")."""
+"""Tags per resource (AWS General Reference, "Tag naming limits and requirements")."""
 
 JOB_SUMMARY_MEMBERS = structure_members("DICOMImportJobSummary")
-"""Members of an import job in a list; GetDICOMImportJob returns more of them."""
+"""Members of an import job in ListDICOMImportJobs; GetDICOMImportJob returns more."""
 
 
 class Operations:
-    """The operations that the emulator has.
+    """The operations that the emulator implements.
 
     Parameters
     ----------
     emulator : HealthImagingEmulator
-        The emulator whose data stores, import jobs and image sets they work on.
+        The emulator, with its data stores, import jobs and image sets.
     """
 
     def __init__(self, emulator: HealthImagingEmulator) -> None:
@@ -54,7 +55,7 @@ class Operations:
 
     def create_datastore(self, members: Members) -> Result:
         def create() -> Result:
-            # The model requires a name of every data store, and the service takes requests without one.
+            # The service accepts requests without a name, but the model requires one in its responses.
             datastore_id = self._emulator.create_datastore(
                 members.get("datastoreName", "unnamed"),
                 lossless_storage_format=members.get("losslessStorageFormat", "HTJ2K"),
@@ -83,7 +84,7 @@ class Operations:
         }
 
     def list_datastores(self, members: Members) -> Result:
-        # Data stores are active at once, and gone once they are deleted.
+        # A data store is active as soon as it is created, and disappears when it is deleted.
         stores = self._stores.all() if members.get("datastoreStatus", "ACTIVE") == "ACTIVE" else []
         return _page("datastoreSummaries", [self._datastore(store) for store in stores], members)
 
@@ -163,11 +164,11 @@ class Operations:
         criteria = members.get("searchCriteria", {})
         filters = criteria.get("filters", [])
         sort = criteria.get("sort", {"sortField": "updatedAt", "sortOrder": "DESC"})
-        # A copy of the values, because an import may add to them meanwhile.
+        # The list is copied because an import may add to it at the same time.
         found = [
             each
             for each in list(store.image_sets.values())
-            if each.state == "ACTIVE" and all(_fits(each, one) for one in filters)
+            if each.state == "ACTIVE" and all(_matches(each, search_filter) for search_filter in filters)
         ]
         found.sort(key=_SORT_FIELDS[sort["sortField"]], reverse=sort["sortOrder"] == "DESC")
         summaries = [
@@ -197,7 +198,7 @@ class Operations:
         image_set = self._image_set(members)
         versions = [self._version(image_set, version) for version in range(image_set.version, 0, -1)]
         for properties in versions:
-            # The model spells it this way in ImageSetProperties, and only there.
+            # Only ImageSetProperties spells this member with a capital letter.
             properties["ImageSetWorkflowStatus"] = properties.pop("imageSetWorkflowStatus")
         return _page("imageSetPropertiesList", versions, members)
 
@@ -318,25 +319,25 @@ def _study_date_and_time(attributes: Mapping[str, str]) -> str:
     return attributes.get("DICOMStudyDate", "") + attributes.get("DICOMStudyTime", "")
 
 
-def _fits(image_set: ImageSet, one: Members) -> bool:
-    """Whether an image set fits a search filter: EQUAL on attributes, BETWEEN on the times."""
-    pairs = [(name, value) for each in one["values"] for name, value in each.items()]
+def _matches(image_set: ImageSet, search_filter: Members) -> bool:
+    """Whether an image set matches a search filter: EQUAL on attributes, or BETWEEN on times."""
+    pairs = [(name, value) for each in search_filter["values"] for name, value in each.items()]
     names = {name for name, _ in pairs}
-    if one["operator"] == "EQUAL" and names <= set(_EQUAL):
+    if search_filter["operator"] == "EQUAL" and names <= set(_EQUAL):
         known = {**image_set.attributes, "isPrimary": image_set.is_primary}
         return any(known.get(name) == value for name, value in pairs)
-    if one["operator"] == "BETWEEN" and len(pairs) == 2 and len(names) == 1 and names <= _SORT_FIELDS.keys():
+    if search_filter["operator"] == "BETWEEN" and len(pairs) == 2 and len(names) == 1 and names <= _SORT_FIELDS.keys():
         (name, low), (_, high) = pairs
         value = _SORT_FIELDS[name](image_set)
         if name == "DICOMStudyDateAndTime":
             low, high = _study_date_and_time(low), _study_date_and_time(high)
         else:
-            # Clients know the times as answers have them.
+            # Clients compare with the rounded times of earlier responses.
             value = round(value, TIMESTAMP_DECIMALS)
         return bool(low <= value <= high)
-    raise ServiceError(
-        "ValidationException", f"A filter is EQUAL on one of {', '.join(_EQUAL)}, or BETWEEN on one of the times"
-    )
+    equal, between = ", ".join(_EQUAL), ", ".join(_SORT_FIELDS)
+    problem = f"A filter must be EQUAL on one of {equal}, or BETWEEN on one of {between}"
+    raise ServiceError("ValidationException", problem)
 
 
 def _check_tag_count(tags: Mapping[str, str]) -> None:
@@ -345,9 +346,9 @@ def _check_tag_count(tags: Mapping[str, str]) -> None:
 
 
 def _page(name: str, items: list[Any], members: Members) -> Result:
-    """A page of a list, under its name in the answer; tokens are positions."""
+    """Make a page of a list, under its name in the response. A token is the position of the next page."""
     size, token = members.get("maxResults", MAX_PAGE_ITEMS), members.get("nextToken", "0")
     if not (token.isascii() and token.isdecimal() and len(token) < 10):
-        raise ServiceError("ValidationException", "nextToken must be one that was given")
+        raise ServiceError("ValidationException", "nextToken must come from an earlier response")
     end = int(token) + size
     return {name: items[int(token) : end], "nextToken": str(end) if end < len(items) else None}

@@ -1,8 +1,8 @@
-"""The service's wire protocol, restJson1, driven by botocore's model of HealthImaging.
+"""Implements the service's wire protocol, restJson1, from botocore's model of HealthImaging.
 
-Routes, parameters, constraints and answers come from the model, so that an operation is one method that takes and
-returns members by name. Where the model leaves a choice, Smithy's protocol tests for malformed requests decide
-(smithy-lang/smithy, ``smithy-aws-protocol-tests/model/restJson1``).
+Routes, parameters, constraints and responses come from the model, so that an operation is one method that takes and
+returns members by name. Where the model leaves a choice, this module follows Smithy's protocol tests for malformed
+requests (smithy-lang/smithy, ``smithy-aws-protocol-tests/model/restJson1``).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel, Shape
 
 SERVICE = ServiceModel(Loader().load_service_model("medical-imaging", "service-2"), "medical-imaging")
-"""The model of the service, as botocore ships it."""
+"""botocore's model of the service."""
 
 TIMESTAMP_DECIMALS = 3
-"""Answers have timestamps in seconds since the epoch, with milliseconds."""
+"""Responses have timestamps in seconds since the epoch, with milliseconds."""
 
 _JSON = "application/json"
 _LABEL = re.compile(r"\{(\w+)\}")
@@ -39,7 +39,7 @@ _LABEL = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of the model, with what the protocol needs of it.
+    """An operation of the model, as the protocol uses it.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ class Operation:
 
     @property
     def host_prefix(self) -> str:
-        """What the operation's host begins with: ``runtime-`` for those on image sets, else nothing."""
-        endpoint: Any = self.model.endpoint  # A dictionary or None, whatever the type stubs say.
+        """The prefix of the operation's host: ``runtime-`` for operations on image sets, otherwise empty."""
+        endpoint: Any = self.model.endpoint  # A dictionary or None, contrary to the type stubs.
         return str((endpoint or {}).get("hostPrefix", ""))
 
     @cached_property
     def path(self) -> re.Pattern[str]:
-        """The path, still percent-encoded, with a group for each label."""
+        """The pattern of the percent-encoded path, with a group for each label."""
         return re.compile(_LABEL.sub(r"(?P<\1>[^/]+)", self.model.http["requestUri"]))
 
     @cached_property
@@ -85,7 +85,7 @@ class Operation:
 
     @cached_property
     def _body_members(self) -> dict[str, Shape]:
-        """Members that travel in the body; with a payload, only that one."""
+        """The members in the body; if the shape has a payload, only the payload."""
         shape = self._input
         payload = shape.serialization.get("payload")
         if payload is not None:
@@ -93,7 +93,7 @@ class Operation:
         return {name: member for name, member in shape.members.items() if "location" not in member.serialization}
 
     def check_body_type(self, content_type: str | None, content: bytes) -> None:
-        """Refuse a Content-Type that does not fit the request.
+        """Reject a Content-Type that does not fit the request.
 
         Parameters
         ----------
@@ -105,8 +105,8 @@ class Operation:
         Raises
         ------
         ServiceError
-            UnsupportedMediaTypeException where a body is not ``application/json``, where the operation takes no body,
-            or where a Content-Type comes without a body (Smithy, ``malformed-content-type.smithy``).
+            UnsupportedMediaTypeException if a body is not ``application/json``, if the operation takes no body, or if a
+            Content-Type comes without a body (Smithy, ``malformed-content-type.smithy``).
         """
         if content_type is None and not content:
             return
@@ -116,9 +116,9 @@ class Operation:
             raise ServiceError("UnsupportedMediaTypeException", f"{self.name} takes {expected}")
 
     def parse(self, labels: Mapping[str, str], query: str, content: bytes) -> dict[str, Any]:
-        """Read the members of a request and check them against the model.
+        """Read the members of a request, and validate them against the model.
 
-        Timestamps become seconds since the epoch, blobs bytes; members that are absent or null are left out.
+        Timestamps become seconds since the epoch, and blobs become bytes. Absent and null members are left out.
 
         Parameters
         ----------
@@ -132,8 +132,7 @@ class Operation:
         Raises
         ------
         ServiceError
-            SerializationException for a body that is not a JSON object, ValidationException for members that the model
-            does not allow.
+            SerializationException if the body is not a JSON object; ValidationException if a member violates the model.
         """
         check = _Check()
         fields = parse_qs(query, keep_blank_values=True)
@@ -159,22 +158,22 @@ class Operation:
         return members
 
     def serialize(self, result: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
-        """Write what an operation returned as the model has its answer.
+        """Serialize the result of an operation according to the model.
 
         Parameters
         ----------
         result : mapping
-            The members of the output shape; None counts as absent.
+            The members of the output shape; None means absent.
 
         Returns
         -------
         body, headers
-            The payload as it was returned if the output has one, else JSON as bytes; and headers by name.
+            The payload unchanged if the output shape has one, else JSON as bytes; and the headers by name.
 
         Raises
         ------
         ValueError
-            If a member is not in the model, a required one is absent, or a value has another type.
+            If a member is not in the model, a required member is absent, or a value has the wrong type.
         """
         shape = self._output
         headers = {
@@ -191,14 +190,14 @@ class Operation:
 
 
 def _structure(shape: StructureShape | None) -> StructureShape:
-    """The shape; botocore's model allows operations without input or output, and this service has none."""
+    """Check that a shape exists. botocore's models allow operations without one, but this service has none."""
     if shape is None:
         raise ValueError("The model has an operation without an input or output shape")
     return shape
 
 
 def structure_members(name: str) -> set[str]:
-    """The names of the members of a structure of the model."""
+    """The names of the members of one of the model's structures."""
     shape = SERVICE.shape_for(name)
     return set(shape.members) if isinstance(shape, StructureShape) else set()
 
@@ -209,7 +208,7 @@ class Router:
     Parameters
     ----------
     implementation : object
-        Has a method for each operation that can be called, named as boto3 names it.
+        Has a method for each implemented operation, with boto3's name for it.
     """
 
     def __init__(self, implementation: object) -> None:
@@ -218,15 +217,15 @@ class Router:
         self._host_prefixes = {each.host_prefix for each in operations} - {""}
 
     def find(self, method: str, path: str, host: str = "") -> tuple[Operation, dict[str, str]]:
-        """The operation at a percent-encoded path, with the path's labels.
+        """Find the operation at a percent-encoded path, and the path's labels.
 
-        A host that begins with a prefix of the model has the operations with that prefix only. Any other host has all
-        operations, because clients of an emulator switch the prefix off.
+        A host that starts with one of the model's host prefixes serves only the operations with that prefix. Any other
+        host serves all operations, because clients of an emulator turn the prefix off.
 
         Raises
         ------
         ServiceError
-            UnknownOperationException if there is none, whatever resource the path names (AWS, "Common errors").
+            UnknownOperationException if there is no such operation (AWS, "Common errors").
         """
         prefix = next((each for each in self._host_prefixes if host.startswith(each)), None)
         for operation in self.operations:
@@ -240,7 +239,7 @@ class Router:
 def accepts(accept: str | None, media_type: str) -> bool:
     """Whether an Accept header allows a media type (RFC 9110, section 12.5.1).
 
-    The most specific range that fits decides. Parameters other than ``q`` are ignored.
+    The most specific matching range decides. Parameters other than ``q`` are ignored.
     """
     if not (accept or "").strip():
         return True
@@ -270,9 +269,9 @@ def _document(content: bytes) -> dict[str, Any]:
 
 
 class _Check:
-    """Reads values as the model types them, and collects what the model does not allow.
+    """Converts values to the types of the model, and collects violations of its constraints.
 
-    A value of another type is returned as None; call `raise_violations` before using any value.
+    A value of the wrong type becomes None; call `raise_violations` before using any value.
     """
 
     def __init__(self) -> None:
@@ -300,7 +299,7 @@ class _Check:
         return self.text(values[-1], shape, path)
 
     def text(self, value: str, shape: Shape, path: str) -> Any:
-        """A value out of the URL."""
+        """Convert a value from the URL."""
         if shape.type_name == "boolean":
             if value not in ("true", "false"):
                 return self._violation(value, shape, path, "Member must be true or false")
@@ -312,7 +311,7 @@ class _Check:
         return self.value(value, shape, path)
 
     def value(self, value: Any, shape: Shape, path: str) -> Any:
-        """A value out of a JSON document."""
+        """Convert a value from a JSON document."""
         read = getattr(self, f"_{shape.type_name}")
         return read(value, shape, path)
 
@@ -380,14 +379,14 @@ class _Check:
         return content
 
     def _bounds(self, size: int, value: Any, shape: Shape, path: str, what: str) -> None:
-        least, most = shape.metadata.get("min"), shape.metadata.get("max")
-        if least is not None and size < least:
-            self._violation(value, shape, path, f"Member must have {what} greater than or equal to {least}")
-        if most is not None and size > most:
-            self._violation(value, shape, path, f"Member must have {what} less than or equal to {most}")
+        minimum, maximum = shape.metadata.get("min"), shape.metadata.get("max")
+        if minimum is not None and size < minimum:
+            self._violation(value, shape, path, f"Member must have {what} greater than or equal to {minimum}")
+        if maximum is not None and size > maximum:
+            self._violation(value, shape, path, f"Member must have {what} less than or equal to {maximum}")
 
     def _violation(self, value: Any, shape: Shape, path: str, constraint: str) -> None:
-        # The model marks values that may identify a patient as sensitive; errors leave them out.
+        # Errors do not quote values that the model marks as sensitive, because they may identify a patient.
         shown = isinstance(value, str | int | float) and not shape.metadata.get("sensitive")
         quoted = f" '{str(value)[:64]}'" if shown else ""
         self._violations.append(f"Value{quoted} at '{path}' failed to satisfy constraint: {constraint}")
@@ -397,7 +396,7 @@ _patterns: dict[str, re.Pattern[str]] = {}
 
 
 def _pattern(pattern: str) -> re.Pattern[str]:
-    """A pattern of the model as Python's `re` has it; the model uses Java's syntax."""
+    """Compile a pattern of the model, which uses Java's syntax, with Python's `re`."""
     if pattern not in _patterns:
         _patterns[pattern] = re.compile(pattern.replace(r"\p{ASCII}", r"[\x00-\x7F]"), re.ASCII | re.DOTALL)
     return _patterns[pattern]

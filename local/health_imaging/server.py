@@ -1,4 +1,4 @@
-"""The emulator's HTTP side: connections, requests, answers."""
+"""Serves HTTP: connections, requests and responses."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from local.health_imaging.throttling import Throttles
 
 MAX_REQUEST_BYTES = 1 << 20
-_CLOSING_SECONDS = 2.0
+_CLOSE_TIMEOUT_SECONDS = 2.0
 _SEND_BUFFER_BYTES = 256 << 10
 
 log = logging.getLogger(__name__)
 
 
 class Server(ThreadingHTTPServer):
-    """The listening side, which knows its connections so that it can end them."""
+    """The listening server, which keeps track of its connections so that it can end them."""
 
     daemon_threads = True
     request_queue_size = 256
@@ -48,8 +48,8 @@ class Server(ThreadingHTTPServer):
         self._connections_lock = threading.Lock()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread of its own."""
-        # Left to itself, Linux lets this buffer grow to megabytes: a frame that no one read would count as sent.
+        """Serve a connection in its own thread."""
+        # By default, Linux lets this buffer grow to megabytes, so that an unread frame would count as sent.
         request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
         with self._connections_lock:
@@ -59,18 +59,18 @@ class Server(ThreadingHTTPServer):
             self._serving.append(thread)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection that is done."""
+        """Close a finished connection."""
         with self._connections_lock:
             self._connections.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away; show every other error."""
+        """Ignore clients that closed their connection; print every other error."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
     def close(self) -> None:
-        """Stop listening, and end every connection, in the middle of an answer too."""
+        """Stop listening, and end every connection, even in the middle of a response."""
         self.closing.set()
         self.shutdown()
         with self._connections_lock:
@@ -79,7 +79,7 @@ class Server(ThreadingHTTPServer):
                     connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
         for thread in self._serving:
-            thread.join(_CLOSING_SECONDS)
+            thread.join(_CLOSE_TIMEOUT_SECONDS)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer_request()
 
-    do_POST = do_DELETE = do_PUT = do_PATCH = do_HEAD = do_OPTIONS = do_GET  # noqa: N815 - the names that http.server calls
+    do_POST = do_DELETE = do_PUT = do_PATCH = do_HEAD = do_OPTIONS = do_GET  # noqa: N815 - http.server's names
 
     def log_message(self, *_: object) -> None:
         pass
@@ -99,9 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         announced = self.headers.get("Content-Length") or "0"
         length = int(announced) if announced.isdecimal() and len(announced) < 10 else MAX_REQUEST_BYTES + 1
         if length > MAX_REQUEST_BYTES or "Transfer-Encoding" in self.headers:
-            # What follows is not read, so nothing after it on this connection could be understood.
+            # The body stays unread, so the connection cannot be reused.
             self.close_connection = True
-            problem = f"The request's Content-Length must be a number up to {MAX_REQUEST_BYTES}"
+            problem = f"The request must have a Content-Length of at most {MAX_REQUEST_BYTES}"
             return self._send(_error(ServiceError("ValidationException", problem)))
         content = self.rfile.read(length)
         path, _, query = self.path.partition("?")
@@ -133,8 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError:
                 raise
             except Exception:
-                log.exception("%s failed in the emulator itself", operation.name)
-                answer = _error(ServiceError("InternalServerException", "The emulator itself failed; see its output"))
+                log.exception("The emulator failed in %s", operation.name)
+                answer = _error(ServiceError("InternalServerException", "The emulator failed; see its output"))
             call.status = answer.status
             call.aborted = True
             body = answer.body if fault is None else Body(connection.pieces(answer.body, fault), answer.body.size_bytes)
@@ -144,10 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
             call.done.set()
 
     def _members(self, operation: Operation, labels: dict[str, str], query: str, content: bytes) -> dict[str, Any]:
-        """What a request asks for, or the refusal that it meets before the operation."""
+        """Check a request before its operation, and read its members."""
         if "Authorization" not in self.headers:
             raise ServiceError("AccessDeniedException", "The request is not signed")
-        if not self.server.throttles.admit(operation.name):
+        if not self.server.throttles.take(operation.name):
             raise ServiceError("ThrottlingException", "Rate exceeded")
         operation.check_body_type(self.headers.get("Content-Type"), content)
         return operation.parse(labels, query, content)
@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         for piece in answer.body.pieces:
             if not piece:
-                # An empty chunk would be the end of a chunked body.
+                # An empty chunk would end a chunked body.
                 continue
             if is_chunked:
                 self.wfile.write(b"%x\r\n" % len(piece))
@@ -193,7 +193,7 @@ def _error(error: ServiceError) -> Answer:
 
 
 def serve(server: Server) -> threading.Thread:
-    """Serve in the background."""
+    """Serve in a background thread, and return the thread."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     return thread

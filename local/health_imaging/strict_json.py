@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it: no NaN, no infinities, no unbounded nesting."""
+"""Reads strict JSON (RFC 8259): no NaN, no infinities, limited nesting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 MAX_DEPTH = 100
-"""Objects and arrays within one another. The service's own documents have fewer than twenty."""
+"""Deepest nesting of objects and arrays. The service's own documents have fewer than twenty levels."""
 
 
 def loads(content: bytes | str) -> Any:
@@ -16,17 +16,17 @@ def loads(content: bytes | str) -> Any:
     Raises
     ------
     ValueError
-        If it is not JSON, nests deeper than `MAX_DEPTH`, or has a number that does not fit a double.
+        If it is not JSON, is nested deeper than `MAX_DEPTH`, or has a number that does not fit a double.
     """
     try:
         document = json.loads(content, parse_constant=_refuse, parse_float=_finite)
     except RecursionError as error:
-        raise ValueError("The document nests too deeply") from error
+        raise ValueError("The document is nested too deeply") from error
     level = [document]
     for _ in range(MAX_DEPTH):
         level = [child for each in level for child in _children(each)]
     if level:
-        raise ValueError("The document nests too deeply")
+        raise ValueError("The document is nested too deeply")
     return document
 
 

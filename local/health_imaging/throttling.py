@@ -1,4 +1,4 @@
-"""Quotas of HealthImaging's operations, enforced with token buckets."""
+"""Enforces the quotas of HealthImaging's operations with token buckets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How often an account may call an operation: ``rate`` calls a second, ``burst`` calls at once."""
+    """The quota of an operation: ``rate`` calls per second, and ``burst`` calls at once."""
 
     rate: float
     burst: int
@@ -43,27 +43,27 @@ DOCUMENTED_QUOTAS = {
 
 
 class Throttles:
-    """Holds calls to quotas, with a token bucket for each operation.
+    """Limits calls to their quotas, with a token bucket for each operation.
 
     Parameters
     ----------
     quotas : mapping
-        The quota of each operation; others are not throttled.
+        The quota of each operation. Operations without one are not throttled.
     clock : callable
-        Returns the time in seconds; it must never go back.
+        Returns the time in seconds; it must be monotonic.
     """
 
     def __init__(self, quotas: Mapping[str, Quota], clock: Callable[[], float] = time.monotonic) -> None:
         self._buckets = {operation: _TokenBucket(quota, clock) for operation, quota in quotas.items()}
 
-    def admit(self, operation: str) -> bool:
-        """Whether a call is within its quota; if so, it is counted."""
+    def take(self, operation: str) -> bool:
+        """Count a call and return True if it is within its quota; otherwise return False."""
         bucket = self._buckets.get(operation)
         return bucket is None or bucket.take()
 
 
 class _TokenBucket:
-    """A bucket that holds ``burst`` tokens, starts full and gains ``rate`` tokens a second."""
+    """A bucket of ``burst`` tokens that starts full and gains ``rate`` tokens per second."""
 
     def __init__(self, quota: Quota, clock: Callable[[], float]) -> None:
         self._quota = quota

@@ -1,4 +1,4 @@
-"""Pixel data as HealthImaging stores it: which transfer syntaxes stay, and how the others become lossless frames."""
+"""Converts pixel data to frames as HealthImaging does: preserves some transfer syntaxes, and transcodes the others."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 LOSSLESS_STORAGE_FORMATS = {"HTJ2K": HTJ2K_RPCL, "JPEG_2000_LOSSLESS": JPEG_2000_LOSSLESS}
-"""The transfer syntax that lossless frames are stored in, by a data store's ``losslessStorageFormat``."""
+"""The transfer syntax of lossless frames, by a data store's ``losslessStorageFormat``."""
 
 MAX_BASE_PIXELS = 64
-"""Pixels on the longer side of the base resolution, at most (DICOM PS3.5, section A.4.7, HTJ2K RPCL)."""
+"""Pixels on the longer side of the base resolution (DICOM PS3.5, section A.4.7, HTJ2K RPCL)."""
 
 _PIXEL_DATA = (BaseTag(0x7FE00010), BaseTag(0x7FE00008), BaseTag(0x7FE00009))
 """Pixel Data, Float Pixel Data and Double Float Pixel Data."""
 
 _MAX_STEP = 4
-"""Points of the reference grid for a sample, in each direction; decoders fill the whole grid."""
+"""Points of the reference grid per sample, in each direction. Decoders fill the whole grid."""
 _MAX_RLE_RATIO = 64
-"""Two bytes of an RLE segment stand for 128 at most (PS3.5, section G.3.2)."""
+"""Two bytes of an RLE segment encode at most 128 bytes (PS3.5, section G.3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedFrame:
-    """A frame to be stored, with what the metadata says of its pixels."""
+    """A frame to store, and the description of its pixels for the metadata."""
 
     content: bytes
-    lowest: int | None = None
-    highest: int | None = None
+    min_pixel_value: int | None = None
+    max_pixel_value: int | None = None
     checksums: list[dict[str, int]] = field(default_factory=list)
 
 
 class PixelDataError(ValueError):
-    """Pixel data that cannot be stored as frames; HealthImaging imports the instance with a warning."""
+    """Pixel data cannot be stored as frames. HealthImaging then imports the instance with a warning."""
 
     def __init__(self, reason: WarningReason, problem: str) -> None:
         super().__init__(problem)
@@ -70,7 +70,7 @@ _wrong_pixels = partial(PixelDataError, WarningReason.TRANSCODING_EXCEPTION)
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How the pixels of a frame lie in memory (PS3.3, section C.7.6.3.1)."""
+    """The pixel layout of a frame (PS3.3, section C.7.6.3.1)."""
 
     rows: int
     columns: int
@@ -81,12 +81,12 @@ class _Layout:
 
     @classmethod
     def of(cls, dataset: Dataset) -> _Layout:
-        """The layout that a file declares.
+        """Read the layout that a file declares.
 
         Raises
         ------
         PixelDataError
-            If an attribute is missing, or is no number that it may be.
+            If an attribute is missing or out of range.
         """
         bits_allocated = _number(dataset, "BitsAllocated", range(1, 65))
         return cls(
@@ -105,15 +105,15 @@ class _Layout:
 
     @property
     def bits(self) -> int:
-        """Bits of a frame that is not compressed."""
+        """The size of an uncompressed frame in bits."""
         return math.prod(self.shape) * self.bits_allocated
 
 
 def encode_frames(dataset: Dataset, lossless_storage_format: str = "HTJ2K") -> tuple[str, list[EncodedFrame]]:
-    """The stored transfer syntax and the frames of an instance, as the service would store them.
+    """Encode the frames of an instance as the service does; return their transfer syntax and the frames.
 
-    Lossless frames become what the data store is set to, lossy ones and video stay (developer guide, "Supported
-    transfer syntaxes").
+    Lossless frames are transcoded to the data store's format. Lossy frames and video are preserved (developer guide,
+    "Supported transfer syntaxes").
 
     Raises
     ------
@@ -123,13 +123,13 @@ def encode_frames(dataset: Dataset, lossless_storage_format: str = "HTJ2K") -> t
     tag = next((each for each in _PIXEL_DATA if each in dataset), None)
     if tag is None:
         if "Rows" in dataset and "Columns" in dataset and "PixelDataProviderURL" not in dataset:
-            problem = "The file has Rows and Columns, and no pixel data"
+            problem = "The file has Rows and Columns, but no pixel data"
             raise PixelDataError(WarningReason.FRAMES_EXTRACTION_FAILURE, problem)
         return EXPLICIT_VR_LITTLE_ENDIAN, []
     if not isinstance(dataset[tag].value, bytes) or not dataset[tag].value:
         raise PixelDataError(WarningReason.FRAMES_EXTRACTION_FAILURE, f"{name_of(tag)} is empty")
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    if syntax not in VIDEO | _NATIVE | _KEPT | _TRANSCODED:
+    if syntax not in VIDEO | _NATIVE | _PRESERVED | _TRANSCODED:
         problem = f"HealthImaging does not support the transfer syntax {syntax}"
         raise PixelDataError(WarningReason.UNSUPPORTED_TRANSFER_SYNTAX, problem)
     number_of_frames = _number(dataset, "NumberOfFrames", range(1, 1 << 31), 1)
@@ -143,11 +143,11 @@ def encode_frames(dataset: Dataset, lossless_storage_format: str = "HTJ2K") -> t
 
 def _encode(dataset: Dataset, syntax: str, number_of_frames: int, stored: str) -> tuple[str, list[EncodedFrame]]:
     if syntax in VIDEO:
-        # One stream for the whole video, in as many fragments as the writer liked.
+        # A video is one stream, in any number of fragments.
         return syntax, [EncodedFrame(b"".join(_encapsulated(dataset, 1)))]
-    if syntax in _KEPT:
+    if syntax in _PRESERVED:
         contents = _encapsulated(dataset, number_of_frames)
-        return syntax, [_kept(each, dataset, syntax) for each in contents]
+        return syntax, [_preserved(each, dataset, syntax) for each in contents]
     layout = _Layout.of(dataset)
     if syntax in _TRANSCODED:
         contents = _encapsulated(dataset, number_of_frames)
@@ -159,7 +159,7 @@ def _encode(dataset: Dataset, syntax: str, number_of_frames: int, stored: str) -
     try:
         return stored, [_ENCODERS[stored](image) for image in images]
     except (ValueError, TypeError, NotImplementedError, imagecodecs.Htj2kError, imagecodecs.Jpeg2kError):
-        # Pixels that the codec has no room for, such as floating point, stay as they are.
+        # Pixels that the codec cannot represent, such as floating point, are stored uncompressed.
         return EXPLICIT_VR_LITTLE_ENDIAN, [_described(_little_endian(image), image) for image in images]
 
 
@@ -177,17 +177,17 @@ def _number(dataset: Dataset, keyword: str, allowed: range, default: int | None 
 
 
 def _encapsulated(dataset: Dataset, number_of_frames: int) -> list[bytes]:
-    """The encapsulated frames of a file (PS3.5, section A.4).
+    """Split encapsulated pixel data into frames (PS3.5, section A.4).
 
     Raises
     ------
     PixelDataError
-        If they are not as many as Number of Frames says, or an offset table does not fit them.
+        If the number of frames differs from Number of Frames, or the offset table does not fit the fragments.
     """
     content = dataset.PixelData
     try:
         basic = parse_basic_offsets(content)
-        # The first item holds the basic offset table; offsets count from the item behind it.
+        # The first item holds the basic offset table; offsets count from the item after it.
         fragments = parse_fragments(content)[1][1:]
         offsets = basic or [offset for (offset,) in struct.iter_unpack("<Q", dataset.get("ExtendedOffsetTable") or b"")]
     except Exception as error:
@@ -208,14 +208,14 @@ def _encapsulated(dataset: Dataset, number_of_frames: int) -> list[bytes]:
 
 
 def _native(dataset: Dataset, syntax: str, layout: _Layout, number_of_frames: int) -> Iterator[np.ndarray]:
-    """The frames of a file that is not compressed, or compressed by RLE: pydicom reads both."""
+    """Read uncompressed or RLE frames with pydicom."""
     if syntax == _RLE:
         frames = _encapsulated(dataset, number_of_frames)
         if any(layout.bits > 8 * _MAX_RLE_RATIO * len(frame) for frame in frames):
             raise _wrong_pixels("A frame of PixelData is too short for Rows, Columns and SamplesPerPixel")
     else:
         tag = next(each for each in _PIXEL_DATA if each in dataset)
-        # YBR_FULL_422 has two samples for a pixel instead of three (PS3.3, section C.7.6.3.1.2).
+        # YBR_FULL_422 has two samples per pixel instead of three (PS3.3, section C.7.6.3.1.2).
         subsampled = dataset.get("PhotometricInterpretation") == "YBR_FULL_422"
         needed = math.ceil(layout.bits * number_of_frames * (2 / 3 if subsampled else 1) / 8)
         present = len(dataset[tag].value)
@@ -223,7 +223,7 @@ def _native(dataset: Dataset, syntax: str, layout: _Layout, number_of_frames: in
             problem = f"{name_of(tag)} has {present} bytes; Rows, Columns and NumberOfFrames call for {needed}"
             raise PixelDataError(WarningReason.FRAMES_EXTRACTION_FAILURE, problem)
     pixels = pixel_array(dataset, raw=True)
-    # Encoders read the bytes as this machine orders them, whatever order the file had.
+    # Encoders expect this machine's byte order.
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     yield from pixels if number_of_frames > 1 else [pixels]
 
@@ -232,20 +232,20 @@ def _native(dataset: Dataset, syntax: str, layout: _Layout, number_of_frames: in
 
 
 def _decoded(codestream: bytes, layout: _Layout, syntax: str) -> np.ndarray:
-    """The pixels of a codestream, in the shape and with the sign that the file declares."""
+    """Decode a codestream to the shape and sign that the file declares."""
     header = _check_header(codestream, layout)
     image = decode_frame(syntax, codestream)
     if (header.rows, header.columns) != (layout.rows, layout.columns):
-        # OpenJPEG repeats the samples of a subsampled codestream until they fill its grid.
+        # OpenJPEG repeats the samples of a subsampled codestream to fill its grid.
         image = image[:: header.row_step, :: header.column_step]
     if image.shape != layout.shape:
-        raise _wrong_pixels("The size of a frame is not what Rows, Columns and SamplesPerPixel say")
+        raise _wrong_pixels("The size of a frame differs from Rows, Columns and SamplesPerPixel")
     return _signed_as_declared(np.ascontiguousarray(image), layout)
 
 
 @dataclass(frozen=True, slots=True)
 class _CodestreamHeader:
-    """What the header of a codestream says of its image; the steps are those of a grid on which all samples lie."""
+    """The image size that a codestream's header declares, and the distance between samples on its grid."""
 
     rows: int
     columns: int
@@ -254,14 +254,14 @@ class _CodestreamHeader:
     column_step: int = 1
 
     def fits(self, layout: _Layout) -> bool:
-        """Whether the image has the size that a file declares: its grid, or the samples of the grid."""
+        """Whether the size of the grid, or of its samples, is the size that a file declares."""
         sampled = (math.ceil(self.rows / self.row_step), math.ceil(self.columns / self.column_step))
         sizes = {(self.rows, self.columns), sampled}
         return (layout.rows, layout.columns) in sizes and self.samples == layout.samples
 
     @classmethod
     def of(cls, codestream: bytes) -> _CodestreamHeader | None:
-        """The header of a JPEG, JPEG-LS or JPEG 2000 codestream, or None where it cannot be found."""
+        """Read the header of a JPEG, JPEG-LS or JPEG 2000 codestream; None if there is no valid one."""
         if (at := codestream.find(b"\xff\x4f\xff\x51")) >= 0 and at + 42 <= len(codestream):
             # SIZ (ITU-T T.800, section A.5.1): the grid, its tiles, and each component's depth and steps.
             columns, rows, left, top = struct.unpack_from(">4I", codestream, at + 8)
@@ -283,7 +283,7 @@ class _CodestreamHeader:
 
 
 def _check_header(codestream: bytes, layout: _Layout) -> _CodestreamHeader:
-    """Check what a codestream declares before it is decoded: a few bytes can decode to gigabytes."""
+    """Check the declared size before decoding, because a few bytes can decode to gigabytes."""
     header = _CodestreamHeader.of(codestream)
     if header is None:
         raise _wrong_pixels("A frame of PixelData is not a codestream of its transfer syntax, or is damaged")
@@ -293,19 +293,19 @@ def _check_header(codestream: bytes, layout: _Layout) -> _CodestreamHeader:
             f"Columns and SamplesPerPixel say {layout.rows}, {layout.columns} and {layout.samples}"
         )
     if max(header.row_step, header.column_step) > _MAX_STEP:
-        raise _wrong_pixels(f"A JPEG 2000 frame has samples for more than {_MAX_STEP} points of its grid")
+        raise _wrong_pixels(f"A JPEG 2000 frame has more than {_MAX_STEP} grid points per sample")
     return header
 
 
 _FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-"""Second bytes of the markers that begin a frame header (ITU-T T.81, table B.1; T.87, section C.1)."""
+"""Second bytes of the markers that start a frame header (ITU-T T.81, table B.1; T.87, section C.1)."""
 
 
 def _signed_as_declared(image: np.ndarray, layout: _Layout) -> np.ndarray:
-    """Pixels with the sign that the file declares.
+    """Give pixels the sign that the file declares.
 
-    JPEG and JPEG-LS have no signed samples, and some writers of JPEG 2000 do not use its own: there the highest of
-    the stored bits is the sign (DICOM PS3.5, section 8.1.1, Pixel Representation 1).
+    JPEG and JPEG-LS have no signed samples, and some JPEG 2000 encoders do not use theirs. The highest stored bit is
+    then the sign (DICOM PS3.5, section 8.1.1, Pixel Representation 1).
     """
     if not layout.is_signed or image.dtype.kind != "u":
         return image
@@ -318,9 +318,9 @@ def _signed_as_declared(image: np.ndarray, layout: _Layout) -> np.ndarray:
 
 
 def _htj2k(image: np.ndarray) -> EncodedFrame:
-    # imagecodecs takes 0 for "the usual number", so a tiny frame has one decomposition too.
+    # imagecodecs takes 0 to mean its default, so even a tiny frame gets one decomposition.
     decompositions = max(1, math.ceil(math.log2(max(image.shape[:2]) / MAX_BASE_PIXELS)))
-    # OpenJPH writes RPCL unless told otherwise.
+    # OpenJPH writes RPCL by default.
     content = bytes(
         imagecodecs.htj2k_encode(
             np.ascontiguousarray(image),
@@ -345,22 +345,22 @@ def _jpeg_2000_lossless(image: np.ndarray) -> EncodedFrame:
 def _check_lossless(image: np.ndarray, decoded: np.ndarray) -> None:
     """Check that a frame decodes to its pixels, as the service does (developer guide, "Pixel data verification")."""
     if not np.array_equal(image, decoded):
-        raise ValueError("The codec does not keep these pixels")
+        raise ValueError("The codec changes these pixels")
 
 
-def _kept(content: bytes, dataset: Dataset, syntax: str) -> EncodedFrame:
+def _preserved(content: bytes, dataset: Dataset, syntax: str) -> EncodedFrame:
     try:
         if syntax != JPEG_XL:
             _check_header(content, _Layout.of(dataset))
         return _described(content, decode_frame(syntax, content))
     except Exception:
-        # The service does not have to understand what it keeps.
+        # The service preserves these frames without decoding them.
         return EncodedFrame(content)
 
 
 def _described(content: bytes, image: np.ndarray) -> EncodedFrame:
     if image.dtype.kind == "f":
-        # MinPixelValue and MaxPixelValue are integers, and a map of measurements may hold NaN.
+        # MinPixelValue and MaxPixelValue are integers, and floating point pixels may be NaN.
         return EncodedFrame(content, checksums=[_checksum(image)])
     return EncodedFrame(content, int(image.min()), int(image.max()), [_checksum(image)])
 
@@ -377,14 +377,14 @@ _PREFIX = "1.2.840.10008.1.2.4."
 _RLE = "1.2.840.10008.1.2.5"
 
 _NATIVE = {"1.2.840.10008.1.2", EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2", _RLE}
-_KEPT = {JPEG_BASELINE, *(_PREFIX + each for each in ("91", "112", "203"))}
-"""Compressed syntaxes that stay."""
+_PRESERVED = {JPEG_BASELINE, *(_PREFIX + each for each in ("91", "112", "203"))}
+"""Compressed transfer syntaxes that are preserved."""
 _TRANSCODED = {
     JPEG_2000_LOSSLESS,
     HTJ2K_RPCL,
     *(_PREFIX + each for each in ("51", "57", "70", "80", "81", "92", "93", "201")),
 }
-"""Compressed syntaxes that become what the data store is set to; RLE and uncompressed frames do so too."""
+"""Compressed transfer syntaxes that are transcoded to the data store's format, like RLE and uncompressed frames."""
 _ENCODERS: dict[str, Callable[[np.ndarray], EncodedFrame]] = {
     HTJ2K_RPCL: _htj2k,
     JPEG_2000_LOSSLESS: _jpeg_2000_lossless,

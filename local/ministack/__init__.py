@@ -1,5 +1,4 @@
-"""MiniStack with what it lacks of AWS: ``python -m local.ministack``, in the virtual environment of MiniStack.
+"""Adds behaviour of AWS that MiniStack lacks: ``python -m local.ministack``, in MiniStack's own virtual environment.
 
-That environment holds MiniStack and nothing else of this project's requirements. Each module here adds one behaviour of
-AWS, by functions that `patching` puts in the place of MiniStack's.
+Each module adds one behaviour: it defines functions that `patching` puts in place of MiniStack's.
 """

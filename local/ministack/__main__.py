@@ -1,4 +1,4 @@
-"""Adds to MiniStack what it lacks of AWS, and runs it."""
+"""Applies the adaptations to MiniStack, and runs it."""
 
 from __future__ import annotations
 

@@ -20,15 +20,15 @@ patches = Patches()
     iam_actions,
     "request_tag_context",
     digest="d46adb816e02",
-    why="MiniStack does not know events:source, and a statement with an unknown condition key allows nothing",
+    why="MiniStack does not know events:source, and statements with an unknown condition key allow nothing",
 )
 def request_tag_context(
     original: Callable[..., dict[str, Any]], service: str, action: str, body: bytes, parameters: Any
 ) -> dict[str, Any]:
-    """The condition keys that are read from a request."""
+    """Read the condition keys from a request."""
     context = original(service, action, body, parameters)
     if action == "events:PutEvents":
-        # The service itself refuses a request of another form.
+        # The service itself rejects a malformed request.
         with suppress(ValueError, KeyError, TypeError):
             sources = {str(entry["Source"]) for entry in json.loads(body)["Entries"]}
             context["events:source"] = sources.pop() if len(sources) == 1 else sorted(sources)

@@ -1,6 +1,6 @@
 """Adds multipart uploads with ``ChecksumType: FULL_OBJECT``, whose checksum covers the whole object.
 
-MiniStack has the type ``COMPOSITE`` only, a checksum of the checksums of the parts.
+MiniStack supports only ``COMPOSITE``, a checksum of the checksums of the parts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FULL_OBJECT = "FULL_OBJECT"
-WHY = "MiniStack has checksums of type COMPOSITE only"
+WHY = "MiniStack supports only checksums of type COMPOSITE"
 
 _whole: ContextVar[bytes | None] = ContextVar("whole", default=None)
 
@@ -26,7 +26,7 @@ patches = Patches()
 
 @patches.replaces(s3, "_create_multipart_upload", digest="3e8ca288f480", why=WHY)
 def create_multipart_upload(original: Callable[..., Any], bucket: str, key: str, headers: dict[str, str]) -> Any:
-    """Create an upload, and remember the type of its checksum."""
+    """Create an upload, and store the type of its checksum."""
     status, answer_headers, body = original(bucket, key, headers)
     if headers.get("x-amz-checksum-type") == FULL_OBJECT and "x-amz-checksum-type" in answer_headers:
         answer_headers["x-amz-checksum-type"] = FULL_OBJECT
@@ -44,7 +44,7 @@ def complete_multipart_upload(
     query: dict[str, Any],
     headers: dict[str, str] | None = None,
 ) -> Any:
-    """Complete an upload with a checksum of the type that it was created with."""
+    """Complete an upload with the checksum type that it was created with."""
     upload_id = s3._qp(query, "uploadId")
     upload = s3._multipart_uploads.get(upload_id)
     if upload is None or upload.get("checksum_type") != FULL_OBJECT:
@@ -62,7 +62,7 @@ def complete_multipart_upload(
 
 @patches.replaces(s3, "_composite_checksum", digest="f20a4d1c31a9", why=WHY)
 def composite_checksum(original: Callable[..., Any], algorithm: str, part_checksums: list[str | None]) -> Any:
-    """The checksum of the upload that is being completed."""
+    """Compute the checksum of the upload that is being completed."""
     whole = _whole.get()
     if whole is None:
         return original(algorithm, part_checksums)

@@ -1,10 +1,10 @@
 """Runs functions without their layers.
 
-MiniStack puts a layer first on the import path of the Python that runs MiniStack. The compiled packages in our layers
-are for Lambda's machines and Lambda's Python; MiniStack's environment has the same packages for this machine.
+MiniStack adds layers to the import path of its own Python. The compiled packages in our layers are built for Lambda;
+MiniStack's environment has the same packages for this machine.
 
-Removing the layers from the deployed functions would come too late: publishing a SnapStart version runs its
-initialisation during the deployment, and a published version cannot be changed.
+The layers cannot be removed after the deployment: publishing a SnapStart version already initialises the function, and
+a published version cannot be changed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ patches = Patches()
     lambda_runtime.Worker,
     "_spawn",
     digest="c55febf95656",
-    why="MiniStack imports layers that are built for Lambda's machines",
+    why="MiniStack imports layers that are built for Lambda",
 )
 def spawn(original: Callable[..., None], worker: Any) -> None:
-    """Start a worker's process."""
+    """Start a worker's process without layers."""
     worker.config = {**worker.config, "Layers": []}
     original(worker)

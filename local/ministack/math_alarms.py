@@ -1,7 +1,7 @@
-"""Adds alarms on an expression of several metrics.
+"""Adds alarms on metric math expressions.
 
-MiniStack creates such an alarm, with its actions and everything else that a description shows. It stays without data:
-nothing is computed.
+The alarm exists with its actions and other properties. It stays in INSUFFICIENT_DATA because MiniStack computes no
+expressions.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ patches = Patches()
     provisioners,
     "_cw_metric_alarm_record",
     digest="4565fcede1eb",
-    why="MiniStack's CloudFormation refuses alarms on expressions",
+    why="MiniStack's CloudFormation rejects alarms on expressions",
 )
 def record(original: Callable[..., dict[str, Any]], name: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """What MiniStack keeps of an alarm."""
+    """Make MiniStack's record of an alarm."""
     if "Metrics" not in properties:
         return dict(original(name, properties))
     others = {key: value for key, value in properties.items() if key != "Metrics"}
     (result,) = (each for each in properties["Metrics"] if each.get("ReturnData", True))
-    # A metric that nothing is ever put into.
+    # A metric that never has data.
     return dict(original(name, {**others, "Namespace": "Expression", "MetricName": result["Expression"]}))

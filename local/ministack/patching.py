@@ -1,7 +1,8 @@
-"""Replaces functions of MiniStack, after checking that they are still the ones that the replacement was written for.
+"""Replaces functions of MiniStack, after checking that their source has not changed.
 
-A replacement knows MiniStack's internals, so each names the digest of the source that it was written against. When a
-new MiniStack changes that source, the local cloud does not start, and the message says which replacement to review.
+A replacement depends on MiniStack's internals, so it names the digest of the source that it was written against. When
+a new version of MiniStack changes that source, the local cloud does not start, and the error names the replacement to
+review.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ Replacement = Callable[..., Any]
 
 
 class MiniStackChangedError(Exception):
-    """MiniStack is not the one that a replacement was written for."""
+    """MiniStack's source differs from the one that a replacement was written for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A function of MiniStack that is replaced.
+    """The replacement of one of MiniStack's functions.
 
     Attributes
     ----------
     owner : object
         The module, class or mapping that holds the function.
     name : str
-        Its name there.
+        The function's name there.
     digest : str
-        The digest of its source, as `digest_of` computes it.
+        The digest of the function's source, as `digest_of` computes it.
     why : str
-        What AWS does and MiniStack does not.
+        What MiniStack does differently from AWS.
     replacement : callable
-        Called in its place, with the original as first argument.
+        Called in its place, with the original function as first argument.
     """
 
     owner: Any
@@ -50,31 +51,31 @@ class Patch:
         Raises
         ------
         MiniStackChangedError
-            If the function is not there, or its source is another.
+            If the function is missing, or its source has changed.
         """
         original = _get(self.owner, self.name)
         if original is None:
-            raise MiniStackChangedError(f"MiniStack has no {self.name} any more. {self._review()}")
+            raise MiniStackChangedError(f"MiniStack no longer has {self.name}. {self._review()}")
         found = digest_of(original)
         if found != self.digest:
             raise MiniStackChangedError(
                 f"MiniStack's {self.name} has changed: its digest is {found}, not {self.digest}. {self._review()}"
             )
-        # A plain function, so that it becomes a method where the owner is a class.
+        # A plain function becomes a method if the owner is a class.
         _set(self.owner, self.name, wraps(original)(_calling(self.replacement, original)))
 
     def _review(self) -> str:
-        return f"Review {self.replacement.__module__}, which is there because {self.why}"
+        return f"Review {self.replacement.__module__}, which exists because {self.why}"
 
 
 class Patches:
-    """The replacements of a module, in the order of their definition."""
+    """The replacements of a module, in order of definition."""
 
     def __init__(self) -> None:
         self._patches: list[Patch] = []
 
     def replaces(self, owner: Any, name: str, *, digest: str, why: str) -> Callable[[Replacement], Replacement]:
-        """Register the decorated function as a replacement, with the parameters of `Patch`."""
+        """Register the decorated function as a replacement; the parameters are those of `Patch`."""
 
         def register(replacement: Replacement) -> Replacement:
             self._patches.append(Patch(owner, name, digest, why, replacement))
@@ -83,13 +84,13 @@ class Patches:
         return register
 
     def apply(self) -> None:
-        """Put all of them in place."""
+        """Put every replacement in place."""
         for patch in self._patches:
             patch.apply()
 
 
 def digest_of(function: Any) -> str:
-    """The first 12 hexadecimal digits of the SHA-256 of a function's source; of a text, those of the text itself."""
+    """The first 12 hexadecimal digits of the SHA-256 of a function's source, or of a text."""
     source = function if isinstance(function, str) else inspect.getsource(function)
     return hashlib.sha256(source.encode()).hexdigest()[:12]
 

@@ -12,7 +12,7 @@ from local.ministack.patching import Patches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WHY = "MiniStack's CloudFormation leaves ReservedConcurrentExecutions out"
+WHY = "MiniStack's CloudFormation ignores ReservedConcurrentExecutions"
 
 _FUNCTION = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
 

@@ -35,15 +35,15 @@ def run_distributed_map(
     execution: dict[str, Any],
     context: dict[str, Any],
 ) -> tuple[Any, str | None]:
-    """Run the Map as MiniStack does, then write the results if the state has a ResultWriter.
+    """Run the Map, then write its results if the state has a ResultWriter.
 
-    A failed Map Run writes its results too: they tell a user what to repeat.
+    A failed Map Run writes its results too, so that a user knows what to repeat.
     """
     writer = state.get("ResultWriter")
     if writer is None:
         return original(state, raw_input, effective, iterator, execution, context)
     place, transformation, output_type = _configuration(writer, effective, context)
-    # The label tells this Map Run from others of the same execution.
+    # The label distinguishes this Map Run from others of the same execution.
     state = {"Label": stepfunctions.new_uuid(), **state}
     bare = {name: value for name, value in state.items() if name not in ("ResultSelector", "ResultPath", "OutputPath")}
     earlier = set(stepfunctions._map_runs)
@@ -57,7 +57,7 @@ def run_distributed_map(
         for arn, run in stepfunctions._map_runs.items()
         if arn not in earlier and run["executionArn"] == execution["executionArn"] and f"/{state['Label']}:" in arn
     ]
-    # There is no run where the items could not be read.
+    # The list is empty if the items could not be read.
     results = [_write_results(run, place, transformation, output_type) for run in runs]
     if failure is not None:
         raise failure
@@ -67,7 +67,7 @@ def run_distributed_map(
 
 
 def _configuration(writer: dict[str, Any], effective: Any, context: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
-    """The place, transformation and output type of a ResultWriter; what is not emulated is an error."""
+    """Read the destination, transformation and output type of a ResultWriter; unsupported values are errors."""
     config = writer.get("WriterConfig") or {}
     transformation, output_type = config.get("Transformation", "NONE"), config.get("OutputType", "JSON")
     if writer.get("Resource") != PUT_OBJECT:
@@ -75,8 +75,8 @@ def _configuration(writer: dict[str, Any], effective: Any, context: dict[str, An
     if transformation not in TRANSFORMATIONS or output_type not in OUTPUT_TYPES:
         raise stepfunctions._ExecutionError(
             "States.Runtime",
-            f"WriterConfig has a Transformation of {', '.join(TRANSFORMATIONS)}, "
-            f"an OutputType of {', '.join(OUTPUT_TYPES)}",
+            f"WriterConfig.Transformation must be one of {', '.join(TRANSFORMATIONS)}, "
+            f"and OutputType one of {', '.join(OUTPUT_TYPES)}",
         )
     place = stepfunctions._resolve_params_obj(writer.get("Parameters") or {}, effective, context)
     if not place.get("Bucket"):
@@ -95,7 +95,7 @@ def _write_results(run: dict[str, Any], place: dict[str, Any], transformation: s
         if of_status:
             # Failed executions are written without transformation.
             lines = _transformed(of_status, transformation if status == "SUCCEEDED" else "NONE")
-            # The guide names the file *_n.json whatever the output type; readers take the name from the manifest.
+            # The guide names the file *_n.json for every output type; readers take the name from the manifest.
             key = f"{folder}/{status}_0.json"
             files[status].append({"Key": key, "Size": _put(place["Bucket"], key, _serialised(lines, output_type))})
     manifest = {"DestinationBucket": place["Bucket"], "MapRunArn": map_run_arn, "ResultFiles": files}
@@ -116,7 +116,7 @@ def _transformed(children: list[dict[str, Any]], transformation: str) -> list[An
 
 
 def _record(child: dict[str, Any]) -> dict[str, Any]:
-    """A child execution as a result file has it; Input and Output are JSON in a string."""
+    """Make the result file's record of a child execution; Input and Output are JSON strings."""
     succeeded = child["status"] == "SUCCEEDED"
     record = {
         "ExecutionArn": child["executionArn"],
@@ -145,7 +145,7 @@ def _serialised(document: Any, output_type: str) -> bytes:
 
 
 def _put(bucket: str, key: str, content: bytes) -> int:
-    """Write an object in the account and region of the execution, and return its size."""
+    """Write an object in the account and Region of the execution; return its size in bytes."""
     status, _, answer = s3._put_object(bucket, key, content, {"content-type": "application/json"})
     if status != HTTPStatus.OK:
         raise stepfunctions._ExecutionError("States.ResultWriterFailed", answer.decode(errors="replace"))

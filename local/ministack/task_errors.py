@@ -1,8 +1,8 @@
-"""Names the error of a handler that raises as AWS does, and keeps its execution environment.
+"""Reports the exception of a handler as AWS does, and keeps its execution environment.
 
-MiniStack calls whatever a handler raises ``Runtime.HandlerError``, and a throttled call ``Lambda.Unknown``. AWS uses
-the name of the exception's class and ``Lambda.TooManyRequestsException``, which ``Retry`` and ``Catch`` of a state
-machine look for. After an error MiniStack starts a new execution environment; AWS keeps the old one and its memory.
+MiniStack reports every exception as ``Runtime.HandlerError``, and a throttled call as ``Lambda.Unknown``. AWS reports
+the exception's class name and ``Lambda.TooManyRequestsException``, which ``Retry`` and ``Catch`` of a state machine
+match. After an error, MiniStack starts a new execution environment; AWS keeps the old one and its memory.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from local.ministack.patching import MiniStackChangedError, Patches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WHY = "MiniStack does not tell which exception a handler raised"
+WHY = "MiniStack does not report which exception a handler raised"
 
-# The worker's answer when a handler raises: the message of the error, not its class. MiniStack ends the worker after
-# this status only.
+# The worker's response when a handler raises. It lacks the exception's class, and its status makes MiniStack stop the
+# worker.
 _ANSWER = '"status": "error", "error": str(e), "trace"'
 _ANSWER_WITH_TYPE = '"status": "ok", "raised": type(e).__name__, "error": str(e), "trace"'
 
@@ -29,10 +29,10 @@ _error_type: ContextVar[str | None] = ContextVar("error_type", default=None)
 
 
 class WorkerPatches(Patches):
-    """The replacements of this module, and the change of the script that runs a function."""
+    """The replacements of this module, and a change to the script that runs a function."""
 
     def apply(self) -> None:
-        """Put all of them in place."""
+        """Put every replacement in place, and change the script."""
         script = lambda_runtime._PYTHON_WORKER_SCRIPT
         if _ANSWER not in script:
             raise MiniStackChangedError(f"MiniStack's worker script has changed. Review {__name__}, because {WHY}")
@@ -45,7 +45,7 @@ patches = WorkerPatches()
 
 @patches.replaces(lambda_runtime.Worker, "invoke", digest="96751a754710", why=WHY)
 def invoke_worker(original: Callable[..., Any], worker: Any, *arguments: Any, **options: Any) -> Any:
-    """Invoke a function's worker, and keep the name of the exception that its handler raised."""
+    """Invoke a function's worker, and remember the name of the exception that its handler raised."""
     answer = original(worker, *arguments, **options)
     if "raised" in answer:
         answer["status"] = "error"
@@ -55,7 +55,7 @@ def invoke_worker(original: Callable[..., Any], worker: Any, *arguments: Any, **
 
 @patches.replaces(lambda_svc, "_execute_function_warm", digest="62b9218bef5b", why=WHY)
 def execute_function_warm(original: Callable[..., Any], function: Any, event: Any, request_id: str) -> Any:
-    """Run a function; the kept name becomes the type of its error."""
+    """Run a function, and report the remembered name as the type of its error."""
     _error_type.set(None)
     result = original(function, event, request_id)
     name = _error_type.get()

@@ -1,4 +1,4 @@
-"""One local cloud for all end-to-end tests: real DICOM files imported, the stack deployed by ``cdk deploy``."""
+"""Fixtures for one local cloud with the deployed stack and real DICOM files, shared by end-to-end tests."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def cloud():
 
 @pytest.fixture(scope="session")
 def datastore_id(cloud):
-    """The data store that tests put frames of their own into."""
+    """The data store to which tests add their own frames."""
     return cloud.health_imaging.create_datastore("end-to-end")
 
 
 @pytest.fixture(scope="session")
 def import_datastore_id(cloud):
-    """The data store that DICOM files are imported into."""
+    """The data store with the imported DICOM files."""
     return cloud.health_imaging.create_datastore("imported")
 
 
 def pytest_collection_modifyitems(items):
-    """Run test_privacy.py last: it looks at what all the others left."""
+    """Run test_privacy.py last, because it examines what all other tests left."""
     items.sort(key=lambda item: item.path.name == "test_privacy.py")
 
 
 @pytest.fixture(scope="session")
 def heard(cloud):
-    """Gives every event on the default bus that Framegate or its bucket caused, as JSON; from before the deployment."""
+    """Returns every event that Framegate or its bucket sent to the default bus, as JSON."""
     events, sqs = cloud.client("events"), cloud.client("sqs")
     url = sqs.create_queue(QueueName="everything")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -64,26 +64,26 @@ def heard(cloud):
 
 @pytest.fixture(scope="session")
 def answered():
-    """What the API answered that is no frame and no index: headers and bodies of problems."""
+    """The headers and bodies of all error responses of the API."""
     return Api.problems
 
 
 @pytest.fixture(scope="session")
 def deployment(cloud, heard, datastore_id, import_datastore_id):
-    """The stack, for both data stores; exports have so little time that large ones take several invocations."""
+    """The stack with both data stores. A short timeout makes large exports take several invocations."""
     return cloud.deploy(
         datastore_id,
         import_datastore_id,
         cors_origins=ORIGIN,
         export_timeout_seconds="10",
-        # For each of four workers 300 a second.
+        # 300 calls per second for each of four workers.
         export_rate="1200",
     )
 
 
 @pytest.fixture(scope="session")
 def imported(cloud, deployment, import_datastore_id, tmp_path_factory):
-    """The frames of the sample files, imported by a job after the stack was deployed."""
+    """The frames of the sample files, imported after the deployment."""
     folder = tmp_path_factory.mktemp("dicom")
     write_samples(folder)
     frames = import_folder(cloud, import_datastore_id, folder)
@@ -111,10 +111,10 @@ def emulator(cloud):
 
 
 class Api:
-    """The deployed REST API as ``requests`` sees it; redirects are shown, not followed."""
+    """A client of the deployed REST API that does not follow redirects."""
 
     problems: ClassVar[list[str]] = []
-    """Headers and bodies of all problems that were answered to any of them."""
+    """Headers and bodies of every error response, of all instances."""
 
     def __init__(self, url, access_key=ACCESS_KEY, secret_key=SECRET_KEY, verify=True):
         self.url = url
@@ -134,7 +134,7 @@ class Api:
         return self.request("GET", self.frame_url(frame), **arguments)
 
     def request(self, method, url, **arguments):
-        # Not set on the session, where REQUESTS_CA_BUNDLE would override it.
+        # `verify` is a parameter of the call because REQUESTS_CA_BUNDLE would override the session's.
         answer = self._session.request(method, url, timeout=60, allow_redirects=False, verify=self._verify, **arguments)
         if answer.status_code >= requests.codes.bad_request:
             self.problems.append(f"{answer.headers} {answer.text}")
@@ -148,13 +148,13 @@ def api(deployment):
 
 @pytest.fixture
 def log_lines(cloud):
-    """Reads what the API's function logs from here on, one JSON object a line; all of it, or that of one request."""
+    """Reads the log lines of the API function from now on, as JSON objects: all, or those of one request."""
     return log_reader(cloud, "ApiFunction")
 
 
 @pytest.fixture
 def export_log(cloud):
-    """Reads what the export function logs from here on, one JSON object a line; all of it, or that of one message."""
+    """Reads the log lines of the export function from now on, as JSON objects: all, or those of one message."""
     return log_reader(cloud, "ExportFunction")
 
 

@@ -1,4 +1,4 @@
-"""The commands of the local cloud, as a user runs and stops them."""
+"""Runs the commands of the local cloud as a user does."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PROJECT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def serving():
-    """``make serve``'s program, up, with what it printed."""
+    """The running process of ``make serve``, and what it has printed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "local.serve"], cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     lines = []
     while not lines or "Ctrl-C" not in lines[-1]:
         line = process.stdout.readline()
-        assert line, "it ended before it served"
+        assert line, "the process ended before it served"
         lines.append(line)
     yield process, "".join(lines)
     if process.poll() is None:
@@ -32,7 +32,7 @@ def serving():
     process.stdout.close()
 
 
-def test_serve_runs_beside_another_cloud_prints_curl_lines_that_work_and_stops_all(cloud, serving, tmp_path):
+def test_serve_prints_working_curl_lines_and_stops_every_process(cloud, serving, tmp_path):
     process, printed = serving
     curls = re.findall(r"^curl .*$", printed, re.MULTILINE)
     answers = [
@@ -60,9 +60,9 @@ def grouped(text, pattern):
     return re.search(pattern, text)[1].replace(",", "")
 
 
-def test_demo_shows_everything_as_it_should_be():
+def test_demo_passes_every_check_and_writes_pictures():
     command = [sys.executable, "-m", "local.demo"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "all as it should be" in done.stdout
+    assert "every check passed" in done.stdout
     assert (PROJECT / "demo-output" / "contact-sheet.png").stat().st_size > 100_000

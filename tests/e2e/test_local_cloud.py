@@ -1,4 +1,4 @@
-"""What the local cloud adds to MiniStack behaves as AWS does, apart from any deployment."""
+"""The adaptations of MiniStack behave as AWS does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from local.cloud import ACCOUNT, REGION, LocalCloud
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/anything"
-PART = 5 << 20  # the least that S3 takes for any but the last
+PART_BYTES = 5 << 20  # S3's minimum for every part except the last
 PASS = {"StartAt": "Give", "States": {"Give": {"Type": "Pass", "End": True}}}
 FAIL_ODD = {
     "StartAt": "Odd?",
@@ -43,7 +43,7 @@ def bucket(s3):
 
 @pytest.fixture
 def execute(cloud):
-    """Runs a state machine of one state and returns the description of its execution."""
+    """Run a state machine of one state; return the description of its execution."""
     states = cloud.client("stepfunctions")
 
     def run(state, execution_input):
@@ -53,9 +53,9 @@ def execute(cloud):
             roleArn=ROLE,
         )["stateMachineArn"]
         arn = states.start_execution(stateMachineArn=machine, input=json.dumps(execution_input))["executionArn"]
-        give_up = time.monotonic() + 30
+        deadline = time.monotonic() + 30
         while (execution := states.describe_execution(executionArn=arn))["status"] == "RUNNING":
-            assert time.monotonic() < give_up, "the execution does not end"
+            assert time.monotonic() < deadline, "the execution did not end in time"
             time.sleep(0.05)
         return execution
 
@@ -64,7 +64,7 @@ def execute(cloud):
 
 @pytest.fixture
 def map_over(s3, bucket, execute):
-    """Runs a Distributed Map over items in an object, and reads what it wrote, status by status."""
+    """Run a Distributed Map over items in an object; return its output and its result files by status."""
 
     def run(items, child, *, writer_config=None, **fields):
         prefix = f"results-{uuid.uuid4().hex}"
@@ -103,7 +103,7 @@ def map_over(s3, bucket, execute):
 
 
 def zipped(path, content):
-    """A zip file with one file in it."""
+    """Make a zip archive with one file."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr(path, content)
@@ -121,7 +121,7 @@ def _lines(files):
 JSONL = {"Transformation": "NONE", "OutputType": "JSONL"}
 
 
-def test_result_writer_gives_the_state_the_place_of_its_manifest(map_over, bucket):
+def test_result_of_a_map_names_its_manifest(map_over, bucket):
     ran = map_over([{"n": 1}], PASS, writer_config=JSONL)
     run_id = ran.output["MapRunArn"].rpartition(":")[2]
     assert ran.output == {
@@ -134,7 +134,7 @@ def test_result_writer_gives_the_state_the_place_of_its_manifest(map_over, bucke
     assert entry == {"Key": f"{ran.prefix}/{run_id}/SUCCEEDED_0.json", "Size": len(ran.files["SUCCEEDED"][0])}
 
 
-def test_result_of_a_child_has_its_metadata_and_json_in_strings(map_over):
+def test_record_of_a_child_has_metadata_and_json_strings(map_over):
     (record,) = _lines(map_over([{"n": 1}], PASS, writer_config=JSONL).files["SUCCEEDED"])
     assert set(record) == {
         "ExecutionArn",
@@ -155,7 +155,7 @@ def test_result_of_a_child_has_its_metadata_and_json_in_strings(map_over):
     assert record["ExecutionArn"].endswith(f":{record['Name']}")
 
 
-def test_tolerated_failures_have_a_file_of_their_own(map_over):
+def test_tolerated_failures_have_a_separate_file(map_over):
     items = [{"n": n, "odd": n % 2 == 1} for n in range(150)]
     ran = map_over(items, FAIL_ODD, writer_config=JSONL, ToleratedFailurePercentage=50)
     succeeded, failed = _lines(ran.files["SUCCEEDED"]), _lines(ran.files["FAILED"])
@@ -166,7 +166,7 @@ def test_tolerated_failures_have_a_file_of_their_own(map_over):
     assert not any("Output" in each for each in failed)
 
 
-def test_results_are_written_when_the_map_fails_too(map_over):
+def test_failed_map_writes_its_results(map_over):
     ran = map_over([{"n": n, "odd": n < 2} for n in range(4)], FAIL_ODD, writer_config=JSONL)
     assert ran.execution["status"] == "FAILED"
     assert ran.execution["error"] == "States.ExceedToleratedFailureThreshold"
@@ -184,13 +184,13 @@ def test_results_are_transformed(map_over, transformation, expected):
     )
 
 
-def test_result_selector_and_result_path_apply_to_the_place(map_over, bucket):
+def test_result_selector_and_result_path_apply_to_the_result(map_over, bucket):
     ran = map_over([1], PASS, ResultSelector={"at.$": "$.ResultWriterDetails.Key"}, ResultPath="$.results")
     assert ran.output["bucket"] == bucket
     assert ran.output["results"]["at"].endswith("/manifest.json")
 
 
-def test_results_that_cannot_be_written_fail_the_state(map_over):
+def test_state_fails_if_its_results_cannot_be_written(map_over):
     writer = {"Resource": "arn:aws:states:::s3:putObject", "Parameters": {"Bucket": "no-such-bucket-here"}}
     ran = map_over([1], PASS, ResultWriter=writer)
     assert (ran.execution["status"], ran.execution["error"]) == ("FAILED", "States.ResultWriterFailed")
@@ -203,7 +203,7 @@ def test_unknown_transformation_is_an_error(map_over):
 
 @pytest.fixture
 def function(cloud):
-    """Creates functions out of a few lines, and removes them."""
+    """Create functions from source code, and delete them after the test."""
     lambdas = cloud.client("lambda")
     names = []
 
@@ -223,7 +223,7 @@ def function(cloud):
         lambdas.delete_function(FunctionName=name)
 
 
-def test_failed_task_goes_by_the_name_of_the_exception(execute, function):
+def test_failed_task_has_the_name_of_the_exception(execute, function):
     name = function("class Busy(Exception): pass\ndef handler(event, context): raise Busy('wait')")
     execution = execute(
         {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Parameters": {"FunctionName": name}}, {}
@@ -232,14 +232,14 @@ def test_failed_task_goes_by_the_name_of_the_exception(execute, function):
     assert json.loads(execution["cause"])["errorMessage"] == "wait"
 
 
-def test_function_that_raised_goes_on_with_what_it_holds_in_memory(cloud, function):
+def test_function_keeps_its_memory_after_an_exception(cloud, function):
     name = function("calls = []\ndef handler(event, context): calls.append(event); raise ValueError(len(calls))")
     lambdas = cloud.client("lambda")
     answers = [json.loads(lambdas.invoke(FunctionName=name, Payload=b"{}")["Payload"].read()) for _ in range(2)]
     assert [(each["errorType"], each["errorMessage"]) for each in answers] == [("ValueError", "1"), ("ValueError", "2")]
 
 
-def test_throttled_task_goes_by_the_name_that_aws_gives_it(cloud, execute, function):
+def test_throttled_task_has_the_error_name_of_aws(cloud, execute, function):
     name = function("def handler(event, context): pass")
     cloud.client("lambda").put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
     execution = execute(
@@ -291,7 +291,7 @@ def test_stack_can_have_an_alarm_on_an_expression(cloud):
     stacks.delete_stack(StackName=name)
 
 
-def test_function_has_packages_of_this_machine_in_place_of_its_layer(cloud, function):
+def test_function_uses_packages_of_this_machine_instead_of_its_layer(cloud, function):
     lambdas = cloud.client("lambda")
     layer = lambdas.publish_layer_version(
         LayerName=f"test-{uuid.uuid4().hex}",
@@ -307,15 +307,15 @@ def test_function_has_packages_of_this_machine_in_place_of_its_layer(cloud, func
 
 @pytest.fixture
 def upload(s3, bucket):
-    """Sends an object in parts, with a checksum of all of it, and returns its key."""
+    """Upload an object in parts with a full-object checksum; return its key."""
 
     def send(content, **completion):
         target = {"Bucket": bucket, "Key": uuid.uuid4().hex}
         kind = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
         target["UploadId"] = s3.create_multipart_upload(**target, **kind)["UploadId"]
         parts = []
-        for number, start in enumerate(range(0, len(content), PART), start=1):
-            body = content[start : start + PART]
+        for number, start in enumerate(range(0, len(content), PART_BYTES), start=1):
+            body = content[start : start + PART_BYTES]
             sent = s3.upload_part(**target, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
             parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumCRC32": sent["ChecksumCRC32"]})
         s3.complete_multipart_upload(
@@ -327,21 +327,21 @@ def upload(s3, bucket):
 
 
 def test_multipart_upload_can_have_a_checksum_of_the_whole_object(s3, bucket, upload):
-    content = bytes(PART) + b"the end"
+    content = bytes(PART_BYTES) + b"the end"
     head = s3.head_object(Bucket=bucket, Key=upload(content), ChecksumMode="ENABLED")
     assert (head["ChecksumType"], head["ChecksumCRC32"]) == ("FULL_OBJECT", crc32(content))
 
 
-def test_multipart_upload_of_another_checksum_is_refused(s3, upload):
+def test_multipart_upload_with_a_wrong_checksum_is_rejected(s3, upload):
     with pytest.raises(s3.exceptions.ClientError, match="BadDigest"):
-        upload(bytes(PART) + b"the end", ChecksumCRC32=crc32(b"something else"))
+        upload(bytes(PART_BYTES) + b"the end", ChecksumCRC32=crc32(b"something else"))
 
 
 def crc32(content):
     return base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()
 
 
-def test_policy_can_have_a_condition_on_the_source_of_events():
+def test_policy_condition_on_the_event_source_is_enforced():
     with LocalCloud(enforced=True) as enforced:
         iam = enforced.client("iam")
         iam.create_user(UserName="sender")

@@ -1,4 +1,4 @@
-"""What came of an export, seen with boto3: the bucket, the queues, and patience."""
+"""Helpers to observe a deployment with boto3: the bucket, the queues, the logs, and waiting."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import json
 import time
 import uuid
 
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 
 
-def wait_for(condition, patience=PATIENCE_SECONDS):
-    """Look until it is so, and return what was seen."""
-    give_up = time.monotonic() + patience
-    while not (seen := condition()):
-        assert time.monotonic() < give_up, "it has been waited for in vain"
+def wait_for(condition, timeout_seconds=TIMEOUT_SECONDS):
+    """Call the condition until its result is true, and return the result."""
+    deadline = time.monotonic() + timeout_seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.2)
-    return seen
+    return result
 
 
 def log_messages(cloud, function=None, since=0):
-    """What a function logged since then, in seconds since 1970; of every log group, if none is named."""
+    """Yield what a function, or every log group, has logged since a time in seconds since 1970."""
     logs = cloud.client("logs")
     pages = logs.get_paginator("describe_log_groups").paginate()
     names = [group["logGroupName"] for page in pages for group in page["logGroups"]]
@@ -28,7 +28,7 @@ def log_messages(cloud, function=None, since=0):
         names = [name]
     for name in names:
         start, seen = int(since * 1000), set()
-        # MiniStack gives the first 10,000 events, and no token for the rest.
+        # MiniStack returns the first 10,000 events, and no token for the rest.
         while True:
             events = logs.filter_log_events(logGroupName=name, startTime=start)["events"]
             fresh = [each for each in events if (each["timestamp"], each["message"]) not in seen]
@@ -40,7 +40,7 @@ def log_messages(cloud, function=None, since=0):
 
 
 class Bucket:
-    """The bucket of the deployment, seen with boto3."""
+    """The bucket of the deployment."""
 
     def __init__(self, s3, name):
         self.s3, self.name = s3, name
@@ -56,7 +56,7 @@ class Bucket:
         return [json.loads(line) for line in self.read(key).splitlines()]
 
     def frames(self, frame):
-        """The keys of the stored frames of a frame's image set."""
+        """The keys of the stored frames in the image set of a frame."""
         return self.listed(f"frames/{frame.datastore_id}/{frame.image_set_id}/")
 
     def head(self, frame):
@@ -64,12 +64,12 @@ class Bucket:
         return self.s3.head_object(Bucket=self.name, Key=key)
 
     def where(self, frame):
-        """The prefixes under which a frame is kept: ``frames``, ``mismatched``, neither or both."""
+        """The prefixes that have a copy of a frame: ``frames``, ``mismatched``, neither or both."""
         path = f"/{frame.datastore_id}/{frame.image_set_id}/{frame.image_frame_id}"
         return {prefix for prefix in ("frames", "mismatched") if self.listed(prefix + path)}
 
     def manifest(self, frame, export_id="version-1"):
-        """The manifest of a frame's image set, or None."""
+        """The manifest of the image set of a frame; None if there is none."""
         key = f"exports/{frame.datastore_id}/{frame.image_set_id}/{export_id}/manifest.jsonl"
         return self.lines(key) if self.listed(key) else None
 
@@ -77,20 +77,20 @@ class Bucket:
         return self.s3.list_multipart_uploads(Bucket=self.name).get("Uploads", [])
 
     def put_request(self, *lines):
-        """Put a request manifest into the bucket; return what its results' keys begin with."""
+        """Put a request manifest into the bucket; return the prefix of its results."""
         name = f"{uuid.uuid4()}.jsonl"
         body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
         self.s3.put_object(Bucket=self.name, Key=f"export-requests/{name}", Body=body.encode())
         return f"exports/requests/{name}/"
 
     def results(self, prefix):
-        """The summary of a request, when there is one, and the folder that it is in."""
+        """The summary of a request and its folder; None if there is no summary yet."""
         found = [key for key in self.listed(prefix) if key.endswith("/summary.json")]
         return (json.loads(self.read(found[0])), found[0].removesuffix("summary.json")) if found else None
 
 
 class Queue:
-    """A queue of the deployment, seen with boto3."""
+    """A queue of the deployment."""
 
     COUNTS = (
         "ApproximateNumberOfMessages",

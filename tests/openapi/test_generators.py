@@ -1,4 +1,4 @@
-"""docs/openapi.json goes through the tools that its readers use: generators of clients and types, and a linter."""
+"""Generators of clients and types, and a linter, accept ``docs/openapi.json``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.infra.project import PROJECT
 HERE = Path(__file__).parent
 DOCUMENT = PROJECT / "docs" / "openapi.json"
 
-# npm's codes for a registry that cannot be reached; anything else that npm reports is a failure.
+# npm's error codes for an unreachable registry. Any other error of npm is a failure.
 UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "EHOSTUNREACH")
 
 FRAME = "f" * 32
@@ -24,7 +24,7 @@ FRAME = "f" * 32
 
 @pytest.fixture(scope="module")
 def npm_tools():
-    """Installs the pinned npm packages beside this file, where they are not installed yet; returns their folder."""
+    """Install the pinned npm packages next to this file, if necessary; return the folder of their commands."""
     lock, installed = HERE / "package-lock.json", HERE / "node_modules" / ".installed-lock.json"
     if not installed.exists() or installed.read_bytes() != lock.read_bytes():
         command = ["npm", "ci", "--no-audit", "--no-fund", "--no-progress", "--fetch-retries=1"]
@@ -46,13 +46,13 @@ def run(*command, **environment):
 
 @pytest.fixture(scope="module")
 def python_client(tmp_path_factory):
-    """The package that openapi-python-client generates, without a warning, imported."""
+    """The imported package that openapi-python-client generates without warnings."""
     folder = tmp_path_factory.mktemp("client")
     scripts = Path(sys.executable).parent
     run(
         *(scripts / "openapi-python-client", "generate", "--path", DOCUMENT, "--meta", "none", "--fail-on-warning"),
         *("--output-path", folder / "framegate_client"),
-        # It formats what it has generated with ruff.
+        # The generator formats its output with ruff.
         PATH=f"{scripts}{os.pathsep}{os.environ['PATH']}",
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -60,7 +60,7 @@ def python_client(tmp_path_factory):
         yield importlib.import_module("framegate_client")
 
 
-def test_python_client_is_generated_with_every_operation(python_client):
+def test_generated_python_client_has_every_operation(python_client):
     frames = Path(python_client.__file__).parent / "api" / "frames"
     index = Path(python_client.__file__).parent / "api" / "index"
 
@@ -130,7 +130,7 @@ def test_typescript_types_are_generated_and_compile(npm_tools, tmp_path):
     run(npm_tools / "tsc", "--noEmit", "--strict", use)
 
 
-def test_redocly_finds_nothing_by_its_strict_rules(npm_tools):
+def test_redocly_accepts_the_document_by_its_strict_rules(npm_tools):
     run(
         *(npm_tools / "redocly", "lint", "--extends", "recommended-strict", DOCUMENT),
         REDOCLY_TELEMETRY="off",

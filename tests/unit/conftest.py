@@ -1,4 +1,4 @@
-"""The function's own code around the HealthImaging emulator and moto's S3."""
+"""Fixtures that connect the product's code to the HealthImaging emulator and moto's S3."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SERVED = "d" * 32
 
 @dataclass
 class Answer:
-    """What a client gets to see of the function's result."""
+    """The function's result, as a client sees it."""
 
     event: dict
     status: int
@@ -86,7 +86,7 @@ class Client:
 
 @pytest.fixture(scope="session", autouse=True)
 def aws_environment():
-    """Credentials that are good for nothing and a Region, and no endpoint of the machine that runs the tests."""
+    """Set invalid credentials and a Region, and remove every other AWS variable."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -105,7 +105,7 @@ def emulator():
 
 @pytest.fixture
 def health_imaging(emulator, monkeypatch):
-    """The emulator as this test finds it: no faults, no calls; the function is pointed to it."""
+    """The emulator without faults and calls. The function uses it as HealthImaging."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)
     emulator.faults.clear()
     emulator.calls.clear()
@@ -120,7 +120,7 @@ def running_issuer(tmp_path_factory):
 
 @pytest.fixture
 def issuer(running_issuer, monkeypatch):
-    """An OpenID Connect issuer as this test finds it: no keys, no requests; its certificate is trusted."""
+    """An OpenID Connect issuer without keys and requests, whose certificate is trusted."""
     monkeypatch.setenv("SSL_CERT_FILE", str(running_issuer.certificate))
     for state in (running_issuer.published, running_issuer.answers, running_issuer.requests):
         state.clear()
@@ -135,7 +135,7 @@ def moto(aws_environment):
 
 @pytest.fixture(scope="session")
 def s3_server(moto):
-    """S3 as the product meets it, over HTTP; its clients find it by the environment, as botocore reads it."""
+    """S3 over HTTP, as the product calls it. Clients read its endpoint from the environment."""
     with S3Server() as running, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_S3", running.url)
         yield running
@@ -143,7 +143,7 @@ def s3_server(moto):
 
 @pytest.fixture(scope="session")
 def s3_client(moto):
-    # The mock without HTTP, in which a test looks at the same objects in less time.
+    # The mock without HTTP: tests see the same objects, but faster.
     return boto3.client("s3", config=Config(signature_version="s3v4", ignore_configured_endpoint_urls=True))
 
 
@@ -153,14 +153,14 @@ def product_s3_client(s3_server):
 
 
 def forget_clients():
-    """Have the product build its session and clients anew, for the environment as it is now."""
+    """Make the product create its session and clients again, for the current environment."""
     for each in (clients.session, clients._boto3_session, clients.s3, clients.sqs, clients.events):
         each.cache_clear()
 
 
 @pytest.fixture
 def s3(s3_client, s3_server):
-    """S3 with an empty bucket, for the test itself."""
+    """The test's own S3 client, with an empty bucket."""
     get_backend("s3").reset()
     s3_client.create_bucket(Bucket=BUCKET)
     return s3_client
@@ -178,7 +178,7 @@ def source(health_imaging):
 
 @pytest.fixture
 def threads():
-    """Threads for S3, all of them at rest before the next test begins."""
+    """Threads for S3, which are idle before the next test starts."""
     with ThreadPoolExecutor(4) as running:
         yield running
 
@@ -205,12 +205,12 @@ def sqs_client(moto):
 
 @pytest.fixture
 def queue(sqs_client):
-    """The export queue: sends messages, and takes them from it for the test."""
+    """The export queue, from which a test can receive messages."""
     return TestQueue(sqs_client, sqs_client.create_queue(QueueName=f"export-{uuid.uuid4()}")["QueueUrl"])
 
 
 class TestQueue(ExportQueue):
-    """The queue as product code has it, which a test can look into."""
+    """The product's queue, from which a test can receive messages."""
 
     __test__ = False
 
@@ -219,11 +219,11 @@ class TestQueue(ExportQueue):
         self.client, self.url = client, url
 
     def received(self):
-        """The messages that can be received now, as documents; they are gone then."""
+        """Receive and delete all available messages; return their documents."""
         return [json.loads(message["Body"]) for message in self.receive()]
 
     def receive(self):
-        """The messages that can be received now; they are gone then."""
+        """Receive and delete all available messages."""
         messages = []
         while batch := self.client.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
             for message in batch:
@@ -244,7 +244,7 @@ def frame_delivery(source, store, deferred_stores):
 
 @pytest.fixture
 def log_lines():
-    """Gives the log lines that were written during the test, as objects."""
+    """Returns the log lines of the test so far, as objects."""
     written = io.StringIO()
     before = logger.registered_handler.setStream(written)
     yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]

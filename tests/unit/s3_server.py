@@ -1,4 +1,4 @@
-"""moto's S3 over HTTP. It shares objects with moto's mock and injects faults."""
+"""Serves moto's S3 over HTTP, with the objects of its mock and with faults that a test sets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPERATIONS = {
     "HEAD": {"": "HeadObject"},
     "DELETE": {"uploadId": "AbortMultipartUpload", "": "DeleteObject"},
 }
-"""S3 operations by method and query parameter."""
+"""S3 operations by method and by query parameter."""
 
 ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>no</Message></Error>'
 
@@ -37,7 +37,7 @@ class S3Server:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._faults = []
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=_Handler)
-        # Do not wait for connections that are still open at the end.
+        # Open connections must not delay the end of the tests.
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.port}"
 
@@ -51,11 +51,11 @@ class S3Server:
         self._server.server_close()
 
     def counting(self, operation):
-        """Leave S3 unchanged; yield a list that records each call of an operation."""
+        """Record the calls of an operation; yield the list of calls."""
         return self._failing(operation, self._moto, times=0)
 
     def refusing(self, operation, status, code, *, after=0, times=None):
-        """Reject an operation after its first `after` calls, `times` times."""
+        """Make S3 reject `times` calls of an operation after the first `after` calls."""
 
         def refuse(environ, start_response):
             body = b"" if environ["REQUEST_METHOD"] == "HEAD" else ERROR.format(code=code).encode()
@@ -65,7 +65,7 @@ class S3Server:
         return self._failing(operation, refuse, after, times)
 
     def silent(self, operation, seconds):
-        """Delay an operation."""
+        """Delay the calls of an operation by this many seconds."""
 
         def sleep(environ, start_response):
             time.sleep(seconds)
@@ -74,7 +74,7 @@ class S3Server:
         return self._failing(operation, sleep)
 
     def breaking_off(self, operation, *, times=None):
-        """Close the connection without executing the operation, `times` times."""
+        """Make S3 close the connection of `times` calls, without performing the operation."""
 
         def close(environ, _):
             environ["werkzeug.socket"].shutdown(2)
@@ -83,7 +83,7 @@ class S3Server:
         return self._failing(operation, close, times=times)
 
     def answering_nothing(self, operation, *, times=None):
-        """Execute the operation and close the connection without a response, `times` times."""
+        """Make S3 perform `times` calls of an operation, and close the connection instead of responding."""
 
         def do_and_close(environ, _):
             list(self._moto(environ, lambda *_: None))
@@ -113,7 +113,7 @@ class S3Server:
         operation = next(name for key, name in operations.items() if not key or key in query)
         for failing, fault in self._faults:
             if failing == operation:
-                # Read the whole body; otherwise, the rest would be parsed as the next request.
+                # Read the whole body, because the rest would be parsed as the next request.
                 content = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 environ["wsgi.input"] = io.BytesIO(content)
                 return fault(environ, start_response)

@@ -1,4 +1,4 @@
-"""An HTTP server that records every request and answers as the test decides."""
+"""An HTTP server that records every request, and responds as a test tells it to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Received:
-    """A request. Header names are in lower case; connections are numbered from 1."""
+    """A request, with lower-case header names and the number of its connection."""
 
     method: str
     target: str
@@ -28,7 +28,7 @@ class Received:
 
 @dataclass
 class Reply:
-    """A response; `silent` keeps the connection open without a response."""
+    """A response. If `silent`, the server sends nothing and keeps the connection open."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_):
-        """Ignore clients that close their connections."""
+        """Ignore clients that close their connection."""
 
 
 class _Conversation(BaseHTTPRequestHandler):
@@ -91,9 +91,8 @@ class _Conversation(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.send_response_only(reply.status)
-        for name, value in reply.headers.items():
+        for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(reply.body)

@@ -1,4 +1,4 @@
-"""The bench's own parts: its origin gives what it should, and its figures are what they say."""
+"""The bench's origin serves AWS SDKs, and its rows and plot are correct."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def origin(request):
         yield running
 
 
-def test_origin_gives_frames_and_metadata_to_boto3_and_takes_objects_of_any_size(origin):
+def test_origin_serves_boto3_frames_and_metadata_and_accepts_objects_of_any_size(origin):
     health_imaging, s3 = boto3.client("medical-imaging"), boto3.client("s3")
     address = {"datastoreId": DATASTORE, "imageSetId": IMAGE_SET}
     for _ in range(2):
@@ -38,13 +38,13 @@ def test_origin_gives_frames_and_metadata_to_boto3_and_takes_objects_of_any_size
     s3.complete_multipart_upload(Bucket=BUCKET, Key="key", UploadId=upload, MultipartUpload=parts)
 
 
-def test_ratios_are_taken_turn_by_turn_and_the_median_is_what_counts():
+def test_row_has_the_median_of_the_ratios_of_each_turn():
     assert ratios([2, 9, 4], [1, 3, 4]) == [2, 3, 1]
     assert row("what", [2, 3, 1], target=2.0).value == 2
 
 
 @pytest.mark.parametrize(("value", "at_most", "met"), [(1, True, True), (3, True, False), (3, False, True)])
-def test_target_is_an_upper_or_a_lower_bound(value, at_most, met):
+def test_target_is_a_maximum_or_a_minimum(value, at_most, met):
     assert Row("what", value, value, value, target=2, at_most=at_most).is_met is met
 
 
@@ -56,14 +56,14 @@ def test_tasks_take_turns():
     assert {name: len(each) for name, each in seconds.items()} == {"a": 2, "b": 2}
 
 
-def test_environment_is_as_it_was_afterwards(monkeypatch):
+def test_environment_is_restored_afterwards(monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "mine")
     with environment({"AWS_REGION": "bench"}):
         assert (os.environ.get("AWS_PROFILE"), os.environ["AWS_REGION"]) == (None, "bench")
     assert (os.environ["AWS_PROFILE"], os.environ.get("AWS_REGION")) == ("mine", None)
 
 
-def test_plot_shows_figures_with_a_target_alone(tmp_path):
+def test_plot_shows_only_rows_with_a_target(tmp_path):
     figures = [Row("met", 1, 0.5, 1.5, target=2), Row("missed", 9, 8, 10, target=2), Row("without", 1, 1, 1)]
     draw(figures, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as plot:

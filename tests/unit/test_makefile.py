@@ -1,4 +1,4 @@
-"""What a machine that lacks something hears of it."""
+"""``make`` names a missing or unsupported tool in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def make(tmp_path):
-    """Runs ``make tools`` with stand-ins, by name, first on the path; returns what it printed as errors."""
+    """Run ``make tools`` with stand-ins for commands first on the path; return the first error line."""
 
     def run(python="python3", **stand_ins):
         for name, script in stand_ins.items():
@@ -32,7 +32,7 @@ def make(tmp_path):
         )
         first, *rest = done.stderr.splitlines() or [""]
         assert done.returncode != 0
-        assert all(line.startswith("make") for line in rest), "more than one line of ours"
+        assert all(line.startswith("make") for line in rest), "the Makefile printed more than one line"
         return first
 
     return run
@@ -45,7 +45,7 @@ def test_missing_python_is_named(make):
 
 
 @pytest.mark.parametrize("version", ["3.10.13", "3.15.0"])
-def test_python_of_another_version_is_named(make, version):
+def test_unsupported_python_is_named(make, version):
     script = f'[ "$1" = --version ] && echo Python {version} || exit 1'
     assert f"Framegate needs Python 3.11 to 3.14 and 'python3' is Python {version}." in make(python3=script)
 

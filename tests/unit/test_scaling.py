@@ -1,4 +1,4 @@
-"""The simulation of scaling adds up and agrees with its formulas, and ``docs/scaling.md`` says what it prints."""
+"""The scaling simulation agrees with its formulas, and ``docs/scaling.md`` has its tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.account import GET_IMAGE_FRAME, GET_IMAGE_SET, GET_IMAGE_SET_METADATA
 from bench.costs import PRICES, dollars_per_million, puts
 from bench.costs import table as cost_table
 from bench.durations import DEFAULT, SIZES, duration_ms, load_measured, worker_limits, write_measured
-from bench.export_load import copy_frames, most_waiting, predicted_export, simulate_export
+from bench.export_load import copy_frames, max_waiting, predicted_export, simulate_export
 from bench.measure import row
 from bench.request_load import API, LAMBDA, first_wall, health_imaging, poisson, predicted_walls, simulate_requests
 from bench.scaling import (
@@ -47,7 +47,7 @@ def test_every_request_is_answered_or_refused_once(scenario):
     assert traffic.refused
 
 
-def test_no_more_frames_are_taken_from_healthimaging_than_the_account_has():
+def test_frame_calls_stay_within_the_quota_of_the_account():
     config = throttled_at(5000)
     traffic = simulate_requests(poisson(3000, 10), MIXED, config, ACCOUNT)
     assert traffic.frame_calls + traffic.export_calls <= 10.5 * ACCOUNT.frame_rate
@@ -63,7 +63,7 @@ def test_no_more_frames_are_taken_from_healthimaging_than_the_account_has():
         (OPENING, replace(ACCOUNT, image_set_rate=100), GET_IMAGE_SET_METADATA, 50),
     ],
 )
-def test_indexes_are_bounded_by_the_quota_of_the_call_that_they_need(kinds, account, operation, rate):
+def test_index_requests_are_limited_by_the_quota_of_their_calls(kinds, account, operation, rate):
     predicted = predicted_walls(kinds, DEFAULT, account)
     assert predicted[health_imaging(operation)] == rate == min(predicted.values())
     found, traffic = first_wall(kinds, DEFAULT, account)
@@ -89,7 +89,7 @@ def test_quotas_are_those_of_healthimaging():
         (FIRST, throttled_at(9000), replace(ACCOUNT, concurrency=500, frame_rate=9000), LAMBDA),
     ],
 )
-def test_first_wall_is_where_the_formula_has_it(kinds, config, account, wall):
+def test_first_limit_agrees_with_the_formula(kinds, config, account, wall):
     predicted = predicted_walls(kinds, config, account)
     rate, traffic = first_wall(kinds, config, account)
     assert min(predicted, key=predicted.get) == wall == traffic.refused.most_common(1)[0][0]
@@ -110,7 +110,7 @@ def test_same_seed_gives_the_same_traffic():
     assert first == second
 
 
-def test_bucket_lets_its_burst_through_and_then_its_rate():
+def test_bucket_allows_its_burst_and_then_its_rate():
     bucket = Bucket(rate=10, burst=5, tokens=5)
     assert sum(bucket.take(each / 100) for each in range(1000)) == pytest.approx(5 + 10 * 10, abs=1)
 
@@ -118,7 +118,7 @@ def test_bucket_lets_its_burst_through_and_then_its_rate():
 @pytest.mark.parametrize("by_events", [True, False])
 @pytest.mark.parametrize("study", [CT, MAMMOGRAM, SINGLE])
 @pytest.mark.parametrize("image_sets", [1, 3, 10, 1000, 20_000])
-def test_exports_take_as_long_as_the_formula_says(image_sets, study, by_events):
+def test_export_duration_agrees_with_the_formula(image_sets, study, by_events):
     run = simulate_export(image_sets, *study, by_events=by_events)
     assert run.seconds == pytest.approx(predicted_export(image_sets, *study, by_events=by_events), rel=0.05)
     assert (run.image_sets, run.frames) == (image_sets, image_sets * study[0])
@@ -136,7 +136,7 @@ def test_exports_longer_than_an_invocation_export_every_frame_once(image_sets, b
 
 @pytest.mark.parametrize("size", SIZES.values())
 @pytest.mark.parametrize("rate", [40, 400, 4000])
-def test_frames_are_copied_at_the_least_of_the_limits(size, rate):
+def test_frames_are_copied_at_the_lowest_limit(size, rate):
     config = replace(DEFAULT, export_rate=rate)
     copied, seconds = copy_frames(1000, size, config, float("inf"))
     assert copied / seconds == pytest.approx(min(worker_limits(size, config).values()), rel=0.05)
@@ -148,9 +148,9 @@ def test_metadata_quota_bounds_exports_of_single_frames():
     assert run.image_sets / run.seconds == pytest.approx(Account().metadata_rate, rel=0.03)
 
 
-def test_queue_keeps_what_is_exported_within_its_retention():
-    most = most_waiting(*CT)
-    seconds = simulate_export(most, *CT, by_events=True).seconds
+def test_longest_export_by_events_fits_the_retention_of_the_queue():
+    image_sets = max_waiting(*CT)
+    seconds = simulate_export(image_sets, *CT, by_events=True).seconds
     assert seconds == pytest.approx(RETENTION.to_seconds(), rel=0.01)
 
 
@@ -166,17 +166,17 @@ def test_price_grows_with_duration_and_memory():
     assert dollars_per_million(185_000, "inline", 200) == pytest.approx(double)
 
 
-def test_price_without_healthimaging_is_less_by_its_calls():
+def test_price_includes_one_healthimaging_call_per_frame():
     without = replace(PRICES, healthimaging_call=0)
     whole, rest = (dollars_per_million(185_000, "inline", 30, prices=each) for each in (PRICES, without))
     assert whole - rest == pytest.approx(5.0)
 
 
-def test_large_frame_is_put_in_parts():
+def test_large_frame_is_uploaded_in_parts():
     assert (puts(MAX_PUT_BYTES), puts(MAX_PUT_BYTES + 1), puts(3 * PART_BYTES + 1)) == (1, 5, 6)
 
 
-def test_measured_durations_come_before_assumed_ones(tmp_path):
+def test_measured_duration_replaces_the_assumed_one(tmp_path):
     written = tmp_path / "durations.json"
     write_measured([row("what", [12.5], key=("ms", "185000", "inline")), row("other", [1.0])], written)
     measured = load_measured(written)

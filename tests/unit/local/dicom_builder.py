@@ -1,4 +1,4 @@
-"""Builds small DICOM files byte by byte, right ones and wrong ones."""
+"""Builds small valid and invalid DICOM files."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def dicom_file(
     transfer_syntax_uid=str(ExplicitVRLittleEndian),
     **attributes,
 ):
-    """A file of one instance: of these pixels, or of encoded frames with the shape of these pixels.
+    """Build a file with one instance, from pixels or from encoded frames with the shape of these pixels.
 
-    An attribute that is None is left out.
+    An attribute with the value None is removed.
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    # pydicom writes no JPEG XL, so another UID of the same length holds its place.
+    # pydicom does not write JPEG XL, so a UID of the same length is replaced afterwards.
     written_uid = _MPEG2 if transfer_syntax_uid in _JPEG_XL else transfer_syntax_uid
     dataset.file_meta.TransferSyntaxUID = written_uid
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
@@ -60,12 +60,12 @@ def dicom_file(
 
 
 def element(tag, vr, value, length=None):
-    """The bytes of an element, explicit VR little endian; ``length`` is what it says of its length."""
+    """Encode an element in explicit VR little endian; ``length`` overrides its length field."""
     length = len(value) if length is None else length
     header = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
     return header + (struct.pack("<HI", 0, length) if vr in _LONG else struct.pack("<H", length)) + value
 
 
 def item(content):
-    """The bytes of a sequence item."""
+    """Encode a sequence item."""
     return struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content

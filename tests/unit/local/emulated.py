@@ -1,7 +1,8 @@
-"""What the tests of the emulator share."""
+"""Helpers for the tests of the emulator."""
 
 import gzip
 import json
+import warnings
 from pathlib import Path
 
 import boto3
@@ -9,29 +10,32 @@ import pydicom
 from botocore.config import Config
 from pydicom.data import get_testdata_file
 
+from local.health_imaging import FrameAddress
+
 SIGNED = {"Authorization": "AWS4-HMAC-SHA256 anything"}
+ROLE = "arn:aws:iam::000000000000:role/import"
 
 
-def new_client(url):
-    config = Config(inject_host_prefix=False, retries={"total_max_attempts": 1}, read_timeout=5)
+def new_client(url, read_timeout_seconds=5):
+    config = Config(inject_host_prefix=False, retries={"total_max_attempts": 1}, read_timeout=read_timeout_seconds)
     return boto3.client("medical-imaging", endpoint_url=url, config=config)
 
 
 class Bus:
-    """Takes events as EventBridge does."""
+    """Accepts events as EventBridge does."""
 
     def __init__(self):
-        self.taken = []
+        self.received = []
 
     def put_events(self, Entries):  # noqa: N803 - boto3's spelling
-        self.taken += [(each["DetailType"], json.loads(each["Detail"])) for each in Entries]
+        self.received += [(each["DetailType"], json.loads(each["Detail"])) for each in Entries]
         return {"FailedEntryCount": 0, "Entries": [{}]}
 
     def of_image_set(self, image_set_id):
-        """Detail type, version, state and workflow status of each event of an image set."""
+        """The detail type, version, state and workflow status of each event of an image set."""
         return [
             (name, detail["imageSetVersion"], detail["imageSetState"], detail["imageSetWorkflowStatus"])
-            for name, detail in self.taken
+            for name, detail in self.received
             if detail.get("imagesetId") == image_set_id
         ]
 
@@ -46,8 +50,55 @@ def series_of(metadata):
     return series
 
 
+def only_instance(metadata):
+    (instance,) = series_of(metadata)["Instances"].values()
+    return instance
+
+
+def frame_response(boto, frame):
+    return boto.get_image_frame(
+        datastoreId=frame.datastore_id,
+        imageSetId=frame.image_set_id,
+        imageFrameInformation={"imageFrameId": frame.image_frame_id},
+    )
+
+
+def frame_bytes(boto, frame):
+    return frame_response(boto, frame)["imageFrameBlob"].read()
+
+
+def frame_content(boto, datastore_id, image_set_id, entry):
+    """The bytes and media type of a frame, by its entry in the metadata."""
+    answer = frame_response(boto, FrameAddress(datastore_id, image_set_id, entry["ID"]))
+    return answer["imageFrameBlob"].read(), answer["contentType"]
+
+
+def path_of(name):
+    """The path of one of pydicom's sample files."""
+    return Path(get_testdata_file(name, download=False))
+
+
+def imported(emulator, *names):
+    """Import sample files into a new data store; return its id and the ids of the image sets."""
+    datastore_id = emulator.create_datastore("import")
+    with warnings.catch_warnings(action="ignore"):
+        image_sets = emulator.import_files(datastore_id, [path_of(name) for name in names])
+    return datastore_id, [each.id for each in image_sets]
+
+
+def start_import(boto, datastore_id, **changes):
+    request = {
+        "datastoreId": datastore_id,
+        "dataAccessRoleArn": ROLE,
+        "inputS3Uri": "s3://dicom/input/",
+        "outputS3Uri": "s3://dicom/output",
+        "clientToken": "token",
+    }
+    return boto.start_dicom_import_job(**request | changes)["jobId"]
+
+
 def dicom_file(folder, **attributes):
-    """A CT file with some attributes changed."""
+    """Write a CT file with changed attributes; return its path."""
     dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
     for keyword, value in attributes.items():
         setattr(dataset, keyword, value)

@@ -1,4 +1,4 @@
-"""Decoding in a process of its own: what a codestream can do to its decoder, and what comes after."""
+"""A codestream that crashes the decoder process fails alone, and the process restarts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def assert_decodes():
     np.testing.assert_array_equal(decode_frame(JPEG_LS, imagecodecs.jpegls_encode(PIXELS)), PIXELS)
 
 
-def test_all_frames_are_decoded_in_one_process():
+def test_one_process_decodes_all_frames():
     for _ in range(3):
         assert_decodes()
     assert len(decoder_processes()) == 1
 
 
-def test_decoder_that_ended_is_started_again():
+def test_decoder_restarts_after_it_ended():
     assert_decodes()
     (process,) = decoder_processes()
     process.kill()
@@ -38,8 +38,8 @@ def test_decoder_that_ended_is_started_again():
     assert_decodes()
 
 
-def test_decoder_that_crashes_is_an_error_of_its_frame_only():
-    # OpenJPH works on this one for minutes, so there is time for the crash.
+def test_decoder_crash_fails_only_its_frame():
+    # OpenJPH decodes this codestream for minutes, so the process is busy when we kill it.
     codestream = bytearray(imagecodecs.htj2k_encode(PIXELS, reversible=True))
     codestream[18] = 208
     assert_decodes()
@@ -55,7 +55,7 @@ def test_decoder_that_crashes_is_an_error_of_its_frame_only():
 
 
 @pytest.mark.parametrize("codestream", [b"", b"text", b"\xff\xd8\xff\xd9"])
-def test_bytes_that_are_no_codestream_are_an_error(codestream):
+def test_invalid_codestream_raises_decode_error(codestream):
     with pytest.raises(DecodeError):
         decode_frame(JPEG_LS, codestream)
     assert_decodes()

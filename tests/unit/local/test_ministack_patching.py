@@ -1,4 +1,4 @@
-"""Replacements of MiniStack's functions: they are applied to the source that they were written for, and to no other."""
+"""Replacements of MiniStack's functions apply only to the source that they were written for."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_replacement_of_a_coroutine_function_is_awaited():
     assert asyncio.run(module.greet("ann")) == "LATER ANN"
 
 
-def test_changed_source_is_refused_with_the_module_to_review():
+def test_changed_source_is_rejected_with_the_module_to_review():
     patches = Patches()
     module = SimpleNamespace(greet=greet)
     patches.replaces(module, "greet", digest="0" * 12, why="the greeting is short")(louder)
@@ -72,8 +72,8 @@ def test_changed_source_is_refused_with_the_module_to_review():
     assert module.greet is greet
 
 
-def test_missing_function_is_refused():
+def test_missing_function_is_rejected():
     patches = Patches()
     patches.replaces(SimpleNamespace(), "greet", digest="0" * 12, why="the greeting is short")(louder)
-    with pytest.raises(MiniStackChangedError, match="no greet any more"):
+    with pytest.raises(MiniStackChangedError, match="no longer has greet"):
         patches.apply()

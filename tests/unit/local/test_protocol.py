@@ -1,4 +1,4 @@
-"""The emulator speaks the protocol of the service as botocore's model and Smithy's protocol tests have it."""
+"""The emulator implements the protocol of botocore's model and of Smithy's protocol tests."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def url(own_emulator):
 
 
 def fitting(shape):
-    """Members that fit a shape, all of them; of a union the first one."""
+    """Make valid values for all members of a shape; for a union, the first member."""
     if shape.name in VALUES:
         return VALUES[shape.name]
     match shape.type_name:
@@ -85,7 +85,7 @@ def fitting(shape):
 
 
 def parsed(operation, members):
-    """What the emulator reads out of what botocore writes."""
+    """Serialize a request with botocore, and parse it with the emulator."""
     request = create_serializer("rest-json", include_validation=False).serialize_to_request(members, operation.model)
     match = operation.path.fullmatch(request["url_path"])
     query = urlencode(request["query_string"], doseq=True)
@@ -93,7 +93,7 @@ def parsed(operation, members):
 
 
 def violations(shape, path=""):
-    """Pairs of a change to fitting members and the path that the error must name, one for each constraint."""
+    """Yield, for each constraint, a change to valid members that violates it and the path in the error."""
     if shape.type_name == "structure":
         for name in () if shape.is_tagged_union else shape.required_members:
             if shape.members[name].serialization.get("location") != "uri":
@@ -145,7 +145,7 @@ def wrong_values(shape):
 # The model
 
 
-def test_emulator_has_every_operation_of_the_model_and_no_other():
+def test_emulator_implements_exactly_the_operations_of_the_model():
     methods = {name for name in vars(Operations) if not name.startswith("_")}
     assert methods == {operation.python_name for operation in OPERATIONS}
 
@@ -157,13 +157,13 @@ def test_every_modelled_error_has_its_status():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-def test_what_botocore_writes_is_read_back(operation):
+def test_parser_reads_what_botocore_writes(operation):
     members = fitting(operation.model.input_shape)
     assert parsed(operation, members) == members
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-def test_each_constraint_of_the_model_is_a_validation_exception(operation):
+def test_violation_of_each_constraint_raises_validation_exception(operation):
     shape = operation.model.input_shape
     for change, where in violations(shape):
         members = json.loads(json.dumps(fitting(shape), default=lambda blob: blob.decode()))
@@ -174,11 +174,11 @@ def test_each_constraint_of_the_model_is_a_validation_exception(operation):
         with pytest.raises(ServiceError) as raised:
             parsed(operation, members)
         assert raised.value.code == "ValidationException", where
-        # Of a payload that is absent, botocore writes an empty one, whose own members are missing then.
+        # For an absent payload, botocore writes an empty one, which then lacks its own members.
         assert f"at '{where}" in raised.value.message
 
 
-def test_validation_does_not_repeat_what_may_identify_a_patient():
+def test_validation_message_does_not_quote_sensitive_values():
     body = {"filters": [{"operator": "EQUAL", "values": [{"DICOMStudyInstanceUID": "SECRET"}]}]}
     with pytest.raises(ServiceError) as raised:
         Operation("SearchImageSets").parse({"datastoreId": ID}, "", json.dumps(body).encode())
@@ -197,14 +197,14 @@ def test_validation_does_not_repeat_what_may_identify_a_patient():
         {"filters": [{"operator": "EQUAL", "values": [{}]}]},
     ],
 )
-def test_member_of_another_type_is_a_validation_exception(body):
+def test_member_of_the_wrong_type_raises_validation_exception(body):
     with pytest.raises(ServiceError) as raised:
         Operation("SearchImageSets").parse({"datastoreId": ID}, "", json.dumps(body).encode())
     assert raised.value.code == "ValidationException"
 
 
 @pytest.mark.parametrize("query", ["maxResults=many", "maxResults=", "maxResults=" + "9" * 5_000, "maxResults=1e1"])
-def test_query_parameter_of_another_type_is_a_validation_exception(query):
+def test_query_parameter_of_the_wrong_type_raises_validation_exception(query):
     with pytest.raises(ServiceError, match="maxResults"):
         Operation("ListDatastores").parse({}, query, b"")
 
@@ -226,7 +226,7 @@ def test_query_parameter_of_another_type_is_a_validation_exception(query):
         b"{'a': 1}",
     ],
 )
-def test_body_that_is_not_a_json_object_is_a_serialization_exception(content):
+def test_body_that_is_not_a_json_object_raises_serialization_exception(content):
     with pytest.raises(ServiceError) as raised:
         Operation("SearchImageSets").parse({"datastoreId": ID}, "", content)
     assert raised.value.code == "SerializationException"
@@ -246,12 +246,12 @@ def test_unknown_and_null_members_are_ignored():
         ({"datastoreId": 1, "datastoreStatus": "ACTIVE"}, "must be of type string"),
     ],
 )
-def test_answer_that_the_model_does_not_have_is_an_error_of_the_emulator(result, problem):
+def test_result_that_violates_the_model_is_an_error(result, problem):
     with pytest.raises(ValueError, match=problem):
         Operation("DeleteDatastore").serialize(result)
 
 
-def test_answers_are_written_as_the_model_has_them():
+def test_results_are_serialized_according_to_the_model():
     content, headers = Operation("GetImageSet").serialize(
         {
             "datastoreId": ID,
@@ -289,7 +289,7 @@ def test_answers_are_written_as_the_model_has_them():
         ("GET", f"/tags/{ARN}"),  # The slash in it has to be encoded.
     ],
 )
-def test_operation_that_does_not_exist_is_unknown_and_no_missing_resource(url, method, path):
+def test_unknown_operation_is_not_reported_as_a_missing_resource(url, method, path):
     answer = requests.request(method, url + path, headers=SIGNED, timeout=5)
     assert (answer.status_code, answer.headers["x-amzn-ErrorType"]) == (404, "UnknownOperationException")
     assert set(answer.json()) == {"message"}
@@ -302,7 +302,7 @@ def test_head_of_an_unknown_operation_has_no_body_and_keeps_the_connection(url):
         assert session.get(f"{url}/datastore", headers=SIGNED, timeout=5).status_code == 200
 
 
-def test_operation_of_the_model_that_the_emulator_lacks_is_unknown():
+def test_unimplemented_operation_is_unknown():
     class Some:
         def get_image_set(self, members):
             raise AssertionError
@@ -314,7 +314,7 @@ def test_operation_of_the_model_that_the_emulator_lacks_is_unknown():
     assert raised.value.code == "UnknownOperationException"
 
 
-def test_host_prefix_of_every_operation_is_the_one_of_the_model():
+def test_every_operation_has_the_host_prefix_of_the_model():
     on_image_sets = {each.name for each in OPERATIONS if each.host_prefix == "runtime-"}
     assert on_image_sets == {each.name for each in OPERATIONS if "imageset" in each.name.lower()} | {"GetImageFrame"}
     assert {each.host_prefix for each in OPERATIONS if each.name not in on_image_sets} == {""}
@@ -333,7 +333,7 @@ def test_host_prefix_of_every_operation_is_the_one_of_the_model():
         ("medical-imaging.us-east-1.amazonaws.com", "GET", "/datastore", None),
     ],
 )
-def test_host_with_a_prefix_has_the_operations_of_that_prefix_only(url, host, method, path, error):
+def test_host_with_a_prefix_serves_only_operations_with_that_prefix(url, host, method, path, error):
     answer = requests.request(method, url + path, headers={**SIGNED, "Host": host}, timeout=5)
     assert answer.headers.get("x-amzn-ErrorType") == error
 
@@ -349,7 +349,7 @@ def test_percent_encoded_labels_are_decoded(own_emulator):
 
 
 def sent(url, operation, *, body=None, **headers):
-    """The status and exception of a request to an operation, with ids that are none."""
+    """Send a request with placeholder ids to an operation; return the status and the exception."""
     path = re.sub(r"\{\w+\}", "x", operation.model.http["requestUri"])
     wire = requests.Request(operation.method, url + path, data=body, headers={**SIGNED, **headers}).prepare()
     if body is None:
@@ -367,7 +367,7 @@ def test_content_type_without_a_body_is_unsupported(url, operation):
 
 
 @pytest.mark.parametrize("operation", WITHOUT_BODY, ids=str)
-def test_body_is_unsupported_where_the_model_has_none(url, operation):
+def test_body_is_unsupported_if_the_operation_takes_none(url, operation):
     assert sent(url, operation, body=b"{}", **{"Content-Type": "application/json"}) == UNSUPPORTED
     assert sent(url, operation)[0] != 415
 
@@ -376,13 +376,13 @@ def test_body_is_unsupported_where_the_model_has_none(url, operation):
 @pytest.mark.parametrize(
     "content_type", ["application/hal+json", "text/plain", "application/x-amz-json-1.1", "application/jsonx", None]
 )
-def test_body_of_another_type_is_unsupported(url, operation, content_type):
+def test_body_of_another_media_type_is_unsupported(url, operation, content_type):
     headers = {"Content-Type": content_type} if content_type else {}
     assert sent(url, operation, body=b"{}", **headers) == UNSUPPORTED
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
-def test_json_is_supported_with_parameters_and_in_any_case(url, content_type):
+def test_json_media_type_may_have_parameters_and_any_case(url, content_type):
     answer = requests.post(
         f"{url}/datastore/{ID}/searchImageSets",
         data=b"{}",
@@ -408,7 +408,7 @@ def test_json_is_supported_with_parameters_and_in_any_case(url, content_type):
         ("*/*;q=0, application/json;q=0.5", True),
     ],
 )
-def test_accept_decides_by_the_most_specific_range(accept, is_accepted):
+def test_most_specific_range_of_accept_decides(accept, is_accepted):
     assert accepts(accept, "application/json") == is_accepted
 
 
@@ -423,7 +423,7 @@ def test_accept_decides_by_the_most_specific_range(accept, is_accepted):
         ("getImageFrame", "image/*", 200),
     ],
 )
-def test_accept_that_cannot_be_satisfied_is_not_acceptable(own_emulator, path, accept, status):
+def test_unsatisfiable_accept_raises_not_acceptable(own_emulator, path, accept, status):
     frame = own_emulator.add_frame(ID, b"pixels", "image/jph")
     body = {"imageFrameId": frame.image_frame_id} if path == "getImageFrame" else None
     answer = requests.post(
@@ -436,7 +436,7 @@ def test_accept_that_cannot_be_satisfied_is_not_acceptable(own_emulator, path, a
     assert answer.headers.get("x-amzn-ErrorType") == (None if status == 200 else "NotAcceptableException")
 
 
-def test_keep_alive_survives_refusals(url):
+def test_connection_stays_open_after_rejected_requests(url):
     address = ("127.0.0.1", int(url.rpartition(":")[2]))
     request = f"POST /datastore/{ID}/searchImageSets HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\nContent-Length: 2\r\n"
     with socket.create_connection(address, timeout=5) as connection:

@@ -1,26 +1,11 @@
-"""Tags of data stores and image sets, and what client tokens keep from happening twice."""
+"""Tags of data stores and image sets, and client tokens."""
 
-import subprocess
-import sys
 import threading
 
 import pytest
 from botocore.exceptions import ClientError
 
-from local.health_imaging import HealthImagingEmulator
 from local.health_imaging.client_tokens import ClientTokens
-from tests.unit.local.emulated import new_client
-
-
-@pytest.fixture(scope="module")
-def own_emulator(aws_environment):
-    with HealthImagingEmulator() as running:
-        yield running
-
-
-@pytest.fixture
-def boto(own_emulator):
-    return new_client(own_emulator.url)
 
 
 @pytest.fixture
@@ -55,7 +40,7 @@ def test_data_store_is_created_with_tags(boto, own_emulator):
     assert tags_of(boto, f"{own_emulator.arn_prefix}datastore/{datastore_id}") == {"team": "radiology"}
 
 
-def test_image_set_has_tags_of_its_own(boto, own_emulator, arn):
+def test_image_set_has_its_own_tags(boto, own_emulator, arn):
     frame = own_emulator.add_frame(arn.rpartition("/")[2], b"x", "image/jph")
     image_set_arn = f"{arn}/imageset/{frame.image_set_id}"
     boto.tag_resource(resourceArn=image_set_arn, tags={"kind": "image set"})
@@ -81,7 +66,7 @@ def test_tags_of_an_unknown_resource_are_not_found(boto, arn, change):
 
 
 @pytest.mark.parametrize("tags", [{"aws:own": "x"}, {"k" * 129: "x"}, {"k": "v" * 257}, {"k\N{SNOWMAN}": "x"}])
-def test_tags_that_the_model_does_not_allow_are_refused(boto, arn, tags):
+def test_invalid_tags_are_rejected(boto, arn, tags):
     assert refusal(boto.tag_resource, resourceArn=arn, tags=tags) == "ValidationException"
     assert refusal(boto.create_datastore, tags=tags) == "ValidationException"
     assert tags_of(boto, arn) == {}
@@ -98,7 +83,7 @@ def test_resource_has_at_most_fifty_tags(boto, arn):
 # Data stores
 
 
-def test_data_store_tells_what_it_was_created_with(boto):
+def test_data_store_properties_are_those_of_its_creation(boto):
     key = "arn:aws:kms:us-east-1:000000000000:alias/images"
     authorizer = "arn:aws:lambda:us-east-1:000000000000:function:authorizer"
     created = boto.create_datastore(
@@ -126,7 +111,7 @@ def test_client_token_creates_one_data_store(boto):
 @pytest.mark.parametrize(
     "changes", [{"datastoreName": "two"}, {"tags": {"a": "c"}}, {"losslessStorageFormat": "JPEG_2000_LOSSLESS"}]
 )
-def test_client_token_with_other_parameters_is_a_conflict(boto, changes):
+def test_client_token_with_other_parameters_raises_conflict_exception(boto, changes):
     token = f"conflict-{next(iter(changes))}"
     request = {"datastoreName": "one", "tags": {"a": "b"}, "clientToken": token}
     boto.create_datastore(**request)
@@ -135,13 +120,13 @@ def test_client_token_with_other_parameters_is_a_conflict(boto, changes):
     assert len(boto.list_datastores()["datastoreSummaries"]) == before
 
 
-def test_client_token_of_a_deleted_data_store_is_free_again(boto):
+def test_client_token_of_a_deleted_data_store_can_be_reused(boto):
     first = boto.create_datastore(clientToken="deleted")["datastoreId"]
     boto.delete_datastore(datastoreId=first)
     assert boto.create_datastore(clientToken="deleted", datastoreName="new")["datastoreId"] != first
 
 
-def test_client_token_of_an_import_with_other_parameters_is_a_conflict(boto, own_emulator):
+def test_import_client_token_with_other_parameters_raises_conflict_exception(boto, own_emulator):
     request = {
         "datastoreId": own_emulator.create_datastore("imports"),
         "dataAccessRoleArn": "arn:aws:iam::000000000000:role/import",
@@ -156,7 +141,7 @@ def test_client_token_of_an_import_with_other_parameters_is_a_conflict(boto, own
     assert boto.start_dicom_import_job(**elsewhere)["jobId"] != first["jobId"]
 
 
-def test_requests_with_one_token_at_the_same_time_act_once():
+def test_concurrent_requests_with_one_client_token_act_once():
     tokens, acted, answers = ClientTokens(), [], []
     start = threading.Barrier(8)
 
@@ -174,19 +159,3 @@ def test_requests_with_one_token_at_the_same_time_act_once():
     for thread in threads:
         thread.join()
     assert (len(acted), answers) == (1, [{"number": 1}] * 8)
-
-
-# The command
-
-
-def test_command_enforces_the_documented_quotas():
-    command = [sys.executable, "-m", "local.health_imaging", "--port", "0", "--throttles", "documented"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        boto = new_client(process.stdout.readline().split()[3].rstrip("."))
-        boto.create_datastore()
-        assert refusal(boto.create_datastore) == "ThrottlingException"
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()

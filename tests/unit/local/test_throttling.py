@@ -1,4 +1,4 @@
-"""The emulator enforces the documented quotas of each operation when it is asked to."""
+"""The emulator enforces the documented quotas on request."""
 
 import pytest
 import requests
@@ -28,8 +28,8 @@ def throttled(aws_environment, clock):
         yield running
 
 
-def admitted(throttles, operation, calls):
-    return sum(throttles.admit(operation) for _ in range(calls))
+def count_allowed(throttles, operation, calls):
+    return sum(throttles.take(operation) for _ in range(calls))
 
 
 def test_every_operation_has_a_quota():
@@ -49,28 +49,28 @@ def test_every_operation_has_a_quota():
         ("StartDICOMImportJob", 1, 2),
     ],
 )
-def test_burst_is_admitted_at_once_and_the_rate_after_it(clock, operation, rate, burst):
+def test_quota_allows_a_burst_and_then_its_rate(clock, operation, rate, burst):
     throttles = Throttles(DOCUMENTED_QUOTAS, clock)
-    assert admitted(throttles, operation, burst + 10) == burst
+    assert count_allowed(throttles, operation, burst + 10) == burst
     seconds = max(4.0, 1 / rate)
     for _ in range(3):
         clock.seconds += seconds
-        assert admitted(throttles, operation, burst + 10) == min(burst, int(rate * seconds))
+        assert count_allowed(throttles, operation, burst + 10) == min(burst, int(rate * seconds))
 
 
-def test_idle_time_gains_no_more_than_the_burst(clock):
+def test_idle_time_refills_at_most_the_burst(clock):
     throttles = Throttles({"GetImageSet": Quota(25, 50)}, clock)
     clock.seconds += 3_600
-    assert admitted(throttles, "GetImageSet", 100) == 50
+    assert count_allowed(throttles, "GetImageSet", 100) == 50
 
 
 def test_quotas_of_operations_do_not_affect_each_other(clock):
     throttles = Throttles(DOCUMENTED_QUOTAS, clock)
-    assert admitted(throttles, "GetImageSet", 60) == 50
-    assert admitted(throttles, "SearchImageSets", 60) == 50
+    assert count_allowed(throttles, "GetImageSet", 60) == 50
+    assert count_allowed(throttles, "SearchImageSets", 60) == 50
 
 
-def test_call_above_the_quota_is_answered_as_the_service_does(throttled, clock):
+def test_call_above_the_quota_raises_throttling_exception(throttled, clock):
     datastore_id = throttled.create_datastore("throttled")
     boto = new_client(throttled.url)
     for _ in range(10):
@@ -84,7 +84,7 @@ def test_call_above_the_quota_is_answered_as_the_service_does(throttled, clock):
     assert [call.status for call in throttled.calls].count(429) == 1
 
 
-def test_call_with_wrong_parameters_counts_and_an_unsigned_one_does_not(throttled):
+def test_invalid_call_counts_against_the_quota_and_an_unsigned_call_does_not(throttled):
     url = f"{throttled.url}/datastore?maxResults=0"
     for _ in range(20):
         assert requests.get(url, timeout=5).status_code == 403
@@ -92,7 +92,7 @@ def test_call_with_wrong_parameters_counts_and_an_unsigned_one_does_not(throttle
     assert statuses == [400] * 10 + [429]
 
 
-def test_throttled_call_uses_up_no_fault(throttled, clock):
+def test_throttled_call_does_not_consume_a_fault(throttled, clock):
     url = f"{throttled.url}/datastore"
     conflict = Fault(operation="ListDatastores", error="ConflictException", times=1)
     throttled.faults.arm(conflict)
@@ -104,7 +104,7 @@ def test_throttled_call_uses_up_no_fault(throttled, clock):
     assert requests.get(url, headers=SIGNED, timeout=5).status_code == 409
 
 
-def test_nothing_is_throttled_unless_asked(aws_environment):
+def test_nothing_is_throttled_by_default(aws_environment):
     with HealthImagingEmulator() as running:
         boto = new_client(running.url)
         for _ in range(30):

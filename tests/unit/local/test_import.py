@@ -1,4 +1,4 @@
-"""What the emulator imports, what it refuses, and what it says of a file that is not as it should be."""
+"""The emulator imports valid files, and describes what is wrong with others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(emulator):
 
 
 def strict_json(image_set):
-    """The metadata of an image set, by a reader that takes nothing but JSON."""
+    """Read the metadata of an image set with a strict JSON parser."""
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
@@ -95,7 +95,7 @@ def deep_sequence(levels):
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_unreadable_attribute_fails_its_file_only_and_is_named(emulator, store, name):
+def test_unreadable_attribute_fails_only_its_file_and_is_named(emulator, store, name):
     odd, message = UNREADABLE[name]
     series = generate_uid(), generate_uid()
     good = {f"good{number}": dicom_file(series=series) for number in range(3)}
@@ -110,17 +110,17 @@ def test_unreadable_attribute_fails_its_file_only_and_is_named(emulator, store, 
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_file_that_is_refused_leaves_nothing_behind(emulator, store, name):
+def test_rejected_file_leaves_nothing_behind(emulator, store, name):
     done = imported(emulator, store, bad=dicom_file() + UNREADABLE[name][0])
     assert (done.image_sets, done.successes) == ([], {})
     assert emulator.stores.get(store).image_sets == {}
 
 
 @pytest.mark.parametrize("levels", [101, 400, 900])
-def test_sequences_nested_too_deeply_are_refused(emulator, store, levels):
+def test_file_with_too_deeply_nested_sequences_is_rejected(emulator, store, levels):
     done = imported(emulator, store, bad=dicom_file() + deep_sequence(levels), good=dicom_file())
     assert set(done.successes) == {"good"}
-    assert "is within more than 100 other sequences" in done.failures["bad"]
+    assert "is nested in more than 100 sequences" in done.failures["bad"]
 
 
 def test_deeply_nested_sequence_does_not_block_later_imports(emulator, store):
@@ -129,17 +129,17 @@ def test_deeply_nested_sequence_does_not_block_later_imports(emulator, store):
         assert imported(emulator, store, **{name: dicom_file(series=series) + deep_sequence(100)}).failures == {}
 
 
-def test_no_value_of_an_attribute_is_in_a_message(emulator, store):
+def test_messages_contain_no_attribute_value(emulator, store):
     done = imported(emulator, store, bad=dicom_file() + element(0x00101020, b"DS", b"Surname "))
     assert "Surname" not in done.failures["bad"]
 
 
-def test_private_attributes_may_be_of_any_form(emulator, store):
+def test_private_attributes_may_have_any_form(emulator, store):
     odd = element(0x00291010, b"FD", bytes(3)) + element(0x00291011, b"XY", b"??") + element(0x00291012, b"IS", b"none")
     assert imported(emulator, store, file=dicom_file() + odd).failures == {}
 
 
-def test_attributes_are_plain_json_by_their_vr(emulator, store):
+def test_attributes_become_json_types_by_vr(emulator, store):
     odd = (
         element(0x00280009, b"AT", struct.pack("<HH", 0x0018, 0x1063))
         + element(0x00189087, b"FD", struct.pack("<d", 0.5))
@@ -170,7 +170,7 @@ def test_attributes_are_plain_json_by_their_vr(emulator, store):
     ],
 )
 @pytest.mark.parametrize("level", ["instance", "series", "sequence"])
-def test_number_that_json_does_not_have_is_a_string(emulator, store, level, vr, value, json_value):
+def test_number_without_a_json_form_becomes_a_string(emulator, store, level, vr, value, json_value):
     tag, keyword = (0x00200011, "SeriesNumber") if level == "series" else (0x00189087, "DiffusionBValue")
     odd = element(tag, vr, value)
     if level == "sequence":
@@ -194,11 +194,11 @@ def test_number_that_json_does_not_have_is_a_string(emulator, store, level, vr, 
         (
             element(0x00080005, b"CS", b"ISO_IR 192") + element(0x00081030, b"LO", b"caf\xe9"),
             WarningReason.COERCION_OF_DATA_ELEMENTS,
-            "StudyDescription (0008,1030) has bytes that are not of its character set",
+            "StudyDescription (0008,1030) has bytes outside its character set",
         ),
     ],
 )
-def test_attribute_that_does_not_conform_is_imported_with_a_warning(emulator, store, odd, reason, message):
+def test_nonconforming_attribute_is_imported_with_a_warning(emulator, store, odd, reason, message):
     done = imported(emulator, store, file=dicom_file() + odd)
     assert done.failures == {}
     (warning,) = done.warnings["file"]
@@ -243,7 +243,7 @@ WHOLE = dicom_file()
         (dicom_file(frames=[b"x" * 50], transfer_syntax_uid="1.2.840.10008.1.2.4.50")[:-20], "The file is cut off"),
     ],
 )
-def test_message_says_what_is_wrong_with_a_file(emulator, store, content, message):
+def test_message_describes_the_problem_of_a_file(emulator, store, content, message):
     done = imported(emulator, store, file=content)
     assert message in done.failures["file"]
     assert "Error" not in done.failures["file"]
@@ -251,7 +251,7 @@ def test_message_says_what_is_wrong_with_a_file(emulator, store, content, messag
 
 
 @pytest.mark.parametrize("transfer_syntax_uid", [EXPLICIT, IMPLICIT, DEFLATED, "1.2.840.10008.1.2.4.50"])
-def test_file_cut_off_anywhere_is_never_imported_as_if_it_were_whole(emulator, store, transfer_syntax_uid):
+def test_truncated_file_is_never_imported_as_complete(emulator, store, transfer_syntax_uid):
     frames = [b"\xff\xd8" + b"x" * 60] if transfer_syntax_uid.endswith("4.50") else None
     whole = dicom_file(PIXELS[:4, :4], frames=frames, transfer_syntax_uid=transfer_syntax_uid)
     assert imported(emulator, store, whole=whole).warnings == {}
@@ -259,13 +259,13 @@ def test_file_cut_off_anywhere_is_never_imported_as_if_it_were_whole(emulator, s
     complete = {len(whole) - 1} if transfer_syntax_uid == DEFLATED else ends_of_elements_before_rows(whole)
     for size in range(len(whole)):
         done = imported(emulator, store, file=whole[:size])
-        # Nothing tells a cut between two elements; a file that has rows and columns is known to lack its pixels.
+        # A cut between two elements cannot be detected, unless the file has rows and columns but no pixels.
         assert done.failures or "file" in done.warnings or size in complete, size
 
 
 def ends_of_elements_before_rows(content):
     dataset = pydicom.dcmread(io.BytesIO(content))
-    # Iterating over the data set itself reads the values, and these know no place in the file.
+    # Iterating over the data set converts the values, which then have no position in the file.
     elements = [dataset.get_item(tag) for tag in dataset.keys() if tag < 0x00280011]  # noqa: SIM118
     return {each.value_tell + each.length for each in elements}
 
@@ -277,7 +277,7 @@ def test_pixels_are_imported_from_every_native_transfer_syntax(emulator, store, 
     assert frame["PixelDataChecksumFromBaseToFullResolution"][-1]["Checksum"] == zlib.crc32(PIXELS)
 
 
-def test_trailing_padding_of_a_file_is_no_fault(emulator, store):
+def test_trailing_padding_is_accepted(emulator, store):
     assert imported(emulator, store, file=WHOLE + element(0xFFFCFFFC, b"OB", bytes(100))).failures == {}
 
 
@@ -287,7 +287,7 @@ JPEG = "1.2.840.10008.1.2.4.50"
 
 
 def with_offset_table(content, *offsets):
-    """A file whose basic offset table holds these offsets instead."""
+    """Replace the offsets in the basic offset table of a file."""
     at = content.index(b"\xfe\xff\x00\xe0")
     (length,) = struct.unpack_from("<I", content, at + 4)
     table = struct.pack(f"<{len(offsets)}I", *offsets)
@@ -351,7 +351,7 @@ NOT_FRAMES = {
 
 
 @pytest.mark.parametrize("name", NOT_FRAMES)
-def test_pixel_data_that_cannot_become_frames_is_imported_with_a_warning(emulator, store, name):
+def test_pixel_data_without_valid_frames_is_imported_with_a_warning(emulator, store, name):
     content, reason, message = NOT_FRAMES[name]
     done = imported(emulator, store, file=content, good=dicom_file())
     assert done.failures == {}
@@ -367,7 +367,7 @@ def test_pixel_data_that_cannot_become_frames_is_imported_with_a_warning(emulato
 # The output of a job
 
 
-def test_job_writes_what_became_of_each_file(moto, s3):
+def test_job_writes_the_result_of_each_file(moto, s3):
     s3.create_bucket(Bucket="dicom")
     files = {"good.dcm": WHOLE, "empty.dcm": dicom_file(PixelData=b""), "notes.txt": b"Notes\n"}
     for name, content in files.items():
@@ -424,7 +424,7 @@ SEEDS = [
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_any_damage_to_a_file_leaves_the_import_whole(emulator, data):
+def test_damaged_file_never_breaks_an_import(emulator, data):
     content = bytearray(data.draw(st.sampled_from(SEEDS)))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(132, len(content) - 1))
@@ -442,7 +442,7 @@ def test_any_damage_to_a_file_leaves_the_import_whole(emulator, data):
     done = imported(emulator, store, damaged=bytes(content), good=WHOLE)
     assert ("damaged" in done.successes) != ("damaged" in done.failures)
     assert "good" in done.successes
-    assert not any("emulator's log" in message for message in done.failures.values())
+    assert not any("see the emulator's log" in message for message in done.failures.values())
     image_sets = emulator.stores.get(store).image_sets
     assert {each.id for each in done.successes.values()} == set(image_sets)
     for image_set in image_sets.values():

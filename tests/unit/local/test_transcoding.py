@@ -1,4 +1,4 @@
-"""How the emulator stores frames: what stays, what becomes lossless HTJ2K or JPEG 2000, and the media types of both."""
+"""The emulator preserves or transcodes frames, and sends them with the documented media types."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydicom.data import get_testdata_file
 from local.health_imaging import HealthImagingEmulator
 from local.health_imaging.frames import CONTENT_TYPES
 from tests.unit.local.dicom_builder import PIXELS, dicom_file
-from tests.unit.local.test_health_imaging_import import instances_of
+from tests.unit.local.test_import import instances_of
 
 HTJ2K, JPEG_2000, UNCOMPRESSED = "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.1"
 JPEG_XL = "1.2.840.10008.1.2.4.112"
@@ -40,7 +40,7 @@ def boto(emulator):
 
 
 def imported(emulator, boto, content, storage_format="HTJ2K"):
-    """The only instance of a file as the metadata has it, and its frames with their media types."""
+    """The metadata of a file's only instance, and its frames with their media types."""
     store = emulator.create_datastore("transcoding", lossless_storage_format=storage_format)
     done = emulator.importer.add_files(store, [("file", content)])
     assert (done.failures, done.warnings) == ({}, {})
@@ -65,7 +65,7 @@ def jpeg_2000(pixels, **options):
 
 
 def subsampled(codestream, *steps):
-    """A codestream whose grid has more points: ``steps`` are those between the samples, for each component."""
+    """Change a codestream's header to a subsampled grid; ``steps`` has the grid points per sample, by component."""
     content = bytearray(codestream)
     at = content.index(b"\xff\x51")
     column_step, row_step = (max(each) for each in zip(*steps, strict=True)) if len(set(steps)) == 1 else (1, 1)
@@ -86,7 +86,7 @@ def test_data_store_is_created_with_a_lossless_storage_format(boto, storage_form
     assert boto.get_datastore(datastoreId=created)["datastoreProperties"]["losslessStorageFormat"] == storage_format
 
 
-def test_data_store_stores_htj2k_unless_told_otherwise(boto):
+def test_data_store_stores_htj2k_by_default(boto):
     created = boto.create_datastore(datastoreName="kind")["datastoreId"]
     assert boto.get_datastore(datastoreId=created)["datastoreProperties"]["losslessStorageFormat"] == "HTJ2K"
 
@@ -129,7 +129,7 @@ def test_pixels_that_the_codec_would_change_are_stored_uncompressed(emulator, bo
         np.testing.assert_array_equal(decode(content), pixels)
 
 
-def test_lossy_frame_stays_in_either_kind_of_data_store(emulator, boto):
+def test_lossy_frame_is_preserved_in_both_kinds_of_data_store(emulator, boto):
     content = Path(get_testdata_file("MR2_J2KI.dcm", download=False)).read_bytes()
     frames = [imported(emulator, boto, content, storage_format) for storage_format in FORMATS]
     assert {each["StoredTransferSyntaxUID"] for each, _ in frames} == {"1.2.840.10008.1.2.4.91"}
@@ -137,13 +137,13 @@ def test_lossy_frame_stays_in_either_kind_of_data_store(emulator, boto):
 
 
 @pytest.mark.parametrize("storage_format", FORMATS)
-def test_stored_transfer_syntax_may_be_missing_from_the_metadata(emulator, boto, storage_format):
+def test_stored_transfer_syntax_can_be_removed_from_the_metadata(emulator, boto, storage_format):
     store = emulator.create_datastore("missing", lossless_storage_format=storage_format)
     (image_set,) = emulator.importer.add_files(store, [("file", dicom_file())]).image_sets
     emulator.omit_stored_transfer_syntax(store, image_set.id)
     (instance,) = instances_of(image_set).values()
     assert "StoredTransferSyntaxUID" not in instance
-    # The developer guide: then a frame is in the format that the data store is set to.
+    # The developer guide: such a frame is in the data store's lossless storage format.
     (frame,) = instance["ImageFrames"]
     answer = boto.get_image_frame(
         datastoreId=store, imageSetId=image_set.id, imageFrameInformation={"imageFrameId": frame["ID"]}
@@ -163,7 +163,7 @@ def test_media_types_are_those_of_the_service_reference(boto):
         documented |= dict.fromkeys(re.findall(r"1\.2\.840\.10008[0-9.]*[0-9]", line), content_type)
     assert len(documented) > 20
     default = re.search(r"Default is <code>([^<]+)</code>", text).group(1)
-    # The reference lists no media type for JPEG 2000 lossless, so it has the default.
+    # The reference lists no media type for JPEG 2000 lossless, so the default applies.
     assert documented | {JPEG_2000: default} == CONTENT_TYPES
 
 
@@ -171,7 +171,7 @@ def test_media_types_are_those_of_the_service_reference(boto):
 
 
 @pytest.mark.parametrize("storage_format", FORMATS)
-def test_jpeg_xl_is_kept(emulator, boto, storage_format):
+def test_jpeg_xl_is_preserved(emulator, boto, storage_format):
     pixels = noise(np.uint8, 32, 40)
     codestream = imagecodecs.jpegxl_encode(pixels, lossless=True)
     content = dicom_file(pixels, frames=[codestream], transfer_syntax_uid=JPEG_XL)
@@ -182,7 +182,7 @@ def test_jpeg_xl_is_kept(emulator, boto, storage_format):
     assert (frame["MinPixelValue"], frame["MaxPixelValue"]) == (pixels.min(), pixels.max())
 
 
-# JPEG 2000 as it comes
+# Unusual JPEG 2000 codestreams
 
 
 def as_pillow_decodes(codestream):
@@ -198,7 +198,7 @@ def transcoded(emulator, boto, content):
 @pytest.mark.parametrize("is_padded", [False, True])
 @pytest.mark.parametrize("samples", [(), (3,)], ids=["grey", "colour"])
 def test_codestream_without_its_end_marker_is_transcoded(emulator, boto, samples, is_padded):
-    # A fragment of an odd number of bytes is padded with a zero.
+    # A fragment with an odd number of bytes is padded with a zero.
     for columns in range(40, 60):
         pixels = noise(np.uint8, 31, columns, *samples)
         codestream = jpeg_2000(pixels).removesuffix(b"\xff\xd9")
@@ -209,21 +209,21 @@ def test_codestream_without_its_end_marker_is_transcoded(emulator, boto, samples
 
 
 @pytest.mark.parametrize("step", [(2, 2), (2, 1), (1, 3)])
-def test_frame_of_a_subsampled_grid_has_the_samples_that_rows_and_columns_count(emulator, boto, step):
+def test_rows_and_columns_may_count_the_samples_of_a_subsampled_grid(emulator, boto, step):
     pixels = noise(np.uint16, 31, 41)
     codestream = subsampled(jpeg_2000(pixels), step)
     content = dicom_file(pixels, frames=[codestream], transfer_syntax_uid=JPEG_2000)
     np.testing.assert_array_equal(transcoded(emulator, boto, content), pixels)
 
 
-def test_frame_of_a_subsampled_grid_fills_rows_and_columns_as_openjpeg_does(emulator, boto):
+def test_rows_and_columns_may_count_the_points_of_a_subsampled_grid(emulator, boto):
     codestream = subsampled(jpeg_2000(noise(np.uint16, 31, 41)), (2, 2))
     grid = np.zeros((62, 82), np.uint16)
     content = dicom_file(grid, frames=[codestream], transfer_syntax_uid=JPEG_2000)
     np.testing.assert_array_equal(transcoded(emulator, boto, content), openjpeg.decode(codestream))
 
 
-def test_frame_with_subsampled_colour_is_decoded_as_other_readers_decode_it(emulator, boto):
+def test_subsampled_colour_is_decoded_like_pillow_decodes_it(emulator, boto):
     pixels = np.full((32, 40, 3), 128, np.uint8)
     pixels[..., 0] = noise(np.uint8, 32, 40)
     codestream = subsampled(jpeg_2000(pixels, mct=False), (1, 1), (2, 2), (2, 2))
@@ -234,7 +234,7 @@ def test_frame_with_subsampled_colour_is_decoded_as_other_readers_decode_it(emul
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.9])
-def test_codestream_that_is_cut_off_is_never_taken_for_whole(emulator, kept):
+def test_truncated_codestream_is_never_imported_as_complete(emulator, kept):
     pixels = noise(np.uint16, 32, 40)
     codestream = jpeg_2000(pixels)
     content = dicom_file(pixels, frames=[codestream[: int(len(codestream) * kept)]], transfer_syntax_uid=JPEG_2000)
@@ -242,12 +242,12 @@ def test_codestream_that_is_cut_off_is_never_taken_for_whole(emulator, kept):
     assert "damaged or cut off" in done.warnings["file"][0].message
 
 
-# Codestreams that declare more than they are
+# Codestreams with a wrong size
 
 
 @pytest.mark.parametrize("declared", [(20_000, 20_000), (32, 20_000), (31, 41)])
 @pytest.mark.parametrize("transfer_syntax_uid", [JPEG_2000, "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.80"])
-def test_frame_of_another_size_than_the_attributes_say_is_not_decoded(emulator, transfer_syntax_uid, declared):
+def test_frame_whose_size_differs_from_the_attributes_is_not_decoded(emulator, transfer_syntax_uid, declared):
     pixels = noise(np.uint16, 32, 40)
     rows, columns = declared
     if transfer_syntax_uid.endswith("80"):
@@ -265,7 +265,7 @@ def test_frame_of_another_size_than_the_attributes_say_is_not_decoded(emulator, 
     assert time.monotonic() - started < 1
     (instance,) = instances_of(done.image_sets[0]).values()
     if transfer_syntax_uid.endswith("91"):
-        # A lossy frame stays, whatever it is; the metadata then says nothing of its pixels.
+        # A lossy frame is preserved in any case; its metadata then does not describe the pixels.
         assert set(instance["ImageFrames"][0]) == {"ID", "FrameSizeInBytes"}
     else:
         assert f"A frame has {rows} rows, {columns} columns" in done.warnings["file"][0].message

@@ -1,0 +1,87 @@
+"""The API checks of ``make smoke`` pass against the product's own code, and call every route with every method."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from urllib.parse import parse_qs
+
+import pytest
+from rich.console import Console
+
+from framegate.rest.routes import ROUTES
+from smoke import api_checks
+from smoke.deployment import Deployment
+from smoke.report import Outcome, Report
+from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.scripted_server import Reply, ScriptedServer
+
+AT_API_GATEWAY = {"no credentials", "CORS preflight"}
+"""Checks of requests that API Gateway answers itself."""
+
+ONLY_IN_AWS = {"pre-signed URL of mismatched/…"}
+
+
+def route_of(path):
+    """The template of the route of a path, and the path's parameters; None for an unknown path."""
+    for route in ROUTES:
+        if match := re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.template), path):
+            return route.template, match.groupdict()
+    return None, None
+
+
+@pytest.fixture
+def api(client):
+    """The product's API over HTTP, as API Gateway calls it."""
+
+    def reply(request):
+        template, parameters = route_of(request.path)
+        event = {
+            "httpMethod": request.method,
+            "resource": template,
+            "pathParameters": parameters,
+            "multiValueHeaders": {name: [value] for name, value in request.headers.items()},
+            "multiValueQueryStringParameters": parse_qs(request.query, keep_blank_values=True) or None,
+            "requestContext": {"requestId": "request-of-the-test"},
+            "body": b64encode(request.body).decode() if request.body else None,
+            "isBase64Encoded": bool(request.body),
+        }
+        answer = client.api.answer(event, 28_000)
+        body = b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"].encode()
+        return Reply(answer["statusCode"], answer["headers"], body)
+
+    with ScriptedServer(reply) as server:
+        yield server
+
+
+@pytest.fixture
+def deployment(api):
+    found = Deployment("Framegate", token="any", api_url=api.url)
+    outputs = {"Auth": "jwt", "DatastoreIds": SERVED, "FrameBucketName": BUCKET}
+    # In place of CloudFormation's answer, which the property caches.
+    found.stack = {"Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()]}
+    return found
+
+
+@pytest.fixture
+def checks(deployment, health_imaging, monkeypatch):
+    """The API checks for an image set with two small frames."""
+    monkeypatch.setenv("AWS_DISABLE_HOST_PREFIX_INJECTION", "true")
+    monkeypatch.setattr(api_checks, "EMULATED", True)
+    frames = health_imaging.add_frames(SERVED, [b"0123456789", b"01234567890"], "image/jph")
+    return api_checks.ApiChecks(deployment, f"{SERVED}/{frames[0].image_set_id}")
+
+
+def test_checks_pass_and_call_every_method_of_every_route(checks, api):
+    report = Report(Console(soft_wrap=True))
+    assert report.check("find", checks.find) is Outcome.PASSED
+    outcomes = {name: report.check(name, check) for name, check in checks.by_name().items()}
+    assert {name for name, outcome in outcomes.items() if outcome is Outcome.FAILED} == AT_API_GATEWAY
+    assert {name for name, outcome in outcomes.items() if outcome is Outcome.SKIPPED} == ONLY_IN_AWS
+    called = {(request.method, route_of(request.path)[0]) for request in api.requests}
+    assert called == {(method, route.template) for route in ROUTES for method in route.operation_by_method}
+
+
+def test_line_of_head_has_its_content_length(checks):
+    checks.find()
+    assert checks.frame_head() == "200 without a body, Content-Length 10 (GET: 10 bytes)"
