@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
+from audit.deployments import CONFIGURATIONS, REPORT
 from audit.findings import AuditError, Finding
 from audit.policies import construct_path, policies
-from audit.synthesis import CONFIGURATIONS, REPORT
 from infra.regions import HEALTHIMAGING_REGIONS
 
 if TYPE_CHECKING:
@@ -79,17 +79,15 @@ def cfn_lint(audited: Audited) -> Iterator[Finding]:
 
 def checkov(audited: Audited) -> Iterator[Finding]:
     """Run Checkov's rules for CloudFormation over every template."""
-    for path, template in audited.templates.items():
-        report = _json(
-            [str(TOOLS / "checkov"), "--framework", "cloudformation", "--skip-download", "--quiet", "--compact"]
-            + ["--output", "json", "--file", str(path)],
-            successes=(0, 1),
-        )
-        if report["summary"]["parsing_errors"] or not report["summary"]["resource_count"]:
-            raise AuditError(f"checkov could not read {path}")
-        for check in report["results"]["failed_checks"]:
-            logical_id = check["resource"].rpartition(".")[2]
-            yield Finding("checkov", check["check_id"], construct_path(template, logical_id), check["check_name"])
+    options = ["--framework=cloudformation", "--skip-download", "--quiet", "--compact", "--output=json"]
+    command = [str(TOOLS / "checkov"), *options, "--file", *map(str, audited.templates)]
+    report = _json(command, successes=(0, 1))
+    if report["summary"]["parsing_errors"]:
+        raise AuditError(f"checkov could not read {report['summary']['parsing_errors']} of the templates")
+    for check in report["results"]["failed_checks"]:
+        logical_id = check["resource"].rpartition(".")[2]
+        place = construct_path(audited.templates[Path(check["file_abs_path"])], logical_id)
+        yield Finding("checkov", check["check_id"], place, check["check_name"])
 
 
 def parliament(audited: Audited) -> Iterator[Finding]:
@@ -103,8 +101,10 @@ def parliament(audited: Audited) -> Iterator[Finding]:
         path = folder / f"{number}.json"
         path.write_text(json.dumps(document), encoding="utf-8")
         written[str(path)] = place
-    command = [str(TOOLS / "parliament"), "--include-community-auditors", "--json", "--directory", str(folder)]
-    for line in _run(command, successes=(0, 1)).splitlines():
+    options = ["--include-community-auditors", "--minimum_severity=INFO", "--json"]
+    command = [str(TOOLS / "parliament"), *options, "--directory", str(folder)]
+    # A crash of parliament's has the same exit status as a finding.
+    for line in _run(command, successes=(0, 1), silent_successes=(0,)).splitlines():
         found = json.loads(line)
         place = written[found["location"]["filepath"]]
         message = ": ".join(str(found[each]) for each in ("title", "detail") if found.get(each))
@@ -159,18 +159,28 @@ def _json(command: Sequence[str], successes: Sequence[int]) -> Any:
         raise AuditError(f"{Path(command[0]).name} wrote no JSON: {output[:500]}") from None
 
 
-def _run(command: Sequence[str], successes: Sequence[int]) -> str:
+def _run(command: Sequence[str], successes: Sequence[int], silent_successes: Sequence[int] | None = None) -> str:
     """Return what a command writes to its standard output.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program and its arguments.
+    successes : sequence of int
+        Exit statuses with which it has done its work.
+    silent_successes : sequence of int, optional
+        Those of `successes` with which it may write nothing; all, unless given.
 
     Raises
     ------
     AuditError
-        The command is not installed, or its exit status is none of `successes`.
+        The command is not installed, or it failed.
     """
     try:
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise AuditError(f"{command[0]} is not installed: run make audit") from None
-    if done.returncode not in successes:
+    expected = successes if done.stdout or silent_successes is None else silent_successes
+    if done.returncode not in expected:
         raise AuditError(f"{Path(command[0]).name} failed with {done.returncode}:\n{done.stderr or done.stdout}")
     return done.stdout

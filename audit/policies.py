@@ -37,7 +37,9 @@ _REF_IS_ARN = frozenset({"AWS::Lambda::Alias", "AWS::SNS::Topic", "AWS::StepFunc
 
 
 def policies(template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every policy document of a template with the construct path of the resource that has it.
+    """Yield every policy of a template with the construct path of the resource that has it.
+
+    Trust policies are left out: parliament takes their lack of a resource for an error.
 
     Parameters
     ----------
@@ -66,8 +68,9 @@ def _documents(value: Any) -> Iterator[dict[str, Any]]:
         case {"Statement": list()}:
             yield value
         case dict():
-            for each in value.values():
-                yield from _documents(each)
+            for key, each in value.items():
+                if key != "AssumeRolePolicyDocument":
+                    yield from _documents(each)
         case list():
             for each in value:
                 yield from _documents(each)
@@ -92,6 +95,11 @@ def _resolved(value: Any, resources: Mapping[str, Any]) -> Any:
             return {key: _resolved(each, resources) for key, each in value.items()}
         case list():
             return [_resolved(each, resources) for each in value]
+        case bool():
+            return str(value).lower()
+        # IAM takes numbers as text, too; parliament takes nothing else.
+        case int() | float():
+            return str(value)
     return value
 
 

@@ -9,35 +9,10 @@ from pathlib import Path
 from aws_cdk import App, Validations
 from cdk_nag import NIST80053R5Checks
 
+from audit.deployments import CONFIGURATIONS, REPORT
 from infra.application import compose
 
 PROJECT = Path(__file__).resolve().parent.parent
-REPORT = "validation-report.json"
-
-_DATASTORE_ID = "0123456789abcdef0123456789abcdef"
-CONFIGURATIONS: dict[str, dict[str, str]] = {
-    "default": {},
-    "production": {
-        "environment": "production",
-        "alarm_email": "operations@example.org",
-        "auth": "jwt",
-        "jwt_issuer": "https://login.example.org/realms/imaging",
-        "jwt_audience": "framegate",
-        "jwt_datastores_claim": "https://example.org/datastores",
-        "domain_name": "frames.example.org",
-        "domain_certificate_arn": "arn:aws:acm:eu-west-1:123456789012:certificate/12345678-1234-1234-1234-123456789012",
-        "domain_hosted_zone_id": "Z0123456789ABCDEFGHIJ",
-        "waf": "true",
-        "cors_origins": "https://viewer.example.org",
-    },
-    "private": {
-        "auth": "cognito",
-        "cognito_user_pool_arn": "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI",
-        "cognito_scopes": "frames/read",
-        "vpc_endpoint_ids": "vpce-0123456789abcdef0",
-    },
-}
-"""The context of each deployment that is audited, by the name of its folder."""
 
 
 def synthesize(name: str, outdir: Path) -> None:
@@ -46,7 +21,7 @@ def synthesize(name: str, outdir: Path) -> None:
     Parameters
     ----------
     name : str
-        Which of :data:`CONFIGURATIONS`.
+        Which of :data:`~audit.deployments.CONFIGURATIONS`.
     outdir : Path
         Where the assembly is written.
 
@@ -60,7 +35,6 @@ def synthesize(name: str, outdir: Path) -> None:
         **flags,
         "aws:cdk:bundling-stacks": [],
         "aws:cdk:enable-path-metadata": True,
-        "datastore_ids": _DATASTORE_ID,
         **CONFIGURATIONS[name],
     }
     app = App(context=context, outdir=str(outdir))
