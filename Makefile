@@ -78,7 +78,7 @@ licences: $(VENV)/.ready ## Write docs/licences.md: what runs in Lambda, and und
 sbom: $(VENV)/.ready ## Write a software bill of materials (CycloneDX) for each bundle and layer to sbom/.
 	@$(RUN)/python -m infra.sbom
 
-audit: setup $(AUDIT)/.ready audit/node_modules/.ready ## Run outside security auditors over template, policies, code and API.
+audit: $(VENV)/.ready $(AUDIT)/.ready audit/node_modules/.ready ## Run outside security auditors over template, policies, code and API.
 	@$(RUN)/python -m audit
 
 clean: ## Remove everything that a target made.

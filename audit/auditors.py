@@ -58,6 +58,8 @@ def cdk_nag(audited: Audited) -> Iterator[Finding]:
     """Read what AwsSolutions, HIPAA.Security and NIST.800-53.R5 found and no construct acknowledges."""
     for name in CONFIGURATIONS:
         report = audited.folder / name / REPORT
+        if not report.is_file():
+            raise AuditError(f"cdk-nag wrote no {report}")
         for pack in json.loads(report.read_text(encoding="utf-8"))["pluginReports"]:
             for violation in pack["violations"]:
                 for construct in violation["violatingConstructs"]:
