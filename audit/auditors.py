@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from cfnlint.config import ManualArgs
 
 from audit.deployments import CONFIGURATIONS, REPORT
 from audit.findings import AuditError, Finding
-from audit.policies import construct_path, policies
+from audit.policies import ACCOUNT, REGION, construct_path, policies
 from infra.regions import HEALTHIMAGING_REGIONS
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ SPECTRAL = PROJECT / "audit" / "node_modules" / ".bin" / "spectral"
 CODE = ("lambda_src", "infra", "local", "smoke", "app.py")
 OPENAPI = PROJECT / "docs" / "openapi.json"
 CALLERS_POLICY = PROJECT / "docs" / "access.md"
+
+_PLACEHOLDER = re.compile("<([a-z ]+)>")
+_EXAMPLES = {"account": ACCOUNT, "region": REGION}
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,10 @@ def parliament(audited: Audited) -> Iterator[Finding]:
 
 
 def documented_policies() -> list[dict[str, Any]]:
-    """Return the IAM policies in docs/access.md."""
+    """Return the IAM policies in docs/access.md, with examples in the place of ``<region>`` and the like."""
     blocks = CALLERS_POLICY.read_text(encoding="utf-8").split("```")[1::2]
-    parsed = [json.loads(each.removeprefix("json\n")) for each in blocks if each.startswith("json\n")]
+    examples = (_PLACEHOLDER.sub(lambda found: _EXAMPLES.get(found[1], "example"), each) for each in blocks)
+    parsed = [json.loads(each.removeprefix("json\n")) for each in examples if each.startswith("json\n")]
     found = [each for each in parsed if isinstance(each, dict) and "Statement" in each]
     if not found:
         raise AuditError("docs/access.md no longer has an IAM policy in a block marked json")

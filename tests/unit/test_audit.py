@@ -8,7 +8,7 @@ import pytest
 
 from audit import __main__ as command
 from audit import auditors
-from audit.auditors import AUDITORS, Audited
+from audit.auditors import AUDITORS, Audited, documented_policies
 from audit.findings import AuditError, Finding, accepted_findings, compare
 from audit.policies import construct_path, policies
 from tests.infra.project import PROJECT
@@ -261,6 +261,14 @@ def test_report_of_parliament_is_read(audited, tool):
     assert list(AUDITORS["parliament"](audited)) == [
         Finding("parliament", "RESOURCE_STAR", "Function/Role/Resource", "Star: s3:*")
     ]
+
+
+def test_documented_policy_is_audited_with_examples_for_its_placeholders():
+    (policy,) = documented_policies()
+
+    (statement,) = policy["Statement"]
+    assert statement["Resource"] == "arn:aws:execute-api:eu-west-1:123456789012:example/*"
+    assert policy["Version"] == "2012-10-17"
 
 
 def test_parliament_without_findings_writes_nothing(audited, tool):
