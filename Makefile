@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 MINISTACK := .venv-ministack
+AUDIT := .venv-audit
 
 # The local cloud is on loopback, where a proxy cannot reach it.
 export NO_PROXY := localhost,127.0.0.1,$(NO_PROXY)
@@ -19,7 +20,7 @@ set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --re
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test tests smoke bench lint synth openapi tables lock licences clean tools
+.PHONY: help setup demo serve test tests smoke bench lint synth openapi tables lock licences sbom audit clean tools
 
 help: ## Show what there is.
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
@@ -48,7 +49,7 @@ bench: setup ## Measure, in some three minutes: a table, bench/results.json and 
 lint: $(VENV)/.ready ## Only the linter and the type checker.
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
-	@$(RUN)/mypy lambda_src infra local bench smoke app.py
+	@$(RUN)/mypy lambda_src infra local bench smoke audit app.py
 
 synth: setup ## Write the CloudFormation template to cdk.out/, for datastore_ids=… or an example.
 	@node_modules/.bin/cdk synth --quiet -c datastore_ids=$(or $(datastore_ids),$(shell printf '0%.0s' $$(seq 32)))
@@ -71,12 +72,21 @@ lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with has
 	  --universal --python-version 3.11 -o requirements.txt requirements.in
 	@cd local && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --universal --python-version 3.11 -o ministack-requirements.txt ministack-requirements.in
+	@cd audit && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
+	  --universal --python-version 3.11 -o requirements.txt requirements.in
 
 licences: $(VENV)/.ready ## Write docs/licences.md: what runs in Lambda, and under which licence.
 	@$(RUN)/python -m infra.build.licences
 
+sbom: $(VENV)/.ready ## Write a software bill of materials (CycloneDX) for each bundle and layer to sbom/.
+	@$(RUN)/python -m infra.build.sbom
+
+audit: $(VENV)/.ready $(AUDIT)/.ready audit/node_modules/.ready ## Run outside security auditors over template, policies, code and API.
+	@$(RUN)/python -m audit
+
 clean: ## Remove everything that a target made.
-	@rm -rf $(VENV) $(MINISTACK) node_modules tests/openapi/node_modules lambda_src/*.egg-info cdk.out .bundle-cache .local-cloud demo-output .*_cache .hypothesis
+	@rm -rf $(VENV) $(MINISTACK) $(AUDIT) node_modules audit/node_modules tests/openapi/node_modules lambda_src/*.egg-info sbom cdk.out \
+	  .bundle-cache .local-cloud demo-output .*_cache .hypothesis
 
 # Named by the stamps below, so that a machine that lacks something hears of it in one line, before anything else.
 tools:
@@ -100,6 +110,18 @@ $(MINISTACK)/.ready: local/ministack-requirements.txt | tools
 	@echo "Installing MiniStack into $(MINISTACK)"
 	@$(PYTHON) -m venv --clear $(MINISTACK)
 	@$(call install,$(MINISTACK),$<)
+	@touch $@
+
+$(AUDIT)/.ready: audit/requirements.txt | tools
+	@echo "Installing the auditors into $(AUDIT)"
+	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(call install,$(AUDIT),$<)
+	@touch $@
+
+# Without install scripts: one package of Spectral's reports each installation to its maker.
+audit/node_modules/.ready: audit/package.json audit/package-lock.json | tools
+	@echo "Installing Spectral into audit/node_modules"
+	@npm ci --silent --no-progress --ignore-scripts --prefix audit
 	@touch $@
 
 node_modules/.ready: package.json package-lock.json | tools

@@ -2,7 +2,8 @@
 
 A client that stops in the middle of a frame can drain the rest, so that the connection can be reused, or close the
 connection, so that the next request opens a new one. ``python -m bench.reading_on`` measures both over links like those
-between Lambda and HealthImaging in a Region. The results decide `MAX_DRAIN_BYTES` in ``framegate/healthimaging/client.py``.
+between Lambda and HealthImaging in a Region. The results decide `MAX_DRAIN_BYTES` in
+``framegate/healthimaging/client.py``.
 """
 
 from __future__ import annotations

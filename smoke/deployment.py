@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 from requests import Session
 
-from infra.regions import HEALTHIMAGING_REGIONS
+from framegate.healthimaging.regions import REGIONS
 from local.signing import SigV4
 from smoke.report import CheckFailedError
 
@@ -86,7 +86,7 @@ class Deployment:
         try:
             client.list_datastores(maxResults=1)
         except EndpointConnectionError:
-            regions = ", ".join(HEALTHIMAGING_REGIONS)
+            regions = ", ".join(REGIONS)
             raise CheckFailedError(
                 f"HealthImaging has no endpoint in {self.region}. It is available in {regions}. "
                 "Deploy Framegate in the Region of the data stores."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.regions import HEALTHIMAGING_REGIONS
+from framegate.healthimaging.regions import REGIONS
 from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
 from local.health_imaging import Fault
 
@@ -85,4 +85,4 @@ def test_error_for_a_region_without_health_imaging_names_every_region_with_it(sm
     (detail,) = [
         detail for outcome, name, detail in lines if (outcome, name) == ("FAIL", "HealthImaging in this Region")
     ]
-    assert all(region in detail for region in HEALTHIMAGING_REGIONS)
+    assert all(region in detail for region in REGIONS)
