@@ -24,14 +24,14 @@ from packageurl import PackageURL
 from packaging.utils import canonicalize_name
 
 from infra.build.bundling import PYTHON_VERSION, REQUIREMENTS
-from infra.build.licences import LAYERS, LIST
+from infra.build.licences import LAYERS, LICENCE_LIST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from cyclonedx.model.license import License
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 OUTPUT = PROJECT / "sbom"
 
 # Serial numbers are version 5 UUIDs (RFC 9562, section 5.5) in this namespace: the same lock gives the same bill.
@@ -237,7 +237,7 @@ def bill_of_materials(requirements: Path, licences: Mapping[tuple[str, str], str
     for package in packages:
         licence = licences.get((package.name, package.version))
         if licence is None:
-            raise SbomError(f"{LIST.name} does not list {package.name} {package.version}: run make licences")
+            raise SbomError(f"{LICENCE_LIST.name} does not list {package.name} {package.version}: run make licences")
         components[package.name] = _component(package, licence)
 
     name = f"framegate-{part_name(requirements)}"
@@ -268,7 +268,7 @@ def bill_of_materials(requirements: Path, licences: Mapping[tuple[str, str], str
 
 def main() -> None:
     """Write every bill to sbom/."""
-    licences = listed_licences(LIST.read_text(encoding="utf-8"))
+    licences = listed_licences(LICENCE_LIST.read_text(encoding="utf-8"))
     OUTPUT.mkdir(exist_ok=True)
     for requirements in (REQUIREMENTS, *LAYERS.values()):
         path = OUTPUT / f"{part_name(requirements)}.cdx.json"

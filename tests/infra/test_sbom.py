@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from infra import sbom
 from infra.build.bundling import AUTHORIZER_REQUIREMENTS, DECODER_REQUIREMENTS, REQUIREMENTS
-from infra.build.licences import LAYERS, LIST
+from infra.build.licences import LAYERS, LICENCE_LIST
 from infra.build.sbom import SbomError, bill_of_materials, listed_licences, locked_packages, part_name
 from tests.infra.project import PROJECT
 
@@ -41,7 +41,7 @@ def part(request):
 
 @pytest.fixture
 def text(part):
-    return bill_of_materials(PARTS[part], listed_licences(LIST.read_text()))
+    return bill_of_materials(PARTS[part], listed_licences(LICENCE_LIST.read_text()))
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_each_component_has_a_package_url(bill):
 
 
 def test_licences_are_those_of_the_list(bill):
-    listed = listed_licences(LIST.read_text())
+    listed = listed_licences(LICENCE_LIST.read_text())
     for each in bill["components"]:
         stated = [
             entry.get("expression") or entry["license"].get("id") or entry["license"]["name"]
@@ -117,7 +117,7 @@ def test_licences_are_those_of_the_list(bill):
 def test_list_of_licences_has_no_package_without_a_lock():
     locked = {key for requirements in PARTS.values() for key in pinned(requirements)}
 
-    assert set(listed_licences(LIST.read_text())) == locked
+    assert set(listed_licences(LICENCE_LIST.read_text())) == locked
 
 
 def test_dependencies_lead_from_the_part_to_every_component(bill):
@@ -167,7 +167,7 @@ def test_component_lists_the_libraries_built_into_its_wheel(bill, package, libra
 
 @pytest.mark.parametrize("part", ["functions"])
 def test_same_lock_gives_the_same_bill(part, text):
-    assert bill_of_materials(PARTS[part], listed_licences(LIST.read_text())) == text
+    assert bill_of_materials(PARTS[part], listed_licences(LICENCE_LIST.read_text())) == text
 
 
 def test_serial_number_changes_with_the_lock(tmp_path):
