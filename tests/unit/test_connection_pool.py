@@ -89,7 +89,7 @@ CALLS = {
     ),
     "GetObject": objects_and(lambda objects: b"".join(objects.read("key", TimeBudget(20)))),
     "DeleteObject": objects_and(lambda objects: objects.remove("key", TimeBudget(20))),
-    "SendMessage": lambda: lambda: ExportQueue(clients.sqs, "https://sqs.us-east-1.amazonaws.com/1/q").send({}),
+    "SendMessage": lambda: lambda: ExportQueue(clients.sqs, "https://sqs.us-east-1.amazonaws.com/1/q").send("{}"),
     "PutEvents": lambda: lambda: EventBus(clients.events, "default").announce("type", {}),
 }
 
