@@ -67,7 +67,7 @@ def _or_null(schema: Json) -> Json:
 
 
 _PORTION_SCHEMAS: dict[str, Json] = {
-    "wholeFrame": {"type": "boolean", "description": "Whether the answer is the whole frame."},
+    "wholeFrame": {"type": "boolean", "description": "Whether the response has the whole frame."},
     "resolution": _whole_number(0, MAX_DECOMPOSITIONS, description="Number of the resolution; 0 is the base."),
     "resolutions": _whole_number(1, MAX_DECOMPOSITIONS + 1, description="Number of resolutions in the frame."),
     "rows": _whole_number(1, MAX_PIXELS, description="Height in pixels at that resolution."),

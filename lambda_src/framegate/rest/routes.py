@@ -1,6 +1,6 @@
 """The routes of the REST API, each declared once.
 
-The dispatcher, the parameter checks, the CDK API, ``docs/openapi.json``, the README's table of routes and the text of
+The dispatcher, the parameter checks, the CDK API, ``docs/openapi.json``, the table of routes in docs/api.md and the text of
 ``unknown-route`` all read these declarations. The module holds data only, so that `infra` can import it cheaply.
 """
 
@@ -217,7 +217,7 @@ RESOLUTION = Parameter(
     "resolution",
     "query",
     Integer(0, MAX_DECOMPOSITIONS),
-    "The stored resolution with this number; 0 is the base. Excludes `size`.",
+    "Selects the stored resolution with this number; 0 is the base. Excludes `size`.",
     0,
 )
 START_LEVEL = Parameter(
@@ -326,7 +326,7 @@ FRAME_BY_BODY = Operation(
     returns="Frame",
     media_types=_FRAME_MEDIA_TYPES,
     problems=_FRAME_PROBLEMS,
-    example='`{"imageFrameId": "…"}` or, as the SDKs have it, `{"imageFrameInformation": {"imageFrameId": "…"}}`',
+    example='`{"imageFrameId": "…"}` or, as in the SDKs, `{"imageFrameInformation": {"imageFrameId": "…"}}`',
     takes_body=True,
 )
 FRAME_INDEX = Operation(
@@ -345,7 +345,7 @@ FRAME_INDEX = Operation(
     returns="Index",
     media_types=("application/json",),
     problems=_INDEX_PROBLEMS,
-    example="[what there is to fetch](#the-frame-index)",
+    example="[the frame index](#the-frame-index)",
 )
 
 _IMAGE_SET = "/datastore/{datastoreId}/imageSet/{imageSetId}"
