@@ -1,7 +1,7 @@
 """The routes of the REST API, each declared once.
 
-The dispatcher, the parameter checks, the CDK API, ``docs/openapi.json``, the table of routes in ``docs/api.md`` and the
-text of ``unknown-route`` all read these declarations. The module holds data only, so that `infra` can import it cheaply.
+The dispatcher, the parameter checks, the CDK API, ``docs/openapi.json``, the table of routes in ``docs/api.md`` and
+the text of ``unknown-route`` all read these declarations. The module holds data only, so that `infra` imports it fast.
 """
 
 from __future__ import annotations
