@@ -177,7 +177,13 @@ class ExportDemo:
         seconds = time.monotonic() - started
         count = len(before[0])
         self._add_result(
-            "deletion", "Image Set Deleted, SQS", count, 0, seconds, count, f"and {len(before[1])} manifests removed"
+            "deletion",
+            "Image Set Deleted, SQS",
+            count,
+            0,
+            seconds,
+            count,
+            f"copies and {len(before[1])} manifests removed",
         )
 
     def show(self) -> None:
