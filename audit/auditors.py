@@ -143,9 +143,23 @@ def spectral(_audited: Audited) -> Iterator[Finding]:
     """Run Spectral's rules for OpenAPI and OWASP's for APIs over docs/openapi.json."""
     ruleset = PROJECT / "audit" / ".spectral.yaml"
     command = [str(SPECTRAL), "lint", "--quiet", "--ruleset", str(ruleset), "--format", "json", str(OPENAPI)]
+    document = json.loads(OPENAPI.read_text(encoding="utf-8"))
     for result in _json(command, successes=(0, 1)):
-        place = "/".join(str(each).strip("/") for each in result["path"])
-        yield Finding("spectral", str(result["code"]), place, result["message"])
+        yield Finding("spectral", str(result["code"]), named_place(document, result["path"]), result["message"])
+
+
+def named_place(document: Any, path: Sequence[str]) -> str:
+    """Return a JSON path as text, with the name of each parameter in the place of its number."""
+    steps = []
+    for step in path:
+        match document:
+            case list() if str(step).isdigit() and int(step) < len(document):
+                document = document[int(step)]
+                steps.append(document.get("name", step) if isinstance(document, dict) else step)
+            case _:
+                document = document.get(step) if isinstance(document, dict) else None
+                steps.append(step)
+    return "/".join(str(each).strip("/") for each in steps)
 
 
 AUDITORS: Mapping[str, Callable[[Audited], Iterator[Finding]]] = {

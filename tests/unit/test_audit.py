@@ -8,7 +8,7 @@ import pytest
 
 from audit import __main__ as command
 from audit import auditors
-from audit.auditors import AUDITORS, Audited, documented_policies
+from audit.auditors import AUDITORS, Audited, documented_policies, named_place
 from audit.findings import AuditError, Finding, accepted_findings, compare
 from audit.policies import construct_path, policies
 from tests.infra.project import PROJECT
@@ -247,6 +247,21 @@ def test_report_of_spectral_is_read(audited, tool):
     tool("spectral", json.dumps([result]), 1)
 
     assert list(AUDITORS["spectral"](audited)) == [Finding("spectral", "owasp:x", "paths/a/{b}/get", "Something.")]
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (["paths", "/a", "get", "parameters", "1", "schema"], "paths/a/get/parameters/Range/schema"),
+        (["paths", "/a", "get", "parameters", "2"], "paths/a/get/parameters/2"),
+        (["paths", "/a", "get", "tags", "0"], "paths/a/get/tags/0"),
+        (["paths", "/b", "get"], "paths/b/get"),
+    ],
+)
+def test_place_in_the_api_has_the_names_of_parameters(path, place):
+    operation = {"parameters": [{"name": "If-Match"}, {"name": "Range", "schema": {}}], "tags": ["frames"]}
+
+    assert named_place({"paths": {"/a": {"get": operation}}}, path) == place
 
 
 def test_report_of_parliament_is_read(audited, tool):
