@@ -39,15 +39,17 @@ def test_serve_prints_working_curl_lines_and_stops_every_process(cloud, serving,
         subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         for line in curls
     ]
-    assert len(answers) == 8
+    assert len(answers) == 10
     assert (tmp_path / "frame.jph").stat().st_size == int(grouped(printed, r"# a frame of ([\d,]+) bytes\n"))
     assert (tmp_path / "large.jph").stat().st_size == int(grouped(printed, r"# a frame of ([\d,]+) bytes:"))
     assert "framegate-resolution: " in answers[1].lower()
     assert 0 < (tmp_path / "thumbnail.jph").stat().st_size < (tmp_path / "frame.jph").stat().st_size
     assert (tmp_path / "front.bin").read_bytes() == (tmp_path / "frame.jph").read_bytes()[:1000]
-    assert '"imageFrames"' in answers[3]
-    assert '"imageFrameBlob"' in answers[4]
-    assert '"urn:framegate:problem:frame-not-found"' in answers[7]
+    assert (tmp_path / "frame.jph").read_bytes().startswith((tmp_path / "levels.jph").read_bytes())
+    assert answers[4].lower().startswith("http/1.1 200")
+    assert '"imageFrames"' in answers[5]
+    assert '"imageFrameBlob"' in answers[6]
+    assert '"urn:framegate:problem:frame-not-found"' in answers[9]
 
     started = psutil.Process(process.pid).children(recursive=True)
     assert any("ministack" in " ".join(each.cmdline()) for each in started)

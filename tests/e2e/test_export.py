@@ -291,7 +291,10 @@ def test_request_longer_than_an_invocation_continues_in_its_workflow(bucket, emu
     emulator.faults.arm(Fault(latency=1.0, image_set_id=frames[0].image_set_id))
     prefix = bucket.put_request({"datastoreId": datastore_id, "imageSetId": frames[0].image_set_id})
     summary, folder = wait_for(lambda: bucket.results(prefix))
-    assert summary["frames"] == {"copied": 200, "present": 0, "failed": 0}
+    # Where an invocation ends right after S3 stored a frame, the next one finds the frame present.
+    copied, present = summary["frames"]["copied"], summary["frames"]["present"]
+    assert (copied + present, summary["frames"]["failed"]) == (200, 0)
+    assert copied > 150
     assert is_exported(frames, f"{folder.rstrip('/').rpartition('/')[2]}-1")
 
 

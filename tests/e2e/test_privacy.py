@@ -78,10 +78,11 @@ def written(cloud, deployment, heard, answered, imported):
     }
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for key in (each["Key"] for each in page.get("Contents", [])):
-            if key.startswith("frames/") and imported.datastore_id not in key:
+            is_frame = key.startswith(("frames/", "mismatched/"))
+            if is_frame and imported.datastore_id not in key:
                 # Thousands of frames of other tests have no patient.
                 texts["keys, tags and headers"].append(key)
-            elif key.startswith("frames/"):
+            elif is_frame:
                 tags = s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
                 head = s3.head_object(Bucket=bucket, Key=key)
                 texts["keys, tags and headers"].append(f"{key} {tags} {head['ResponseMetadata']['HTTPHeaders']}")
