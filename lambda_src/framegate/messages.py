@@ -42,7 +42,7 @@ class UnknownTaskError(ValueError):
     """The task has none of the known formats: the state machine and the function are of different releases."""
 
     def __init__(self) -> None:
-        super().__init__("The state machine and this function do not belong together.")
+        super().__init__("The state machine and this function are of different releases.")
 
 
 @dataclass(frozen=True, slots=True)

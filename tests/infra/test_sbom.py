@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 
-from infra import sbom
+from infra.build import sbom
 from infra.build.bundling import AUTHORIZER_REQUIREMENTS, DECODER_REQUIREMENTS, REQUIREMENTS
 from infra.build.licences import LAYERS, LICENCE_LIST
 from infra.build.sbom import SbomError, bill_of_materials, listed_licences, locked_packages, part_name

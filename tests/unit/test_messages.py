@@ -235,5 +235,5 @@ def test_malformed_identifier_is_not_repeated(kind):
     ids=str,
 )
 def test_document_that_is_no_task_is_not_understood(task):
-    with pytest.raises(UnknownTaskError, match="do not belong together"):
+    with pytest.raises(UnknownTaskError, match="of different releases"):
         decode_task(task)

@@ -241,7 +241,7 @@ def test_connection_is_kept_if_the_unread_rest_is_short(client, health_imaging, 
 @pytest.mark.parametrize(("rest", "kept"), [(MAX_DRAIN_BYTES, True), (MAX_DRAIN_BYTES + 1, False)])
 def test_connection_is_dropped_if_the_unread_rest_is_long(client, health_imaging, rest, kept, monkeypatch):
     # A busy machine takes longer than those 20 ms.
-    monkeypatch.setattr(health_imaging_module, "KEEP_TIME", 5.0)
+    monkeypatch.setattr(health_imaging_module, "MAX_DRAIN_SECONDS", 5.0)
     frame = health_imaging.add_frame(SERVED, bytes(1000 + rest), "image/jph")
     # HealthImaging sends slowly, so that few bytes are in flight when the client disconnects.
     health_imaging.faults.arm(Fault(bytes_per_second=1_000_000))
