@@ -4,7 +4,7 @@ Inner modules raise a problem where they understand it. Each edge words it for i
 
 - ``rest/problem_documents.py`` adds the status and what an HTTP client can do;
 - an export's manifest and summary take `Problem.slug` and `Problem.description`;
-- log lines take `Problem.slug` and `Problem.evidence`.
+- log lines take `Problem.log_fields`.
 
 No description repeats a value that came from outside: such a value may be anything, including a patient's name.
 
@@ -85,6 +85,11 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
 
     def __str__(self) -> str:
         return self.description
+
+    @property
+    def log_fields(self) -> Evidence:
+        """The fields of a log line about the problem: its slug as ``problem``, and the evidence."""
+        return {"problem": self.slug, **self.evidence}
 
     def without_traceback(self) -> Self:
         """Drop the traceback, which keeps the local variables of its frames alive, such as the bytes of an image frame.

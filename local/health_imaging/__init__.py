@@ -19,12 +19,12 @@ The modules, from the bottom up:
 ``dicom_files``, ``attributes``, ``decoders``, ``transcoding``,               DICOM files into attributes and frames
 ``import_warnings``, ``instances``
 ``changes``, ``metadata_updates``                                             updates, copies and versions
-``jobs``, ``manifests``, ``events``                                           import jobs, their output, EventBridge
+``jobs``, ``import_job``, ``manifests``, ``events``                           import jobs, their output, EventBridge
 ``protocol``, ``client_tokens``, ``throttling``                               restJson1, idempotency, quotas
 ``operations``                                                                the API: one method per operation
 ``faults``, ``faulty_connection``                                             faults, and their effect on a response
 ``answers``, ``administration``, ``server``                                   HTTP
-``emulator``                                                                  the object that joins them
+``service``, ``emulator``                                                     all of it joined, without and with HTTP
 ============================================================================  =====================================
 
 To add an operation, write a method in ``operations`` with boto3's name for it. ``protocol`` takes the route, the

@@ -10,26 +10,26 @@ from local.health_imaging.faults import Fault
 
 if TYPE_CHECKING:
     from local.health_imaging.answers import Answer
-    from local.health_imaging.emulator import HealthImagingEmulator
+    from local.health_imaging.service import HealthImagingService
 
 
-def administer(emulator: HealthImagingEmulator, method: str, path: str, content: bytes) -> Answer:
+def administer(service: HealthImagingService, method: str, path: str, content: bytes) -> Answer:
     """Answer a request to the emulator itself."""
     match method, path:
         case "GET", "/_emulator/faults":
-            return json_answer({"faults": emulator.faults.to_json()})
+            return json_answer({"faults": service.faults.to_json()})
         case "POST", "/_emulator/faults":
             try:
-                emulator.faults.arm(Fault.from_json(json.loads(content)))
+                service.faults.arm(Fault.from_json(json.loads(content)))
             except (ValueError, TypeError) as error:
                 return json_answer({"message": str(error)}, 400)
-            return json_answer({"faults": emulator.faults.to_json()})
+            return json_answer({"faults": service.faults.to_json()})
         case "DELETE", "/_emulator/faults":
-            emulator.faults.clear()
+            service.faults.clear()
             return json_answer({})
         case "GET", "/_emulator/calls":
-            return json_answer({"calls": [call.to_json() for call in emulator.calls]})
+            return json_answer({"calls": [call.to_json() for call in service.calls]})
         case "DELETE", "/_emulator/calls":
-            emulator.calls.clear()
+            service.calls.clear()
             return json_answer({})
     return json_answer({"message": "Use GET, POST or DELETE /_emulator/faults, or GET or DELETE /_emulator/calls"}, 404)

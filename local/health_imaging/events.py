@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 if TYPE_CHECKING:
     from local.health_imaging.datastores import DataStore
     from local.health_imaging.image_sets import ImageSet
-    from local.health_imaging.jobs import ImportJob
+    from local.health_imaging.import_job import ImportJob
 
 log = logging.getLogger(__name__)
 

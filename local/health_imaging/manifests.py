@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from local.health_imaging.image_sets import ImageSet
-    from local.health_imaging.jobs import Imported, ImportJob
+    from local.health_imaging.import_job import Imported, ImportJob
 
 
 def write_manifests(s3: Any, job: ImportJob, imported: Imported) -> None:

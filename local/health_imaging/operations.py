@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from local.health_imaging.datastores import DataStore
-    from local.health_imaging.emulator import HealthImagingEmulator
     from local.health_imaging.image_sets import ImageSet
+    from local.health_imaging.service import HealthImagingService
 
     Members = Mapping[str, Any]
     Result = dict[str, Any]
@@ -40,14 +40,14 @@ class Operations:
 
     Parameters
     ----------
-    emulator : HealthImagingEmulator
-        The emulator, with its data stores, import jobs and image sets.
+    service : HealthImagingService
+        The service, with its data stores, import jobs and image sets.
     """
 
-    def __init__(self, emulator: HealthImagingEmulator) -> None:
-        self._emulator = emulator
-        self._stores = emulator.stores
-        self._changes = emulator.changes
+    def __init__(self, service: HealthImagingService) -> None:
+        self._service = service
+        self._stores = service.stores
+        self._changes = service.changes
         self._tokens = ClientTokens()
         self._tags_lock = threading.Lock()
 
@@ -56,7 +56,7 @@ class Operations:
     def create_datastore(self, members: Members) -> Result:
         def create() -> Result:
             # The service accepts requests without a name, but the model requires one in its responses.
-            datastore_id = self._emulator.create_datastore(
+            datastore_id = self._service.create_datastore(
                 members.get("datastoreName", "unnamed"),
                 lossless_storage_format=members.get("losslessStorageFormat", "HTJ2K"),
             )
@@ -89,7 +89,7 @@ class Operations:
         return _page("datastoreSummaries", [self._datastore(store) for store in stores], members)
 
     def delete_datastore(self, members: Members) -> Result:
-        self._emulator.delete_datastore(members["datastoreId"])
+        self._service.delete_datastore(members["datastoreId"])
         return {"datastoreId": members["datastoreId"], "datastoreStatus": "DELETING"}
 
     def _datastore(self, store: DataStore) -> Result:
@@ -97,7 +97,7 @@ class Operations:
             "datastoreId": store.id,
             "datastoreName": store.name,
             "datastoreStatus": "ACTIVE",
-            "datastoreArn": f"{self._emulator.arn_prefix}datastore/{store.id}",
+            "datastoreArn": f"{self._service.arn_prefix}datastore/{store.id}",
             "createdAt": store.created_at,
             "updatedAt": store.created_at,
         }
@@ -124,7 +124,7 @@ class Operations:
             return {"tags": dict(tags)}
 
     def _tags(self, arn: str) -> dict[str, str]:
-        prefix = f"{self._emulator.arn_prefix}datastore/"
+        prefix = f"{self._service.arn_prefix}datastore/"
         if not arn.startswith(prefix):
             raise ServiceError("ResourceNotFoundException", "There is no such resource in this account and Region")
         datastore_id, _, image_set_id = arn.removeprefix(prefix).partition("/imageset/")
@@ -136,7 +136,7 @@ class Operations:
 
     def start_dicom_import_job(self, members: Members) -> Result:
         def start() -> Result:
-            job = self._emulator.importer.start(members["datastoreId"], dict(members))
+            job = self._service.importer.start(members["datastoreId"], dict(members))
             return {
                 "datastoreId": job.datastore_id,
                 "jobId": job.id,
@@ -147,11 +147,11 @@ class Operations:
         return self._tokens.answer_once(f"StartDICOMImportJob {members['datastoreId']}", members, start)
 
     def get_dicom_import_job(self, members: Members) -> Result:
-        job = self._emulator.importer.job(members["datastoreId"], members["jobId"])
+        job = self._service.importer.job(members["datastoreId"], members["jobId"])
         return {"jobProperties": job.properties()}
 
     def list_dicom_import_jobs(self, members: Members) -> Result:
-        jobs = self._emulator.importer.jobs(members["datastoreId"], members.get("jobStatus"))
+        jobs = self._service.importer.jobs(members["datastoreId"], members.get("jobStatus"))
         summaries = [
             {name: value for name, value in job.properties().items() if name in JOB_SUMMARY_MEMBERS} for job in jobs
         ]
@@ -260,7 +260,7 @@ class Operations:
         }
 
     def delete_image_set(self, members: Members) -> Result:
-        image_set = self._emulator.delete_image_set(members["datastoreId"], members["imageSetId"])
+        image_set = self._service.delete_image_set(members["datastoreId"], members["imageSetId"])
         return {
             "datastoreId": image_set.datastore_id,
             "imageSetId": image_set.id,
@@ -272,7 +272,7 @@ class Operations:
         return self._stores.image_set(members["datastoreId"], members["imageSetId"])
 
     def _image_set_arn(self, image_set: ImageSet) -> str:
-        return f"{self._emulator.arn_prefix}datastore/{image_set.datastore_id}/imageset/{image_set.id}"
+        return f"{self._service.arn_prefix}datastore/{image_set.datastore_id}/imageset/{image_set.id}"
 
     def _version(self, image_set: ImageSet, version: int) -> Result:
         properties = image_set.properties(version)

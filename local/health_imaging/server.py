@@ -20,7 +20,7 @@ from local.health_imaging.operations import Operations
 from local.health_imaging.protocol import Operation, Router, accepts
 
 if TYPE_CHECKING:
-    from local.health_imaging.emulator import HealthImagingEmulator
+    from local.health_imaging.service import HealthImagingService
     from local.health_imaging.throttling import Throttles
 
 MAX_REQUEST_BYTES = 1 << 20
@@ -36,11 +36,11 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, port: int, emulator: HealthImagingEmulator, throttles: Throttles) -> None:
+    def __init__(self, port: int, service: HealthImagingService, throttles: Throttles) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.emulator = emulator
+        self.service = service
         self.throttles = throttles
-        self.operations = Operations(emulator)
+        self.operations = Operations(service)
         self.router = Router(self.operations)
         self.closing = threading.Event()
         self._connections: set[socket.socket] = set()
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.rfile.read(length)
         path, _, query = self.path.partition("?")
         if path.startswith("/_emulator/"):
-            return self._send(administer(self.server.emulator, self.command, path, content))
+            return self._send(administer(self.server.service, self.command, path, content))
         try:
             operation, labels = self.server.router.find(self.command, path, self.headers.get("Host", ""))
         except ServiceError as error:
@@ -114,17 +114,17 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer_operation(operation, labels, query, content)
 
     def _answer_operation(self, operation: Operation, labels: dict[str, str], query: str, content: bytes) -> None:
-        emulator = self.server.emulator
+        service = self.server.service
         image_set_id = labels.get("imageSetId") or labels.get("sourceImageSetId")
         call = Call(operation.name, labels.get("datastoreId"), image_set_id)
-        emulator.calls.begin(call)
+        service.calls.begin(call)
         connection = FaultyConnection(self.connection, self.rfile, self.server.closing)
         fault = None
         try:
             try:
                 members = self._members(operation, labels, query, content)
                 call.image_frame_id = members.get("imageFrameInformation", {}).get("imageFrameId")
-                fault = emulator.faults.next_for(call)
+                fault = service.faults.next_for(call)
                 if fault is not None:
                     connection.begin(fault)
                 answer = self._result(operation, members)

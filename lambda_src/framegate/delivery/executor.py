@@ -246,7 +246,7 @@ class FrameDelivery:
                 return self._link(frame, request, copy, request.whole_portion)
             self._deferred_stores.enqueue(frame, budget)
         except Problem as problem:
-            logger.warning("deferred store not queued", extra={"problem": problem.slug, **problem.evidence})
+            logger.warning("deferred store not queued", extra=problem.log_fields)
             raise timeout from None
         return QueuedFrame()
 

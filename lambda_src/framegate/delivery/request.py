@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from framegate.delivery.portions import Portion
@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from framegate.delivery.portions import ByteRange, Selection
 
 
-class DeliveryMode(Enum):
+class DeliveryMode(StrEnum):
     """How the client wants the frame: in the response, by pre-signed URL, or as its size decides."""
 
-    AUTO = auto()
-    INLINE = auto()
-    URL = auto()
+    AUTO = "auto"
+    INLINE = "inline"
+    URL = "url"
+
+
+NAMED_MODES = tuple(mode for mode in DeliveryMode if mode is not DeliveryMode.AUTO)
+"""The modes that a request can name. Without a name, the frame's size decides."""
 
 
 class Negotiation(Protocol):

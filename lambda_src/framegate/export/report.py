@@ -52,7 +52,7 @@ class UnforeseenError(Exception):
 
 def report_failure(problem: Problem, **record: Any) -> None:
     """Log and count work that failed with a problem and will be retried."""
-    logger.error("work failed, will be retried", extra={**record, "problem": problem.slug, **problem.evidence})
+    logger.error("work failed, will be retried", extra={**record, **problem.log_fields})
     _count_retry()
 
 

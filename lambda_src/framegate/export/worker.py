@@ -120,7 +120,7 @@ def _without_visibility_change() -> Iterator[None]:
     try:
         yield
     except Problem as problem:
-        logger.warning("visibility timeout not changed", extra={"problem": problem.slug, **problem.evidence})
+        logger.warning("visibility timeout not changed", extra=problem.log_fields)
     except Exception as error:
         fields = {"error": type(error).__name__, "stack": stack_of(error)}
         logger.warning("visibility timeout not changed", extra=fields)
@@ -240,6 +240,6 @@ class ExportWorker:
                 raise DatastoreNotServed
             self._frames.store(frame, budget)
         except (DatastoreNotServed, FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused) as problem:
-            logger.error("frame not stored", extra={**record, "problem": problem.slug, **problem.evidence})
+            logger.error("frame not stored", extra={**record, **problem.log_fields})
         else:
             logger.info("frame stored", extra=record)

@@ -65,7 +65,7 @@ class LatestVersions:
             if noted is None or budget.exhausted:
                 raise
             # The check only guards against lost events. An index that may be outdated is better than none.
-            logger.warning("latest version not checked", extra={"problem": problem.slug, **problem.evidence})
+            logger.warning("latest version not checked", extra=problem.log_fields)
             return noted.version_id
         found = _LatestVersion(version_id, time.time())
         if not self._objects.put_if_unchanged(key, found.to_json(), etag, budget):

@@ -99,7 +99,7 @@ class FrameApi:
             response = self._route(exchange)
         except Problem as problem:
             response = problem_response(problem, request.request_id)
-            exchange.record.update(problem=problem.slug, **problem.evidence)
+            exchange.record.update(problem.log_fields)
         except Exception as error:
             response = problem_response(InternalError(), request.request_id)
             exchange.record.update(problem=InternalError.slug, error=type(error).__name__, stack=stack_of(error))

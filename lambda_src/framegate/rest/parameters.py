@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from framegate.delivery.portions import ByLevels, ByResolution, BySize, ByteRange
-from framegate.delivery.request import DeliveryMode
+from framegate.delivery.request import NAMED_MODES, DeliveryMode
 from framegate.index.frame_index import IndexQuery
 from framegate.problems import InvalidRequest
 from framegate.rest import routes
@@ -28,16 +28,14 @@ def delivery_mode(request: HttpRequest) -> DeliveryMode:
     Raises
     ------
     InvalidRequest
-        If `delivery` is neither ``inline`` nor ``url``.
+        If `delivery` names no mode.
     """
-    match request.query(routes.DELIVERY.name):
-        case None:
-            return DeliveryMode.AUTO
-        case "inline":
-            return DeliveryMode.INLINE
-        case "url":
-            return DeliveryMode.URL
-    raise InvalidRequest("delivery must be inline or url; without it, the frame's size decides.")
+    name = request.query(routes.DELIVERY.name)
+    if name is None:
+        return DeliveryMode.AUTO
+    if name not in NAMED_MODES:
+        raise InvalidRequest(f"delivery must be {' or '.join(NAMED_MODES)}; without it, the frame's size decides.")
+    return DeliveryMode(name)
 
 
 def selection(request: HttpRequest) -> Selection | None:

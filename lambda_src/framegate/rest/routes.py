@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from framegate import problems
+from framegate.delivery.request import NAMED_MODES
 from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ IMAGE_FRAME_ID_IN_QUERY = _identifier("imageFrameId", "query")
 DELIVERY = Parameter(
     "delivery",
     "query",
-    Choice(("inline", "url")),
+    Choice(NAMED_MODES),
     "Sends the frame in the response (`inline`) or as a pre-signed URL (`url`). Without it, the frame's size decides.",
     "url",
 )
