@@ -32,9 +32,20 @@ def known(imported):
     }
 
 
-@schema.parametrize()
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@schema.exclude(method="HEAD").parametrize()
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
 def test_every_response_conforms_to_the_openapi_document(case, deployment, known):
+    _call_and_validate(case, deployment, known)
+
+
+# HEAD runs the code of GET.
+@schema.include(method="HEAD").parametrize()
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+def test_every_response_to_head_conforms_to_the_openapi_document(case, deployment, known):
+    _call_and_validate(case, deployment, known)
+
+
+def _call_and_validate(case, deployment, known):
     # The case itself decides, so that every run is the same.
     if zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode()) % 4:
         _name_what_exists(case, known)
