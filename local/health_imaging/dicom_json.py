@@ -6,6 +6,7 @@ import hashlib
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydicom import config
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
@@ -31,6 +32,7 @@ MAX_INLINE_BYTES = 1 << 20
 """Binary attributes above 1 MB are bulk data (developer guide, "Getting DICOM bulkdata from HealthImaging")."""
 
 _BULK_DATA_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+_BYTES_PER_WORD = {"OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2}
 _PIXEL_DATA_GROUP = 0x7FE0
 _CHARACTER_SET = Tag("SpecificCharacterSet")
 _UTF_8 = "ISO_IR 192"
@@ -77,9 +79,18 @@ def _elements(dataset: Dataset, tags: Collection[int] | None) -> Iterator[tuple[
     for tag in sorted(dataset.keys()):
         if tags is None or tag in tags:
             try:
-                yield tag, dataset[tag]
+                yield tag, _in_little_endian(dataset[tag], dataset)
             except Exception:  # noqa: S112 - the import accepts files with unreadable private attributes
                 continue
+
+
+def _in_little_endian(element: DataElement, dataset: Dataset) -> DataElement:
+    """Swap the bytes of a binary value from a big-endian file; pydicom leaves them as they are."""
+    size = _BYTES_PER_WORD.get(element.VR)
+    if size is None or dataset.original_encoding[1] is not False or not isinstance(element.value, bytes):
+        return element
+    words = np.frombuffer(element.value, f">u{size}").astype(f"<u{size}")
+    return DataElement(element.tag, element.VR, words.tobytes())
 
 
 def _element(tag: BaseTag, value: Any) -> DataElement:
@@ -200,7 +211,7 @@ def part_10_file(
         dataset[tag] = DataElement(tag, _pixel_vr(tag, dataset, is_compressed=is_compressed), pixels)
     elif file is not None and file.dataset.get(tag):
         # The import kept pixel data that could not become frames.
-        dataset[tag] = file.dataset[tag]
+        dataset[tag] = _in_little_endian(file.dataset[tag], file.dataset)
     if tag in dataset:
         dataset[tag].is_undefined_length = is_compressed
     meta = FileMetaDataset()
@@ -220,7 +231,7 @@ def _native(dataset: Dataset, frames: list[bytes]) -> bytes:
     if dataset.get("BitsAllocated") == 1 and len(frames) > 1:
         # Frames of single bits follow each other without padding (PS3.5, section 8.1.1).
         bits = dataset.Rows * dataset.Columns * dataset.get("SamplesPerPixel", 1)
-        return bytes(pack_bits([bit for frame in frames for bit in unpack_bits(frame)[:bits]]))
+        return bytes(pack_bits(np.concatenate([unpack_bits(frame)[:bits] for frame in frames])))
     content = b"".join(frames)
     return content + bytes(len(content) % 2)
 
