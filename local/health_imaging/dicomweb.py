@@ -137,7 +137,7 @@ class DICOMwebRequest(NamedTuple):
     accept : str, optional
         The Accept header.
     origin : str
-        Scheme and authority of absolute URLs in the response.
+        The start of absolute URLs in the response: scheme, host and port.
     """
 
     labels: Mapping[str, str]

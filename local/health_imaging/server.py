@@ -40,7 +40,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int, service: HealthImagingService, throttles: Throttles) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.service = service
-        self.authority = f"127.0.0.1:{self.server_address[1]}"
+        self.origin = f"http://127.0.0.1:{self.server_address[1]}"
         self.throttles = throttles
         self.operations = Operations(service)
         self.dicomweb = DICOMweb(service.stores)
@@ -120,8 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self, operation: Operation | DICOMwebOperation, labels: dict[str, str], query: str, content: bytes
     ) -> None:
         service = self.server.service
-        origin = f"http://{self.headers.get('Host') or self.server.authority}"
-        request = DICOMwebRequest(labels, query, self.headers.get("Accept"), origin)
+        request = DICOMwebRequest(labels, query, self.headers.get("Accept"), self.server.origin)
         image_set_id = labels.get("imageSetId") or labels.get("sourceImageSetId") or request.image_set_id
         call = Call(operation.name, labels.get("datastoreId"), image_set_id)
         service.calls.begin(call)
