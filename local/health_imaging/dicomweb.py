@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, unquote
 
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from local.health_imaging.datastores import DataStore, DataStores
+    from local.health_imaging.frames import FrameContent
     from local.health_imaging.image_sets import ImageSet, SourceFile
 
 HOST_PREFIX = "dicom-"
@@ -145,9 +146,14 @@ class DICOMwebRequest(NamedTuple):
     accept: str | None
     origin: str
 
-    def label(self, name: str) -> str:
-        """A label of the path, decoded."""
-        return unquote(self.labels[name])
+    @property
+    def datastore_id(self) -> str:
+        """The data store of the path."""
+        return unquote(self.labels["datastoreId"])
+
+    def label(self, name: str) -> str | None:
+        """A label of the path, decoded; None if the path has no such label."""
+        return unquote(self.labels[name]) if name in self.labels else None
 
     @property
     def image_set_id(self) -> str | None:
@@ -184,6 +190,11 @@ class _Instance:
         return {keyword: value for level in levels for keyword, value in level["DICOM"].items()}
 
     @property
+    def sop_class_uid(self) -> Any:
+        """The SOP Class UID; None if there is none."""
+        return self._entry["DICOM"].get("SOPClassUID")
+
+    @property
     def study_uid(self) -> str:
         return str(self.metadata["Study"]["DICOM"].get("StudyInstanceUID"))
 
@@ -212,9 +223,13 @@ class _Instance:
         entries = self._entry["ImageFrames"]
         if not entries and self.file is not None and not _BLOB_WARNINGS.isdisjoint(self.warning_codes):
             blobs = [self.file.dataset.get(tag) for tag in PIXEL_DATA]
-            return [lambda each=each: bytes(each.value) for each in blobs if each is not None and each.value]
-        frames = self.image_set.frames
-        return [lambda entry=entry: b"".join(frames[entry["ID"]].content.pieces()) for entry in entries]
+            return [partial(bytes, each.value) for each in blobs if each is not None and each.value]
+        contents = [self.image_set.frames[entry["ID"]].content for entry in entries]
+        return [partial(_joined, content) for content in contents]
+
+
+def _joined(content: FrameContent) -> bytes:
+    return b"".join(content.pieces())
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +271,7 @@ class DICOMweb:
 
     def _search_dicom_studies(self, request: DICOMwebRequest) -> Answer:
         query = parse_query(request.query, STUDY_KEYS)
-        studies: dict[str, list[list[_Instance]]] = {}
-        for series in self._series(request):
-            studies.setdefault(series[0].study_uid, []).append(series)
-        matches = [_study_match(series, request) for series in studies.values()]
+        matches = [_study_match(study, request) for study in self._studies(request)]
         matches.sort(key=_by_update)
         return self._found(request, query, matches, DEFAULT_STUDY_TAGS, STUDY_TAGS)
 
@@ -282,14 +294,7 @@ class DICOMweb:
 
     def _find_series(self, request: DICOMwebRequest, keys: Collection[str], tags: frozenset[int]) -> Answer:
         query = parse_query(request.query, keys)
-        studies: dict[str, list[list[_Instance]]] = {}
-        for series in self._series(request):
-            studies.setdefault(series[0].study_uid, []).append(series)
-        matches = [
-            _series_match(series, _study_match(of_study, request).computed, request)
-            for of_study in studies.values()
-            for series in of_study
-        ]
+        matches = [match for match, _ in self._series_matches(request)]
         matches.sort(key=_by_series_number)
         return self._found(request, query, matches, tags, STUDY_TAGS | SERIES_TAGS)
 
@@ -297,30 +302,33 @@ class DICOMweb:
         self, request: DICOMwebRequest, keys: Collection[str], tags: frozenset[int], order: Callable[[_Match], Any]
     ) -> Answer:
         query = parse_query(request.query, keys)
-        studies: dict[str, list[list[_Instance]]] = {}
-        for series in self._series(request):
-            studies.setdefault(series[0].study_uid, []).append(series)
-        matches = []
-        for of_study in studies.values():
-            study = _study_match(of_study, request).computed
-            for series in of_study:
-                computed = _series_match(series, study, request).computed
-                matches += [_instance_match(instance, computed, request) for instance in series]
+        matches = [
+            _instance_match(instance, match.computed, request)
+            for match, series in self._series_matches(request)
+            for instance in series
+        ]
         matches.sort(key=_by_instance_number)
         matches.sort(key=order)
         return self._found(request, query, matches, tags, None)
 
-    def _series(self, request: DICOMwebRequest) -> list[list[_Instance]]:
-        """The instances of each series in primary image sets, within the study and series of the path."""
-        store = self._stores.get(request.label("datastoreId"))
-        study_uid = request.label("studyInstanceUid") if "studyInstanceUid" in request.labels else None
-        series_uid = request.label("seriesInstanceUid") if "seriesInstanceUid" in request.labels else None
-        found: dict[tuple[str, str], list[_Instance]] = {}
+    def _series_matches(self, request: DICOMwebRequest) -> Iterator[tuple[_Match, list[_Instance]]]:
+        """The series within the study and series of the path, and their instances."""
+        series_uid = request.label("seriesInstanceUid")
+        for study in self._studies(request):
+            computed = _study_match(study, request).computed
+            for series in study:
+                if series_uid in (None, series[0].series_uid):
+                    yield _series_match(series, computed, request), series
+
+    def _studies(self, request: DICOMwebRequest) -> list[list[list[_Instance]]]:
+        """The instances of each series of each study in primary image sets, within the study of the path."""
+        store = self._stores.get(request.datastore_id)
+        study_uid = request.label("studyInstanceUid")
+        studies: dict[str, dict[str, list[_Instance]]] = {}
         for image_set in _primary_image_sets(store):
-            for each in _instances_of(store, image_set):
-                if study_uid in (None, each.study_uid) and series_uid in (None, each.series_uid):
-                    found.setdefault((each.study_uid, each.series_uid), []).append(each)
-        return list(found.values())
+            for each in _instances_of(store, image_set, study_uid):
+                studies.setdefault(each.study_uid, {}).setdefault(each.series_uid, []).append(each)
+        return [list(series.values()) for series in studies.values()]
 
     def _found(
         self,
@@ -378,7 +386,7 @@ class DICOMweb:
         raise _not_acceptable(_DICOM, stored)
 
     def _get_dicom_instance_frames(self, request: DICOMwebRequest) -> Answer:
-        numbers = _frame_numbers(request.label("frameList"))
+        numbers = _frame_numbers(request.label("frameList") or "")
         instance = self._instance(request)
         readers = instance.frames()
         if any(number > len(readers) for number in numbers):
@@ -400,7 +408,7 @@ class DICOMweb:
         instance = self._instance(request)
         with quiet_pydicom():
             dataset = current_dataset(instance.file, instance.attributes)
-            content = bulk_data(dataset, request.label("bulkdataUriHash"))
+            content = bulk_data(dataset, request.label("bulkdataUriHash") or "")
         if content is None:
             raise ServiceError("ResourceNotFoundException", "The instance has no such bulk data")
         for media_range in parse_accept(request.accept):
@@ -408,32 +416,26 @@ class DICOMweb:
                 return _parts_answer([(content, _OCTET_STREAM)], media_range, _OCTET_STREAM, single_by_default=True)
         raise ServiceError("NotAcceptableException", f"The response is of type {_OCTET_STREAM}")
 
-    def _instances(self, request: DICOMwebRequest) -> list[_Instance]:
-        """The instances of a series: in the image set of the query, otherwise in primary image sets."""
-        store = self._stores.get(request.label("datastoreId"))
+    def _instances(self, request: DICOMwebRequest, uid: str | None = None) -> list[_Instance]:
+        """The instances of a series, or one of them, in the image set of the query or in primary image sets."""
+        store = self._stores.get(request.datastore_id)
         image_set_id = request.image_set_id
         image_sets = (
             _primary_image_sets(store)
             if image_set_id is None
-            else [self._stores.image_set(request.label("datastoreId"), image_set_id)]
+            else [self._stores.image_set(request.datastore_id, image_set_id)]
         )
-        uids = request.label("studyInstanceUid"), request.label("seriesInstanceUid")
+        study_uid, series_uid = request.label("studyInstanceUid"), request.label("seriesInstanceUid")
         found = [
-            each
-            for image_set in image_sets
-            for each in _instances_of(store, image_set)
-            if (each.study_uid, each.series_uid) == uids
+            each for image_set in image_sets for each in _instances_of(store, image_set, study_uid, series_uid, uid)
         ]
         if not found:
-            raise ServiceError("ResourceNotFoundException", "There is no such series")
+            missing = "series" if uid is None else "instance"
+            raise ServiceError("ResourceNotFoundException", f"There is no such {missing}")
         return found
 
     def _instance(self, request: DICOMwebRequest) -> _Instance:
-        uid = request.label("sopInstanceUid")
-        for each in self._instances(request):
-            if each.uid == uid:
-                return each
-        raise ServiceError("ResourceNotFoundException", "There is no such instance")
+        return self._instances(request, request.label("sopInstanceUid"))[0]
 
 
 # Image sets
@@ -444,11 +446,22 @@ def _primary_image_sets(store: DataStore) -> list[ImageSet]:
     return [each for each in list(store.image_sets.values()) if each.state == "ACTIVE" and each.is_primary]
 
 
-def _instances_of(store: DataStore, image_set: ImageSet) -> Iterator[_Instance]:
+def _instances_of(
+    store: DataStore,
+    image_set: ImageSet,
+    study_uid: str | None = None,
+    series_uid: str | None = None,
+    instance_uid: str | None = None,
+) -> Iterator[_Instance]:
+    """The instances of an image set with these UIDs; None allows any."""
     metadata = image_set.versions[-1]
-    for series_uid, series in metadata["Study"]["Series"].items():
-        for uid in list(series["Instances"]):
-            yield _Instance(store, image_set, metadata, series_uid, uid)
+    if study_uid not in (None, str(metadata["Study"]["DICOM"].get("StudyInstanceUID"))):
+        return
+    for uid, series in metadata["Study"]["Series"].items():
+        if series_uid in (None, uid):
+            instances = series["Instances"]
+            uids = list(instances) if instance_uid is None else [instance_uid]
+            yield from (_Instance(store, image_set, metadata, uid, each) for each in uids if each in instances)
 
 
 def _document(instance: _Instance, origin: str) -> dict[str, Any]:
@@ -471,7 +484,7 @@ def _study_match(all_series: list[list[_Instance]], request: DICOMwebRequest) ->
     latest = max((series[0] for series in all_series), key=lambda each: each.image_set.updated_at)
     path = latest.path.partition("/series/")[0]
     modalities = {str(series[0].attributes.get("Modality") or "") for series in all_series} - {""}
-    classes = {str(each.attributes.get("SOPClassUID") or "") for series in all_series for each in series} - {""}
+    classes = {str(each.sop_class_uid or "") for series in all_series for each in series} - {""}
     return _Match(
         latest,
         {
@@ -504,22 +517,18 @@ def _result(
     """A result in DICOM JSON: the default attributes, those that were matched, and those that were asked for."""
     instance = match.instance
     attributes = {**instance.attributes, **match.computed}
-    wanted: set[int] | None = set(default_tags) | {_tag_of(keyword) for keyword in query.matches}
-    if query.includes_all:
-        wanted = None if all_tags is None else wanted | all_tags
+    wanted = set(default_tags) | {_tag_of(keyword) for keyword in query.matches}
     matching_creators = _matching_creators(instance.file, query)
-    whole = {path[0] for path in query.included if len(path) == 1 and _is_allowed(path[0], matching_creators)}
-    parents = {path[0] for path in query.included if len(path) > 1}
-    if wanted is not None:
-        wanted |= whole | matching_creators
-    dataset = current_dataset(instance.file, attributes, None if wanted is None else wanted | parents)
-    document = to_dicom_json(dataset)
-    if wanted is not None:
-        for parent in parents - wanted:
+    wanted |= {path[0] for path in query.included if len(path) == 1 and _is_allowed(path[0], matching_creators)}
+    wanted |= matching_creators | (all_tags or set() if query.includes_all else set())
+    parents = {path[0] for path in query.included if len(path) > 1} - wanted
+    is_whole = query.includes_all and all_tags is None
+    document = to_dicom_json(current_dataset(instance.file, attributes, None if is_whole else wanted | parents))
+    for parent in () if is_whole else parents:
+        name = f"{parent:08X}"
+        if name in document:
             paths = [path[1:] for path in query.included if len(path) > 1 and path[0] == parent]
-            name = f"{parent:08X}"
-            if name in document:
-                document[name] = _pruned(document[name], paths)
+            document[name] = _pruned(document[name], paths)
     result: dict[str, Any] = absolute_bulk_data(document, f"{origin}{instance.path}")
     return result
 

@@ -266,6 +266,11 @@ def test_instances_can_be_found_by_their_import_warning(emulator, tmp_path):
     assert (found[INSTANCE_UID]["Value"], found["00081196"]) == (["1.4.1"], {"vr": "US", "Value": [0xB202]})
 
 
+def test_counts_of_a_study_do_not_depend_on_the_path(search):
+    found = search("studies/1.2.1/series/1.3.2/instances", includefield=["00201206", "00201208", "00080061"])
+    assert [found[0][tag]["Value"] for tag in ("00201206", "00201208", "00080061")] == [[2], [4], ["CT", "SR"]]
+
+
 # Included fields
 
 
