@@ -1,7 +1,7 @@
 """An emulator of AWS HealthImaging for development and tests. It knows nothing of Framegate.
 
 It imports DICOM files, stores their frames as the service does, and answers every operation of botocore's model of the
-service on 127.0.0.1. Any AWS SDK or the AWS CLI can call it. It also answers the service's DICOMweb. State is in memory.
+service on 127.0.0.1. Any AWS SDK or the AWS CLI can call it, and any DICOMweb client that can sign. State is in memory.
 
 Run it
     ``python -m local.health_imaging --dicom FOLDER`` from a shell, or `HealthImagingEmulator` as a context manager
