@@ -149,7 +149,7 @@ def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
             queue.metric_approximate_age_of_oldest_message(statistic=MAXIMUM, period=FIVE_MINUTES, label="age"),
         ),
         _graph(
-            "Export queue: messages",
+            "Export and deferred store queues: messages",
             queue.metric_approximate_number_of_messages_visible(
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="waiting"
             ),
@@ -158,6 +158,12 @@ def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
             ),
             watched.dead_letters.metric_approximate_number_of_messages_visible(
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters"
+            ),
+            watched.deferred_stores.metric_approximate_number_of_messages_visible(
+                statistic=MAXIMUM, period=FIVE_MINUTES, label="deferred stores waiting"
+            ),
+            watched.deferred_store_dead_letters.metric_approximate_number_of_messages_visible(
+                statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters of deferred stores"
             ),
         ),
         _graph(
