@@ -149,7 +149,7 @@ def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
             queue.metric_approximate_age_of_oldest_message(statistic=MAXIMUM, period=FIVE_MINUTES, label="age"),
         ),
         _graph(
-            "Export and deferred store queues: messages",
+            "Export queue: messages",
             queue.metric_approximate_number_of_messages_visible(
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="waiting"
             ),
