@@ -148,6 +148,11 @@ _LogRetentionDays = Literal[
 ]
 
 
+PRODUCTION_MIN_RETENTION_DAYS: Mapping[str, int] = {"log_retention_days": 365}
+"""Minimum values of keys in ``environment=production``, in days. AWS Config's rule cw-loggroup-retention-period-check
+expects a year for logs, and so do its conformance packs for HIPAA and NIST SP 800-53."""
+
+
 @checked_dataclass(frozen=True, config=ConfigDict(strict=True, regex_engine="python-re"))
 class Config:
     """The configuration of a deployment.
@@ -181,7 +186,8 @@ class Config:
     environment: Annotated[
         Literal["development", "production"],
         Key(
-            "Purpose of the deployment; `production` protects the stack from deletion and deploys gradually",
+            "Purpose of the deployment; `production` protects the stack from deletion, deploys gradually, and refuses "
+            "settings that [put it at risk](security.md#production)",
             "production",
         ),
     ] = "development"
@@ -287,6 +293,15 @@ class Config:
             OnlyWith("auth", "jwt"),
         ),
     ] = None
+    api_concurrency: Annotated[
+        int | None,
+        Field(ge=1, le=100_000),
+        Key(
+            "Concurrent requests of the API function, reserved from the account's concurrency; with `none`, the "
+            "function shares the unreserved concurrency of the account",
+            "500",
+        ),
+    ] = None
     waf: Annotated[
         bool,
         Key("Whether AWS WAF protects the API, with AWS's common rules and a rate limit", "true"),
@@ -301,6 +316,16 @@ class Config:
             OnlyWith("waf", value=True),
         ),
     ] = 20_000
+    # WAF cannot aggregate by caller under IAM: the header Authorization differs for each request.
+    waf_token_rate_limit: Annotated[
+        int,
+        Field(ge=10, le=100_000_000),
+        Key(
+            "Requests that one token may send in five minutes, for `auth=jwt` and `auth=cognito`",
+            "5000",
+            OnlyWith("waf", value=True),
+        ),
+    ] = 10_000
     domain_name: Annotated[
         str | None,
         _text(_DOMAIN_NAME, "a domain name in lower case"),
@@ -351,6 +376,19 @@ class Config:
     throttle_burst: Annotated[
         int, Field(ge=1, le=100_000), Key("Size of a burst of requests above `throttle_rate`", "400")
     ] = 1000
+    # HealthImaging allows 25 GetImageSet calls per second and account, and bursts of 50. The defaults leave a fifth to
+    # other callers, counting the HEAD requests, which get a quarter as many.
+    index_throttle_rate: Annotated[
+        int,
+        Field(ge=1, le=100_000),
+        Key(
+            "GET requests of the frame index per second above which the API answers 429; HEAD requests get a quarter",
+            "32",
+        ),
+    ] = 16
+    index_throttle_burst: Annotated[
+        int, Field(ge=1, le=100_000), Key("Size of a burst of requests above `index_throttle_rate`", "64")
+    ] = 32
     export_events: Annotated[
         tuple[_Event, ...],
         Field(description="a list of Created, Updated, Copied"),
@@ -366,7 +404,8 @@ class Config:
         int,
         Field(ge=2, le=500),
         Key(
-            "Concurrent workers for exports on events, and as many again for request manifests",
+            "Concurrent workers for exports on events, and as many again for request manifests; two more store the "
+            "frames that took too long for a request",
             "5",
         ),
     ] = 2
@@ -414,7 +453,8 @@ class Config:
         ),
     ] = None
     log_retention_days: Annotated[
-        _LogRetentionDays, Key("Retention of logs in days, a value that CloudWatch Logs accepts", "90")
+        _LogRetentionDays,
+        Key("Retention of logs in days, a value that CloudWatch Logs accepts; at least 365 in `production`", "731"),
     ] = 365
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
@@ -568,8 +608,32 @@ def _conflicts(values: Mapping[str, Any], already_faulty: Collection[str]) -> di
             faults[name] = f"has no effect without {condition}. Remove it, or add: -c {needed}"
         elif condition.required and is_met and not is_given:
             faults[name] = f"is missing, and {condition} requires it. For example: -c {name}={key.example}"
+    if settings["auth"] == "iam" and settings["waf_token_rate_limit"] != _defaults()["waf_token_rate_limit"]:
+        faults.setdefault(
+            "waf_token_rate_limit", "has no effect with auth=iam, where requests have no token. Remove it"
+        )
     if settings["vpc_endpoint_ids"] and settings["domain_name"]:
         faults["vpc_endpoint_ids"] = "makes the API private, but domain_name needs a public API. Remove one of the two"
+    if settings["environment"] == "production":
+        faults |= {name: fault for name, fault in _production_faults(settings).items() if name not in already_faulty}
+    return faults
+
+
+def _production_faults(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the faults of keys that put a production deployment at risk."""
+    faults = {}
+    if settings["event_source"] != _defaults()["event_source"]:
+        faults["event_source"] = (
+            "lets other applications of the account announce deletions, which environment=production forbids. Remove it"
+        )
+    if settings["removal_policy"] == "destroy":
+        faults["removal_policy"] = "destroys frames and logs, which environment=production forbids. Remove it"
+    for name, minimum in PRODUCTION_MIN_RETENTION_DAYS.items():
+        if settings[name] < minimum:
+            faults[name] = (
+                f"is shorter than the {minimum} days that environment=production requires. "
+                f"For example: -c {name}={minimum}"
+            )
     return faults
 
 

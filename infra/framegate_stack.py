@@ -14,7 +14,7 @@ from infra.build.bundling import DECODER_REQUIREMENTS
 from infra.build.package_layer import PackageLayer
 from infra.encryption_key import EncryptionKey
 from infra.export.functions import ExportFunction, RequestFunction
-from infra.export.queue import ExportQueue
+from infra.export.queue import ExportQueues
 from infra.export.requests import ExportRequests
 from infra.frame_store import FrameStore
 from infra.operations.alarm_topic import AlarmTopic
@@ -51,8 +51,10 @@ class FramegateStack(Stack):
         )
         key = EncryptionKey(self, "Key", config=config)
         frame_store = FrameStore(self, "FrameStore", config=config, key=key)
-        export_queue = ExportQueue(self, "ExportQueue", config=config, frame_store=frame_store)
-        function = ApiFunction(self, "ApiFunction", config=config, frame_store=frame_store, queue=export_queue.queue)
+        queues = ExportQueues(self, "ExportQueue", config=config, frame_store=frame_store)
+        function = ApiFunction(
+            self, "ApiFunction", config=config, frame_store=frame_store, queue=queues.deferred_stores
+        )
         api = RestApi(
             self,
             "RestApi",
@@ -73,7 +75,7 @@ class FramegateStack(Stack):
             "ExportFunction",
             config=config,
             frame_store=frame_store,
-            queue=export_queue.queue,
+            queues=queues,
             decoder=decoder,
         )
         request_function = RequestFunction(
@@ -85,14 +87,16 @@ class FramegateStack(Stack):
             config=config,
             frame_store=frame_store,
             function=request_function.function,
-            dead_letters=export_queue.dead_letters,
+            dead_letters=queues.dead_letters,
         )
         watched = WatchedResources(
             api_function=function.alias,
             export_function=export_function.function,
             request_function=request_function.function,
-            queue=export_queue.queue,
-            dead_letters=export_queue.dead_letters,
+            queue=queues.queue,
+            dead_letters=queues.dead_letters,
+            deferred_stores=queues.deferred_stores,
+            deferred_store_dead_letters=queues.deferred_store_dead_letters,
             state_machine=requests.state_machine,
         )
         alarms = Alarms(self, "Alarms", config=config, watched=watched)
@@ -110,14 +114,26 @@ class FramegateStack(Stack):
         CfnOutput(
             self,
             "ExportQueueUrl",
-            value=export_queue.queue.queue_url,
-            description="Queue of exports on events, removals and deferred stores",
+            value=queues.queue.queue_url,
+            description="Queue of exports on events, and removals",
         )
         CfnOutput(
             self,
             "ExportDeadLetterQueueUrl",
-            value=export_queue.dead_letters.queue_url,
-            description="Queue of messages that failed for good",
+            value=queues.dead_letters.queue_url,
+            description="Queue of exports and removals that failed for good",
+        )
+        CfnOutput(
+            self,
+            "DeferredStoreQueueUrl",
+            value=queues.deferred_stores.queue_url,
+            description="Queue of frames that took too long for a request",
+        )
+        CfnOutput(
+            self,
+            "DeferredStoreDeadLetterQueueUrl",
+            value=queues.deferred_store_dead_letters.queue_url,
+            description="Queue of deferred stores that failed for good",
         )
         CfnOutput(
             self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from aws_cdk import Stack
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from infra.frame_store import FrameStore
 
 
+USUAL_REQUEST_SECONDS = 0.2
+"""Duration of a request that fetches a frame from HealthImaging, as in docs/operations.md, Quotas."""
+
+
 class ApiFunction(LambdaFunction):
     """The function that answers the requests of the REST API.
 
@@ -35,7 +40,7 @@ class ApiFunction(LambdaFunction):
     frame_store : FrameStore
         The bucket that it stores frames in and signs URLs for.
     queue : sqs.Queue
-        The export queue, which takes deferred stores.
+        The deferred store queue.
 
     Attributes
     ----------
@@ -57,12 +62,13 @@ class ApiFunction(LambdaFunction):
             memory_mb=config.memory_mb,
             timeout_seconds=config.timeout_seconds,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS,
+            reserved_concurrency=config.api_concurrency,
             settings=[
                 Settings(
                     datastore_ids=config.datastore_ids,
                     frame_bucket=bucket.bucket_name,
                     presigned_url_lifetime_seconds=config.presigned_url_lifetime_seconds,
-                    export_queue_url=queue.queue_url,
+                    deferred_store_queue_url=queue.queue_url,
                     cors_origins=config.cors_origins,
                     auth=config.auth,
                 )
@@ -94,10 +100,16 @@ class ApiFunction(LambdaFunction):
         frame_store.deny_mismatched_frames_to(self.role)
         acknowledge_image_sets(self.role, config)
         acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
-        acknowledge(
-            self.function,
-            "The stage's throttling limits the function. Reserved concurrency would take its share of the account's "
-            "quota from all other functions, used or not.",
-            "HIPAA.Security-LambdaConcurrency",
-        )
+        if config.api_concurrency is None:
+            # Little's law: requests at a time = requests per second x seconds per request.
+            acknowledge(
+                self.function,
+                f"{config.throttle_rate:,} requests per second (throttle_rate) need a concurrency of "
+                f"{ceil(config.throttle_rate * USUAL_REQUEST_SECONDS):,} if each takes {USUAL_REQUEST_SECONDS} s, and "
+                f"of {config.throttle_rate * config.timeout_seconds:,} if each takes {config.timeout_seconds} s "
+                "(timeout_seconds), while an account has 1,000 by default. So throttling alone does not limit the "
+                "function. The configuration key api_concurrency does, but it takes its share of the account's "
+                "concurrency from all other functions, used or not.",
+                "HIPAA.Security-LambdaConcurrency",
+            )
         self.alias = self.published()

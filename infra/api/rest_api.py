@@ -31,6 +31,9 @@ THROTTLED_REQUESTS = "ThrottledRequests"
 
 STAGE = "v1"
 
+HEAD_SHARE = 0.25
+"""HEAD requests that an operation with a limit of its own accepts, for each GET request."""
+
 CORS_REQUEST_HEADERS = (
     # A browser sends a preflight for an Accept header that contains a quoted string (Fetch standard, "CORS-safelisted
     # request-header").
@@ -126,7 +129,7 @@ class RestApi(Construct):
             rest_api_name=config.stack_name,
             description="Image frames of AWS HealthImaging by URL",
             endpoint_configuration=endpoint_configuration(self, config),
-            policy=resource_policy(config),
+            policy=resource_policy(config, STAGE),
             # An API with a custom domain name must not be reachable by its default endpoint.
             disable_execute_api_endpoint=config.domain_name is not None or None,
             # API Gateway decodes the function's base64 only for listed media types, and a frame can have any.
@@ -142,6 +145,7 @@ class RestApi(Construct):
                 stage_name=STAGE,
                 throttling_rate_limit=config.throttle_rate,
                 throttling_burst_limit=config.throttle_burst,
+                method_options=_own_throttles(config),
                 tracing_enabled=True,
                 # Metrics of methods cost $0.30 a month each. Alarms and dashboard read those of the stage, which are
                 # free.
@@ -256,6 +260,29 @@ class RestApi(Construct):
                 "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
                 "AmazonAPIGatewayPushToCloudWatchLogs]",
             )
+
+
+def _own_throttles(config: Config) -> dict[str, apigateway.MethodDeploymentOptions]:
+    """Return the settings of the methods with a limit of their own, by path and method.
+
+    API Gateway counts the requests of each method by themselves. HEAD runs the code of GET and makes the same calls, so
+    it gets a quarter as many requests, and both together stay below HealthImaging's quota.
+    """
+    limits = {"index": (config.index_throttle_rate, config.index_throttle_burst)}
+    options = {}
+    for route in ROUTES:
+        for method, operation in route.operation_by_method.items():
+            if operation.throttle is not None:
+                rate, burst = limits[operation.throttle]
+                options[f"{route.template}/{method}"] = apigateway.MethodDeploymentOptions(
+                    throttling_rate_limit=rate * HEAD_SHARE if method == "HEAD" else rate,
+                    throttling_burst_limit=max(1, int(burst * HEAD_SHARE)) if method == "HEAD" else burst,
+                    # A method with settings of its own does not inherit these from the stage.
+                    metrics_enabled=False,
+                    logging_level=apigateway.MethodLoggingLevel.OFF,
+                    data_trace_enabled=False,
+                )
+    return options
 
 
 def _cors_request_headers(config: Config) -> list[str]:

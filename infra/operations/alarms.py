@@ -70,6 +70,7 @@ class Alarms(Construct):
             self._throttling(metrics, watched.api_function),
             self._old_messages(watched.queue),
             self._dead_letters(watched.dead_letters),
+            self._deferred_store_dead_letters(watched.deferred_store_dead_letters),
             self._failed_exports(metrics),
             self._failed_requests(watched.state_machine),
             self._export_errors(watched.export_function),
@@ -151,6 +152,19 @@ class Alarms(Construct):
             "Exports on events have failed for good. Look up the cause by the message's id in the log of the export "
             "function, correct it, and send the messages back: aws sqs start-message-move-task --source-arn "
             f"{dead_letters.queue_arn}",
+            section="Dead letters",
+            threshold=1,
+        )
+
+    def _deferred_store_dead_letters(self, dead_letters: sqs.Queue) -> cloudwatch.Alarm:
+        return self._alarm(
+            "DeferredStoreDeadLetters",
+            dead_letters.metric_approximate_number_of_messages_visible(
+                period=ONE_MINUTE, statistic=cloudwatch.Stats.MAXIMUM
+            ),
+            "Frames that took too long for a request could not be stored either. Look up the cause by the message's id "
+            "in the log of the export function, correct it, and send the messages back: aws sqs "
+            f"start-message-move-task --source-arn {dead_letters.queue_arn}",
             section="Dead letters",
             threshold=1,
         )

@@ -159,6 +159,12 @@ def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
             watched.dead_letters.metric_approximate_number_of_messages_visible(
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters"
             ),
+            watched.deferred_stores.metric_approximate_number_of_messages_visible(
+                statistic=MAXIMUM, period=FIVE_MINUTES, label="deferred stores waiting"
+            ),
+            watched.deferred_store_dead_letters.metric_approximate_number_of_messages_visible(
+                statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters of deferred stores"
+            ),
         ),
         _graph(
             "Request manifests",

@@ -21,7 +21,7 @@ INDEX_PREFIX = "indexes/"
 """Frame indexes, and the latest version of each image set."""
 
 QUEUED_PREFIX = "queued/"
-"""Markers of frames that are waiting in the export queue."""
+"""Markers of frames that are waiting in the deferred store queue."""
 
 EXPORT_PREFIX = "exports/"
 """Manifests and progress of exports, and the results of request manifests."""

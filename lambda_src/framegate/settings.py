@@ -26,7 +26,7 @@ class Settings:
         Name of the bucket that holds frames.
     presigned_url_lifetime_seconds : int
         Seconds for which a pre-signed URL is valid.
-    export_queue_url : str
+    deferred_store_queue_url : str
         URL of the queue that takes frames too large for a request.
     cors_origins : tuple of str
         The origins whose pages may read answers; ``("*",)`` allows any.
@@ -37,7 +37,7 @@ class Settings:
     datastore_ids: tuple[str, ...]
     frame_bucket: str
     presigned_url_lifetime_seconds: int
-    export_queue_url: str
+    deferred_store_queue_url: str
     cors_origins: tuple[str, ...]
     auth: str
 
@@ -54,7 +54,7 @@ class Settings:
             datastore_ids=_split(environment["FRAMEGATE_DATASTORE_IDS"]),
             frame_bucket=environment["FRAMEGATE_FRAME_BUCKET"],
             presigned_url_lifetime_seconds=int(environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"]),
-            export_queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
+            deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             cors_origins=_split(environment["FRAMEGATE_CORS_ORIGINS"]),
             auth=environment["FRAMEGATE_AUTH"],
         )
@@ -71,7 +71,7 @@ class Settings:
             "FRAMEGATE_DATASTORE_IDS": _join(self.datastore_ids),
             "FRAMEGATE_FRAME_BUCKET": self.frame_bucket,
             "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": str(self.presigned_url_lifetime_seconds),
-            "FRAMEGATE_EXPORT_QUEUE_URL": self.export_queue_url,
+            "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_CORS_ORIGINS": _join(self.cors_origins),
             "FRAMEGATE_AUTH": self.auth,
         }
@@ -195,18 +195,21 @@ class ExportSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExportQueueSettings:
-    """The further settings of the function behind the export queue.
+    """The further settings of the function behind the export queue and the deferred store queue.
 
     Parameters
     ----------
     queue_url : str
-        URL of the queue.
+        URL of the export queue.
+    deferred_store_queue_url : str
+        URL of the deferred store queue.
     removal_recheck_seconds : int
         Seconds after which a deleted image set is removed a second time: as long as a request that started before the
         deletion may still be storing one of its frames.
     """
 
     queue_url: str
+    deferred_store_queue_url: str
     removal_recheck_seconds: int
 
     @classmethod
@@ -220,6 +223,7 @@ class ExportQueueSettings:
         """
         return cls(
             queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
+            deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             removal_recheck_seconds=int(environment["FRAMEGATE_REMOVAL_RECHECK_SECONDS"]),
         )
 
@@ -227,6 +231,7 @@ class ExportQueueSettings:
         """Return the variables that `from_environment` reads."""
         return {
             "FRAMEGATE_EXPORT_QUEUE_URL": self.queue_url,
+            "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(self.removal_recheck_seconds),
         }
 

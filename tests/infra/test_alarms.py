@@ -7,7 +7,7 @@ import re
 import pytest
 
 from framegate.observability import Metric
-from tests.infra.cloudformation import function, listed, logical_id, only, properties, text
+from tests.infra.cloudformation import function, listed, logical_id, only, properties, text, queue_id
 from tests.infra.project import PROJECT
 
 NAMES = [
@@ -16,6 +16,7 @@ NAMES = [
     "Throttling",
     "OldMessages",
     "DeadLetters",
+    "DeferredStoreDeadLetters",
     "FailedExports",
     "FailedRequests",
     "ExportErrors",
@@ -56,7 +57,8 @@ def metrics(alarm):
 
 def test_message_of_half_the_retention_period_raises_an_alarm(alarms, resources):
     alarm = alarms["OldMessages"]
-    (queue,) = (each for each in resources("AWS::SQS::Queue").values() if "RedrivePolicy" in each)
+    queues = resources("AWS::SQS::Queue")
+    queue = queues[queue_id(queues)]
 
     assert (alarm["MetricName"], alarm["Statistic"]) == ("ApproximateAgeOfOldestMessage", "Maximum")
     assert alarm["Threshold"] == queue["MessageRetentionPeriod"] / 2
@@ -125,9 +127,13 @@ def test_throttling_by_the_api_or_lambda_raises_an_alarm_after_three_periods(ala
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (10, 3)
 
 
-def test_first_dead_letter_raises_an_alarm_that_says_how_to_send_it_back(alarms, resources):
-    alarm = alarms["DeadLetters"]
-    (queue,) = (each for each in resources("AWS::SQS::Queue").values() if "RedrivePolicy" in each)
+@pytest.mark.parametrize(
+    ("name", "construct"), [("DeadLetters", "Queue"), ("DeferredStoreDeadLetters", "DeferredStores")]
+)
+def test_first_dead_letter_raises_an_alarm_that_says_how_to_send_it_back(alarms, resources, name, construct):
+    alarm = alarms[name]
+    queues = resources("AWS::SQS::Queue")
+    queue = queues[queue_id(queues, construct)]
     dead_letters = logical_id(queue["RedrivePolicy"]["deadLetterTargetArn"])
     (dimension,) = alarm["Dimensions"]
 

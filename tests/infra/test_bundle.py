@@ -186,6 +186,7 @@ SNAPSHOT = {
     "FRAMEGATE_DATASTORE_IDS": "0" * 32,
     "FRAMEGATE_FRAME_BUCKET": "bucket",
     "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/queue",
+    "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/deferred",
     "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
     "FRAMEGATE_CORS_ORIGINS": "*",
     "FRAMEGATE_AUTH": "iam",

@@ -32,6 +32,7 @@ CONFIGURATIONS = {
         "removal_policy": "destroy",
         "api_gateway_account_role": "true",
         "fips_endpoints": "true",
+        "api_concurrency": "100",
     },
     "on request only": {"export_events": "none", "stack_name": "F" * 128, **FIREWALL["firewall"]},
     "production": {"environment": "production", "alarm_email": "operations@example.org"},

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tests.infra import cloudformation
-from tests.infra.cloudformation import frame_bucket, listed, logical_id, only, properties, role, statements, text
+from tests.infra.cloudformation import (
+    frame_bucket,
+    listed,
+    logical_id,
+    only,
+    properties,
+    role,
+    statements,
+    text,
+    queue_id,
+)
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
 LOCAL = "${AWS::Region}:${AWS::AccountId}"
@@ -31,11 +41,17 @@ def machine_role(template):
 
 @pytest.fixture(scope="module")
 def arns(template, resources):
-    """The ARNs of the bucket, the export queue and the key."""
+    """The ARNs of the bucket, the two queues of the export function, and the key."""
     bucket, _ = frame_bucket(template)
-    (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
+    queues = resources("AWS::SQS::Queue")
+    queue, deferred_stores = queue_id(queues), queue_id(queues, "DeferredStores")
     (key,) = resources("AWS::KMS::Key")
-    return {"bucket": f"${{{bucket}.Arn}}", "queue": f"${{{queue}.Arn}}", "key": f"${{{key}.Arn}}"}
+    return {
+        "bucket": f"${{{bucket}.Arn}}",
+        "queue": f"${{{queue}.Arn}}",
+        "deferred_stores": f"${{{deferred_stores}.Arn}}",
+        "key": f"${{{key}.Arn}}",
+    }
 
 
 def allowed(found_role):
@@ -89,7 +105,7 @@ def test_api_function_has_exactly_these_permissions(template, role_of, arns):
         "SeeMismatches": (["s3:GetObjectTagging"], [f"{arns['bucket']}/frames/*"]),
         "MarkQueuedFrames": (["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/queued/*"]),
         "TellMissingFromForbidden": (["s3:ListBucket"], [arns["bucket"]]),
-        "HandOverFrames": (["sqs:SendMessage"], [arns["queue"]]),
+        "HandOverFrames": (["sqs:SendMessage"], [arns["deferred_stores"]]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
         **logging_and_tracing(template, "api"),
     }
@@ -106,7 +122,7 @@ def test_export_function_has_exactly_these_permissions(template, role_of, arns):
                 "sqs:ReceiveMessage",
                 "sqs:SendMessage",
             ],
-            [arns["queue"]],
+            sorted([arns["queue"], arns["deferred_stores"]]),
         ),
         **logging_and_tracing(template, "export"),
     }

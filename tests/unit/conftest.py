@@ -209,6 +209,12 @@ def queue(sqs_client):
     return TestQueue(sqs_client, sqs_client.create_queue(QueueName=f"export-{uuid.uuid4()}")["QueueUrl"])
 
 
+@pytest.fixture
+def deferred_store_queue(sqs_client):
+    """The deferred store queue, from which a test can receive messages."""
+    return TestQueue(sqs_client, sqs_client.create_queue(QueueName=f"deferred-{uuid.uuid4()}")["QueueUrl"])
+
+
 class TestQueue(ExportQueue):
     """The product's queue, from which a test can receive messages."""
 
@@ -217,6 +223,11 @@ class TestQueue(ExportQueue):
     def __init__(self, client, url):
         super().__init__(lambda: client, url)
         self.client, self.url = client, url
+
+    @property
+    def arn(self):
+        answer = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])
+        return answer["Attributes"]["QueueArn"]
 
     def received(self):
         """Receive and delete all available messages; return their documents."""
@@ -233,8 +244,8 @@ class TestQueue(ExportQueue):
 
 
 @pytest.fixture
-def deferred_stores(objects, queue):
-    return DeferredStoreQueue(objects, queue)
+def deferred_stores(objects, deferred_store_queue):
+    return DeferredStoreQueue(objects, deferred_store_queue)
 
 
 @pytest.fixture

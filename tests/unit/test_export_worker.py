@@ -17,8 +17,8 @@ from tests.unit.exporting import add_image_set, content, is_exported, keys, mani
 
 
 @pytest.fixture
-def invoke(health_imaging, s3, queue, monkeypatch):
-    with export_function(queue, monkeypatch) as call:
+def invoke(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
+    with export_function(queue, deferred_store_queue, monkeypatch) as call:
         yield call
 
 
@@ -194,28 +194,30 @@ def test_message_returns_to_the_queue_unchanged_when_time_is_short(s3, health_im
 # Deferred frames
 
 
-def test_deferred_frame_is_stored(s3, health_imaging, invoke, deferred_stores, queue):
+def test_deferred_frame_is_stored(s3, health_imaging, invoke, deferred_stores, deferred_store_queue):
     image_set, (frame,) = add_image_set(health_imaging, 1)
     deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
-    assert invoke(*queue.received()) == []
+    assert invoke(*deferred_store_queue.received(), source=deferred_store_queue) == []
     assert keys(s3) == [f"frames/{SERVED}/{image_set.image_set_id}/{frame.image_frame_id}"]
 
 
 def test_deferred_frame_that_does_not_exist_is_logged_and_acknowledged(
-    s3, health_imaging, invoke, deferred_stores, queue, log_lines
+    s3, health_imaging, invoke, deferred_stores, deferred_store_queue, log_lines
 ):
     image_set, _ = add_image_set(health_imaging, 1)
     deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, "0" * 32), TimeBudget(60))
-    assert invoke(*queue.received()) == []
+    assert invoke(*deferred_store_queue.received(), source=deferred_store_queue) == []
     assert keys(s3) == []
     assert "frame-not-found" in [line.get("problem") for line in log_lines()]
 
 
-def test_deferred_frame_with_a_transient_problem_is_retried(health_imaging, invoke, deferred_stores, queue):
+def test_deferred_frame_with_a_transient_problem_is_retried(
+    health_imaging, invoke, deferred_stores, deferred_store_queue
+):
     image_set, (frame,) = add_image_set(health_imaging, 1)
     deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
     health_imaging.faults.arm(Fault(then="reset"))
-    assert invoke(*queue.received()) == ["message-0"]
+    assert invoke(*deferred_store_queue.received(), source=deferred_store_queue) == ["message-0"]
 
 
 # Logs and metrics

@@ -60,7 +60,7 @@ def invoke(health_imaging):
                 "FRAMEGATE_DATASTORE_IDS": SERVED,
                 "FRAMEGATE_FRAME_BUCKET": "bucket",
                 "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-                "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
+                "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/queue",
                 "FRAMEGATE_CORS_ORIGINS": "*",
                 "FRAMEGATE_AUTH": "iam",
                 **environment,

@@ -30,7 +30,7 @@ class DeferredStoreQueue:
     objects : ObjectStore
         Holds a marker for each queued frame.
     queue : ExportQueue
-        The export function's queue.
+        The queue of deferred stores. No other messages are in it.
     """
 
     def __init__(self, objects: ObjectStore, queue: ExportQueue) -> None:

@@ -28,7 +28,7 @@ def _api() -> FrameApi:
     settings = Settings.from_environment()
     threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
     objects = ObjectStore(clients.session(), clients.s3, settings.frame_bucket, threads, clients.S3_CONNECTIONS)
-    deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.export_queue_url))
+    deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.deferred_store_queue_url))
     source, store = HealthImaging(clients.session()), FrameStore(objects)
     delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, settings.presigned_url_lifetime_seconds)
     return FrameApi(settings, delivery, FrameIndex(source, objects))

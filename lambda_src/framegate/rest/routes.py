@@ -126,6 +126,9 @@ class Operation:
         A request or a body, for the table of routes.
     takes_body : bool
         Whether the request has a body.
+    throttle : str or None
+        Name of the operation's own limit of requests per second, because it uses a small quota of HealthImaging:
+        ``index``. None applies the limit of the stage.
     """
 
     method: Literal["GET", "POST"]
@@ -138,6 +141,7 @@ class Operation:
     problems: tuple[type[problems.Problem], ...]
     example: str
     takes_body: bool = False
+    throttle: Literal["index"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +351,7 @@ FRAME_INDEX = Operation(
     media_types=("application/json",),
     problems=_INDEX_PROBLEMS,
     example="[the frame index](#the-frame-index)",
+    throttle="index",
 )
 
 _IMAGE_SET = "/datastore/{datastoreId}/imageSet/{imageSetId}"
