@@ -63,7 +63,7 @@ def _text(max_length: int, **more: Any) -> Json:
 
 def _whole_number(minimum: int, maximum: int, **more: Any) -> Json:
     # OpenAPI Specification 3.1.1, section 4.4, "Data Types".
-    bits = 32 if -(2**31) <= minimum and maximum < 2**31 else 64
+    bits = 32 if minimum >= -(2**31) and maximum < 2**31 else 64
     return {"type": "integer", "format": f"int{bits}", "minimum": minimum, "maximum": maximum, **more}
 
 

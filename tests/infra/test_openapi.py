@@ -93,7 +93,7 @@ def test_head_documents_every_status_of_get_except_those_of_ranges(described):
 def test_every_integer_has_the_format_that_its_bounds_fit(described):
     for path, schema in schemas_in(described):
         if "integer" in listed(schema["type"]) and "const" not in schema:
-            fits = -(2**31) <= schema["minimum"] and schema["maximum"] < 2**31
+            fits = schema["minimum"] >= -(2**31) and schema["maximum"] < 2**31
             assert schema["format"] == ("int32" if fits else "int64"), path
 
 
