@@ -33,6 +33,7 @@ def tables() -> dict[str, str]:
         "idle": costs.idle_table(),
         "archive": costs.archive_table(),
         **scaling.tables(),
+        "recovery": scaling.recovery(),
     }
 
 
