@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infra.config import Config, ConfigError, config_keys, config_table
+from tests.infra.project import VPC
 
 A = "a" * 32
 B = "0123456789abcdef0123456789abcdef"

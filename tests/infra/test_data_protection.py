@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from botocore.session import get_session
 
@@ -283,3 +286,17 @@ def test_stored_data_outlives_the_stack_unless_configured_otherwise(synthesize, 
 @pytest.mark.parametrize(("environment", "protected"), [("development", False), ("production", True)])
 def test_production_stack_is_protected_from_deletion(synthesize_stack, environment, protected):
     assert bool(synthesize_stack(environment=environment).termination_protection) is protected
+
+
+@pytest.mark.parametrize("keys", [{}, EVERYTHING, REACH["private"]], ids=["default", "everything", "private"])
+def test_template_names_no_region(synthesize, keys):
+    written = json.dumps(synthesize(**keys).to_json())
+
+    assert "AWS::Region" in written
+    assert re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", written) == []
+
+
+def test_no_resource_copies_data_to_another_region(template):
+    written = json.dumps(template.to_json())
+
+    assert not re.search(r"Replica|GlobalTable|MultiRegion|CrossRegion", written)

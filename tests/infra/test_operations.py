@@ -20,29 +20,13 @@ QUERIES = re.findall(r"^```\n((?:filter|fields) .+?)```", RUNBOOK, re.MULTILINE 
 # The fields that Powertools writes in every line, and the names of the queries' results.
 WRITTEN_BY_POWERTOOLS = {"level", "message", "correlation_id"}
 RESULTS = {"requests", "refused", "p99_ms", "largest", "image_sets"}
-KEYWORDS = {
-    "filter",
-    "fields",
-    "stats",
-    "sort",
-    "desc",
-    "by",
-    "and",
-    "or",
-    "as",
-    "like",
-    "count",
-    "pct",
-    "max",
-    "bin",
-    "ispresent",
-    "count_distinct",
-}
+KEYWORDS = {"filter", "fields", "stats", "sort", "desc", "by", "and", "or", "as", "like", "count", "pct", "max", "bin"}
+FUNCTIONS = {"ispresent", "count_distinct"}
 
 
 def fields_of(query):
     without_texts = re.sub(r'"[^"]*"|/[^/]*/|@\w+', "", query)
-    return set(re.findall(r"[A-Za-z_][\w.]*", without_texts)) - KEYWORDS - RESULTS
+    return set(re.findall(r"[A-Za-z_][\w.]*", without_texts)) - KEYWORDS - FUNCTIONS - RESULTS
 
 
 def code():
