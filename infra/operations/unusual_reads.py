@@ -72,9 +72,8 @@ class UnusualReads(Construct):
             service="logs.amazonaws.com",
             description="Role of the query that counts the image sets that each principal reads",
             statements=[
-                allow(
-                    "CountReads", ["logs:StartQuery", "logs:StopQuery", "logs:GetQueryResults"], log_group.log_group_arn
-                )
+                # StopQuery has no resource-level permissions, so it would let the role stop every query of the account.
+                allow("CountReads", ["logs:StartQuery", "logs:GetQueryResults"], log_group.log_group_arn)
             ],
         )
         self.alarm = cloudwatch.CfnLogAlarm(

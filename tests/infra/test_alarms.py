@@ -301,7 +301,7 @@ def test_query_of_the_log_alarm_may_read_one_log_only(template, resources):
     (group,) = query["LogGroupIdentifiers"]
 
     assert trust["Principal"] == {"Service": "logs.amazonaws.com"}
-    assert statement["Action"] == ["logs:GetQueryResults", "logs:StartQuery", "logs:StopQuery"]
+    assert statement["Action"] == ["logs:GetQueryResults", "logs:StartQuery"]
     assert text(statement["Resource"]) == f"${{{logical_id(group)}.Arn}}"
 
 
