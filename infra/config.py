@@ -141,6 +141,8 @@ _HeaderName = Annotated[
 _Scope = Annotated[str, _text(r"[!#-+\--\[\]-~]{1,256}", "a scope of OAuth 2.0")]
 _Audience = Annotated[str, _text(r"[!-+\--~]{1,256}", "an audience without spaces and commas")]
 _VpcEndpointId = Annotated[str, _text("vpce-[0-9a-f]{8,17}", "the id of a VPC endpoint")]
+_SubnetId = Annotated[str, _text("subnet-[0-9a-f]{8,17}", "the id of a subnet")]
+_SecurityGroupId = Annotated[str, _text("sg-[0-9a-f]{8,17}", "the id of a security group")]
 _Event = Literal["Created", "Updated", "Copied"]
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 _LogRetentionDays = Literal[
@@ -361,6 +363,27 @@ class Config:
             "vpce-0123456789abcdef0",
         ),
     ] = ()
+    # https://docs.aws.amazon.com/lambda/latest/api/API_VpcConfig.html
+    vpc_subnet_ids: Annotated[
+        tuple[_SubnetId, ...],
+        Field(description="a list of subnet ids", max_length=16),
+        _UNIQUE,
+        Key(
+            "Subnets of the functions; docs/access.md lists the VPC endpoints that they need. With `none`, the "
+            "functions are in no VPC of yours",
+            "subnet-0123456789abcdef0",
+        ),
+    ] = ()
+    vpc_security_group_ids: Annotated[
+        tuple[_SecurityGroupId, ...],
+        Field(description="a list of security group ids", max_length=5),
+        _UNIQUE,
+        Key(
+            "Security groups of the functions; they must allow HTTPS to the VPC endpoints",
+            "sg-0123456789abcdef0",
+            OnlyWith("vpc_subnet_ids", required=True),
+        ),
+    ] = ()
     fips_endpoints: Annotated[
         bool,
         Key(
@@ -467,6 +490,14 @@ class Config:
             "destroy",
         ),
     ] = "retain"
+    unusual_image_sets_per_hour: Annotated[
+        int,
+        Field(ge=10, le=1_000_000),
+        Key(
+            "Image sets that one principal reads in an hour, above which an alarm is raised; an image set is a series",
+            "5000",
+        ),
+    ] = 1000
     api_gateway_account_role: Annotated[
         bool,
         Key(

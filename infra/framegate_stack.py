@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aws_cdk import CfnOutput, Stack, Tags
+from aws_cdk import aws_cloudwatch as cloudwatch
 
 from infra.api.api_function import ApiFunction
 from infra.api.authorization import authorization
@@ -20,6 +21,8 @@ from infra.frame_store import FrameStore
 from infra.operations.alarm_topic import AlarmTopic
 from infra.operations.alarms import Alarms
 from infra.operations.dashboard import Dashboard
+from infra.operations.key_watch import KeyWatch
+from infra.operations.unusual_reads import UnusualReads
 from infra.operations.watched import WatchedResources
 
 if TYPE_CHECKING:
@@ -100,10 +103,15 @@ class FramegateStack(Stack):
             state_machine=requests.state_machine,
         )
         alarms = Alarms(self, "Alarms", config=config, watched=watched)
-        alarm_topic = AlarmTopic(self, "AlarmTopic", config=config, key=key, alarms=alarms.all)
+        unusual_reads = UnusualReads(self, "UnusualReads", config=config, log_group=function.function.log_group)
+        alarm_topic = AlarmTopic(
+            self, "AlarmTopic", config=config, key=key, alarms=alarms.all, unusual_reads=unusual_reads
+        )
+        key_watch = KeyWatch(self, "KeyWatch", config=config, key=key)
         if config.deploys_gradually:
             GradualDeployment(self, "GradualDeployment", function=function, alarms=alarms.of_deployments)
-        dashboard = Dashboard(self, "Dashboard", config=config, alarms=alarms.all, watched=watched)
+        log_alarm = cloudwatch.Alarm.from_alarm_arn(self, "UnusualReadsAlarm", unusual_reads.alarm_arn)
+        dashboard = Dashboard(self, "Dashboard", config=config, alarms=[*alarms.all, log_alarm], watched=watched)
         CfnOutput(self, "ApiUrl", value=api.url, description="Base URL of the REST API")
         CfnOutput(
             self,
@@ -142,6 +150,7 @@ class FramegateStack(Stack):
             description="State machine that processes request manifests",
         )
         CfnOutput(self, "AlarmTopicArn", value=alarm_topic.topic.topic_arn, description="Topic of the alarms")
+        CfnOutput(self, "KeyTopicArn", value=key_watch.topic.topic_arn, description="Topic of changes of the key")
         CfnOutput(self, "DashboardName", value=dashboard.name, description="CloudWatch dashboard")
         CfnOutput(self, "DatastoreIds", value=",".join(config.datastore_ids), description="Served data stores")
         CfnOutput(self, "Auth", value=config.auth, description="How callers are authorized: iam, cognito or jwt")

@@ -19,6 +19,7 @@ from infra.permissions import (
     write_traces,
 )
 from infra.retention import log_group
+from infra.vpc import network_interface_statements, vpc_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,9 +99,17 @@ class LambdaFunction(Construct):
             "Role",
             service="lambda.amazonaws.com",
             description=f"Role of the function that {description[0].lower()}{description[1:]}",
-            statements=[*statements, write_logs(group), write_traces()],
+            statements=[*statements, write_logs(group), write_traces(), *network_interface_statements(config)],
         )
-        acknowledge_traces(self.role)
+        if config.vpc_subnet_ids:
+            acknowledge(
+                self.role,
+                "X-Ray has no resource-level permissions. Lambda needs those for network interfaces on all resources "
+                "(AWSLambdaVPCAccessExecutionRole); a second statement denies them to the function's code.",
+                "AwsSolutions-IAM5[Resource::*]",
+            )
+        else:
+            acknowledge_traces(self.role)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -139,16 +148,18 @@ class LambdaFunction(Construct):
             "state machine wait for the response, and the export queue has its own dead-letter queue.",
             "HIPAA.Security-LambdaDLQ",
         )
-        acknowledge(
-            self.function,
-            "The function calls only public endpoints of AWS, signed and over TLS, and accepts no connections. It "
-            "needs no private resource that a VPC would give access to.",
-            "HIPAA.Security-LambdaInsideVPC",
-        )
+        cfn_function = cast("lambda_.CfnFunction", self.function.node.default_child)
+        # The CDK's own construct would look up the VPC. The subnets and security groups are all that Lambda needs.
+        cfn_function.vpc_config = vpc_config(config)
+        if not config.vpc_subnet_ids:
+            acknowledge(
+                self.function,
+                "The function calls only public endpoints of AWS, signed and over TLS, and accepts no connections. "
+                "The configuration key `vpc_subnet_ids` puts it into subnets of the deployer.",
+                "HIPAA.Security-LambdaInsideVPC",
+            )
         # The CDK adds a dependency on the role, which the function references anyway.
-        cast("lambda_.CfnFunction", self.function.node.default_child).add_metadata(
-            "cfn-lint", {"config": {"ignore_checks": ["W3005"]}}
-        )
+        cfn_function.add_metadata("cfn-lint", {"config": {"ignore_checks": ["W3005"]}})
 
     def published(self) -> lambda_.Alias:
         """Publish a version, and return its alias ``live``. Only published versions start from a snapshot."""

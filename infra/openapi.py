@@ -53,13 +53,18 @@ MAX_RETRY_AFTER_SECONDS = 3_600
 
 _TAGS = {"Frame": "frames", "Index": "index"}
 
+_RANGE_STATUSES = ("206", "416")
+"""Statuses of range requests. RFC 9110, section 14.2, defines these for GET only."""
+
 
 def _text(max_length: int, **more: Any) -> Json:
     return {"type": "string", "maxLength": max_length, **more}
 
 
 def _whole_number(minimum: int, maximum: int, **more: Any) -> Json:
-    return {"type": "integer", "minimum": minimum, "maximum": maximum, **more}
+    # OpenAPI Specification 3.1.1, section 4.4, "Data Types".
+    bits = 32 if minimum >= -(2**31) and maximum < 2**31 else 64
+    return {"type": "integer", "format": f"int{bits}", "minimum": minimum, "maximum": maximum, **more}
 
 
 def _or_null(schema: Json) -> Json:
@@ -131,7 +136,8 @@ def document() -> Json:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "A token of the user pool or OpenID Connect issuer that the deployment trusts.",
+                    "description": "A token of the user pool or OpenID Connect issuer that the deployment trusts, "
+                    "validated as RFC8725 recommends.",
                 },
             },
             "responses": _responses(),
@@ -172,11 +178,9 @@ def _head(operation: Operation) -> Json:
     described["parameters"] = [
         _parameter(each) for each in operation.parameters if each.name not in ("Range", "If-Range")
     ]
-    successes = [status for status in described["responses"] if status < "400" and status != "206"]
-    described["responses"] = {
-        **_references(f"{operation.returns}Head", successes),
-        **_references("Head", ("4XX", "5XX")),
-    }
+    described["responses"] = _references(
+        f"{operation.returns}Head", (status for status in _statuses(operation) if status not in _RANGE_STATUSES)
+    )
     return described
 
 
@@ -251,11 +255,8 @@ def _responses() -> Json:
         }
         for status, response in {**responses, **_problem_responses(causes)}.items():
             described[f"{returns}{status}"] = response
-        for status, response in responses.items():
-            if status != "206":
+            if status not in _RANGE_STATUSES:
                 described[f"{returns}Head{status}"] = _without_content(response)
-    described["Head4XX"] = {"description": "The status and headers of GET's response, without the problem document."}
-    described["Head5XX"] = described["Head4XX"]
     return described
 
 
@@ -423,7 +424,7 @@ def _schemas() -> Json:
             {
                 "type": {"type": "string", "const": "urn:framegate:frame-queued"},
                 "title": _text(100),
-                "status": {"type": "integer", "const": 202},
+                "status": _whole_number(202, 202),
                 "detail": _text(1_000),
                 "requestId": _text(100),
             }

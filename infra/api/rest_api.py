@@ -27,7 +27,18 @@ if TYPE_CHECKING:
     from infra.config import Config
 
 THROTTLED_REQUESTS = "ThrottledRequests"
-"""Metric of the requests that were answered with 429. A filter of the access log counts them, not the code."""
+UNAUTHORIZED_REQUESTS = "UnauthorizedRequests"
+FORBIDDEN_REQUESTS = "ForbiddenRequests"
+DENIED_REQUESTS = "DeniedRequests"
+
+ACCESS_LOG_METRICS = {
+    THROTTLED_REQUESTS: '{ $.status = "429" }',
+    UNAUTHORIZED_REQUESTS: '{ $.status = "401" }',
+    FORBIDDEN_REQUESTS: '{ $.status = "403" }',
+    # The policy of the caller, the authorizer or the API denies the request. Other 403s have no valid signature.
+    DENIED_REQUESTS: '{ $.errorType = "ACCESS_DENIED" }',
+}
+"""Metrics that filters of the access log count, and their patterns. API Gateway's own metric counts every 4xx."""
 
 STAGE = "v1"
 
@@ -161,15 +172,15 @@ class RestApi(Construct):
         cfn_api = cast("apigateway.CfnRestApi", self.api.node.default_child)
         cfn_api.security_policy = security_policy(config)
         cfn_api.endpoint_access_mode = endpoint_access_mode(config)
-        # API Gateway has no metric of its own for throttled requests: it counts them among all 4xx responses.
-        access_logs.add_metric_filter(
-            THROTTLED_REQUESTS,
-            filter_pattern=logs.FilterPattern.string_value("$.status", "=", "429"),
-            metric_namespace=NAMESPACE,
-            metric_name=THROTTLED_REQUESTS,
-            metric_value="1",
-            dimensions={"service": "$.service"},
-        )
+        for name, pattern in ACCESS_LOG_METRICS.items():
+            access_logs.add_metric_filter(
+                name,
+                filter_pattern=logs.FilterPattern.literal(pattern),
+                metric_namespace=NAMESPACE,
+                metric_name=name,
+                metric_value="1",
+                dimensions={"service": "$.service"},
+            )
         # Remove the CDK's output of the URL: the stack has its own.
         self.api.node.try_remove_child("Endpoint")
         self.url = self._url(config)
@@ -236,8 +247,8 @@ class RestApi(Construct):
         )
         acknowledge(
             self.api.deployment_stage,
-            "Clients cache frames. API Gateway's cache accepts responses up to 1 MB and would keep frames after their "
-            "image set is deleted.",
+            "API Gateway's cache would answer without the function, which checks the caller and records the read. It "
+            "would keep frames after their image set is deleted, and it accepts responses up to 1 MB only.",
             "HIPAA.Security-APIGWCacheEnabledAndEncrypted",
         )
         acknowledge(

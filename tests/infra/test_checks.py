@@ -14,7 +14,7 @@ from cfnlint.config import ManualArgs
 from framegate.healthimaging.regions import REGIONS
 from infra import acknowledge
 from infra.application import compose
-from tests.infra.project import ACCESS, AUTH, FIREWALL, REACH
+from tests.infra.project import ACCESS, AUTH, FIREWALL, REACH, VPC
 
 CONFIGURATIONS = {
     "default": {},
@@ -45,6 +45,7 @@ CONFIGURATIONS = {
         **FIREWALL["firewall"],
     },
     "iam, private, firewall": {**REACH["private"], **FIREWALL["firewall"]},
+    "jwt, functions in a VPC": {**AUTH["jwt"], **VPC},
 }
 
 

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infra.config import Config, ConfigError, config_keys, config_table
+from tests.infra.project import VPC
 
 A = "a" * 32
 B = "0123456789abcdef0123456789abcdef"
@@ -460,7 +461,7 @@ def test_any_unknown_key_is_reported_by_name_on_one_line(key, value):
 
 
 def test_every_key_has_an_example_that_is_accepted():
-    other_keys = {"cognito": COGNITO, "jwt": JWT, "waf": {**JWT, "waf": True}, "domain": DOMAIN}
+    other_keys = {"cognito": COGNITO, "jwt": JWT, "waf": {**JWT, "waf": True}, "domain": DOMAIN, "vpc": VPC}
     for name, key in config_keys().items():
         keys = other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
         assert getattr(read(**{**keys, name: key.example}), name) is not None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from botocore.session import get_session
 
@@ -28,6 +31,7 @@ WITHOUT_DATA = {
     "AWS::ApiGateway::Stage",  # without a cache
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
+    "AWS::CloudWatch::LogAlarm",
     "AWS::CodeDeploy::Application",
     "AWS::CodeDeploy::DeploymentGroup",
     "AWS::Events::Rule",
@@ -53,6 +57,17 @@ def default_encryption(bucket):
     return rule["ServerSideEncryptionByDefault"]
 
 
+def takes_key_changes(name, template):
+    """Return whether a topic receives notices about the key, which the key cannot encrypt once it is disabled."""
+    rules = properties(template, "AWS::Events::Rule").values()
+    return name in {
+        logical_id(target["Arn"])
+        for rule in rules
+        if rule["EventPattern"]["source"] == ["aws.kms"]
+        for target in rule["Targets"]
+    }
+
+
 def takes_access_logs(name, template):
     """Return whether a bucket receives access logs. S3 delivers them only to buckets that S3-managed keys encrypt."""
     buckets = properties(template, "AWS::S3::Bucket").values()
@@ -71,7 +86,7 @@ def test_every_resource_with_data_is_encrypted_with_the_stack_key(synthesize, ke
         name: logical_id(key_of(each))
         for kind, key_of in ENCRYPTED.items()
         for name, each in properties(template, kind).items()
-        if not takes_access_logs(name, template)
+        if not takes_access_logs(name, template) and not takes_key_changes(name, template)
     }
 
     assert len(used) == 13
@@ -271,3 +286,17 @@ def test_stored_data_outlives_the_stack_unless_configured_otherwise(synthesize, 
 @pytest.mark.parametrize(("environment", "protected"), [("development", False), ("production", True)])
 def test_production_stack_is_protected_from_deletion(synthesize_stack, environment, protected):
     assert bool(synthesize_stack(environment=environment).termination_protection) is protected
+
+
+@pytest.mark.parametrize("keys", [{}, EVERYTHING, REACH["private"]], ids=["default", "everything", "private"])
+def test_template_names_no_region(synthesize, keys):
+    written = json.dumps(synthesize(**keys).to_json())
+
+    assert "AWS::Region" in written
+    assert re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", written) == []
+
+
+def test_no_resource_copies_data_to_another_region(template):
+    written = json.dumps(template.to_json())
+
+    assert not re.search(r"Replica|GlobalTable|MultiRegion|CrossRegion", written)
