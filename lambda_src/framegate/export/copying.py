@@ -132,8 +132,10 @@ class FrameCopier:
     ) -> None:
         stored = None
         if may_be_stored:
-            stored, is_tagged = self._store.look_up(ref, budget)
-            is_mismatched = is_mismatched or is_tagged
+            found = self._store.look_up(ref, budget)
+            is_mismatched = is_mismatched or (found is not None and found.is_mismatched)
+            # A temporary copy expires, and S3 may be removing it already, so the export stores its own.
+            stored = found.stored if found and not found.is_temporary else None
         if is_mismatched and not verify:
             raise PixelMismatch(
                 "An earlier export found a wrong copy, and no verifying export found a right one since."
