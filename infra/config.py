@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from framegate.settings import FrameCaching
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -214,6 +216,14 @@ class Config:
     presigned_url_lifetime_seconds: Annotated[
         int, Field(ge=60, le=3600), Key("Lifetime of a pre-signed URL, in seconds", "900")
     ] = 300
+    frame_caching: Annotated[
+        FrameCaching,
+        Key(
+            "What browsers may do with frames: `revalidate` asks the API before each use, `immutable` uses them without "
+            "asking, for machines that one person uses, and `no-store` keeps none",
+            "no-store",
+        ),
+    ] = "revalidate"
     cors_origins: Annotated[
         tuple[_Origin, ...],
         Field(description="a list of origins", min_length=1),
@@ -334,6 +344,16 @@ class Config:
         Key(
             "VPC endpoints for `execute-api`; the API accepts requests through them only. With `none`, it is public",
             "vpce-0123456789abcdef0",
+        ),
+    ] = ()
+    s3_vpc_endpoint_ids: Annotated[
+        tuple[_VpcEndpointId, ...],
+        Field(description="a list of VPC endpoint ids"),
+        _UNIQUE,
+        Key(
+            "VPC endpoints for S3; pre-signed URLs work through them only. With `none`, they work from any network",
+            "vpce-0fedcba9876543210",
+            OnlyWith("vpc_endpoint_ids"),
         ),
     ] = ()
     fips_endpoints: Annotated[

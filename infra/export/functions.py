@@ -11,15 +11,25 @@ from aws_cdk import aws_lambda_event_sources as event_sources
 from framegate.bucket_layout import (
     EXPORT_PREFIX,
     FRAME_PREFIX,
+    IMAGE_SET_PREFIXES,
     INDEX_PREFIX,
     MISMATCHED_PREFIX,
     QUEUED_PREFIX,
     REQUEST_PREFIX,
+    RESULT_PREFIX,
 )
 from framegate.messages import EVENT_SOURCE
 from framegate.settings import ExportQueueSettings, ExportSettings
 from infra.lambda_function import LambdaFunction
-from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
+from infra.permissions import (
+    acknowledge_image_sets,
+    acknowledge_objects,
+    acknowledge_prefixes,
+    allow,
+    image_sets,
+    objects_of,
+    use_key,
+)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
@@ -105,9 +115,7 @@ class ExportFunction(LambdaFunction):
             ],
         )
         acknowledge_image_sets(self.role, config)
-        acknowledge_prefixes(
-            self.role, frame_store, FRAME_PREFIX, MISMATCHED_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX
-        )
+        acknowledge_objects(self.role, frame_store, config, *IMAGE_SET_PREFIXES)
         self.function.add_event_source(
             event_sources.SqsEventSource(
                 queue,
@@ -162,20 +170,13 @@ class RequestFunction(LambdaFunction):
             statements=[
                 *_export_statements(Stack.of(scope), config, frame_store),
                 allow("ReadRequests", ["s3:GetObject"], frame_store.bucket.arn_for_objects(f"{REQUEST_PREFIX}*")),
+                allow("KeepResults", _OBJECT_ACTIONS, frame_store.bucket.arn_for_objects(f"{RESULT_PREFIX}*")),
                 use_key(frame_store, "s3"),
             ],
         )
         acknowledge_image_sets(self.role, config)
-        acknowledge_prefixes(
-            self.role,
-            frame_store,
-            FRAME_PREFIX,
-            MISMATCHED_PREFIX,
-            INDEX_PREFIX,
-            EXPORT_PREFIX,
-            QUEUED_PREFIX,
-            REQUEST_PREFIX,
-        )
+        acknowledge_objects(self.role, frame_store, config, *IMAGE_SET_PREFIXES)
+        acknowledge_prefixes(self.role, frame_store, REQUEST_PREFIX, RESULT_PREFIX)
 
 
 def _export_settings(config: Config, frame_store: FrameStore) -> ExportSettings:
@@ -200,18 +201,18 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
         ),
         allow(
             "StoreFrames",
-            [*_OBJECT_ACTIONS, "s3:GetObjectTagging", "s3:PutObjectTagging"],
-            *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, MISMATCHED_PREFIX)),
+            [*_OBJECT_ACTIONS, "s3:GetObjectTagging", "s3:PutObjectTagging", "s3:DeleteObjectTagging"],
+            *objects_of(frame_store, config, FRAME_PREFIX, MISMATCHED_PREFIX),
         ),
         allow(
             "KeepRecords",
             _OBJECT_ACTIONS,
-            *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX)),
+            *objects_of(frame_store, config, EXPORT_PREFIX, QUEUED_PREFIX),
         ),
         allow(
             "NoteVersions",
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
-            bucket.arn_for_objects(f"{INDEX_PREFIX}*"),
+            *objects_of(frame_store, config, INDEX_PREFIX),
         ),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
         allow(

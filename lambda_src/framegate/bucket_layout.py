@@ -39,7 +39,7 @@ MISMATCH_TAG = {"framegate-pixels": "mismatch"}
 """The tag of a frame whose pixels differ from those that HealthImaging imported."""
 
 TEMPORARY_TAG = {"framegate-copy": "temporary"}
-"""The tag of a frame that a request stored. It expires, unless an export replaces it by a copy without this tag."""
+"""The tag of a frame that a request stored. It expires, unless an export needs it and removes this tag."""
 
 TEMPORARY_DAYS = 7
 """Days after which a frame with `TEMPORARY_TAG` expires."""

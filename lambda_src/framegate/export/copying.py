@@ -134,8 +134,10 @@ class FrameCopier:
         if may_be_stored:
             found = self._store.look_up(ref, budget)
             is_mismatched = is_mismatched or (found is not None and found.is_mismatched)
-            # A temporary copy expires, and S3 may be removing it already, so the export stores its own.
-            stored = found.stored if found and not found.is_temporary else None
+            if found and (
+                is_mismatched or not found.is_temporary or self._store.make_permanent(ref, found, budget)
+            ):
+                stored = found.stored
         if is_mismatched and not verify:
             raise PixelMismatch(
                 "An earlier export found a wrong copy, and no verifying export found a right one since."

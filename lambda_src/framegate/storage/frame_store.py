@@ -10,6 +10,7 @@ from framegate.bucket_layout import (
     FRAME_PREFIX,
     MISMATCH_TAG,
     MISMATCHED_PREFIX,
+    TEMPORARY_DAYS,
     TEMPORARY_TAG,
     frame_key,
     image_set_prefix,
@@ -21,7 +22,7 @@ from framegate.storage.object_store import ObjectChangedError, Written, unless_c
 from framegate.storage.s3_put import SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from framegate.identifiers import FrameRef, ImageSetRef
     from framegate.storage.object_store import ObjectStore, StoredObject
@@ -39,15 +40,22 @@ class FoundFrame:
     ----------
     stored : StoredObject
         Its properties.
-    is_mismatched : bool
-        Whether its tag marks its pixels as wrong.
-    is_temporary : bool
-        Whether a request stored it, so that it expires.
+    tags : mapping of str to str
+        Its tags.
     """
 
     stored: StoredObject
-    is_mismatched: bool = False
-    is_temporary: bool = False
+    tags: Mapping[str, str]
+
+    @property
+    def is_mismatched(self) -> bool:
+        """Whether its pixels are wrong."""
+        return MISMATCH_TAG.items() <= self.tags.items()
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether a request stored it, so that it expires."""
+        return TEMPORARY_TAG.items() <= self.tags.items()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +105,10 @@ class FrameStore:
         """
         key = frame_key(frame)
         stored = self._objects.head(key, budget)
-        if stored is None or not stored.tag_count:
-            return stored and FoundFrame(stored)
+        if stored is None:
+            return None
         # Other tools, such as malware scanners, tag objects, too.
-        tags = self._objects.tags(key, budget).items()
-        return FoundFrame(stored, MISMATCH_TAG.items() <= tags, TEMPORARY_TAG.items() <= tags)
+        return FoundFrame(stored, self._objects.tags(key, budget) if stored.tag_count else {})
 
     def presigned_url(self, frame: FrameRef, lifetime_seconds: int, *, for_head: bool = False) -> PresignedUrl:
         """Return a URL (SigV4) to GET a frame from S3; it takes byte ranges, too.
@@ -184,6 +191,19 @@ class FrameStore:
             if stored is None:
                 raise UpstreamFailed(SERVICE, "lost the copy that another request stored") from None
             return Written(stored.size, stored.checksum or "")
+
+    def make_permanent(self, frame: FrameRef, found: FoundFrame, budget: TimeBudget) -> bool:
+        """Keep a temporary copy from expiring; return False if it is so old that S3 may be removing it already.
+
+        References
+        ----------
+        Amazon S3 user guide, "Expiring objects": S3 removes expired objects asynchronously.
+        """
+        if datetime.now(UTC) - found.stored.modified_at > timedelta(days=TEMPORARY_DAYS - 1):
+            return False
+        tags = {name: value for name, value in found.tags.items() if name not in TEMPORARY_TAG}
+        self._objects.tag(frame_key(frame), tags, budget)
+        return True
 
     def names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
         """Yield the identifiers of an image set's stored frames."""

@@ -372,6 +372,9 @@ class ObjectStore:
         """Replace the tags of an object."""
         tag_set = [{"Key": name, "Value": value} for name, value in tags.items()]
         with botocore_problems(SERVICE):
+            if not tag_set:
+                self._bucket.call(self._bucket.client().delete_object_tagging, budget, Key=key)
+                return
             self._bucket.call(self._bucket.client().put_object_tagging, budget, Key=key, Tagging={"TagSet": tag_set})
 
     def tags(self, key: str, budget: TimeBudget) -> dict[str, str]:
