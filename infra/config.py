@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+MAX_DATASTORES = 10
+"""Maximum number of data stores of a deployment. Each takes up to 700 characters of a role's inline policy, which IAM
+limits to 10,240 (IAM user guide, "IAM and AWS STS quotas")."""
+
 # CDK namespaces the context keys that it defines (`aws:cdk:…`, `@aws-cdk/…`, `availability-zones:account=…`). These
 # two, which the CLI's commands `acknowledge` and `migrate` write, are the exceptions.
 _CDK_KEYS = frozenset({"acknowledged-issue-numbers", "cdk-migrate"})
@@ -127,6 +131,14 @@ def _every_origin_or_a_list(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _few_enough(datastore_ids: tuple[str, ...]) -> tuple[str, ...]:
+    if len(datastore_ids) > MAX_DATASTORES:
+        raise ValueError(
+            f"lists {len(datastore_ids)} data stores, but a deployment can serve {MAX_DATASTORES}: deploy a second stack"
+        )
+    return datastore_ids
+
+
 def _in_order(events: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(events, key=("Created", "Updated", "Copied").index))
 
@@ -167,6 +179,7 @@ class Config:
         tuple[_DatastoreId, ...],
         Field(description="a list of data store ids", min_length=1),
         _UNIQUE,
+        AfterValidator(_few_enough),
         Key(
             "HealthImaging data stores to serve and export; requests for other data stores are refused",
             "0123456789abcdef0123456789abcdef",

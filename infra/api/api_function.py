@@ -76,11 +76,15 @@ class ApiFunction(LambdaFunction):
                     *image_sets(Stack.of(scope), config),
                 ),
                 allow(
-                    "StoreFramesAndIndexes",
-                    ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
-                    *objects_of(frame_store, config, FRAME_PREFIX, INDEX_PREFIX),
+                    "StoreFrames",
+                    ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObjectTagging"],
+                    *objects_of(frame_store, config, FRAME_PREFIX),
                 ),
-                allow("SeeMismatches", ["s3:GetObjectTagging"], *objects_of(frame_store, config, FRAME_PREFIX)),
+                allow(
+                    "StoreIndexes",
+                    ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
+                    *objects_of(frame_store, config, INDEX_PREFIX),
+                ),
                 allow(
                     "MarkTemporaryCopies",
                     ["s3:PutObjectTagging"],
