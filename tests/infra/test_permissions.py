@@ -267,9 +267,7 @@ def test_no_statement_reaches_objects_of_other_data_stores(synthesize):
         for resource in listed(statement["Resource"])
         if text(resource).startswith(bucket)
     ]
-    of_datastores = {
-        f"{prefix}{each}/*" for prefix in IMAGE_SET_PREFIXES for each in (DATASTORE_A, DATASTORE_B)
-    }
+    of_datastores = {f"{prefix}{each}/*" for prefix in IMAGE_SET_PREFIXES for each in (DATASTORE_A, DATASTORE_B)}
 
     assert set(found) == {*of_datastores, "export-requests/*", "exports/requests/*"}
 

@@ -134,9 +134,7 @@ class FrameCopier:
         if may_be_stored:
             found = self._store.look_up(ref, budget)
             is_mismatched = is_mismatched or (found is not None and found.is_mismatched)
-            if found and (
-                is_mismatched or not found.is_temporary or self._store.make_permanent(ref, found, budget)
-            ):
+            if found and (is_mismatched or not found.is_temporary or self._store.make_permanent(ref, found, budget)):
                 stored = found.stored
         if is_mismatched and not verify:
             raise PixelMismatch(

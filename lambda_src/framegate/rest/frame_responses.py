@@ -35,7 +35,11 @@ def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag, cach
 
     If the frame was not read, because the client needs only headers, the response has a Content-Length and no body.
     """
-    headers = {"Content-Type": tag.content_type, **_caching_headers(tag, cache_control), **_portion_headers(delivered.portion)}
+    headers = {
+        "Content-Type": tag.content_type,
+        **_caching_headers(tag, cache_control),
+        **_portion_headers(delivered.portion),
+    }
     if tag.representation is Representation.RAW:
         headers["Accept-Ranges"] = "bytes"
         if delivered.content is None:
