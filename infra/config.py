@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from framegate.settings import FrameCaching
+from framegate.settings import FrameCaching  # noqa: TC001 - pydantic reads the annotations at run time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -134,7 +134,8 @@ def _every_origin_or_a_list(origins: tuple[str, ...]) -> tuple[str, ...]:
 def _few_enough(datastore_ids: tuple[str, ...]) -> tuple[str, ...]:
     if len(datastore_ids) > MAX_DATASTORES:
         raise ValueError(
-            f"lists {len(datastore_ids)} data stores, but a deployment can serve {MAX_DATASTORES}: deploy a second stack"
+            f"lists {len(datastore_ids)} data stores, but a deployment can serve {MAX_DATASTORES}: "
+            "deploy a second stack"
         )
     return datastore_ids
 
@@ -232,8 +233,8 @@ class Config:
     frame_caching: Annotated[
         FrameCaching,
         Key(
-            "What browsers may do with frames: `revalidate` asks the API before each use, `immutable` uses them without "
-            "asking, for machines that one person uses, and `no-store` keeps none",
+            "What browsers may do with frames: `revalidate` keeps them and asks the API before each use, `immutable` "
+            "uses them without asking, for machines that one person uses, and `no-store` keeps none",
             "no-store",
         ),
     ] = "revalidate"
