@@ -233,7 +233,7 @@ class ObjectStore:
                 for piece in content:
                     writer.write(piece)
         except UpstreamFailed as problem:
-            if condition and problem.evidence.get("upstream_status") in _CHANGED:
+            if condition and problem.evidence.get("upstream_status") in _statuses_of_change(condition):
                 raise ObjectChangedError from None
             raise
         return Written(writer.size, base64_of(writer.checksum))
@@ -276,14 +276,14 @@ class ObjectStore:
         budget : TimeBudget
             The time for the call.
         """
-        changed = _CHANGED if etag else _CHANGED - {HTTPStatus.NOT_FOUND}
-        headers = {"Content-Type": "application/json", **unless_changed(etag)}
+        condition = unless_changed(etag)
+        headers = {"Content-Type": "application/json", **condition}
         with subsegment(SERVICE):
             try:
                 put = self._bucket.put.put_object
                 result_of(self._bucket.threads.submit(put, key, content, headers, budget, attempts=1), budget)
             except UpstreamFailed as problem:
-                if problem.evidence.get("upstream_status") in changed:
+                if problem.evidence.get("upstream_status") in _statuses_of_change(condition):
                     return False
                 raise
         return True
@@ -412,6 +412,11 @@ def unless_changed(etag: str | None) -> dict[str, str]:
     Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
     """
     return {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
+
+
+def _statuses_of_change(condition: Mapping[str, str]) -> frozenset[HTTPStatus]:
+    """Return the statuses that mean that the condition does not hold. Without `If-Match`, 404 means something else."""
+    return _CHANGED if "If-Match" in condition else _CHANGED - {HTTPStatus.NOT_FOUND}
 
 
 @contextmanager
