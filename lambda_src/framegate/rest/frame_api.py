@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from framegate.delivery.executor import FrameDelivery
     from framegate.index.frame_index import FrameIndex
-    from framegate.settings import Settings
+    from framegate.settings import FrameCaching, Settings
 
 RESERVED_SECONDS = CLEANUP_SECONDS + DEFER_SECONDS + 1.0
 """Seconds of an invocation that are reserved for cleaning up, deferring a store, and answering."""
@@ -64,7 +64,7 @@ class FrameApi:
         self._settings = settings
         self.frames = FrameHandlers(settings.datastore_ids, delivery, CACHE_CONTROL[settings.frame_caching])
         # An image set can get a new version or be deleted, so no cache may use a page without asking.
-        pages_caching = "no-store" if settings.frame_caching == "no-store" else "revalidate"
+        pages_caching: FrameCaching = "no-store" if settings.frame_caching == "no-store" else "revalidate"
         handlers = {
             **self.frames.by_operation,
             **IndexHandlers(settings.datastore_ids, index, CACHE_CONTROL[pages_caching]).by_operation,
