@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from framegate.settings import FrameCaching  # noqa: TC001 - pydantic reads the annotations at run time
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from pydantic_core import ErrorDetails
+
+MAX_DATASTORES = 10
+"""Maximum number of data stores of a deployment. Each takes up to 700 characters of a role's inline policy, which IAM
+limits to 10,240 (IAM user guide, "IAM and AWS STS quotas")."""
 
 # CDK namespaces the context keys that it defines (`aws:cdk:…`, `@aws-cdk/…`, `availability-zones:account=…`). These
 # two, which the CLI's commands `acknowledge` and `migrate` write, are the exceptions.
@@ -125,6 +131,15 @@ def _every_origin_or_a_list(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _few_enough(datastore_ids: tuple[str, ...]) -> tuple[str, ...]:
+    if len(datastore_ids) > MAX_DATASTORES:
+        raise ValueError(
+            f"lists {len(datastore_ids)} data stores, but a deployment can serve {MAX_DATASTORES}: "
+            "deploy a second stack"
+        )
+    return datastore_ids
+
+
 def _in_order(events: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(events, key=("Created", "Updated", "Copied").index))
 
@@ -172,6 +187,7 @@ class Config:
         tuple[_DatastoreId, ...],
         Field(description="a list of data store ids", min_length=1),
         _UNIQUE,
+        AfterValidator(_few_enough),
         Key(
             "HealthImaging data stores to serve and export; requests for other data stores are refused",
             "0123456789abcdef0123456789abcdef",
@@ -222,6 +238,14 @@ class Config:
     presigned_url_lifetime_seconds: Annotated[
         int, Field(ge=60, le=3600), Key("Lifetime of a pre-signed URL, in seconds", "900")
     ] = 300
+    frame_caching: Annotated[
+        FrameCaching,
+        Key(
+            "What browsers may do with frames: `revalidate` keeps them and asks the API before each use, `immutable` "
+            "uses them without asking, for machines that one person uses, and `no-store` keeps none",
+            "no-store",
+        ),
+    ] = "revalidate"
     cors_origins: Annotated[
         tuple[_Origin, ...],
         Field(description="a list of origins", min_length=1),
@@ -382,6 +406,16 @@ class Config:
             "Security groups of the functions; they must allow HTTPS to the VPC endpoints",
             "sg-0123456789abcdef0",
             OnlyWith("vpc_subnet_ids", required=True),
+        ),
+    ] = ()
+    s3_vpc_endpoint_ids: Annotated[
+        tuple[_VpcEndpointId, ...],
+        Field(description="a list of VPC endpoint ids"),
+        _UNIQUE,
+        Key(
+            "VPC endpoints for S3; pre-signed URLs work through them only. With `none`, they work from any network",
+            "vpce-0fedcba9876543210",
+            OnlyWith("vpc_endpoint_ids"),
         ),
     ] = ()
     fips_endpoints: Annotated[

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 
-from framegate.bucket_layout import FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX
+from framegate.bucket_layout import FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX, TEMPORARY_TAG
 from framegate.settings import Settings
 from infra.acknowledge import acknowledge
 from infra.lambda_function import LambdaFunction
-from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
+from infra.permissions import acknowledge_image_sets, acknowledge_objects, allow, image_sets, objects_of, use_key
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sqs as sqs
@@ -71,6 +71,7 @@ class ApiFunction(LambdaFunction):
                     deferred_store_queue_url=queue.queue_url,
                     cors_origins=config.cors_origins,
                     auth=config.auth,
+                    frame_caching=config.frame_caching,
                 )
             ],
             statements=[
@@ -81,15 +82,25 @@ class ApiFunction(LambdaFunction):
                     *image_sets(Stack.of(scope), config),
                 ),
                 allow(
-                    "StoreFramesAndIndexes",
-                    ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
-                    *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, INDEX_PREFIX)),
+                    "StoreFrames",
+                    ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObjectTagging"],
+                    *objects_of(frame_store, config, FRAME_PREFIX),
                 ),
-                allow("SeeMismatches", ["s3:GetObjectTagging"], bucket.arn_for_objects(f"{FRAME_PREFIX}*")),
+                allow(
+                    "StoreIndexes",
+                    ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
+                    *objects_of(frame_store, config, INDEX_PREFIX),
+                ),
+                allow(
+                    "MarkTemporaryCopies",
+                    ["s3:PutObjectTagging"],
+                    *objects_of(frame_store, config, FRAME_PREFIX),
+                    **{f"s3:RequestObjectTag/{name}": value for name, value in TEMPORARY_TAG.items()},
+                ),
                 allow(
                     "MarkQueuedFrames",
                     ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
-                    bucket.arn_for_objects(f"{QUEUED_PREFIX}*"),
+                    *objects_of(frame_store, config, QUEUED_PREFIX),
                 ),
                 # Without this permission, S3 answers 403 instead of 404 for a frame that is not stored yet.
                 allow("TellMissingFromForbidden", ["s3:ListBucket"], bucket.bucket_arn),
@@ -99,7 +110,7 @@ class ApiFunction(LambdaFunction):
         )
         frame_store.deny_mismatched_frames_to(self.role)
         acknowledge_image_sets(self.role, config)
-        acknowledge_prefixes(self.role, frame_store, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
+        acknowledge_objects(self.role, frame_store, config, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
         if config.api_concurrency is None:
             # Little's law: requests at a time = requests per second x seconds per request.
             acknowledge(

@@ -12,6 +12,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from framegate.observability import NAMESPACE
+from framegate.rest.http import SECURITY_HEADERS
 from framegate.rest.routes import METHODS, ROUTES
 from infra.acknowledge import acknowledge
 from infra.api.domain import Domain
@@ -223,6 +224,10 @@ class RestApi(Construct):
         cfn_method = cast("apigateway.CfnMethod", method.node.default_child)
         for part in ("Integration", "Integration.IntegrationResponses.0"):
             cfn_method.add_property_override(f"{part}.ContentHandling", "CONVERT_TO_TEXT")
+        for name, value in SECURITY_HEADERS.items():
+            parameter = f"ResponseParameters.method\\.response\\.header\\.{name}"
+            cfn_method.add_property_override(f"MethodResponses.0.{parameter}", value=True)
+            cfn_method.add_property_override(f"Integration.IntegrationResponses.0.{parameter}", f"'{value}'")
         if config.cognito_scopes:
             acknowledge(
                 method,

@@ -11,15 +11,25 @@ from aws_cdk import aws_lambda_event_sources as event_sources
 from framegate.bucket_layout import (
     EXPORT_PREFIX,
     FRAME_PREFIX,
+    IMAGE_SET_PREFIXES,
     INDEX_PREFIX,
     MISMATCHED_PREFIX,
     QUEUED_PREFIX,
     REQUEST_PREFIX,
+    RESULT_PREFIX,
 )
 from framegate.messages import EVENT_SOURCE
 from framegate.settings import ExportQueueSettings, ExportSettings
 from infra.lambda_function import LambdaFunction
-from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
+from infra.permissions import (
+    acknowledge_image_sets,
+    acknowledge_objects,
+    acknowledge_prefixes,
+    allow,
+    image_sets,
+    objects_of,
+    use_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,16 +120,8 @@ class _ExportingFunction(LambdaFunction):
             ],
         )
         acknowledge_image_sets(self.role, config)
-        acknowledge_prefixes(
-            self.role,
-            frame_store,
-            FRAME_PREFIX,
-            MISMATCHED_PREFIX,
-            INDEX_PREFIX,
-            EXPORT_PREFIX,
-            QUEUED_PREFIX,
-            *prefixes,
-        )
+        acknowledge_objects(self.role, frame_store, config, *IMAGE_SET_PREFIXES)
+        acknowledge_prefixes(self.role, frame_store, *prefixes)
 
 
 class ExportFunction(_ExportingFunction):
@@ -237,9 +239,10 @@ class RequestFunction(_ExportingFunction):
             description="Exports the frames of image sets on request",
             concurrency=config.export_concurrency,
             services=["s3"],
-            prefixes=[REQUEST_PREFIX],
+            prefixes=[REQUEST_PREFIX, RESULT_PREFIX],
             statements=[
                 allow("ReadRequests", ["s3:GetObject"], frame_store.bucket.arn_for_objects(f"{REQUEST_PREFIX}*")),
+                allow("KeepResults", _OBJECT_ACTIONS, frame_store.bucket.arn_for_objects(f"{RESULT_PREFIX}*")),
             ],
         )
 
@@ -266,18 +269,18 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
         ),
         allow(
             "StoreFrames",
-            [*_OBJECT_ACTIONS, "s3:GetObjectTagging", "s3:PutObjectTagging"],
-            *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, MISMATCHED_PREFIX)),
+            [*_OBJECT_ACTIONS, "s3:GetObjectTagging", "s3:PutObjectTagging", "s3:DeleteObjectTagging"],
+            *objects_of(frame_store, config, FRAME_PREFIX, MISMATCHED_PREFIX),
         ),
         allow(
             "KeepRecords",
             _OBJECT_ACTIONS,
-            *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX)),
+            *objects_of(frame_store, config, EXPORT_PREFIX, QUEUED_PREFIX),
         ),
         allow(
             "NoteVersions",
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
-            bucket.arn_for_objects(f"{INDEX_PREFIX}*"),
+            *objects_of(frame_store, config, INDEX_PREFIX),
         ),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
         allow(

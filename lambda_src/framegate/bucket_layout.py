@@ -38,6 +38,12 @@ IMAGE_SET_PREFIXES = (FRAME_PREFIX, MISMATCHED_PREFIX, INDEX_PREFIX, EXPORT_PREF
 MISMATCH_TAG = {"framegate-pixels": "mismatch"}
 """The tag of a frame whose pixels differ from those that HealthImaging imported."""
 
+TEMPORARY_TAG = {"framegate-copy": "temporary"}
+"""The tag of a frame that a request stored. It expires, unless an export needs it and removes this tag."""
+
+TEMPORARY_DAYS = 7
+"""Days after which a frame with `TEMPORARY_TAG` expires."""
+
 JSON_LINES = "application/jsonl"
 """Media type of indexes, manifests and progress: JSON Lines (https://jsonlines.org)."""
 

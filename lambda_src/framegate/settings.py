@@ -8,10 +8,28 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+FrameCaching = Literal["revalidate", "immutable", "no-store"]
+"""The values of the configuration key ``frame_caching``."""
+
+CACHE_CONTROL: dict[FrameCaching, str] = {
+    "revalidate": "private, no-cache",
+    "immutable": "private, max-age=31536000, immutable",
+    "no-store": "no-store",
+}
+"""The Cache-Control header of frames, by value of ``frame_caching``.
+
+With ``revalidate``, a browser keeps a frame but asks before each use, so that the API checks the caller every time.
+With ``immutable``, the browser's cache hands a frame to whoever uses the browser next.
+
+References
+----------
+RFC 9111, sections 5.2.2.4 and 5.2.2.5; RFC 8246.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +50,8 @@ class Settings:
         The origins whose pages may read answers; ``("*",)`` allows any.
     auth : str
         Who checks the caller: ``iam``, ``cognito``, or ``jwt`` for Framegate's own authorizer.
+    frame_caching : FrameCaching
+        What browsers may do with the frames that they received: a key of `CACHE_CONTROL`.
     """
 
     datastore_ids: tuple[str, ...]
@@ -40,6 +60,7 @@ class Settings:
     deferred_store_queue_url: str
     cors_origins: tuple[str, ...]
     auth: str
+    frame_caching: FrameCaching = "revalidate"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -57,6 +78,7 @@ class Settings:
             deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             cors_origins=_split(environment["FRAMEGATE_CORS_ORIGINS"]),
             auth=environment["FRAMEGATE_AUTH"],
+            frame_caching=cast("FrameCaching", environment["FRAMEGATE_FRAME_CACHING"]),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -74,6 +96,7 @@ class Settings:
             "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_CORS_ORIGINS": _join(self.cors_origins),
             "FRAMEGATE_AUTH": self.auth,
+            "FRAMEGATE_FRAME_CACHING": self.frame_caching,
         }
 
 

@@ -50,7 +50,7 @@ def test_frame_by_path(api, small, content):
     answer = api.get(small)
     assert (answer.status_code, answer.content, answer.headers["Content-Type"]) == (200, content, "image/jph")
     assert answer.headers["ETag"] == f'"{small.image_frame_id}.image/jph"'
-    assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert answer.headers["Cache-Control"] == "private, no-cache"
 
 
 def test_frame_by_query(api, small, content):

@@ -48,6 +48,7 @@ def test_only_datastore_ids_is_required():
         memory_mb=1769,
         timeout_seconds=28,
         presigned_url_lifetime_seconds=300,
+        frame_caching="revalidate",
         cors_origins=("*",),
         cors_request_headers=(),
         auth="iam",
@@ -62,6 +63,7 @@ def test_only_datastore_ids_is_required():
         domain_certificate_arn=None,
         domain_hosted_zone_id=None,
         vpc_endpoint_ids=(),
+        s3_vpc_endpoint_ids=(),
         fips_endpoints=False,
         throttle_rate=500,
         throttle_burst=1000,
@@ -142,6 +144,8 @@ def test_datastore_ids_are_text_or_a_json_list(value):
         ("waf", "true", True),
         ("vpc_endpoint_ids", "vpce-0123456789abcdef0,vpce-01234567", ("vpce-0123456789abcdef0", "vpce-01234567")),
         ("vpc_endpoint_ids", "none", ()),
+        ("frame_caching", "immutable", "immutable"),
+        ("frame_caching", "no-store", "no-store"),
     ],
 )
 def test_valid_values_are_accepted(key, value, read_as):
@@ -280,6 +284,10 @@ def test_valid_values_that_need_another_key_are_accepted(other_keys, key, value,
         ("domain_certificate_arn", "12345678-1234-1234-1234-123456789012"),
         ("domain_hosted_zone_id", "example.org"),
         ("vpc_endpoint_ids", "vpc-0123456789abcdef0"),
+        ("s3_vpc_endpoint_ids", "vpc-0123456789abcdef0"),
+        ("frame_caching", "private"),
+        ("frame_caching", "none"),
+        ("datastore_ids", ",".join(f"{number:032}" for number in range(11))),
         ("vpc_endpoint_ids", "vpce-0123456789abcdef0,vpce-0123456789abcdef0"),
     ],
 )
@@ -298,6 +306,11 @@ def test_invalid_value_is_reported_with_its_key_and_an_example(key, value):
         ("datastore_ids", [], "[] is not a list of data store ids"),
         ("datastore_ids", {"id": A}, f"{{'id': '{A}'}} is not a list of data store ids"),
         ("datastore_ids", f"{A},{A}", f"'{A}' is given more than once"),
+        (
+            "datastore_ids",
+            [f"{number:032}" for number in range(11)],
+            "lists 11 data stores, but a deployment can serve 10: deploy a second stack",
+        ),
         ("environment", "prod", "'prod' is not one of development, production"),
         ("memory_mb", "511", "511 is not a whole number from 512 to 10240"),
         ("memory_mb", "1769.0", "'1769.0' is not a whole number from 512 to 10240"),
@@ -359,6 +372,15 @@ def test_key_required_by_another_is_reported_with_an_example(keys, missing, need
 def test_key_without_effect_is_reported(keys, idle, what_it_needs):
     assert faults(datastore_ids=A, **keys) == {
         idle: f"has no effect without {what_it_needs}. Remove it, or add: -c {what_it_needs}"
+    }
+
+
+def test_s3_endpoints_without_a_private_api_are_reported():
+    example = config_keys()["vpc_endpoint_ids"].example
+
+    assert faults(datastore_ids=A, s3_vpc_endpoint_ids="vpce-0123456789abcdef0") == {
+        "s3_vpc_endpoint_ids": "has no effect without vpc_endpoint_ids. "
+        f"Remove it, or add: -c vpc_endpoint_ids={example}"
     }
 
 
@@ -462,6 +484,7 @@ def test_any_unknown_key_is_reported_by_name_on_one_line(key, value):
 
 def test_every_key_has_an_example_that_is_accepted():
     other_keys = {"cognito": COGNITO, "jwt": JWT, "waf": {**JWT, "waf": True}, "domain": DOMAIN, "vpc": VPC}
+    other_keys["s3"] = {"vpc_endpoint_ids": config_keys()["vpc_endpoint_ids"].example}
     for name, key in config_keys().items():
         keys = other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
         assert getattr(read(**{**keys, name: key.example}), name) is not None

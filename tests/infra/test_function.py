@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, text, queue_id
+from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, queue_id, text
 from tests.infra.cloudformation import function as function_of
 from tests.infra.project import AUTH, DATASTORE_A, DATASTORE_B
 

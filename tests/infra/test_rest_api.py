@@ -108,6 +108,7 @@ def test_preflight_allows_the_headers_of_a_signed_conditional_request(template):
         "If-Range,Range,X-Amz-Date,X-Amz-Security-Token,X-Amz-Content-Sha256,X-Amz-User-Agent,X-Amzn-Trace-Id,"
         "traceparent,tracestate,baggage,sentry-trace'",
         "Access-Control-Max-Age": "'86400'",
+        "X-Content-Type-Options": "'nosniff'",
     }
 
 
@@ -193,6 +194,19 @@ def test_gateway_responses_allow_cross_origin_access_and_no_caching(template):
         assert headers["Cache-Control"] == "'no-store'"
         assert headers["Access-Control-Allow-Origin"] == "'*'"
         assert "Vary" not in headers
+
+
+def test_gateway_responses_and_preflights_forbid_browsers_to_guess_media_types(template):
+    responses = gateway_responses(template).values()
+    preflights = [each for (_, method), each in methods(template).items() if method == "OPTIONS"]
+    name = "method.response.header.X-Content-Type-Options"
+
+    assert {headers_of(each)["X-Content-Type-Options"] for each in responses} == {"'nosniff'"}
+    assert preflights
+    for each in preflights:
+        (response,) = each["Integration"]["IntegrationResponses"]
+        (declared,) = each["MethodResponses"]
+        assert (response["ResponseParameters"][name], declared["ResponseParameters"][name]) == ("'nosniff'", True)
 
 
 def test_gateway_problems_of_one_type_share_a_title(template):

@@ -131,6 +131,12 @@ def test_slow_request_links_to_the_copy_stored_meanwhile(health_imaging, client,
     assert deferred_store_queue.received() == []
 
 
+def test_deferred_store_is_temporary(large, store, deferred_stores, deferred_store_worker):
+    deferred_stores.enqueue(ref(large), TimeBudget(60))
+    deferred_store_worker.store(ref(large), TimeBudget(60))
+    assert store.look_up(ref(large), TimeBudget(60)).is_temporary
+
+
 def test_marker_is_removed_once_the_frame_is_stored(s3, large, deferred_stores, deferred_store_worker):
     deferred_stores.enqueue(ref(large), TimeBudget(60))
     deferred_store_worker.store(ref(large), TimeBudget(60))

@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/queue",
     "FRAMEGATE_CORS_ORIGINS": "https://viewer.example",
     "FRAMEGATE_AUTH": "jwt",
+    "FRAMEGATE_FRAME_CACHING": "no-store",
 }
 AUTHORIZER_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a,b",
@@ -52,6 +53,7 @@ def test_settings_come_from_the_environment():
         deferred_store_queue_url="https://sqs.example/queue",
         cors_origins=("https://viewer.example",),
         auth="jwt",
+        frame_caching="no-store",
     )
 
 

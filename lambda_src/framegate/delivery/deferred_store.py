@@ -99,11 +99,19 @@ class DeferredStoreWorker:
         Problem
             If this attempt failed. The marker stays.
         """
-        if not self._store.find(frame, budget):
+        found = self._store.look_up(frame, budget)
+        if found is None or found.is_mismatched:
             try:
                 self._source.fetch(
                     frame,
-                    lambda stream: self._store.store(frame, stream.content_type, stream, budget, stream.content_length),
+                    lambda stream: self._store.store_temporarily(
+                        frame,
+                        stream.content_type,
+                        stream,
+                        budget,
+                        stream.content_length,
+                        mismatched_etag=found.stored.etag if found else None,
+                    ),
                     budget,
                 )
             except (FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused):

@@ -196,7 +196,7 @@ class FrameDelivery:
                 case FindMarker():
                     state = replace(state, is_deferred=self._deferred_stores.is_pending(frame, budget))
                 case StoreCopy():
-                    state = replace(state, copy=self._store_copy(frame, stream, pieces, budget))
+                    state = replace(state, copy=self._store_copy(frame, stream, pieces, state, budget))
                 case SendCopyRange(copy, span):
                     content = b"".join(self._store.read(frame, budget, span.first, span.last))
                     return InlineFrame(copy.content_type, content, span.size, 0, portion, span)
@@ -217,15 +217,25 @@ class FrameDelivery:
             raise PortionTooLarge(self._inline_limit) from None
 
     def _find_copy(self, frame: FrameRef, state: FrameState, budget: TimeBudget) -> FrameState:
-        stored = self._store.find(frame, budget)
-        copy = None if stored is None else StoredCopy(stored.content_type, stored.size)
-        return replace(state, is_copy_known=True, copy=copy)
+        found = self._store.look_up(frame, budget)
+        if found is None:
+            return replace(state, is_copy_known=True)
+        if found.is_mismatched:
+            return replace(state, is_copy_known=True, mismatched_etag=found.stored.etag)
+        return replace(state, is_copy_known=True, copy=StoredCopy(found.stored.content_type, found.stored.size))
 
     def _store_copy(
-        self, frame: FrameRef, stream: FrameStream, pieces: Iterator[bytes], budget: TimeBudget
+        self, frame: FrameRef, stream: FrameStream, pieces: Iterator[bytes], state: FrameState, budget: TimeBudget
     ) -> StoredCopy:
         try:
-            written = self._store.store(frame, stream.content_type, pieces, budget, stream.content_length)
+            written = self._store.store_temporarily(
+                frame,
+                stream.content_type,
+                pieces,
+                budget,
+                stream.content_length,
+                mismatched_etag=state.mismatched_etag,
+            )
         except UpstreamTimeout as timeout:
             if budget.exhausted:
                 raise _DeferError(timeout) from None

@@ -12,10 +12,11 @@ from framegate.problems import InternalError, InvalidRequest, MethodNotAllowed, 
 from framegate.rest.exchange import Exchange
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.frames import FrameHandlers
-from framegate.rest.http import HttpRequest, HttpResponse, NotAnHttpRequestError
+from framegate.rest.http import SECURITY_HEADERS, HttpRequest, HttpResponse, NotAnHttpRequestError
 from framegate.rest.index_pages import IndexHandlers
 from framegate.rest.problem_documents import problem_response
 from framegate.rest.routes import ROUTES
+from framegate.settings import CACHE_CONTROL
 from framegate.storage.object_writer import CLEANUP_SECONDS
 from framegate.time_budget import TimeBudget
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from framegate.delivery.executor import FrameDelivery
     from framegate.index.frame_index import FrameIndex
-    from framegate.settings import Settings
+    from framegate.settings import FrameCaching, Settings
 
 RESERVED_SECONDS = CLEANUP_SECONDS + DEFER_SECONDS + 1.0
 """Seconds of an invocation that are reserved for cleaning up, deferring a store, and answering."""
@@ -61,10 +62,12 @@ class FrameApi:
 
     def __init__(self, settings: Settings, delivery: FrameDelivery, index: FrameIndex) -> None:
         self._settings = settings
-        self.frames = FrameHandlers(settings.datastore_ids, delivery)
+        self.frames = FrameHandlers(settings.datastore_ids, delivery, CACHE_CONTROL[settings.frame_caching])
+        # An image set can get a new version or be deleted, so no cache may use a page without asking.
+        pages_caching: FrameCaching = "no-store" if settings.frame_caching == "no-store" else "revalidate"
         handlers = {
             **self.frames.by_operation,
-            **IndexHandlers(settings.datastore_ids, index).by_operation,
+            **IndexHandlers(settings.datastore_ids, index, CACHE_CONTROL[pages_caching]).by_operation,
         }
         # An operation without a handler fails here, before the first request.
         self._dispatch = {
@@ -107,7 +110,7 @@ class FrameApi:
             response = response.without_body()
             if "bytes" in exchange.record:
                 exchange.record["bytes"] = 0
-        response.headers.update(self._cors_headers(request), Vary=self._vary())
+        response.headers.update(self._cors_headers(request), Vary=self._vary(), **SECURITY_HEADERS)
         exchange.report(response.status)
         return response.to_event()
 
@@ -130,4 +133,14 @@ class FrameApi:
         return headers
 
     def _vary(self) -> str:
-        return "Accept" if "*" in self._settings.cors_origins else "Accept, Origin"
+        """The request headers that a cache compares before it uses a response (RFC 9110, section 12.5.5).
+
+        A cached frame belongs to the token that fetched it. With IAM, `Authorization` is a signature that changes with
+        every request, so a cache that compares it would never use a response.
+        """
+        names = ["Accept"]
+        if self._settings.auth != "iam":
+            names.append("Authorization")
+        if "*" not in self._settings.cors_origins:
+            names.append("Origin")
+        return ", ".join(names)

@@ -33,10 +33,13 @@ class FrameHandlers:
         The data stores that this deployment serves.
     delivery : FrameDelivery
         Delivers frames.
+    cache_control : str
+        The Cache-Control header of frames.
     """
 
-    def __init__(self, datastore_ids: Collection[str], delivery: FrameDelivery) -> None:
+    def __init__(self, datastore_ids: Collection[str], delivery: FrameDelivery, cache_control: str) -> None:
         self._datastore_ids = datastore_ids
+        self._cache_control = cache_control
         self.delivery = delivery
 
     @property
@@ -78,7 +81,7 @@ class FrameHandlers:
             headers_only=request.method == "HEAD",
         )
         if frame_request.mode is not DeliveryMode.URL and (held := _held_tag(known_tags, preconditions, negotiation)):
-            return _not_modified(exchange, held)
+            return self._not_modified(exchange, held)
         delivered = self.delivery.deliver(frame, frame_request, exchange.budget)
         if isinstance(delivered, QueuedFrame):
             exchange.record.update(delivery="queued", bytes=0)
@@ -94,18 +97,17 @@ class FrameHandlers:
         tag = FrameTag.of(image_frame_id, representation, delivered.content_type, selected)
         preconditions.require_match(tag.value)
         if preconditions.is_not_modified(tag.value):
-            return _not_modified(exchange, tag)
+            return self._not_modified(exchange, tag)
         exchange.record.update(
             delivery="inline" if representation is Representation.RAW else "json",
             bytes=delivered.size,
             upstream_bytes=delivered.bytes_read,
         )
-        return inline_response(frame, delivered, tag)
+        return inline_response(frame, delivered, tag, self._cache_control)
 
-
-def _not_modified(exchange: Exchange, tag: FrameTag) -> HttpResponse:
-    exchange.record.update(delivery="not-modified", bytes=0)
-    return not_modified_response(tag)
+    def _not_modified(self, exchange: Exchange, tag: FrameTag) -> HttpResponse:
+        exchange.record.update(delivery="not-modified", bytes=0)
+        return not_modified_response(tag, self._cache_control)
 
 
 def _image_frame_id_of(body: dict[str, Any]) -> str:
