@@ -148,6 +148,10 @@ _LogRetentionDays = Literal[
 ]
 
 
+HIPAA_RETENTION_DAYS = 2192
+"""Six years, for which a covered entity keeps the records of its security measures: 45 CFR 164.316(b)(2)(i)."""
+
+
 @checked_dataclass(frozen=True, config=ConfigDict(strict=True, regex_engine="python-re"))
 class Config:
     """The configuration of a deployment.
@@ -287,6 +291,14 @@ class Config:
             OnlyWith("auth", "jwt"),
         ),
     ] = None
+    audit_claim: Annotated[
+        str,
+        _text("[!-~]{1,256}", "the name of a claim"),
+        Key(
+            "Claim that names the caller in the audit record, with `auth=cognito` or `auth=jwt`",
+            "preferred_username",
+        ),
+    ] = "sub"
     waf: Annotated[
         bool,
         Key("Whether AWS WAF protects the API, with AWS's common rules and a rate limit", "true"),
@@ -416,6 +428,14 @@ class Config:
     log_retention_days: Annotated[
         _LogRetentionDays, Key("Retention of logs in days, a value that CloudWatch Logs accepts", "90")
     ] = 365
+    audit_retention_days: Annotated[
+        _LogRetentionDays | None,
+        Key(
+            "Retention in days of the logs that have audit records, at least that of other logs; `none` means 2192 in "
+            "`production`, otherwise `log_retention_days`",
+            "3653",
+        ),
+    ] = None
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Key("Lowest level that the functions log", "DEBUG"),
@@ -440,6 +460,12 @@ class Config:
     def export_rate_per_worker(self) -> float:
         """GetImageFrame calls per second of one worker; each of the two export functions has as many workers."""
         return self.export_rate / (2 * self.export_concurrency)
+
+    @property
+    def audit_log_retention_days(self) -> int:
+        """Days for which audit records are kept. Their log groups have other lines, too, which must stay as long."""
+        default_days = HIPAA_RETENTION_DAYS if self.environment == "production" else self.log_retention_days
+        return max(self.audit_retention_days or default_days, self.log_retention_days)
 
     @property
     def deploys_gradually(self) -> bool:
@@ -568,6 +594,8 @@ def _conflicts(values: Mapping[str, Any], already_faulty: Collection[str]) -> di
             faults[name] = f"has no effect without {condition}. Remove it, or add: -c {needed}"
         elif condition.required and is_met and not is_given:
             faults[name] = f"is missing, and {condition} requires it. For example: -c {name}={key.example}"
+    if settings["audit_claim"] != _defaults()["audit_claim"] and settings["auth"] == "iam":
+        faults["audit_claim"] = "has no effect with auth=iam, because the caller's ARN is on record. Remove it"
     if settings["vpc_endpoint_ids"] and settings["domain_name"]:
         faults["vpc_endpoint_ids"] = "makes the API private, but domain_name needs a public API. Remove one of the two"
     return faults

@@ -65,6 +65,7 @@ class ApiFunction(LambdaFunction):
                     export_queue_url=queue.queue_url,
                     cors_origins=config.cors_origins,
                     auth=config.auth,
+                    audit_claim=config.audit_claim,
                 )
             ],
             statements=[

@@ -69,9 +69,20 @@ ACCESS_LOG_FIELDS = {
     "integrationStatus": "$context.integration.status",
     "responseLength": "$context.responseLength",
     "callerArn": "$context.identity.userArn",
+    "sourceIp": "$context.identity.sourceIp",
     "errorType": "$context.error.responseType",
     "xrayTraceId": "$context.xrayTraceId",
 }
+"""The members of the access log under every kind of authorization."""
+
+# API Gateway inserts values without escaping them. `sub` is a UUID in Cognito, whereas a user may have chosen the value
+# of another claim. The authorizer encodes the claim that it passes on.
+PRINCIPAL_FIELDS = {
+    "iam": {"principal": "$context.identity.userArn"},
+    "cognito": {"principal": "$context.authorizer.claims.sub", "issuer": "$context.authorizer.claims.iss"},
+    "jwt": {"principal": "$context.authorizer.principal", "issuer": "$context.authorizer.issuer"},
+}
+"""The members of the access log that name the caller, by kind of authorization."""
 
 
 _AUTHORIZED_BY = {
@@ -102,6 +113,8 @@ class RestApi(Construct):
     ----------
     api : apigateway.RestApi
         The API.
+    access_logs : logs.LogGroup
+        The access log.
     url : str
         Base URL of the API, without a trailing slash.
     """
@@ -117,7 +130,7 @@ class RestApi(Construct):
         authorization: apigateway.MethodOptions,
     ) -> None:
         super().__init__(scope, construct_id)
-        access_logs = log_group(self, "AccessLogs", config, key)
+        self.access_logs = log_group(self, "AccessLogs", config, key, has_audit_records=True)
         self.api = apigateway.RestApi(
             self,
             # API Gateway cannot change the endpoint type of an API whose access mode is STRICT. The different id makes
@@ -148,9 +161,9 @@ class RestApi(Construct):
                 metrics_enabled=False,
                 logging_level=apigateway.MethodLoggingLevel.OFF,
                 data_trace_enabled=False,
-                access_log_destination=apigateway.LogGroupLogDestination(access_logs),
+                access_log_destination=apigateway.LogGroupLogDestination(self.access_logs),
                 access_log_format=apigateway.AccessLogFormat.custom(
-                    json.dumps({"service": config.stack_name, **ACCESS_LOG_FIELDS})
+                    json.dumps({"service": config.stack_name, **ACCESS_LOG_FIELDS, **PRINCIPAL_FIELDS[config.auth]})
                 ),
             ),
         )
@@ -158,7 +171,7 @@ class RestApi(Construct):
         cfn_api.security_policy = security_policy(config)
         cfn_api.endpoint_access_mode = endpoint_access_mode(config)
         # API Gateway has no metric of its own for throttled requests: it counts them among all 4xx responses.
-        access_logs.add_metric_filter(
+        self.access_logs.add_metric_filter(
             THROTTLED_REQUESTS,
             filter_pattern=logs.FilterPattern.string_value("$.status", "=", "429"),
             metric_namespace=NAMESPACE,

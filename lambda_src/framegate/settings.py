@@ -32,6 +32,8 @@ class Settings:
         The origins whose pages may read answers; ``("*",)`` allows any.
     auth : str
         Who checks the caller: ``iam``, ``cognito``, or ``jwt`` for Framegate's own authorizer.
+    audit_claim : str
+        The claim that names a caller in the audit record, if callers have tokens.
     """
 
     datastore_ids: tuple[str, ...]
@@ -40,6 +42,7 @@ class Settings:
     export_queue_url: str
     cors_origins: tuple[str, ...]
     auth: str
+    audit_claim: str = "sub"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -57,6 +60,7 @@ class Settings:
             export_queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
             cors_origins=_split(environment["FRAMEGATE_CORS_ORIGINS"]),
             auth=environment["FRAMEGATE_AUTH"],
+            audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -74,6 +78,7 @@ class Settings:
             "FRAMEGATE_EXPORT_QUEUE_URL": self.export_queue_url,
             "FRAMEGATE_CORS_ORIGINS": _join(self.cors_origins),
             "FRAMEGATE_AUTH": self.auth,
+            "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
         }
 
 
@@ -91,12 +96,15 @@ class AuthorizerSettings:
         The accepted audiences; a token must name one of them.
     datastores_claim : str or None
         The claim that lists the data stores that a token grants; None if tokens grant all.
+    audit_claim : str
+        The claim that names a caller in the audit record.
     """
 
     datastore_ids: tuple[str, ...]
     issuer: str
     audiences: tuple[str, ...]
     datastores_claim: str | None
+    audit_claim: str = "sub"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> AuthorizerSettings:
@@ -112,6 +120,7 @@ class AuthorizerSettings:
             issuer=environment["FRAMEGATE_JWT_ISSUER"],
             audiences=_split(environment["FRAMEGATE_JWT_AUDIENCE"]),
             datastores_claim=environment["FRAMEGATE_JWT_DATASTORES_CLAIM"] or None,
+            audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -127,6 +136,7 @@ class AuthorizerSettings:
             "FRAMEGATE_JWT_ISSUER": self.issuer,
             "FRAMEGATE_JWT_AUDIENCE": _join(self.audiences),
             "FRAMEGATE_JWT_DATASTORES_CLAIM": self.datastores_claim or "",
+            "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
         }
 
 

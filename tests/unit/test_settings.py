@@ -16,12 +16,14 @@ ENVIRONMENT = {
     "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
     "FRAMEGATE_CORS_ORIGINS": "https://viewer.example",
     "FRAMEGATE_AUTH": "jwt",
+    "FRAMEGATE_AUDIT_CLAIM": "sub",
 }
 AUTHORIZER_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a,b",
     "FRAMEGATE_JWT_ISSUER": "https://login.example/",
     "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example",
     "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
+    "FRAMEGATE_AUDIT_CLAIM": "sub",
 }
 EXPORT_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a",

@@ -30,6 +30,7 @@ def configured(issuer, monkeypatch):
             "FRAMEGATE_JWT_ISSUER": issuer.url,
             "FRAMEGATE_JWT_AUDIENCE": "framegate",
             "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
+            "FRAMEGATE_AUDIT_CLAIM": "sub",
             **changed,
         }
         for name, value in environment.items():
