@@ -20,6 +20,7 @@ from infra.frame_store import FrameStore
 from infra.operations.alarm_topic import AlarmTopic
 from infra.operations.alarms import Alarms
 from infra.operations.dashboard import Dashboard
+from infra.operations.saved_queries import SavedQueries
 from infra.operations.watched import WatchedResources
 
 if TYPE_CHECKING:
@@ -100,6 +101,14 @@ class FramegateStack(Stack):
         if config.deploys_gradually:
             GradualDeployment(self, "GradualDeployment", function=function, alarms=alarms.of_deployments)
         dashboard = Dashboard(self, "Dashboard", config=config, alarms=alarms.all, watched=watched)
+        SavedQueries(
+            self,
+            "SavedQueries",
+            config=config,
+            api_log=function.log_group,
+            access_log=api.access_logs,
+            export_logs=[export_function.log_group, request_function.log_group],
+        )
         CfnOutput(self, "ApiUrl", value=api.url, description="Base URL of the REST API")
         CfnOutput(
             self,

@@ -128,7 +128,9 @@ class Access:
             **{member: record.get(name) for name, member in MEMBERS.items()},
         }
         # One call writes the whole line, so that the lines of several threads do not mix.
-        sys.stdout.write(json.dumps({name: value for name, value in line.items() if value is not None}) + "\n")
+        sys.stdout.write(
+            json.dumps({name: value for name, value in line.items() if value is not None}, separators=(",", ":")) + "\n"
+        )
         sys.stdout.flush()
 
 

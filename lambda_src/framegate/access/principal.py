@@ -62,10 +62,10 @@ def principal_of(event: Mapping[str, Any], auth: str, claim: str = DEFAULT_CLAIM
 
 
 def name_in(claims: Mapping[str, Any], claim: str) -> str:
-    """Return the name that a token's claims give its holder, fit for a log.
+    r"""Return the name that a token's claims give its holder, fit for a log.
 
     API Gateway puts the name into the access log without escaping it, so every character except printable ASCII, and
-    ``"``, ``\\`` and ``%``, is percent-encoded. The SHA-256 of the claim replaces a name that is too long, so that two
+    ``"``, ``\`` and ``%``, is percent-encoded. The SHA-256 of the claim replaces a name that is too long, so that two
     long names never look the same.
 
     Parameters

@@ -38,9 +38,10 @@ def presigned_url(
         The id to log.
     """
     for operation in _OPERATIONS:
-        # botocore registers a handler with the same id only once.
-        client.meta.events.register(f"provide-client-params.s3.{operation}", _keep_request_id, "framegate-keep-id")
-        client.meta.events.register(f"before-sign.s3.{operation}", _add_request_id, "framegate-add-id")
+        for event, handler in (("provide-client-params", _keep_request_id), ("before-sign", _add_request_id)):
+            name = f"{event}.s3.{operation}"
+            # botocore registers only one handler with the same id.
+            client.meta.events.register(name, handler, unique_id=f"framegate.{name}")
     return client.generate_presigned_url(
         "head_object" if for_head else "get_object",
         Params={"Bucket": bucket, "Key": key, **({REQUEST_ID_PARAMETER: request_id} if request_id else {})},
