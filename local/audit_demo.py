@@ -37,21 +37,23 @@ class AuditDemo:
 
     def show(self) -> None:
         """Print the audit records, counted by all that they have in common; a demo without records has failed."""
-        records = [record for record in self._records() if record["audit"] == "answer"]
-        groups = Counter((each["principal"], *map(each.get, _COLUMNS)) for each in records)
-        size = Counter[tuple[Any, ...]]()
+        records = list(self._records())
+        self.failures += {each["audit"] for each in records} != {"request", "answer"}
+        counts: Counter[tuple[Any, ...]] = Counter()
+        sizes: Counter[tuple[Any, ...]] = Counter()
         for each in records:
-            size[(each["principal"], *map(each.get, _COLUMNS))] += each.get("bytes", 0)
-        table = Table(
-            "who", "from", "what", "delivery", "status", "problem", "records", "bytes", box=None, pad_edge=False
-        )
-        for group, count in sorted(groups.items(), key=lambda item: -item[1]):
+            if each["audit"] == "answer":
+                group = (each["principal"], *map(each.get, _COLUMNS))
+                counts[group] += 1
+                sizes[group] += each["bytes"]
+        headers = ("who", "from", "what", "delivery", "status", "problem", "records", "bytes")
+        table = Table(*headers, box=None, pad_edge=False)
+        for group, count in counts.most_common():
             who, address, route, *rest = group
             what = str(route or "export").rpartition("/imageSet/{imageSetId}/")[2]
             shown = ["" if each is None else str(each) for each in (address, what, *rest)]
-            table.add_row(str(who).rpartition(":")[2], *shown, str(count), f"{size[group]:,}")
+            table.add_row(str(who).rpartition(":")[2], *shown, str(count), f"{sizes[group]:,}")
         self._console.print(table)
-        self.failures += not {"request", "answer"} <= {each["audit"] for each in self._records()}
 
     def _records(self) -> Iterator[dict[str, Any]]:
         pages = self._logs.get_paginator("describe_log_groups").paginate()
