@@ -165,7 +165,13 @@ _LogRetentionDays = Literal[
 ]
 
 
-PRODUCTION_MIN_RETENTION_DAYS: Mapping[str, int] = {"log_retention_days": 365}
+HIPAA_RETENTION_DAYS = 2192
+"""Six years, for which a covered entity keeps the records of its security measures: 45 CFR 164.316(b)(2)(i)."""
+
+PRODUCTION_MIN_RETENTION_DAYS: Mapping[str, int] = {
+    "log_retention_days": 365,
+    "audit_retention_days": HIPAA_RETENTION_DAYS,
+}
 """Minimum values of keys in ``environment=production``, in days. AWS Config's rule cw-loggroup-retention-period-check
 expects a year for logs, and so do its conformance packs for HIPAA and NIST SP 800-53."""
 
@@ -328,6 +334,14 @@ class Config:
             "500",
         ),
     ] = None
+    audit_claim: Annotated[
+        str,
+        _text("[!-~]{1,256}", "the name of a claim"),
+        Key(
+            "Claim that names the caller in the audit record, with `auth=cognito` or `auth=jwt`",
+            "preferred_username",
+        ),
+    ] = "sub"
     waf: Annotated[
         bool,
         Key("Whether AWS WAF protects the API, with AWS's common rules and a rate limit", "true"),
@@ -513,6 +527,14 @@ class Config:
         _LogRetentionDays,
         Key("Retention of logs in days, a value that CloudWatch Logs accepts; at least 365 in `production`", "731"),
     ] = 365
+    audit_retention_days: Annotated[
+        _LogRetentionDays | None,
+        Key(
+            "Retention in days of the logs that have audit records, at least that of other logs; `none` means 2192 in "
+            "`production`, otherwise `log_retention_days`",
+            "3653",
+        ),
+    ] = None
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Key("Lowest level that the functions log", "DEBUG"),
@@ -545,6 +567,12 @@ class Config:
     def export_rate_per_worker(self) -> float:
         """GetImageFrame calls per second of one worker; each of the two export functions has as many workers."""
         return self.export_rate / (2 * self.export_concurrency)
+
+    @property
+    def audit_log_retention_days(self) -> int:
+        """Days for which audit records are kept. Their log groups have other lines, too, which must stay as long."""
+        default_days = HIPAA_RETENTION_DAYS if self.environment == "production" else self.log_retention_days
+        return max(self.audit_retention_days or default_days, self.log_retention_days)
 
     @property
     def deploys_gradually(self) -> bool:
@@ -677,6 +705,8 @@ def _conflicts(values: Mapping[str, Any], already_faulty: Collection[str]) -> di
         faults.setdefault(
             "waf_token_rate_limit", "has no effect with auth=iam, where requests have no token. Remove it"
         )
+    if settings["audit_claim"] != _defaults()["audit_claim"] and settings["auth"] == "iam":
+        faults["audit_claim"] = "has no effect with auth=iam, because the caller's ARN is on record. Remove it"
     if settings["vpc_endpoint_ids"] and settings["domain_name"]:
         faults["vpc_endpoint_ids"] = "makes the API private, but domain_name needs a public API. Remove one of the two"
     if settings["environment"] == "production":
@@ -694,7 +724,7 @@ def _production_faults(settings: Mapping[str, Any]) -> dict[str, str]:
     if settings["removal_policy"] == "destroy":
         faults["removal_policy"] = "destroys frames and logs, which environment=production forbids. Remove it"
     for name, minimum in PRODUCTION_MIN_RETENTION_DAYS.items():
-        if settings[name] < minimum:
+        if settings[name] is not None and settings[name] < minimum:
             faults[name] = (
                 f"is shorter than the {minimum} days that environment=production requires. "
                 f"For example: -c {name}={minimum}"

@@ -89,7 +89,7 @@ class FrameStore(Construct):
             minimum_tls_version=1.2,
             versioned=True,
             lifecycle_rules=[
-                s3.LifecycleRule(id="ExpireAccessLogs", expiration=Duration.days(config.log_retention_days)),
+                s3.LifecycleRule(id="ExpireAccessLogs", expiration=Duration.days(config.audit_log_retention_days)),
                 s3.LifecycleRule(
                     id="RemoveDeletedAccessLogs",
                     noncurrent_version_expiration=Duration.days(DELETED_LOG_DAYS),

@@ -22,6 +22,7 @@ from infra.operations.alarm_topic import AlarmTopic
 from infra.operations.alarms import Alarms
 from infra.operations.dashboard import Dashboard
 from infra.operations.key_watch import KeyWatch
+from infra.operations.saved_queries import SavedQueries
 from infra.operations.unusual_reads import UnusualReads
 from infra.operations.watched import WatchedResources
 
@@ -112,6 +113,14 @@ class FramegateStack(Stack):
             GradualDeployment(self, "GradualDeployment", function=function, alarms=alarms.of_deployments)
         log_alarm = cloudwatch.Alarm.from_alarm_arn(self, "UnusualReadsAlarm", unusual_reads.alarm_arn)
         dashboard = Dashboard(self, "Dashboard", config=config, alarms=[*alarms.all, log_alarm], watched=watched)
+        SavedQueries(
+            self,
+            "SavedQueries",
+            config=config,
+            api_log=function.log_group,
+            access_log=api.access_logs,
+            export_logs=[export_function.log_group, request_function.log_group],
+        )
         CfnOutput(self, "ApiUrl", value=api.url, description="Base URL of the REST API")
         CfnOutput(
             self,

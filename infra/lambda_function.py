@@ -65,6 +65,8 @@ class LambdaFunction(Construct):
         Whether Lambda stops the function when it seems to invoke itself.
     layers : sequence of lambda_.ILayerVersion
         Packages in addition to the bundle.
+    has_audit_records : bool
+        Whether the function writes audit records.
 
     Attributes
     ----------
@@ -72,6 +74,8 @@ class LambdaFunction(Construct):
         The function's role.
     function : lambda_.Function
         The function.
+    log_group : logs.LogGroup
+        Its log.
     """
 
     def __init__(
@@ -91,15 +95,21 @@ class LambdaFunction(Construct):
         reserved_concurrency: int | None = None,
         recursive_loop: lambda_.RecursiveLoop | None = None,
         layers: Sequence[lambda_.ILayerVersion] = (),
+        has_audit_records: bool = True,
     ) -> None:
         super().__init__(scope, construct_id)
-        group = log_group(self, "Logs", config, key)
+        self.log_group = log_group(self, "Logs", config, key, has_audit_records=has_audit_records)
         self.role = service_role(
             self,
             "Role",
             service="lambda.amazonaws.com",
             description=f"Role of the function that {description[0].lower()}{description[1:]}",
-            statements=[*statements, write_logs(group), write_traces(), *network_interface_statements(config)],
+            statements=[
+                *statements,
+                write_logs(self.log_group),
+                write_traces(),
+                *network_interface_statements(config),
+            ],
         )
         if config.vpc_subnet_ids:
             acknowledge(
@@ -128,7 +138,7 @@ class LambdaFunction(Construct):
             recursive_loop=recursive_loop,
             layers=list(layers),
             # The log format stays text. Lambda's JSON format would filter and rewrite the JSON lines of the code.
-            log_group=group,
+            log_group=self.log_group,
             environment_encryption=key,
             environment={
                 # The metrics of all deployments in an account share a namespace, so the service tells them apart.

@@ -72,6 +72,7 @@ class ApiFunction(LambdaFunction):
                     cors_origins=config.cors_origins,
                     auth=config.auth,
                     frame_caching=config.frame_caching,
+                    audit_claim=config.audit_claim,
                 )
             ],
             statements=[

@@ -84,9 +84,20 @@ ACCESS_LOG_FIELDS = {
     "integrationStatus": "$context.integration.status",
     "responseLength": "$context.responseLength",
     "callerArn": "$context.identity.userArn",
+    "sourceIp": "$context.identity.sourceIp",
     "errorType": "$context.error.responseType",
     "xrayTraceId": "$context.xrayTraceId",
 }
+"""The members of the access log under every kind of authorization."""
+
+# API Gateway inserts values without escaping them. `sub` is a UUID in Cognito, whereas a user may have chosen the value
+# of another claim. The authorizer encodes the claim that it passes on.
+PRINCIPAL_FIELDS = {
+    "iam": {"principal": "$context.identity.userArn"},
+    "cognito": {"principal": "$context.authorizer.claims.sub", "issuer": "$context.authorizer.claims.iss"},
+    "jwt": {"principal": "$context.authorizer.principal", "issuer": "$context.authorizer.issuer"},
+}
+"""The members of the access log that name the caller, by kind of authorization."""
 
 
 _AUTHORIZED_BY = {
@@ -117,6 +128,8 @@ class RestApi(Construct):
     ----------
     api : apigateway.RestApi
         The API.
+    access_logs : logs.LogGroup
+        The access log.
     url : str
         Base URL of the API, without a trailing slash.
     """
@@ -132,7 +145,7 @@ class RestApi(Construct):
         authorization: apigateway.MethodOptions,
     ) -> None:
         super().__init__(scope, construct_id)
-        access_logs = log_group(self, "AccessLogs", config, key)
+        self.access_logs = log_group(self, "AccessLogs", config, key, has_audit_records=True)
         self.api = apigateway.RestApi(
             self,
             # API Gateway cannot change the endpoint type of an API whose access mode is STRICT. The different id makes
@@ -164,9 +177,9 @@ class RestApi(Construct):
                 metrics_enabled=False,
                 logging_level=apigateway.MethodLoggingLevel.OFF,
                 data_trace_enabled=False,
-                access_log_destination=apigateway.LogGroupLogDestination(access_logs),
+                access_log_destination=apigateway.LogGroupLogDestination(self.access_logs),
                 access_log_format=apigateway.AccessLogFormat.custom(
-                    json.dumps({"service": config.stack_name, **ACCESS_LOG_FIELDS})
+                    json.dumps({"service": config.stack_name, **ACCESS_LOG_FIELDS, **PRINCIPAL_FIELDS[config.auth]})
                 ),
             ),
         )
@@ -174,7 +187,7 @@ class RestApi(Construct):
         cfn_api.security_policy = security_policy(config)
         cfn_api.endpoint_access_mode = endpoint_access_mode(config)
         for name, pattern in ACCESS_LOG_METRICS.items():
-            access_logs.add_metric_filter(
+            self.access_logs.add_metric_filter(
                 name,
                 filter_pattern=logs.FilterPattern.literal(pattern),
                 metric_namespace=NAMESPACE,

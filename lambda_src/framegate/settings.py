@@ -52,6 +52,8 @@ class Settings:
         Who checks the caller: ``iam``, ``cognito``, or ``jwt`` for Framegate's own authorizer.
     frame_caching : FrameCaching
         What browsers may do with the frames that they received: a key of `CACHE_CONTROL`.
+    audit_claim : str
+        The claim that names a caller in the audit record, if callers have tokens.
     """
 
     datastore_ids: tuple[str, ...]
@@ -61,6 +63,7 @@ class Settings:
     cors_origins: tuple[str, ...]
     auth: str
     frame_caching: FrameCaching = "revalidate"
+    audit_claim: str = "sub"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -79,6 +82,7 @@ class Settings:
             cors_origins=_split(environment["FRAMEGATE_CORS_ORIGINS"]),
             auth=environment["FRAMEGATE_AUTH"],
             frame_caching=cast("FrameCaching", environment["FRAMEGATE_FRAME_CACHING"]),
+            audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -97,6 +101,7 @@ class Settings:
             "FRAMEGATE_CORS_ORIGINS": _join(self.cors_origins),
             "FRAMEGATE_AUTH": self.auth,
             "FRAMEGATE_FRAME_CACHING": self.frame_caching,
+            "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
         }
 
 
@@ -114,12 +119,15 @@ class AuthorizerSettings:
         The accepted audiences; a token must name one of them.
     datastores_claim : str or None
         The claim that lists the data stores that a token grants; None if tokens grant all.
+    audit_claim : str
+        The claim that names a caller in the audit record.
     """
 
     datastore_ids: tuple[str, ...]
     issuer: str
     audiences: tuple[str, ...]
     datastores_claim: str | None
+    audit_claim: str = "sub"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> AuthorizerSettings:
@@ -135,6 +143,7 @@ class AuthorizerSettings:
             issuer=environment["FRAMEGATE_JWT_ISSUER"],
             audiences=_split(environment["FRAMEGATE_JWT_AUDIENCE"]),
             datastores_claim=environment["FRAMEGATE_JWT_DATASTORES_CLAIM"] or None,
+            audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -150,6 +159,7 @@ class AuthorizerSettings:
             "FRAMEGATE_JWT_ISSUER": self.issuer,
             "FRAMEGATE_JWT_AUDIENCE": _join(self.audiences),
             "FRAMEGATE_JWT_DATASTORES_CLAIM": self.datastores_claim or "",
+            "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
         }
 
 

@@ -59,6 +59,7 @@ def test_only_datastore_ids_is_required():
         jwt_datastores_claim=None,
         waf=False,
         waf_rate_limit=20_000,
+        audit_claim="sub",
         domain_name=None,
         domain_certificate_arn=None,
         domain_hosted_zone_id=None,
@@ -76,6 +77,7 @@ def test_only_datastore_ids_is_required():
         event_source="aws.medical-imaging",
         frame_retention_days=None,
         log_retention_days=365,
+        audit_retention_days=None,
         log_level="INFO",
         removal_policy="retain",
         api_gateway_account_role=False,
@@ -117,6 +119,8 @@ def test_datastore_ids_are_text_or_a_json_list(value):
         ("frame_retention_days", "", None),
         ("frame_retention_days", None, None),
         ("log_retention_days", "90", 90),
+        ("audit_retention_days", "3653", 3653),
+        ("audit_retention_days", "none", None),
         ("api_gateway_account_role", "true", True),
         ("api_gateway_account_role", True, True),
         ("fips_endpoints", "true", True),
@@ -223,6 +227,8 @@ def test_valid_values_that_need_another_key_are_accepted(other_keys, key, value,
         ("event_source", "a" * 257),
         ("frame_retention_days", 0),
         ("log_retention_days", 31),
+        ("audit_retention_days", 2190),
+        ("audit_claim", "two words"),
         ("log_level", "info"),
         ("removal_policy", "snapshot"),
         ("api_gateway_account_role", "yes"),
@@ -484,10 +490,31 @@ def test_any_unknown_key_is_reported_by_name_on_one_line(key, value):
 
 def test_every_key_has_an_example_that_is_accepted():
     other_keys = {"cognito": COGNITO, "jwt": JWT, "waf": {**JWT, "waf": True}, "domain": DOMAIN, "vpc": VPC}
-    other_keys["s3"] = {"vpc_endpoint_ids": config_keys()["vpc_endpoint_ids"].example}
+    other_keys |= {"audit_claim": JWT, "s3": {"vpc_endpoint_ids": config_keys()["vpc_endpoint_ids"].example}}
     for name, key in config_keys().items():
-        keys = other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
+        keys = other_keys.get(name) or other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
         assert getattr(read(**{**keys, name: key.example}), name) is not None
+
+
+def test_audit_claim_needs_tokens():
+    assert read(**JWT, audit_claim="email").audit_claim == read(**COGNITO, audit_claim="email").audit_claim == "email"
+    assert "auth=iam" in faults(audit_claim="email")["audit_claim"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "days"),
+    [
+        ({}, 365),
+        ({"log_retention_days": 30}, 30),
+        ({"environment": "production"}, 2192),
+        ({"environment": "production", "log_retention_days": 3653}, 3653),
+        ({"environment": "production", "audit_retention_days": 2557}, 2557),
+        ({"audit_retention_days": 2192, "log_retention_days": 30}, 2192),
+        ({"audit_retention_days": 7}, 365),
+    ],
+)
+def test_audit_records_are_kept_for_six_years_in_production(keys, days):
+    assert read(**keys).audit_log_retention_days == days
 
 
 def test_every_default_is_accepted():

@@ -43,6 +43,7 @@ WITHOUT_DATA = {
     "AWS::Lambda::Permission",
     "AWS::Lambda::Version",
     "AWS::Logs::MetricFilter",
+    "AWS::Logs::QueryDefinition",
     "AWS::S3::BucketPolicy",
     "AWS::SNS::Subscription",
     "AWS::SNS::TopicPolicy",
@@ -271,6 +272,23 @@ def test_every_log_group_has_the_configured_retention(synthesize, days):
 
     assert len(groups) == 5
     assert {group["RetentionInDays"] for group in groups.values()} == {int(days)}
+
+
+def test_production_keeps_audit_records_for_six_years(synthesize):
+    keys = {**EVERYTHING, "log_retention_days": "90"}
+    groups = properties(synthesize(**keys), "AWS::Logs::LogGroup")
+    days = {name: group["RetentionInDays"] for name, group in groups.items()}
+    audited = ("RestApiAccessLogs", "ApiFunctionLogs", "ExportFunctionLogs", "RequestFunctionLogs")
+
+    assert sorted(days.values()) == [90, 2192, 2192, 2192, 2192]
+    assert all(days[name] == 2192 for name in days if name.startswith(audited))
+    (expiry,) = (
+        rule["ExpirationInDays"]
+        for bucket in properties(synthesize(**keys), "AWS::S3::Bucket").values()
+        for rule in bucket["LifecycleConfiguration"]["Rules"]
+        if rule["Id"] == "ExpireAccessLogs"
+    )
+    assert expiry == 2192
 
 
 @pytest.mark.parametrize(("removal_policy", "deletion"), [("retain", "RetainExceptOnCreate"), ("destroy", "Delete")])

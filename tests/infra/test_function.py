@@ -59,6 +59,7 @@ def test_api_function_gets_its_default_settings(function, template, resources):
         "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
+        "FRAMEGATE_AUDIT_CLAIM": "sub",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }

@@ -283,6 +283,41 @@ def test_access_log_is_json_without_free_text_of_clients(stage):
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "principal", "issuer"),
+    [
+        ({}, "$context.identity.userArn", None),
+        (
+            {
+                "auth": "jwt",
+                "jwt_issuer": "https://login.example.org/realms/imaging",
+                "jwt_audience": "framegate",
+                "jwt_datastores_claim": "https://example.org/datastores",
+            },
+            "$context.authorizer.principal",
+            "$context.authorizer.issuer",
+        ),
+        (
+            {
+                "auth": "cognito",
+                "cognito_user_pool_arn": "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI",
+                "audit_claim": "email",
+            },
+            # Users choose the values of other claims, and API Gateway does not escape them.
+            "$context.authorizer.claims.sub",
+            "$context.authorizer.claims.iss",
+        ),
+    ],
+    ids=["iam", "jwt", "cognito"],
+)
+def test_access_log_names_the_caller_and_the_address(synthesize, keys, principal, issuer):
+    stage = only(properties(synthesize(**keys), "AWS::ApiGateway::Stage"))
+    entry = json.loads(stage["AccessLogSetting"]["Format"])
+
+    assert entry["sourceIp"] == "$context.identity.sourceIp"
+    assert (entry["principal"], entry.get("issuer")) == (principal, issuer)
+
+
 def test_access_log_has_its_own_log_group(stage, resources):
     (group,) = (name for name in resources("AWS::Logs::LogGroup") if "AccessLogs" in name)
 

@@ -52,6 +52,7 @@ def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
         "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
+        "FRAMEGATE_AUDIT_CLAIM": "sub",
         "FRAMEGATE_JWT_ISSUER": "https://issuer.example",
         "FRAMEGATE_JWT_AUDIENCE": "framegate",
         "FRAMEGATE_JWT_DATASTORES_CLAIM": "",

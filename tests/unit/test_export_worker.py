@@ -231,7 +231,7 @@ def test_export_writes_one_log_line_and_one_set_of_metrics(health_imaging, invok
     assert (line["datastore_id"], line["image_set_id"]) == (SERVED, image_set.image_set_id)
     assert line["frames"] == {"copied": 3, "present": 0, "failed": 0}
     written = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
-    (emf,) = [each for each in written if "ColdStarts" not in each]
+    (emf,) = [each for each in written if "_aws" in each and "ColdStarts" not in each]
     assert (emf["ExportsCompleted"], emf["FramesCopied"], emf["FramesFailed"]) == ([1.0], [3.0], [0.0])
     assert emf["ExportedBytes"] == [float(sum(len(health_imaging.content(frame)) for frame in frames))]
 
@@ -241,3 +241,39 @@ def test_log_contains_no_sop_instance_uids(health_imaging, invoke, log_lines, s3
     invoke(event("Image Set Created", image_set))
     for line in manifest_lines(s3, image_set):
         assert line["sopInstanceUID"] not in json.dumps(log_lines())
+
+
+# Audit records
+
+
+def audit_records(capsys):
+    return [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "audit" in line]
+
+
+def test_export_leaves_audit_records_of_what_it_read(health_imaging, invoke, capsys):
+    image_set, frames = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    first, last = audit_records(capsys)
+
+    assert (first["audit"], first["principal"], last["requestId"]) == (
+        "request",
+        "framegate:export",
+        first["requestId"],
+    )
+    assert (last["datastoreId"], last["imageSetId"]) == (SERVED, image_set.image_set_id)
+    assert (last["audit"], last["delivery"], last["status"], last["frames"]) == ("answer", "export", "completed", 3)
+    assert last["bytes"] == sum(len(health_imaging.content(frame)) for frame in frames)
+
+
+def test_export_that_stops_leaves_audit_records(health_imaging, invoke, capsys, monkeypatch):
+    image_set, _ = add_image_set(health_imaging, 2)
+
+    def crash(*_arguments, **_options):
+        raise RuntimeError
+
+    monkeypatch.setattr("framegate.export.exporter.CopyRun.run", crash)
+    invoke(event("Image Set Created", image_set))
+    first, last = audit_records(capsys)
+
+    assert (first["audit"], first["imageSetId"]) == ("request", image_set.image_set_id)
+    assert (last["status"], last["frames"], last["bytes"]) == ("failed", 0, 0)

@@ -63,6 +63,7 @@ def invoke(health_imaging):
                 "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/queue",
                 "FRAMEGATE_CORS_ORIGINS": "*",
                 "FRAMEGATE_AUTH": "iam",
+                "FRAMEGATE_AUDIT_CLAIM": "sub",
                 **environment,
             },
             capture_output=True,

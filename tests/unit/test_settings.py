@@ -17,12 +17,14 @@ ENVIRONMENT = {
     "FRAMEGATE_CORS_ORIGINS": "https://viewer.example",
     "FRAMEGATE_AUTH": "jwt",
     "FRAMEGATE_FRAME_CACHING": "no-store",
+    "FRAMEGATE_AUDIT_CLAIM": "sub",
 }
 AUTHORIZER_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a,b",
     "FRAMEGATE_JWT_ISSUER": "https://login.example/",
     "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example",
     "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
+    "FRAMEGATE_AUDIT_CLAIM": "sub",
 }
 EXPORT_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a",

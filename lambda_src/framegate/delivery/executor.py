@@ -243,7 +243,9 @@ class FrameDelivery:
         return StoredCopy(stream.content_type, written.size)
 
     def _link(self, frame: FrameRef, request: FrameRequest, copy: StoredCopy, portion: Portion | None) -> LinkedFrame:
-        signed = self._store.presigned_url(frame, self._url_lifetime_seconds, for_head=request.headers_only)
+        signed = self._store.presigned_url(
+            frame, self._url_lifetime_seconds, for_head=request.headers_only, request_id=request.request_id
+        )
         return LinkedFrame(copy.content_type, copy.size, signed.url, signed.expires_at, portion)
 
     def _defer(self, frame: FrameRef, request: FrameRequest, timeout: UpstreamTimeout) -> LinkedFrame | QueuedFrame:

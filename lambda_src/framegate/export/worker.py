@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from framegate.access.audit import audited_export
 from framegate.export.invocation import work_budget
 from framegate.export.report import (
     identifiers,
@@ -259,7 +260,9 @@ class ExportWorker:
         try:
             if not self._serves(frame):
                 raise DatastoreNotServed
-            self._frames.store(frame, budget)
+            with audited_export(frame, image_frame_id=frame.image_frame_id) as read:
+                read.bytes = self._frames.store(frame, budget)
+                read.frames, read.status = int(read.bytes > 0), "completed"
         except (DatastoreNotServed, FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused) as problem:
             logger.error("frame not stored", extra={**record, **problem.log_fields})
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from framegate import upstream_time
+from framegate.access.audit import Access, identifiers_in
 from framegate.access.caller import authorize_caller
 from framegate.delivery.executor import DEFER_SECONDS
 from framegate.observability import logger, stack_of
@@ -96,7 +97,9 @@ class FrameApi:
             logger.warning("event is not an HTTP request of API Gateway", extra={"reason": str(error)})
             return problem_response(InvalidRequest(f"{_NOT_HTTP}: {error}."), request_id="").to_event()
         upstream_time.reset()
-        exchange = Exchange(request, TimeBudget(remaining_ms / 1000 - RESERVED_SECONDS))
+        access = Access.of_request(event, self._settings.auth, self._settings.audit_claim)
+        budget = TimeBudget(remaining_ms / 1000 - RESERVED_SECONDS)
+        exchange = Exchange(request, budget, access, {**identifiers_in(request.path)})
         try:
             authorize_caller(event, self._settings.auth)
             response = self._route(exchange)
@@ -111,7 +114,7 @@ class FrameApi:
             if "bytes" in exchange.record:
                 exchange.record["bytes"] = 0
         response.headers.update(self._cors_headers(request), Vary=self._vary(), **SECURITY_HEADERS)
-        exchange.report(response.status)
+        exchange.report(response)
         return response.to_event()
 
     def _route(self, exchange: Exchange) -> HttpResponse:

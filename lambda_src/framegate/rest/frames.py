@@ -79,9 +79,11 @@ class FrameHandlers:
             selected,
             byte_range(request, _range_tags(image_frame_id, known_tags, selected)),
             headers_only=request.method == "HEAD",
+            request_id=request.request_id,
         )
         if frame_request.mode is not DeliveryMode.URL and (held := _held_tag(known_tags, preconditions, negotiation)):
             return self._not_modified(exchange, held)
+        exchange.begin_read()
         delivered = self.delivery.deliver(frame, frame_request, exchange.budget)
         if isinstance(delivered, QueuedFrame):
             exchange.record.update(delivery="queued", bytes=0)

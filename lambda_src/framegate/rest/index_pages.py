@@ -48,6 +48,7 @@ class IndexHandlers:
         exchange.record.update(datastore_id=image_set.datastore_id, image_set_id=image_set.image_set_id)
         require_served(image_set, self._datastore_ids)
         query = index_query(request)
+        exchange.begin_read()
         version_id = self._index.version(image_set, query.version_id, exchange.budget)
         exchange.record.update(version_id=version_id)
         tag = index_tag(image_set, version_id)

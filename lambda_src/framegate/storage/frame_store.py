@@ -110,14 +110,20 @@ class FrameStore:
         # Other tools, such as malware scanners, tag objects, too.
         return FoundFrame(stored, self._objects.tags(key, budget) if stored.tag_count else {})
 
-    def presigned_url(self, frame: FrameRef, lifetime_seconds: int, *, for_head: bool = False) -> PresignedUrl:
+    def presigned_url(
+        self, frame: FrameRef, lifetime_seconds: int, *, for_head: bool = False, request_id: str | None = None
+    ) -> PresignedUrl:
         """Return a URL (SigV4) to GET a frame from S3; it takes byte ranges, too.
 
         The signature covers the method. With `for_head`, the URL is for HEAD, which clients keep when they follow a
-        redirect.
+        redirect. `request_id` identifies the request that got the URL; see `presigning.presigned_url`.
         """
         url = self._objects.presigned_url(
-            frame_key(frame), lifetime_seconds, cache_control=self._url_cache_control, for_head=for_head
+            frame_key(frame),
+            lifetime_seconds,
+            cache_control=self._url_cache_control,
+            for_head=for_head,
+            request_id=request_id,
         )
         return PresignedUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime_seconds))
 

@@ -14,6 +14,7 @@ from framegate.aws.checksums import base64_of
 from framegate.aws.errors import botocore_problems, code_of, status_of
 from framegate.observability import subsegment
 from framegate.problems import UpstreamFailed
+from framegate.storage import presigning
 from framegate.storage.bucket import Bucket, result_of
 from framegate.storage.object_writer import ObjectWriter
 from framegate.storage.s3_put import SERVICE, S3Put
@@ -389,18 +390,26 @@ class ObjectStore:
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
     def presigned_url(
-        self, key: str, lifetime_seconds: int, *, cache_control: str | None = None, for_head: bool = False
+        self,
+        key: str,
+        lifetime_seconds: int,
+        *,
+        cache_control: str | None = None,
+        for_head: bool = False,
+        request_id: str | None = None,
     ) -> str:
-        """Return a pre-signed URL (SigV4) to GET or HEAD an object. It takes byte ranges, too.
+        """Return a pre-signed URL (SigV4) to GET or HEAD an object; see `presigning.presigned_url`.
 
-        With `cache_control`, S3 answers with this Cache-Control header instead of the object's own (Amazon S3 API
-        reference, ``GetObject``, ``response-cache-control``).
+        The URL takes byte ranges, too.
         """
-        override = {"ResponseCacheControl": cache_control} if cache_control else {}
-        return self._bucket.client().generate_presigned_url(
-            "head_object" if for_head else "get_object",
-            Params={"Bucket": self.bucket, "Key": key, **override},
-            ExpiresIn=lifetime_seconds,
+        return presigning.presigned_url(
+            self._bucket.client(),
+            self.bucket,
+            key,
+            lifetime_seconds,
+            cache_control=cache_control,
+            for_head=for_head,
+            request_id=request_id,
         )
 
 
