@@ -65,6 +65,10 @@ class ApiFunction(LambdaFunction):
                     export_queue_url=queue.queue_url,
                     cors_origins=config.cors_origins,
                     auth=config.auth,
+                    cognito_client_ids=config.cognito_client_ids,
+                    cognito_groups_are_datastores=config.cognito_groups_are_datastores,
+                    authorization_function_arn=config.authorization_function_arn,
+                    authorization_cache_seconds=config.authorization_cache_seconds,
                 )
             ],
             statements=[
@@ -89,6 +93,11 @@ class ApiFunction(LambdaFunction):
                 allow("TellMissingFromForbidden", ["s3:ListBucket"], bucket.bucket_arn),
                 allow("HandOverFrames", ["sqs:SendMessage"], queue.queue_arn),
                 use_key(frame_store, "s3", "sqs"),
+                *(
+                    [allow("AskDecisionFunction", ["lambda:InvokeFunction"], config.authorization_function_arn)]
+                    if config.authorization_function_arn
+                    else []
+                ),
             ],
         )
         frame_store.deny_mismatched_frames_to(self.role)

@@ -88,7 +88,7 @@ def test_layer_is_below_20_or_6_mb_zipped(layer, tmp_path, name, limit, architec
 def test_bundle_contains_only_the_used_service_models(bundled):
     services = {each.name for each in (bundled("arm64") / "botocore" / "data").iterdir() if each.is_dir()}
 
-    assert services == {"events", "medical-imaging", "s3", "sqs", "xray"}
+    assert services == {"events", "lambda", "medical-imaging", "s3", "sqs", "xray"}
 
 
 def test_bundle_contains_all_source_files_and_no_compiled_ones(bundled):

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools.metrics import MetricUnit
 
 from framegate import upstream_time
+from framegate.access.caller import NOBODY
 from framegate.observability import SERVICE, Metric, logger, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from framegate.access.caller import Caller
     from framegate.rest.http import HttpRequest, HttpResponse
     from framegate.time_budget import TimeBudget
 
@@ -32,11 +34,14 @@ class Exchange:
         Time until the answer.
     record : dict
         What the log line says about it, by field name: HealthImaging's identifiers, counts and kinds only.
+    caller : Caller
+        Who sends it.
     """
 
     request: HttpRequest
     budget: TimeBudget
     record: dict[str, str | int | float] = field(default_factory=dict)
+    caller: Caller = NOBODY
 
     def report(self, status: int) -> None:
         """Write the log line and the metrics of the request."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from framegate import upstream_time
-from framegate.access.caller import authorize_caller
+from framegate.access.caller import CognitoRules, authorize_caller
+from framegate.access.image_sets import ImageSetAccess
 from framegate.delivery.executor import DEFER_SECONDS
 from framegate.observability import logger, stack_of
 from framegate.problems import InternalError, InvalidRequest, MethodNotAllowed, Problem, UnknownRoute
 from framegate.rest.exchange import Exchange
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.frames import FrameHandlers
-from framegate.rest.http import HttpRequest, HttpResponse, NotAnHttpRequestError
+from framegate.rest.http import HttpRequest, HttpResponse, NotAnHttpRequestError, require_exact_path
 from framegate.rest.index_pages import IndexHandlers
 from framegate.rest.problem_documents import problem_response
 from framegate.rest.routes import ROUTES
@@ -22,6 +23,7 @@ from framegate.time_budget import TimeBudget
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from framegate.access.decision import DecisionFunction
     from framegate.delivery.executor import FrameDelivery
     from framegate.index.frame_index import FrameIndex
     from framegate.settings import Settings
@@ -56,15 +58,25 @@ class FrameApi:
     delivery : FrameDelivery
         Delivers frames.
     index : FrameIndex
-        Lists the frames of an image set.
+        Lists the frames of an image set, and knows its study.
+    decision_function : DecisionFunction, optional
+        Decides who may read an image set.
     """
 
-    def __init__(self, settings: Settings, delivery: FrameDelivery, index: FrameIndex) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        delivery: FrameDelivery,
+        index: FrameIndex,
+        decision_function: DecisionFunction | None = None,
+    ) -> None:
         self._settings = settings
-        self.frames = FrameHandlers(settings.datastore_ids, delivery)
+        self._cognito = CognitoRules(settings.cognito_client_ids, settings.cognito_groups_are_datastores)
+        access = ImageSetAccess(settings.datastore_ids, index, decision_function)
+        self.frames = FrameHandlers(access, delivery)
         handlers = {
             **self.frames.by_operation,
-            **IndexHandlers(settings.datastore_ids, index).by_operation,
+            **IndexHandlers(access, index).by_operation,
         }
         # An operation without a handler fails here, before the first request.
         self._dispatch = {
@@ -95,7 +107,8 @@ class FrameApi:
         upstream_time.reset()
         exchange = Exchange(request, TimeBudget(remaining_ms / 1000 - RESERVED_SECONDS))
         try:
-            authorize_caller(event, self._settings.auth)
+            require_exact_path(event)
+            exchange.caller = authorize_caller(event, self._settings.auth, self._cognito)
             response = self._route(exchange)
         except Problem as problem:
             response = problem_response(problem, request.request_id)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from framegate.access.caller import require_served
+from framegate.access.decision import Action
 from framegate.identifiers import ImageSetRef
+from framegate.rest.access_check import require_access
 from framegate.rest.index_responses import index_not_modified_response, index_response, index_tag
 from framegate.rest.parameters import index_query
 from framegate.rest.preconditions import Preconditions
 from framegate.rest.routes import FRAME_INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
+    from framegate.access.image_sets import ImageSetAccess
     from framegate.index.frame_index import FrameIndex
     from framegate.rest.exchange import Exchange, Handler
     from framegate.rest.http import HttpResponse
@@ -24,14 +26,14 @@ class IndexHandlers:
 
     Parameters
     ----------
-    datastore_ids : collection of str
-        The data stores that this deployment serves.
+    access : ImageSetAccess
+        Decides who may read an image set.
     index : FrameIndex
         Lists the frames of an image set.
     """
 
-    def __init__(self, datastore_ids: Collection[str], index: FrameIndex) -> None:
-        self._datastore_ids = datastore_ids
+    def __init__(self, access: ImageSetAccess, index: FrameIndex) -> None:
+        self._access = access
         self._index = index
 
     @property
@@ -43,7 +45,7 @@ class IndexHandlers:
         request = exchange.request
         image_set = ImageSetRef(request.path["datastoreId"], request.path["imageSetId"])
         exchange.record.update(datastore_id=image_set.datastore_id, image_set_id=image_set.image_set_id)
-        require_served(image_set, self._datastore_ids)
+        require_access(exchange, self._access, image_set, Action.LIST_FRAMES)
         query = index_query(request)
         version_id = self._index.version(image_set, query.version_id, exchange.budget)
         exchange.record.update(version_id=version_id)
