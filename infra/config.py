@@ -635,7 +635,11 @@ def _conflicts(values: Mapping[str, Any], already_faulty: Collection[str]) -> di
         elif condition.required and is_met and not is_given:
             faults[name] = f"is missing, and {condition} requires it. For example: -c {name}={key.example}"
     choice = {"cognito_scopes", "cognito_client_ids"}
-    if settings["auth"] == "cognito" and not any(settings[name] for name in choice) and not choice & set(already_faulty):
+    if (
+        settings["auth"] == "cognito"
+        and not any(settings[name] for name in choice)
+        and not choice & set(already_faulty)
+    ):
         faults["cognito_scopes"] = (
             "is missing, and so is cognito_client_ids; auth=cognito requires one of the two. Without, every token of "
             f"every app client of the user pool would be accepted. For example: -c cognito_scopes={config_keys()['cognito_scopes'].example}"

@@ -189,9 +189,17 @@ SNAPSHOT = {
     "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
     "FRAMEGATE_CORS_ORIGINS": "*",
     "FRAMEGATE_AUTH": "iam",
+    "FRAMEGATE_COGNITO_CLIENT_IDS": "",
+    "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
+    # With a decision function, the snapshot needs the rules for Lambda's endpoint.
+    "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:image-access",
+    "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
     "FRAMEGATE_JWT_ISSUER": "https://login.example.org",
     "FRAMEGATE_JWT_AUDIENCE": "framegate",
     "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
+    "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": "",
+    "FRAMEGATE_JWT_STUDIES_CLAIM": "",
+    "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": "",
 }
 
 

@@ -188,7 +188,7 @@ class DecisionFunction:
         ----------
         AWS Lambda API reference, ``Invoke``: ``X-Amz-Function-Error`` marks the answer of a function that failed.
         """
-        response = self._http.send("POST", self._url, {"Content-Type": "application/json"}, payload, budget)
+        response = self._http.send("POST", self._url, {}, payload, budget)
         try:
             with transport_problems(SERVICE):
                 answer = _body(response, budget)
