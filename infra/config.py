@@ -640,9 +640,10 @@ def _conflicts(values: Mapping[str, Any], already_faulty: Collection[str]) -> di
         and not any(settings[name] for name in choice)
         and not choice & set(already_faulty)
     ):
+        example = config_keys()["cognito_scopes"].example
         faults["cognito_scopes"] = (
-            "is missing, and so is cognito_client_ids; auth=cognito requires one of the two. Without, every token of "
-            f"every app client of the user pool would be accepted. For example: -c cognito_scopes={config_keys()['cognito_scopes'].example}"
+            "is missing, and so is cognito_client_ids; auth=cognito requires one of the two, because the user pool "
+            f"issues tokens to all of its app clients. For example: -c cognito_scopes={example}"
         )
     if settings["vpc_endpoint_ids"] and settings["domain_name"]:
         faults["vpc_endpoint_ids"] = "makes the API private, but domain_name needs a public API. Remove one of the two"
