@@ -345,7 +345,7 @@ def test_decision_function_tells_two_holders_of_tokens_apart(
 ):
     lists = {STUDIES: [study_of(frame) for frame in frames]}
     first, second = (f"Bearer {key.sign(issuer.claims(sub=name, **lists))}" for name in ("first", "second"))
-    log = log_reader(cloud, "ApiFunction")
+    log = log_reader(cloud, None)
     decisions.configure(denied=[("first", study_of(frames[1])), ("second", study_of(frames[0]))])
     assert statuses(list_caller, frames, first) == [ALLOWED, DENIED]
     assert statuses(list_caller, frames, second) == [DENIED, ALLOWED]
