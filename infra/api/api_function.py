@@ -73,6 +73,10 @@ class ApiFunction(LambdaFunction):
                     auth=config.auth,
                     frame_caching=config.frame_caching,
                     audit_claim=config.audit_claim,
+                    cognito_client_ids=config.cognito_client_ids,
+                    cognito_groups_are_datastores=config.cognito_groups_are_datastores,
+                    authorization_function_arn=config.authorization_function_arn,
+                    authorization_cache_seconds=config.authorization_cache_seconds,
                 )
             ],
             statements=[
@@ -107,6 +111,11 @@ class ApiFunction(LambdaFunction):
                 allow("TellMissingFromForbidden", ["s3:ListBucket"], bucket.bucket_arn),
                 allow("HandOverFrames", ["sqs:SendMessage"], queue.queue_arn),
                 use_key(frame_store, "s3", "sqs"),
+                *(
+                    [allow("AskDecisionFunction", ["lambda:InvokeFunction"], config.authorization_function_arn)]
+                    if config.authorization_function_arn
+                    else []
+                ),
             ],
         )
         frame_store.deny_mismatched_frames_to(self.role)

@@ -39,6 +39,7 @@ class Metric(StrEnum):
     INDEX_PAGES = "IndexPages"
     ERRORS = "Errors"
     UPSTREAM_LATENCY = "UpstreamLatency"
+    AUTHORIZATION_LATENCY = "AuthorizationLatency"
     COLD_STARTS = "ColdStarts"
     EXPORTS_COMPLETED = "ExportsCompleted"
     EXPORTS_FAILED = "ExportsFailed"

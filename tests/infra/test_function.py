@@ -60,6 +60,10 @@ def test_api_function_gets_its_default_settings(function, template, resources):
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
         "FRAMEGATE_AUDIT_CLAIM": "sub",
+        "FRAMEGATE_COGNITO_CLIENT_IDS": "",
+        "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
+        "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",
+        "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }

@@ -52,6 +52,13 @@ class Answer:
         return json.loads(self.body)
 
 
+def filled(route, parameters):
+    """The path of a route, as API Gateway puts it into an event."""
+    for name, value in (parameters or {}).items():
+        route = route.replace(f"{{{name}}}", value)
+    return route
+
+
 class Client:
     """Calls the API as API Gateway does."""
 
@@ -71,6 +78,7 @@ class Client:
             {
                 "httpMethod": method,
                 "resource": route,
+                "path": filled(route, path),
                 "pathParameters": path,
                 "multiValueHeaders": {name: [value] for name, value in (headers or {}).items()} or None,
                 "multiValueQueryStringParameters": parse_qs(query, keep_blank_values=True) or None,

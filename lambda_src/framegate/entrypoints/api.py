@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from framegate.access.decision import DecisionFunction
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.delivery.deferred_store import DeferredStoreQueue
@@ -31,7 +32,15 @@ def _api() -> FrameApi:
     deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.deferred_store_queue_url))
     source, store = HealthImaging(clients.session()), FrameStore(objects, CACHE_CONTROL[settings.frame_caching])
     delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, settings.presigned_url_lifetime_seconds)
-    return FrameApi(settings, delivery, FrameIndex(source, objects))
+    return FrameApi(settings, delivery, FrameIndex(source, objects), _decision_function(settings))
+
+
+def _decision_function(settings: Settings) -> DecisionFunction | None:
+    if settings.authorization_function_arn is None:
+        return None
+    return DecisionFunction(
+        clients.session(), settings.authorization_function_arn, settings.authorization_cache_seconds
+    )
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
