@@ -32,7 +32,7 @@ def rules(template):
     return {
         tuple(each["EventPattern"]["detail-type"]): each
         for each in properties(template, "AWS::Events::Rule").values()
-        if each["EventPattern"]["source"] != ["aws.s3"]
+        if each["EventPattern"]["source"] not in (["aws.s3"], ["aws.kms"])
     }
 
 
