@@ -191,6 +191,7 @@ SNAPSHOT = {
     "FRAMEGATE_CORS_ORIGINS": "*",
     "FRAMEGATE_AUTH": "iam",
     "FRAMEGATE_AUDIT_CLAIM": "sub",
+    "FRAMEGATE_FRAME_CACHING": "revalidate",
     "FRAMEGATE_COGNITO_CLIENT_IDS": "",
     "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
     # With a decision function, the snapshot needs the rules for Lambda's endpoint.

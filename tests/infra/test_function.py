@@ -60,6 +60,7 @@ def test_api_function_gets_its_default_settings(function, template, resources):
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
         "FRAMEGATE_AUDIT_CLAIM": "sub",
+        "FRAMEGATE_FRAME_CACHING": "revalidate",
         "FRAMEGATE_COGNITO_CLIENT_IDS": "",
         "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
         "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",

@@ -53,6 +53,7 @@ def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
         "FRAMEGATE_AUDIT_CLAIM": "sub",
+        "FRAMEGATE_FRAME_CACHING": "revalidate",
         "FRAMEGATE_COGNITO_CLIENT_IDS": "",
         "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
         "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",
