@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import frame_bucket, function, logical_id, only, properties, text, queue_id
+from tests.infra.cloudformation import frame_bucket, function, logical_id, only, properties, queue_id, text
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
 HANDLERS = ["export", "export_requests"]

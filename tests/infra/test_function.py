@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, text, queue_id
+from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, queue_id, text
 from tests.infra.cloudformation import function as function_of
 from tests.infra.project import AUTH, DATASTORE_A, DATASTORE_B
 
@@ -107,3 +109,30 @@ def test_all_functions_share_one_bundle_and_runtime(resources):
 
     assert {each["Runtime"] for each in functions} == {"python3.13"}
     assert len({each["Code"]["S3Key"] for each in functions}) == 1
+
+
+def test_api_function_shares_the_concurrency_of_the_account_by_default(function):
+    assert "ReservedConcurrentExecutions" not in function
+
+
+def test_api_function_reserves_the_configured_concurrency(synthesize):
+    found = function_of(synthesize(api_concurrency="100"), "api")
+
+    assert found["ReservedConcurrentExecutions"] == 100
+
+
+@pytest.mark.parametrize(
+    ("keys", "figures"),
+    [
+        ({}, ["500 requests", "of 100 if", "of 14,000 if", "28 s"]),
+        ({"throttle_rate": "2000", "timeout_seconds": "10"}, ["2,000 requests", "of 400 if", "of 20,000 if", "10 s"]),
+    ],
+)
+def test_acknowledgment_of_unreserved_concurrency_follows_littles_law(synthesize, keys, figures):
+    resources = synthesize(**keys).to_json()["Resources"]
+    (found,) = (
+        each for name, each in resources.items() if name.startswith("ApiFunction") and "Handler" in json.dumps(each)
+    )
+
+    for figure in figures:
+        assert figure in json.dumps(found["Metadata"])

@@ -11,10 +11,10 @@ from tests.infra.cloudformation import (
     logical_id,
     only,
     properties,
+    queue_id,
     role,
     statements,
     text,
-    queue_id,
 )
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
