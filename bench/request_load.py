@@ -115,7 +115,7 @@ def simulate_requests(
     quotas = {operation: account.quota(operation) for kind in kinds for operation in kind.calls}
     quotas.setdefault(GET_IMAGE_FRAME, account.quota(GET_IMAGE_FRAME))
     buckets = {operation: Bucket(rate, burst, full * burst) for operation, (rate, burst) in quotas.items()}
-    limit = account.concurrency - 2 * config.export_concurrency
+    limit = account.concurrency - reserved_concurrency(config)
     idle: list[RetryQuota] = []
     traffic, busy = Traffic(0.0), 0
     weights = [kind.share for kind in kinds]
@@ -197,7 +197,7 @@ def predicted_walls(kinds: Sequence[Kind], config: Config, account: Account) -> 
             calls[operation] += kind.share  # type: ignore[assignment]
     return {
         API: min(config.throttle_rate, account.api_rate),
-        LAMBDA: (account.concurrency - 2 * config.export_concurrency) / seconds,
+        LAMBDA: (account.concurrency - reserved_concurrency(config)) / seconds,
         **{health_imaging(operation): account.quota(operation)[0] / number for operation, number in calls.items()},
     }
 
