@@ -12,6 +12,7 @@ from bench.account import GET_IMAGE_FRAME, Account, Bucket
 from framegate.aws.retries import RetryQuota
 from framegate.export.pace import MIN_CALLS_PER_SECOND, REACTION_SECONDS, RECOVERY_SECONDS
 from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES
+from infra.export.functions import DEFERRED_STORE_CONCURRENCY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +28,11 @@ API, LAMBDA = "`throttle_rate`", "Lambda's concurrency"
 def health_imaging(operation: str) -> str:
     """The name of HealthImaging's quota for an operation, in tables."""
     return f"HealthImaging, `{operation}`"
+
+
+def reserved_concurrency(config: Config) -> int:
+    """Return the concurrency that the two export functions reserve."""
+    return 2 * config.export_concurrency + DEFERRED_STORE_CONCURRENCY
 
 
 @dataclass(frozen=True, slots=True)
