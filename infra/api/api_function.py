@@ -122,15 +122,23 @@ class ApiFunction(LambdaFunction):
         acknowledge_image_sets(self.role, config)
         acknowledge_objects(self.role, frame_store, config, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
         if config.api_concurrency is None:
-            # Little's law: requests at a time = requests per second x seconds per request.
-            acknowledge(
-                self.function,
-                f"{config.throttle_rate:,} requests per second (throttle_rate) need a concurrency of "
-                f"{ceil(config.throttle_rate * USUAL_REQUEST_SECONDS):,} if each takes {USUAL_REQUEST_SECONDS} s, and "
-                f"of {config.throttle_rate * config.timeout_seconds:,} if each takes {config.timeout_seconds} s "
-                "(timeout_seconds), while an account has 1,000 by default. So throttling alone does not limit the "
-                "function. The configuration key api_concurrency does, but it takes its share of the account's "
-                "concurrency from all other functions, used or not.",
-                "HIPAA.Security-LambdaConcurrency",
-            )
+            acknowledge(self.function, unreserved_concurrency_reason(config), "HIPAA.Security-LambdaConcurrency")
         self.alias = self.published()
+
+
+def unreserved_concurrency_reason(config: Config) -> str:
+    """Return why the function may have no reserved concurrency, with the figures of the configuration.
+
+    Notes
+    -----
+    Little's law: requests at a time = requests per second × seconds per request.
+    """
+    usual = ceil(config.throttle_rate * USUAL_REQUEST_SECONDS)
+    highest = config.throttle_rate * config.timeout_seconds
+    return (
+        f"{config.throttle_rate:,} requests per second (throttle_rate) need a concurrency of {usual:,} if each takes "
+        f"{USUAL_REQUEST_SECONDS} s, and of {highest:,} if each takes {config.timeout_seconds} s (timeout_seconds), "
+        "while an account has 1,000 by default. So throttling alone does not limit the function. The configuration key "
+        "api_concurrency does, but it takes its share of the account's concurrency from all other functions, used or "
+        "not."
+    )

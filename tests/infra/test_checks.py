@@ -35,7 +35,11 @@ CONFIGURATIONS = {
         "api_concurrency": "100",
     },
     "on request only": {"export_events": "none", "stack_name": "F" * 128, **FIREWALL["firewall"]},
-    "production": {"environment": "production", "alarm_email": "operations@example.org"},
+    "production": {
+        "environment": "production",
+        "alarm_email": "operations@example.org",
+        "cors_origins": "https://viewer.example.org",
+    },
     # These configurations cover each value of the keys for access at least once.
     "cognito at a domain": {**AUTH["cognito"], **REACH["at a domain"]},
     "cognito with scopes, private": {**AUTH["cognito with scopes"], **REACH["private"]},

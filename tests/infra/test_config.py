@@ -581,6 +581,40 @@ def test_every_default_is_accepted():
             assert read(**{field.name: field.default}) == read()
 
 
+PRODUCTION = {"environment": "production"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"event_source": "local.medical-imaging"}, "announce deletions"),
+        ({"removal_policy": "destroy"}, "destroys frames and logs"),
+        ({"log_retention_days": "180"}, "shorter than the 365 days"),
+        ({"log_retention_days": "1"}, "-c log_retention_days=365"),
+    ],
+)
+def test_production_refuses_settings_that_development_allows(keys, words):
+    (name,) = keys
+    error = config_error({"datastore_ids": A, **PRODUCTION, **keys})
+
+    assert read(**keys)
+    assert list(error.faults) == [name]
+    assert words in error.faults[name]
+
+
+@pytest.mark.parametrize("keys", [{}, {"log_retention_days": "365"}, {"log_retention_days": "2192"}])
+def test_production_accepts_its_minimum_retention(keys):
+    assert read(**PRODUCTION, **keys).environment == "production"
+
+
+def test_token_rate_limit_needs_tokens():
+    error = config_error({"datastore_ids": A, "waf": "true", "waf_token_rate_limit": "100"})
+
+    assert "auth=iam" in error.faults["waf_token_rate_limit"]
+    for tokens in (JWT, COGNITO):
+        assert read(**tokens, waf="true", waf_token_rate_limit="100").waf_token_rate_limit == 100
+
+
 def test_reference_table_has_a_row_for_each_key():
     rows = config_table().splitlines()
 
