@@ -29,10 +29,12 @@ def compose(app: App) -> FramegateStack:
     ConfigError
         The configuration has faults. The application is unchanged.
     """
-    config = Config.from_context(app.node.get_all_context())
-    # Synthesis fails on every finding that is not acknowledged next to its construct.
+    return FramegateStack(app, "Framegate", config=Config.from_context(app.node.get_all_context()))
+
+
+def add_checks(app: App) -> None:
+    """Make synthesis fail on every finding of cdk-nag that is not acknowledged next to its construct."""
     Validations.of(app).add_plugins(AwsSolutionsChecks(app), HIPAASecurityChecks(app))
-    return FramegateStack(app, "Framegate", config=config)
 
 
 def main() -> None:
@@ -42,4 +44,5 @@ def main() -> None:
         compose(app)
     except ConfigError as error:
         sys.exit(str(error))
+    add_checks(app)
     app.synth()
