@@ -104,6 +104,21 @@ def aws_environment():
         yield
 
 
+class Clock:
+    """Time in seconds that moves only when a test changes it."""
+
+    seconds = 1_000.0
+
+    def __call__(self):
+        return self.seconds
+
+
+@pytest.fixture
+def clock():
+    """The clock of an emulator that enforces quotas."""
+    return Clock()
+
+
 @pytest.fixture(scope="session")
 def emulator():
     with HealthImagingEmulator() as running:
