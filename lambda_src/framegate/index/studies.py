@@ -77,7 +77,7 @@ class Studies:
             return known.study_uid
         self._cache.pop(image_set, None)
         try:
-            version_id = self._latest.find(image_set, budget)
+            version_id = self._latest.find(image_set, None, budget)
             if known is None or known.version_id != version_id:
                 known = _KnownStudy(version_id, self._of_version(image_set, version_id, budget), 0)
         except (ImageSetNotFound, FrameNotFound):
