@@ -29,6 +29,7 @@ from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.routes import FRAME_ROUTE
 from framegate.settings import Settings
+from framegate.storage.body_store import BodyStore
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore
 from local.health_imaging import HealthImagingEmulator
@@ -238,8 +239,14 @@ def deferred_stores(objects, queue):
 
 
 @pytest.fixture
-def frame_delivery(source, store, deferred_stores):
-    return FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
+def delivery_from(objects, store, deferred_stores):
+    """Returns the delivery of frames from a client of HealthImaging."""
+    return lambda source: FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300, BodyStore(objects))
+
+
+@pytest.fixture
+def frame_delivery(delivery_from, source):
+    return delivery_from(source)
 
 
 @pytest.fixture

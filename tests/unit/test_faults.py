@@ -189,12 +189,10 @@ def test_retries_stop_under_heavy_throttling(health_imaging, client, small):
     assert client.get(small).body == SMALL
 
 
-def test_unreachable_healthimaging_is_502(
-    health_imaging, store, deferred_stores, frame_index, settings, small, monkeypatch
-):
+def test_unreachable_healthimaging_is_502(health_imaging, delivery_from, frame_index, settings, small, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:1")
     source = HealthImaging(botocore.session.Session())
-    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
+    delivery = delivery_from(source)
     answer = Client(FrameApi(settings, delivery, frame_index)).get(small)
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
 

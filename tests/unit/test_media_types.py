@@ -100,9 +100,9 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def index_client(server, objects, store, deferred_stores, settings):
+def index_client(server, objects, delivery_from, settings):
     source = HealthImaging(botocore.session.Session())
-    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
+    delivery = delivery_from(source)
     return Client(FrameApi(settings, delivery, FrameIndex(source, objects)))
 
 

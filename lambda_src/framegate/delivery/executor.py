@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from framegate.delivery.multipart import digest
 from framegate.delivery.plan import (
+    LAMBDA_BYTES_PER_SECOND,
     AwaitDeferredStore,
     CutLevels,
     Defer,
@@ -25,7 +27,7 @@ from framegate.delivery.plan import (
 )
 from framegate.delivery.resolutions import StreamPrefix, TooLargeError, cut
 from framegate.observability import logger
-from framegate.problems import PortionTooLarge, Problem, UpstreamFailed, UpstreamTimeout
+from framegate.problems import FrameTooLarge, PortionTooLarge, Problem, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from framegate.delivery.deferred_store import DeferredStoreQueue
+    from framegate.delivery.multipart import Envelope
     from framegate.delivery.plan import Step
     from framegate.delivery.portions import ByteRange, Portion, Selection, Span
     from framegate.delivery.request import FrameRequest
     from framegate.delivery.resolutions import Cut
     from framegate.healthimaging.client import FrameStream, HealthImaging
     from framegate.identifiers import FrameRef
+    from framegate.storage.body_store import BodyStore
     from framegate.storage.frame_store import FrameStore
 
 DEFER_SECONDS = 2.0
@@ -104,6 +108,8 @@ class FrameDelivery:
         Bytes that an inline response can hold.
     url_lifetime_seconds : int
         Seconds for which a pre-signed URL is valid.
+    bodies : BodyStore
+        Keeps the multipart bodies that exceed the inline limit.
     """
 
     def __init__(
@@ -113,10 +119,12 @@ class FrameDelivery:
         deferred_stores: DeferredStoreQueue,
         inline_limit: int,
         url_lifetime_seconds: int,
+        bodies: BodyStore,
     ) -> None:
         self._source = source
         self._store = store
         self._deferred_stores = deferred_stores
+        self._bodies = bodies
         self._inline_limit = inline_limit
         self._url_lifetime_seconds = url_lifetime_seconds
 
@@ -161,6 +169,47 @@ class FrameDelivery:
             )
         except _DeferError as deferred:
             return self._defer(frame, request, deferred.timeout)
+
+    def frame_url(self, frame: FrameRef, content_type: str, *, for_head: bool = False) -> str:
+        """Return a URL of a stored frame, which S3 then sends with this Content-Type."""
+        return self._store.presigned_url(
+            frame, self._url_lifetime_seconds, for_head=for_head, content_type=content_type
+        ).url
+
+    def multipart_url(
+        self, frame: FrameRef, envelope: Envelope, size: int, budget: TimeBudget, *, for_head: bool = False
+    ) -> str:
+        """Return a URL of the multipart body with a stored frame. Store the body first if there is none.
+
+        Parameters
+        ----------
+        frame : FrameRef
+            The frame, which is stored.
+        envelope : Envelope
+            The body's envelope.
+        size : int
+            Size of the frame in bytes.
+        budget : TimeBudget
+            The time for it.
+        for_head : bool
+            Whether the URL is for HEAD.
+
+        Raises
+        ------
+        FrameTooLarge
+            If the body cannot be stored within a request. The client can request the frame as a single part.
+        Problem
+            As `FrameStore` and `BodyStore` raise it.
+        """
+        name = f"{envelope.name}.{digest(envelope.content_type)}"
+        if not self._bodies.has(frame, name, budget):
+            # The bytes pass through this function twice.
+            if size > LAMBDA_BYTES_PER_SECOND / 2 * budget.remaining():
+                raise FrameTooLarge(size, self._inline_limit)
+            content = envelope.wrap([self._store.read(frame, budget)])
+            total = envelope.size_of([size])
+            self._bodies.store(frame, name, envelope.content_type, content, budget, expected_size=total)
+        return self._bodies.presigned_url(frame, name, self._url_lifetime_seconds, for_head=for_head)
 
     def _next_step(self, request: FrameRequest, state: FrameState, budget: TimeBudget) -> Step:
         return next_step(request, state, inline_limit=self._inline_limit, seconds_left=budget.remaining())

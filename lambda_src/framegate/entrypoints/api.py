@@ -16,6 +16,7 @@ from framegate.observability import count_cold_start, tracer
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
 from framegate.settings import Settings, is_snapshot_start
+from framegate.storage.body_store import BodyStore
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore
 
@@ -30,7 +31,8 @@ def _api() -> FrameApi:
     objects = ObjectStore(clients.session(), clients.s3, settings.frame_bucket, threads, clients.S3_CONNECTIONS)
     deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.export_queue_url))
     source, store = HealthImaging(clients.session()), FrameStore(objects)
-    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, settings.presigned_url_lifetime_seconds)
+    lifetime_seconds, bodies = settings.presigned_url_lifetime_seconds, BodyStore(objects)
+    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, lifetime_seconds, bodies)
     return FrameApi(settings, delivery, FrameIndex(source, objects))
 
 

@@ -120,6 +120,14 @@ class HttpRequest:
             raise InvalidRequest(f"The query gives {name} {len(values)} times; give it once.")
         return values[0] if values else None
 
+    def query_values(self, name: str) -> list[str]:
+        """All values of a query parameter."""
+        return self._query.get(name) or []
+
+    def query_pairs(self) -> list[tuple[str, str]]:
+        """All parameters of the query, in API Gateway's order."""
+        return [(name, value) for name, values in self._query.items() for value in values]
+
     def json_object(self) -> dict[str, Any]:
         """Parse the body as a JSON object.
 

@@ -10,9 +10,10 @@ from framegate.delivery.request import NAMED_MODES, DeliveryMode
 from framegate.index.frame_index import IndexQuery
 from framegate.problems import InvalidRequest
 from framegate.rest import routes
+from framegate.rest.negotiation import Accept
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from framegate.delivery.portions import Selection
     from framegate.rest.http import HttpRequest
@@ -63,7 +64,17 @@ def selection(request: HttpRequest) -> Selection | None:
     return given[0] if given else None
 
 
-def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange | None:
+def accept_of(request: HttpRequest) -> Accept:
+    """Read which media types the client accepts: from the query parameter `accept`, or else from the header.
+
+    References
+    ----------
+    DICOM PS3.18, section 8.3.3.1: the parameter serves clients that cannot set the header, such as a link.
+    """
+    return Accept.parse(", ".join(request.query_values(routes.ACCEPT.name)) or request.header("Accept"))
+
+
+def byte_range(request: HttpRequest, entity_tags: Callable[[], Collection[str]]) -> ByteRange | None:
     """Read which bytes to deliver; None is all of them.
 
     The header is ignored unless it has exactly one range in bytes. So is the header of any method but GET.
@@ -72,8 +83,8 @@ def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange 
     ----------
     request : HttpRequest
         The request.
-    entity_tags : collection of str
-        The entity tags that ``If-Range`` may name for the range to apply.
+    entity_tags : callable
+        Returns the entity tags that ``If-Range`` may name for the range to apply.
 
     References
     ----------
@@ -84,7 +95,7 @@ def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange 
     if header is None or request.method != "GET":
         return None
     if_range = request.header("If-Range")
-    if if_range is not None and if_range.strip() not in entity_tags:
+    if if_range is not None and if_range.strip() not in entity_tags():
         return None
     match = _RANGE.fullmatch(header)
     if match is None:

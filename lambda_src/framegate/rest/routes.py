@@ -221,6 +221,13 @@ RESOLUTION = Parameter(
     "Selects the stored resolution with this number; 0 is the base. Excludes `size`.",
     0,
 )
+ACCEPT = Parameter(
+    "accept",
+    "query",
+    Text(MAX_HEADER_LENGTH),
+    "Accepted media types, in place of the Accept header.",
+    "image/jphc",
+)
 START_LEVEL = Parameter(
     "startLevel",
     "query",
@@ -293,7 +300,7 @@ _FRAME_DESCRIPTION = (
     "delivered as a pre-signed URL. With `size`, `resolution` or levels, returns part of a frame in HTJ2K."
 )
 _FRAME_MEDIA_TYPES = ("*/*", "application/json")
-_PORTION = (DELIVERY, SIZE, RESOLUTION, START_LEVEL, END_LEVEL)
+_PORTION = (DELIVERY, ACCEPT, SIZE, RESOLUTION, START_LEVEL, END_LEVEL)
 _CONDITIONS = (IF_MATCH, IF_NONE_MATCH)
 
 FRAME_BY_PATH = Operation(

@@ -77,13 +77,16 @@ class FrameStore:
         is_wrong = stored is not None and stored.tag_count > 0 and _is_wrong(self._objects.tags(key, budget))
         return stored, is_wrong
 
-    def presigned_url(self, frame: FrameRef, lifetime_seconds: int, *, for_head: bool = False) -> PresignedUrl:
+    def presigned_url(
+        self, frame: FrameRef, lifetime_seconds: int, *, for_head: bool = False, content_type: str | None = None
+    ) -> PresignedUrl:
         """Return a URL (SigV4) to GET a frame from S3; it takes byte ranges, too.
 
         The signature covers the method. With `for_head`, the URL is for HEAD, which clients keep when they follow a
-        redirect.
+        redirect. With `content_type`, S3 sends this Content-Type in place of HealthImaging's.
         """
-        url = self._objects.presigned_url(frame_key(frame), lifetime_seconds, for_head=for_head)
+        key = frame_key(frame)
+        url = self._objects.presigned_url(key, lifetime_seconds, for_head=for_head, content_type=content_type)
         return PresignedUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime_seconds))
 
     def store(

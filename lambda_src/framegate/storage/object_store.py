@@ -188,6 +188,7 @@ class ObjectStore:
         budget: TimeBudget,
         cache_control: str | None = None,
         expected_size: int | None = None,
+        content_encoding: str | None = None,
     ) -> Written:
         """Store an object from a stream; see `writer`.
 
@@ -205,13 +206,15 @@ class ObjectStore:
             Its Cache-Control header (RFC 9111, section 5.2).
         expected_size : int, optional
             Expected number of bytes, if known.
+        content_encoding : str, optional
+            Its Content-Encoding header, such as ``gzip``.
 
         Returns
         -------
         Written
             The object's size and checksum.
         """
-        with self.writer(key, content_type, budget, cache_control, expected_size) as writer:
+        with self.writer(key, content_type, budget, cache_control, expected_size, content_encoding) as writer:
             for piece in content:
                 writer.write(piece)
         return Written(writer.size, base64_of(writer.checksum))
@@ -224,6 +227,7 @@ class ObjectStore:
         budget: TimeBudget,
         cache_control: str | None = None,
         expected_size: int | None = None,
+        content_encoding: str | None = None,
     ) -> Iterator[ObjectWriter]:
         """Write an object piece by piece. It appears at the end of the block; if the block raises, it never appears.
 
@@ -233,6 +237,8 @@ class ObjectStore:
         headers = {"Content-Type": content_type}
         if cache_control:
             headers["Cache-Control"] = cache_control
+        if content_encoding:
+            headers["Content-Encoding"] = content_encoding
         writer = ObjectWriter(self._bucket, key, headers, budget, expected_size)
         with subsegment(SERVICE), writer.commit_or_abort():
             yield writer
@@ -365,11 +371,17 @@ class ObjectStore:
                 raise
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
-    def presigned_url(self, key: str, lifetime_seconds: int, *, for_head: bool = False) -> str:
-        """Return a pre-signed URL (SigV4) to GET or HEAD an object. It takes byte ranges, too."""
+    def presigned_url(
+        self, key: str, lifetime_seconds: int, *, for_head: bool = False, content_type: str | None = None
+    ) -> str:
+        """Return a pre-signed URL (SigV4) to GET or HEAD an object. It takes byte ranges, too.
+
+        With `content_type`, S3 sends this Content-Type in place of the object's own.
+        """
+        override = {} if content_type is None else {"ResponseContentType": content_type}
         return self._bucket.client().generate_presigned_url(
             "head_object" if for_head else "get_object",
-            Params={"Bucket": self.bucket, "Key": key},
+            Params={"Bucket": self.bucket, "Key": key, **override},
             ExpiresIn=lifetime_seconds,
         )
 
