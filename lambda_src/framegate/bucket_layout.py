@@ -6,6 +6,7 @@ the names of their request manifests.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ MISMATCH_TAG = {"framegate-pixels": "mismatch"}
 
 JSON_LINES = "application/jsonl"
 """Media type of indexes, manifests and progress: JSON Lines (https://jsonlines.org)."""
+
+
+def digest(*texts: str) -> str:
+    """Return a short digest of texts, for a name that identifies several of them."""
+    return sha256("\n".join(texts).encode()).hexdigest()[:32]
 
 
 def image_set_prefix(prefix: str, image_set: ImageSetRef) -> str:

@@ -32,6 +32,8 @@ class Settings:
         The origins whose pages may read answers; ``("*",)`` allows any.
     auth : str
         Who checks the caller: ``iam``, ``cognito``, or ``jwt`` for Framegate's own authorizer.
+    uid_hash_secret : str
+        The key of the hashes that stand for DICOM UIDs in keys of the bucket.
     """
 
     datastore_ids: tuple[str, ...]
@@ -40,6 +42,7 @@ class Settings:
     export_queue_url: str
     cors_origins: tuple[str, ...]
     auth: str
+    uid_hash_secret: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -57,6 +60,7 @@ class Settings:
             export_queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
             cors_origins=_split(environment["FRAMEGATE_CORS_ORIGINS"]),
             auth=environment["FRAMEGATE_AUTH"],
+            uid_hash_secret=environment["FRAMEGATE_UID_HASH_SECRET"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -74,6 +78,7 @@ class Settings:
             "FRAMEGATE_EXPORT_QUEUE_URL": self.export_queue_url,
             "FRAMEGATE_CORS_ORIGINS": _join(self.cors_origins),
             "FRAMEGATE_AUTH": self.auth,
+            "FRAMEGATE_UID_HASH_SECRET": self.uid_hash_secret,
         }
 
 

@@ -12,7 +12,6 @@ import requests
 from framegate.aws import signed_http
 from framegate.aws.signed_http import SILENCE_TIMEOUT_SECONDS
 from framegate.bucket_layout import frame_key
-from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES, HealthImaging
 from framegate.identifiers import FrameRef
 from framegate.rest.frame_api import FrameApi

@@ -9,7 +9,6 @@ from base64 import b64encode
 import botocore.session
 import pytest
 
-from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import MAX_ATTEMPTS, HealthImaging
 from framegate.healthimaging.media_types import STORED, UNKNOWN, WITHOUT_SYNTAX, of_stored, pass_through, stored_syntax
@@ -17,7 +16,6 @@ from framegate.identifiers import ImageSetRef
 from framegate.index.frame_index import FrameIndex, IndexQuery
 from framegate.problems import Throttled, UpstreamFailed
 from framegate.rest.frame_api import FrameApi
-from framegate.rest.http import INLINE_LIMIT
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
 from tests.unit.scripted_server import Reply, ScriptedServer

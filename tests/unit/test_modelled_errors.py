@@ -10,7 +10,6 @@ import botocore.session
 import pytest
 
 from framegate.aws.errors import CREDENTIAL_CODES
-from framegate.delivery.executor import FrameDelivery
 from framegate.export.copying import FrameCopier
 from framegate.export.manifest import TRANSIENT, ExportedFrame
 from framegate.export.pace import Pace
@@ -19,7 +18,6 @@ from framegate.healthimaging.image_set_metadata import FrameEntry
 from framegate.identifiers import FrameRef
 from framegate.problems import Problem, UpstreamFailed, UpstreamRefused
 from framegate.rest.frame_api import FrameApi
-from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.problem_documents import STATUS, problem_response
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from framegate.delivery.multipart import digest
+from framegate.bucket_layout import digest
 from framegate.delivery.plan import (
     LAMBDA_BYTES_PER_SECOND,
     AwaitDeferredStore,
@@ -27,11 +29,11 @@ from framegate.delivery.plan import (
 )
 from framegate.delivery.resolutions import StreamPrefix, TooLargeError, cut
 from framegate.observability import logger
-from framegate.problems import FrameTooLarge, PortionTooLarge, Problem, UpstreamFailed, UpstreamTimeout
+from framegate.problems import FramePending, FrameTooLarge, PortionTooLarge, Problem, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from framegate.delivery.deferred_store import DeferredStoreQueue
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
     from framegate.identifiers import FrameRef
     from framegate.storage.body_store import BodyStore
     from framegate.storage.frame_store import FrameStore
+
+MAX_CONCURRENT_FRAMES = 8
+"""Maximum number of frames that one request reads from HealthImaging at the same time."""
 
 DEFER_SECONDS = 2.0
 """Seconds that deferring a store may take after the time of the request has run out."""
@@ -170,6 +175,49 @@ class FrameDelivery:
         except _DeferError as deferred:
             return self._defer(frame, request, deferred.timeout)
 
+    def contents(
+        self, frames: Sequence[FrameRef], request: FrameRequest, budget: TimeBudget
+    ) -> Iterator[Iterable[bytes]]:
+        """Yield the bytes of frames, each in pieces. Frames above the inline limit come from their copies.
+
+        Parameters
+        ----------
+        frames : sequence of FrameRef
+            The frames.
+        request : FrameRequest
+            What the client requests of each.
+        budget : TimeBudget
+            The time for all of them.
+
+        Raises
+        ------
+        FramePending
+            If a frame has to be stored in the background first.
+        Problem
+            See `deliver`.
+        """
+        with ThreadPoolExecutor(MAX_CONCURRENT_FRAMES, thread_name_prefix="frames") as threads:
+            # No more frames are in memory than are read at the same time.
+            pending = deque(
+                threads.submit(self.deliver, each, request, budget) for each in frames[:MAX_CONCURRENT_FRAMES]
+            )
+            following = iter(frames[MAX_CONCURRENT_FRAMES:])
+            try:
+                for frame in frames:
+                    delivered = pending.popleft().result()
+                    if (after := next(following, None)) is not None:
+                        pending.append(threads.submit(self.deliver, after, request, budget))
+                    match delivered:
+                        case InlineFrame(content=content) if content is not None:
+                            yield [content]
+                        case LinkedFrame():
+                            yield self._store.read(frame, budget)
+                        case _:
+                            raise FramePending
+            finally:
+                for each in pending:
+                    each.cancel()
+
     def frame_url(self, frame: FrameRef, content_type: str, *, for_head: bool = False) -> str:
         """Return a URL of a stored frame, which S3 then sends with this Content-Type."""
         return self._store.presigned_url(
@@ -235,7 +283,7 @@ class FrameDelivery:
                 case SendHeaders(size):
                     return InlineFrame(stream.content_type, None, size, stream.bytes_read)
                 case SendInline(byte_range):
-                    head = _read_beyond(pieces, self._inline_limit)
+                    head = read_beyond(pieces, self._inline_limit)
                     if len(head) <= self._inline_limit:
                         return _inline(stream, head, byte_range, portion)
                     pieces = chain([head], pieces)
@@ -333,7 +381,7 @@ def _read_span(stream: FrameStream, span: Span) -> bytes:
     return bytes(content)
 
 
-def _read_beyond(pieces: Iterator[bytes], limit: int) -> bytes:
+def read_beyond(pieces: Iterator[bytes], limit: int) -> bytes:
     """Read to the end, or until more than `limit` bytes are read."""
     taken = []
     size = 0

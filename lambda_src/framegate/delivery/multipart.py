@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from email.message import Message
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,11 +78,6 @@ class Envelope:
             yield from part
             between = self.separator
         yield self.tail
-
-
-def digest(*texts: str) -> str:
-    """Return a short digest of texts, for a name that identifies several of them."""
-    return sha256("\n".join(texts).encode()).hexdigest()[:32]
 
 
 def boundary_of(content_type: str) -> str:

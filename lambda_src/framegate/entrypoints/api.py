@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.delivery.deferred_store import DeferredStoreQueue
-from framegate.delivery.executor import FrameDelivery
+from framegate.delivery.executor import MAX_CONCURRENT_FRAMES, FrameDelivery
 from framegate.healthimaging.client import HealthImaging
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import count_cold_start, tracer
@@ -21,7 +21,11 @@ from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from framegate.rest.exchange import Handler
 
 
 @cache
@@ -30,10 +34,18 @@ def _api() -> FrameApi:
     threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
     objects = ObjectStore(clients.session(), clients.s3, settings.frame_bucket, threads, clients.S3_CONNECTIONS)
     deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.export_queue_url))
-    source, store = HealthImaging(clients.session()), FrameStore(objects)
+    source, store = HealthImaging(clients.session(), MAX_CONCURRENT_FRAMES), FrameStore(objects)
     lifetime_seconds, bodies = settings.presigned_url_lifetime_seconds, BodyStore(objects)
     delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, lifetime_seconds, bodies)
-    return FrameApi(settings, delivery, FrameIndex(source, objects))
+    index = FrameIndex(source, objects)
+
+    def dicomweb() -> Mapping[str, Handler]:
+        # Imported here to keep cold starts of the frame routes short.
+        from framegate.rest.dicomweb import DicomWebHandlers
+
+        return DicomWebHandlers.build(settings, delivery, index, source, objects, bodies).by_operation
+
+    return FrameApi(settings, delivery, index, dicomweb)
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -44,7 +56,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 if is_snapshot_start():
     # Loading costs no request any time before the snapshot, so everything that is otherwise loaded late is loaded here.
-    _api()
+    _api().load_dicomweb()
     clients.s3()
     clients.sqs()
     tracer()

@@ -94,12 +94,17 @@ class FrameIndex:
         Provides the latest version, at most 25 times a second for an account, and the metadata, at most 50 times.
     objects : ObjectStore
         The bucket that stores the indexes.
+
+    Attributes
+    ----------
+    latest : LatestVersions
+        The latest versions of image sets.
     """
 
     def __init__(self, source: HealthImaging, objects: ObjectStore) -> None:
         self._source = source
         self._objects = objects
-        self._latest = LatestVersions(source, objects)
+        self.latest = LatestVersions(source, objects)
         self._cache = _IndexCache()
 
     def version(self, image_set: ImageSetRef, requested: str | None, budget: TimeBudget) -> str:
@@ -112,7 +117,7 @@ class FrameIndex:
         Problem
             As `LatestVersions.find` raises it.
         """
-        latest = self._latest.find(image_set, budget)
+        latest = self.latest.find(image_set, budget)
         return requested or latest
 
     def page(self, image_set: ImageSetRef, version_id: str, query: IndexQuery, budget: TimeBudget) -> IndexPage:
@@ -149,11 +154,36 @@ class FrameIndex:
                 position += len(line) + 1
         return IndexPage(frames, None)
 
+    def stored(self, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> bytes | None:
+        """Return the lines of an index, or None if it is not built.
+
+        Raises
+        ------
+        Problem
+            As `ObjectStore` raises it.
+        """
+        try:
+            return b"".join(self._objects.read(index_key(image_set, version_id, FORMAT), budget))
+        except KeyError:
+            return None
+
+    def build(self, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> None:
+        """Build and store an index.
+
+        Raises
+        ------
+        VersionNotFound
+            If the image set has no such version.
+        Problem
+            As `HealthImaging.fetch_metadata` and `ObjectStore` raise it.
+        """
+        self._build(index_key(image_set, version_id, FORMAT), image_set, version_id, budget)
+
     def note_version(
         self, image_set: ImageSetRef, version_id: str | None, budget: TimeBudget, *, confirmed: bool = False
     ) -> None:
         """Note a version that an event named, as `LatestVersions.note` does."""
-        self._latest.note(image_set, version_id, budget, confirmed=confirmed)
+        self.latest.note(image_set, version_id, budget, confirmed=confirmed)
 
     def _lines(self, image_set: ImageSetRef, version_id: str, position: int, budget: TimeBudget) -> Generator[bytes]:
         """Yield the lines of an index from `position` on. Build the index first if there is none.

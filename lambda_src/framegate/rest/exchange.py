@@ -55,6 +55,9 @@ class Exchange:
             metrics.add_dimension("delivery", str(record["delivery"]))
             metrics.add_metric(Metric.FRAMES, MetricUnit.Count, 1)
             metrics.add_metric(Metric.FRAME_BYTES, MetricUnit.Bytes, int(record["bytes"]))
+        elif "datasets_bytes" in record:
+            metrics.add_dimension("delivery", "dicom-json")
+            metrics.add_metric(Metric.DATASETS, MetricUnit.Count, 1)
         else:
             metrics.add_dimension("delivery", "index")
             metrics.add_metric(Metric.INDEX_PAGES, MetricUnit.Count, 1)

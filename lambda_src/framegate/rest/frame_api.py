@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from framegate import upstream_time
@@ -15,15 +16,16 @@ from framegate.rest.frames import FrameHandlers
 from framegate.rest.http import HttpRequest, HttpResponse, NotAnHttpRequestError
 from framegate.rest.index_pages import IndexHandlers
 from framegate.rest.problem_documents import problem_response
-from framegate.rest.routes import ROUTES
+from framegate.rest.routes import DICOMWEB_OPERATION_IDS, ROUTES
 from framegate.storage.object_writer import CLEANUP_SECONDS
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from framegate.delivery.executor import FrameDelivery
     from framegate.index.frame_index import FrameIndex
+    from framegate.rest.exchange import Handler
     from framegate.settings import Settings
 
 RESERVED_SECONDS = CLEANUP_SECONDS + DEFER_SECONDS + 1.0
@@ -57,14 +59,25 @@ class FrameApi:
         Delivers frames.
     index : FrameIndex
         Lists the frames of an image set.
+    dicomweb : callable
+        Returns the handlers of the DICOMweb operations, by operation id. The first request for one of them calls it,
+        so that other requests need not wait for its imports.
     """
 
-    def __init__(self, settings: Settings, delivery: FrameDelivery, index: FrameIndex) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        delivery: FrameDelivery,
+        index: FrameIndex,
+        dicomweb: Callable[[], Mapping[str, Handler]],
+    ) -> None:
         self._settings = settings
+        self._build_dicomweb = dicomweb
         self.frames = FrameHandlers(settings.datastore_ids, delivery)
         handlers = {
             **self.frames.by_operation,
             **IndexHandlers(settings.datastore_ids, index).by_operation,
+            **{operation_id: partial(self._on_dicomweb, operation_id) for operation_id in DICOMWEB_OPERATION_IDS},
         }
         # An operation without a handler fails here, before the first request.
         self._dispatch = {
@@ -73,6 +86,17 @@ class FrameApi:
             }
             for route in ROUTES
         }
+
+    def load_dicomweb(self) -> None:
+        """Build the handlers of the DICOMweb operations now, instead of with the first request for one of them."""
+        self._dicomweb  # noqa: B018 - a cached property
+
+    @cached_property
+    def _dicomweb(self) -> Mapping[str, Handler]:
+        return self._build_dicomweb()
+
+    def _on_dicomweb(self, operation_id: str, exchange: Exchange) -> HttpResponse:
+        return self._dicomweb[operation_id](exchange)
 
     def answer(self, event: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
         """Answer an event of API Gateway's Lambda proxy integration.
@@ -107,7 +131,8 @@ class FrameApi:
             response = response.without_body()
             if "bytes" in exchange.record:
                 exchange.record["bytes"] = 0
-        response.headers.update(self._cors_headers(request), Vary=self._vary())
+        vary = ", ".join(filter(None, [self._vary(), response.headers.get("Vary")]))
+        response.headers.update(self._cors_headers(request), Vary=vary)
         exchange.report(response.status)
         return response.to_event()
 

@@ -26,6 +26,8 @@ INLINE_LIMIT = (LAMBDA_RESPONSE_LIMIT - ENVELOPE_ALLOWANCE) // 4 * 3
 # Matches {name} but not {name+}, which only the catch-all route has.
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,255}(?::[0-9]{1,5})?", re.ASCII)
+
 
 class NotAnHttpRequestError(ValueError):
     """The event does not come from a Lambda proxy integration; the message says what is missing or wrong."""
@@ -51,6 +53,7 @@ class HttpRequest:
     route: str
     path: Mapping[str, str]
     request_id: str
+    _context: Mapping[str, Any]
     _query: Mapping[str, list[str]]
     _headers: Mapping[str, str]
     _body: str
@@ -97,6 +100,7 @@ class HttpRequest:
             route=event["resource"],
             path=path,
             request_id=event["requestContext"]["requestId"],
+            _context=event["requestContext"],
             _query=event.get("multiValueQueryStringParameters") or {},
             _headers={name.lower(): ", ".join(values) for name, values in headers.items()},
             _body=event.get("body") or "",
@@ -119,6 +123,20 @@ class HttpRequest:
         if len(values) > 1:
             raise InvalidRequest(f"The query gives {name} {len(values)} times; give it once.")
         return values[0] if values else None
+
+    @property
+    def base_url(self) -> str:
+        """The API's URL as the client sees it, with the stage or the base path, and without a trailing slash.
+
+        API Gateway accepts only host names of the API, so the client's Host header can be trusted.
+        """
+        host = self.header("Host") or ""
+        if _HOST.fullmatch(host) is None:
+            host = str(self._context.get("domainName") or "")
+        scheme = "http" if self.header("X-Forwarded-Proto") == "http" else "https"
+        path = str(self._context.get("path") or "")
+        prefix = path.partition(self.route.partition("{")[0])[0]
+        return f"{scheme}://{host}{prefix}"
 
     def query_values(self, name: str) -> list[str]:
         """All values of a query parameter."""

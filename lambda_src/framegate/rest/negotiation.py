@@ -105,6 +105,8 @@ class MediaRange:
         parameters = _parameters_of(form.content_type)
         if form.representation is not Representation.MULTIPART:
             return self._specificity_among(form, parameters)
+        if form.is_default and self.type == "*/*":
+            return self._specificity_among(form, parameters)
         if self.type != MULTIPART:
             return None
         # The root type of the multipart body is the type of its parts (RFC 2387, section 3.1).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from framegate.delivery.portions import ByLevels, ByResolution, BySize, ByteRange
 from framegate.delivery.request import NAMED_MODES, DeliveryMode
@@ -106,6 +107,38 @@ def byte_range(request: HttpRequest, entity_tags: Callable[[], Collection[str]])
     if last and int(last) < int(first):
         return None
     return ByteRange(int(first), int(last) if last else None)
+
+
+def frame_numbers(request: HttpRequest) -> list[int]:
+    """Read the frame numbers in the path.
+
+    Raises
+    ------
+    InvalidRequest
+        If the list is malformed, too long, or repeats a number.
+    """
+    value = unquote(request.path[routes.FRAME_LIST.name])
+    limit = routes.FRAME_LIST.type.max_length
+    if len(value) > limit or not re.fullmatch(routes.FRAME_LIST_PATTERN, value, re.ASCII):
+        raise InvalidRequest("The list of frames must be frame numbers from 1, separated by commas.")
+    numbers = [int(each) for each in value.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise InvalidRequest("The list of frames must name each frame once.")
+    return numbers
+
+
+def bulk_data_id(request: HttpRequest) -> str:
+    """Read the identifier of bulk data in the path.
+
+    Raises
+    ------
+    InvalidRequest
+        If it is malformed.
+    """
+    value, limit = request.path[routes.BULK_DATA_ID.name], routes.BULK_DATA_ID.type.max_length
+    if len(value) > limit or not re.fullmatch(routes.BULK_DATA_ID_PATTERN, value, re.ASCII):
+        raise InvalidRequest("bulkDataId must be letters, digits, hyphens and underscores.")
+    return value
 
 
 def index_query(request: HttpRequest) -> IndexQuery:
