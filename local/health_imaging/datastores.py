@@ -14,7 +14,7 @@ from local.health_imaging.attributes import SERIES_UID, STUDY_UID
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.frames import CONTENT_TYPES, SYNTAXES, FrameContent
 from local.health_imaging.identifiers import check_identifier, new_identifier
-from local.health_imaging.image_sets import Frame, FrameAddress, ImageSet, VersionProperties
+from local.health_imaging.image_sets import Frame, FrameAddress, ImageSet, SourceFile, VersionProperties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -132,6 +132,10 @@ class DataStores:
             created = image_set is None
             if image_set is None:
                 image_set = ImageSet(new_identifier(), datastore_id, searched, is_primary=not of_series)
+            for each in instances:
+                codes = tuple(int(warning.reason) for warning in each.warnings)
+                file = SourceFile(each.dataset, each.attributes, each.transfer_syntax_uid, codes)
+                image_set.files[each.sop_instance_uid] = file
             added = {each.sop_instance_uid: _metadata_of(each, image_set) for each in instances}
             old = {} if created else image_set.instances()
             patient, study, series = first.patient, first.study, first.series
