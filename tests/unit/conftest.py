@@ -25,6 +25,7 @@ from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import HealthImaging
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import logger
+from framegate.rest.dicomweb import DicomWebHandlers
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.routes import FRAME_ROUTE
@@ -68,14 +69,15 @@ class Client:
         return self.call("GET", FRAME_ROUTE, path, query, headers, remaining_ms=remaining_ms)
 
     def call(self, method, route, path=None, query="", headers=None, body=None, remaining_ms=28_000):
+        headers = {"Host": "api.example", "X-Forwarded-Proto": "https", **(headers or {})}
         event = self.api.answer(
             {
                 "httpMethod": method,
                 "resource": route,
                 "pathParameters": path,
-                "multiValueHeaders": {name: [value] for name, value in (headers or {}).items()} or None,
+                "multiValueHeaders": {name: [value] for name, value in headers.items()},
                 "multiValueQueryStringParameters": parse_qs(query, keep_blank_values=True) or None,
-                "requestContext": {"requestId": "request-of-the-test"},
+                "requestContext": {"requestId": "request-of-the-test", "path": f"/v1{_filled(route, path or {})}"},
                 "body": None if body is None else b64encode(body).decode(),
                 "isBase64Encoded": body is not None,
             },
@@ -83,6 +85,12 @@ class Client:
         )
         body = b64decode(event["body"]) if event["isBase64Encoded"] else event["body"].encode()
         return Answer(event, event["statusCode"], event["headers"], body)
+
+
+def _filled(route, path):
+    for name, value in path.items():
+        route = route.replace(f"{{{name}}}", value)
+    return route
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -169,7 +177,7 @@ def s3(s3_client, s3_server):
 
 @pytest.fixture
 def settings():
-    return Settings((SERVED,), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",), auth="iam")
+    return Settings((SERVED,), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",), auth="iam", uid_hash_secret="secret")
 
 
 @pytest.fixture
@@ -264,5 +272,16 @@ def frame_index(source, objects):
 
 
 @pytest.fixture
-def client(frame_delivery, frame_index, settings):
-    return Client(FrameApi(settings, frame_delivery, frame_index))
+def new_api(settings, frame_delivery, frame_index, source, objects):
+    """Returns an API like that of a new function, with other parts where the test gives them."""
+
+    def build(settings=settings, delivery=frame_delivery, index=frame_index):
+        dicomweb = DicomWebHandlers.build(settings, delivery, index, source, objects, BodyStore(objects))
+        return FrameApi(settings, delivery, index, lambda: dicomweb.by_operation)
+
+    return build
+
+
+@pytest.fixture
+def client(new_api):
+    return Client(new_api())

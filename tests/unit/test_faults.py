@@ -188,11 +188,11 @@ def test_retries_stop_under_heavy_throttling(health_imaging, client, small):
     assert client.get(small).body == SMALL
 
 
-def test_unreachable_healthimaging_is_502(health_imaging, delivery_from, frame_index, settings, small, monkeypatch):
+def test_unreachable_healthimaging_is_502(health_imaging, delivery_from, new_api, small, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:1")
     source = HealthImaging(botocore.session.Session())
     delivery = delivery_from(source)
-    answer = Client(FrameApi(settings, delivery, frame_index)).get(small)
+    answer = Client(new_api(delivery=delivery)).get(small)
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
 
 

@@ -287,9 +287,9 @@ def test_url_delivery_of_a_stored_frame_makes_no_upstream_call(client, health_im
 
 @pytest.mark.parametrize("difference", [-1, 0, 1])
 @pytest.mark.parametrize("accept", ["*/*", "application/json"])
-def test_inline_limit_is_exact(health_imaging, frame_delivery, frame_index, settings, difference, accept):
+def test_inline_limit_is_exact(health_imaging, new_api, settings, difference, accept):
     origins = ("https://" + "o" * 245,)
-    client = Client(FrameApi(replace(settings, cors_origins=origins), frame_delivery, frame_index))
+    client = Client(new_api(settings=replace(settings, cors_origins=origins)))
     content = os.urandom(INLINE_LIMIT + difference)
     frame = health_imaging.add_frame(SERVED, content, "image/" + "x" * 249)
     answer = client.get(frame, headers={"Accept": accept, "Origin": origins[0]})
@@ -330,9 +330,9 @@ def test_problem_is_an_rfc_9457_document_with_request_id(client, small):
 )
 @pytest.mark.parametrize("wrong", [False, True])
 def test_cors_headers_allow_pages_of_the_configured_origins(
-    frame_delivery, frame_index, settings, small, allowed, origin, expected, wrong
+    new_api, settings, small, allowed, origin, expected, wrong
 ):
-    api = FrameApi(replace(settings, cors_origins=allowed), frame_delivery, frame_index)
+    api = new_api(settings=replace(settings, cors_origins=allowed))
     frame = replace(small, image_frame_id="wrong") if wrong else small
     answer = Client(api).get(frame, headers={"Origin": origin} if origin else {})
     assert answer.headers.get("Access-Control-Allow-Origin") == expected
@@ -340,12 +340,12 @@ def test_cors_headers_allow_pages_of_the_configured_origins(
     assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
 
 
-def test_internal_error_answers_500_without_details(source, frame_index, settings, small, log_lines):
+def test_internal_error_answers_500_without_details(source, new_api, small, log_lines):
     class Broken(FrameDelivery):
         def deliver(self, *_):
             raise RuntimeError("Mueller^Hans")
 
-    answer = Client(FrameApi(settings, Broken(source, None, None, INLINE_LIMIT, 300), frame_index)).get(small)
+    answer = Client(new_api(delivery=Broken(source, None, None, INLINE_LIMIT, 300, None))).get(small)
     assert (answer.status, answer.json()["type"]) == (500, "urn:framegate:problem:internal-error")
     (line,) = log_lines()
     assert (line["level"], line["error"]) == ("ERROR", "RuntimeError")

@@ -29,9 +29,9 @@ def image_set(health_imaging):
 
 
 @pytest.fixture
-def another_client(frame_delivery, source, objects, settings):
+def another_client(new_api, source, objects):
     """A client of another instance of the function, with an empty cache."""
-    return Client(FrameApi(settings, frame_delivery, FrameIndex(source, objects)))
+    return Client(new_api(index=FrameIndex(source, objects)))
 
 
 @pytest.fixture

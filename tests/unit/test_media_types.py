@@ -98,10 +98,10 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def index_client(server, objects, delivery_from, settings):
+def index_client(server, objects, delivery_from, new_api):
     source = HealthImaging(botocore.session.Session())
     delivery = delivery_from(source)
-    return Client(FrameApi(settings, delivery, FrameIndex(source, objects)))
+    return Client(new_api(delivery=delivery, index=FrameIndex(source, objects)))
 
 
 def metadata(instances):

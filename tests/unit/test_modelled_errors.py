@@ -86,10 +86,10 @@ def test_each_modelled_error_has_its_problem_and_attempts(server, source, operat
 
 
 @pytest.mark.parametrize("name", ["NotAcceptableException", "BadRequestException"])
-def test_permanent_error_reaches_the_client_without_a_retry(server, source, delivery_from, frame_index, settings, name):
+def test_permanent_error_reaches_the_client_without_a_retry(server, source, delivery_from, new_api, name):
     status, slug, _ = EXPECTED[name]
     server.reply = lambda _: error(status, name)
-    client = Client(FrameApi(settings, delivery_from(source), frame_index))
+    client = Client(new_api(delivery=delivery_from(source)))
     answer = client.get(FRAME)
     assert (answer.status, answer.json()["type"]) == (status, f"urn:framegate:problem:{slug}")
     assert len(server.requests) == 1

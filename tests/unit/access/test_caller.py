@@ -18,9 +18,9 @@ OTHER = "e" * 32
 
 
 @pytest.fixture
-def api(frame_delivery, frame_index):
-    settings = Settings((SERVED, OTHER), BUCKET, 300, "https://sqs.example/queue", ("*",), "jwt")
-    return FrameApi(settings, frame_delivery, frame_index)
+def api(new_api):
+    settings = Settings((SERVED, OTHER), BUCKET, 300, "https://sqs.example/queue", ("*",), "jwt", "secret")
+    return new_api(settings=settings)
 
 
 @pytest.fixture
