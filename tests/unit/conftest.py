@@ -177,7 +177,9 @@ def s3(s3_client, s3_server):
 
 @pytest.fixture
 def settings():
-    return Settings((SERVED,), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",), auth="iam", uid_hash_secret="secret")
+    return Settings(
+        (SERVED,), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",), auth="iam", uid_hash_secret="secret"
+    )
 
 
 @pytest.fixture
@@ -249,7 +251,11 @@ def deferred_stores(objects, queue):
 @pytest.fixture
 def delivery_from(objects, store, deferred_stores):
     """Returns the delivery of frames from a client of HealthImaging."""
-    return lambda source: FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300, BodyStore(objects))
+
+    def build(source, inline_limit=INLINE_LIMIT):
+        return FrameDelivery(source, store, deferred_stores, inline_limit, 300, BodyStore(objects))
+
+    return build
 
 
 @pytest.fixture

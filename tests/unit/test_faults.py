@@ -14,7 +14,6 @@ from framegate.aws.signed_http import SILENCE_TIMEOUT_SECONDS
 from framegate.bucket_layout import frame_key
 from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES, HealthImaging
 from framegate.identifiers import FrameRef
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client

@@ -14,7 +14,6 @@ import requests
 from framegate.bucket_layout import frame_key
 from framegate.delivery.executor import FrameDelivery
 from framegate.identifiers import FrameRef
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
 from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE, ROUTES
 from local.health_imaging import GeneratedBody
@@ -329,9 +328,7 @@ def test_problem_is_an_rfc_9457_document_with_request_id(client, small):
     ],
 )
 @pytest.mark.parametrize("wrong", [False, True])
-def test_cors_headers_allow_pages_of_the_configured_origins(
-    new_api, settings, small, allowed, origin, expected, wrong
-):
+def test_cors_headers_allow_pages_of_the_configured_origins(new_api, settings, small, allowed, origin, expected, wrong):
     api = new_api(settings=replace(settings, cors_origins=allowed))
     frame = replace(small, image_frame_id="wrong") if wrong else small
     answer = Client(api).get(frame, headers={"Origin": origin} if origin else {})

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from framegate.identifiers import ImageSetRef
 from framegate.index import frame_index as index_module
 from framegate.index.frame_index import FrameIndex
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import INDEX_ROUTE
 from tests.unit.conftest import BUCKET, SERVED, Client
 from tests.unit.exporting import keys

@@ -11,7 +11,6 @@ from framegate.healthimaging import client as client_module
 from framegate.healthimaging.image_set_metadata import frames_of
 from framegate.identifiers import ImageSetRef
 from framegate.index.frame_index import FrameIndex
-from framegate.rest.frame_api import FrameApi
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault

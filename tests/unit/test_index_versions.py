@@ -16,7 +16,6 @@ from framegate.healthimaging.client import HealthImaging
 from framegate.identifiers import ImageSetRef
 from framegate.index import latest_version
 from framegate.index.frame_index import FrameIndex
-from framegate.rest.frame_api import FrameApi
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client

@@ -15,7 +15,6 @@ from framegate.healthimaging.media_types import STORED, UNKNOWN, WITHOUT_SYNTAX,
 from framegate.identifiers import ImageSetRef
 from framegate.index.frame_index import FrameIndex, IndexQuery
 from framegate.problems import Throttled, UpstreamFailed
-from framegate.rest.frame_api import FrameApi
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
 from tests.unit.scripted_server import Reply, ScriptedServer

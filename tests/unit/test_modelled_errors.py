@@ -17,7 +17,6 @@ from framegate.healthimaging.client import API, MAX_ATTEMPTS, HealthImaging
 from framegate.healthimaging.image_set_metadata import FrameEntry
 from framegate.identifiers import FrameRef
 from framegate.problems import Problem, UpstreamFailed, UpstreamRefused
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.problem_documents import STATUS, problem_response
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client

@@ -115,6 +115,11 @@ class FrameDelivery:
         Seconds for which a pre-signed URL is valid.
     bodies : BodyStore
         Keeps the multipart bodies that exceed the inline limit.
+
+    Attributes
+    ----------
+    inline_limit : int
+        Bytes that an inline response can hold.
     """
 
     def __init__(
@@ -130,7 +135,7 @@ class FrameDelivery:
         self._store = store
         self._deferred_stores = deferred_stores
         self._bodies = bodies
-        self._inline_limit = inline_limit
+        self.inline_limit = inline_limit
         self._url_lifetime_seconds = url_lifetime_seconds
 
     def deliver(
@@ -253,14 +258,14 @@ class FrameDelivery:
         if not self._bodies.has(frame, name, budget):
             # The bytes pass through this function twice.
             if size > LAMBDA_BYTES_PER_SECOND / 2 * budget.remaining():
-                raise FrameTooLarge(size, self._inline_limit)
+                raise FrameTooLarge(size, self.inline_limit)
             content = envelope.wrap([self._store.read(frame, budget)])
             total = envelope.size_of([size])
             self._bodies.store(frame, name, envelope.content_type, content, budget, expected_size=total)
         return self._bodies.presigned_url(frame, name, self._url_lifetime_seconds, for_head=for_head)
 
     def _next_step(self, request: FrameRequest, state: FrameState, budget: TimeBudget) -> Step:
-        return next_step(request, state, inline_limit=self._inline_limit, seconds_left=budget.remaining())
+        return next_step(request, state, inline_limit=self.inline_limit, seconds_left=budget.remaining())
 
     def _answer_from(
         self, stream: FrameStream, frame: FrameRef, request: FrameRequest, state: FrameState, budget: TimeBudget
@@ -283,8 +288,8 @@ class FrameDelivery:
                 case SendHeaders(size):
                     return InlineFrame(stream.content_type, None, size, stream.bytes_read)
                 case SendInline(byte_range):
-                    head = read_beyond(pieces, self._inline_limit)
-                    if len(head) <= self._inline_limit:
+                    head = read_beyond(pieces, self.inline_limit)
+                    if len(head) <= self.inline_limit:
                         return _inline(stream, head, byte_range, portion)
                     pieces = chain([head], pieces)
                     state = replace(state, exceeds_limit=True)
@@ -307,11 +312,11 @@ class FrameDelivery:
                     raise AssertionError("the frame is open already")
 
     def _cut(self, stream: FrameStream, selection: Selection) -> tuple[StreamPrefix, Cut]:
-        prefix = StreamPrefix(stream, self._inline_limit)
+        prefix = StreamPrefix(stream, self.inline_limit)
         try:
             return prefix, cut(prefix, selection)
         except TooLargeError:
-            raise PortionTooLarge(self._inline_limit) from None
+            raise PortionTooLarge(self.inline_limit) from None
 
     def _find_copy(self, frame: FrameRef, state: FrameState, budget: TimeBudget) -> FrameState:
         stored = self._store.find(frame, budget)

@@ -34,7 +34,7 @@ from framegate.rest import routes
 from framegate.rest.dicomweb_responses import DatasetResponses
 from framegate.rest.frame_responses import inline_response, not_modified_response, redirect_response
 from framegate.rest.frames import portion_record
-from framegate.rest.http import INLINE_LIMIT, HttpResponse
+from framegate.rest.http import HttpResponse
 from framegate.rest.negotiation import Form, FrameNegotiation, Representation, dicomweb_forms_of
 from framegate.rest.parameters import accept_of, bulk_data_id, byte_range, frame_numbers, selection
 from framegate.rest.preconditions import FrameTag, Preconditions, envelope
@@ -110,7 +110,9 @@ class DicomWebHandlers:
         self._searches = Searches(source)
         self._decoded = DecodedFrames(source)
         self._bodies = bodies
-        self._datasets = DatasetResponses(metadata, bodies, settings.presigned_url_lifetime_seconds)
+        self._datasets = DatasetResponses(
+            metadata, bodies, delivery.inline_limit, settings.presigned_url_lifetime_seconds
+        )
 
     @classmethod
     def build(
@@ -316,7 +318,7 @@ class DicomWebHandlers:
         size = wrapping.size_of(sizes) if len(sizes) == len(entries) else None
         exchange.record.update(content_type=entries[0].content_type)
         headers = _frame_headers(tag)
-        if request.method == "HEAD" and size is not None and size <= INLINE_LIMIT:
+        if request.method == "HEAD" and size is not None and size <= self._delivery.inline_limit:
             exchange.record.update(delivery="inline", bytes=size)
             return HttpResponse(HTTPStatus.OK, {"Content-Length": str(size), **headers})
         frame_request = FrameRequest(DeliveryMode.AUTO, negotiation)
@@ -356,11 +358,11 @@ class DicomWebHandlers:
         name = f"{wrapping.name}.{digest(content_type)}"
         is_head, is_stored = exchange.request.method == "HEAD", False
         rest = iter(pieces)
-        if size is not None and size > INLINE_LIMIT:
+        if size is not None and size > self._delivery.inline_limit:
             head, is_stored = b"", self._bodies.has(image_set, name, exchange.budget)
         else:
-            head = read_beyond(rest, INLINE_LIMIT)
-            if len(head) <= INLINE_LIMIT:
+            head = read_beyond(rest, self._delivery.inline_limit)
+            if len(head) <= self._delivery.inline_limit:
                 exchange.record.update(delivery="inline", bytes=len(head))
                 return HttpResponse(HTTPStatus.OK, headers, head)
         if not is_stored:

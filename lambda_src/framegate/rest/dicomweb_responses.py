@@ -10,7 +10,7 @@ from framegate.delivery.executor import read_beyond
 from framegate.dicomweb.metadata import DICOM_JSON, StoredMetadata, compressed, study_name
 from framegate.problems import ResultTooLarge
 from framegate.rest.frame_responses import redirect_response
-from framegate.rest.http import INLINE_LIMIT, HttpResponse
+from framegate.rest.http import HttpResponse
 from framegate.rest.negotiation import JSON, Form, FrameNegotiation, Representation
 from framegate.rest.parameters import accept_of
 from framegate.rest.preconditions import Preconditions
@@ -57,13 +57,18 @@ class DatasetResponses:
         Keeps the metadata of series.
     bodies : BodyStore
         Keeps the bodies that exceed the inline limit.
+    inline_limit : int
+        Bytes that a response can hold.
     url_lifetime_seconds : int
         Seconds for which a pre-signed URL is valid.
     """
 
-    def __init__(self, metadata: DicomMetadata, bodies: BodyStore, url_lifetime_seconds: int) -> None:
+    def __init__(
+        self, metadata: DicomMetadata, bodies: BodyStore, inline_limit: int, url_lifetime_seconds: int
+    ) -> None:
         self._metadata = metadata
         self._bodies = bodies
+        self._inline_limit = inline_limit
         self._url_lifetime_seconds = url_lifetime_seconds
 
     def form(self, request: HttpRequest) -> Form:
@@ -88,8 +93,8 @@ class DatasetResponses:
         if len(found) >= MIN_COMPRESSED_BYTES and accepts_gzip(exchange.request):
             found = b"".join(compressed([found]))
             headers["Content-Encoding"] = "gzip"
-        if len(found) > INLINE_LIMIT:
-            raise ResultTooLarge(INLINE_LIMIT)
+        if len(found) > self._inline_limit:
+            raise ResultTooLarge(self._inline_limit)
         exchange.record.update(datasets_bytes=len(found))
         return HttpResponse(HTTPStatus.OK, headers, found)
 
@@ -184,8 +189,8 @@ class DatasetResponses:
         if is_packed:
             headers["Content-Encoding"] = "gzip"
         pieces = iter(packed() if is_packed else plain())
-        head = read_beyond(pieces, INLINE_LIMIT)
-        if len(head) <= INLINE_LIMIT:
+        head = read_beyond(pieces, self._inline_limit)
+        if len(head) <= self._inline_limit:
             exchange.record.update(datasets_bytes=len(head))
             return HttpResponse(HTTPStatus.OK, headers, head)
         image_set, body_name = stored.image_sets[0].image_set, f"{name}{suffix}"

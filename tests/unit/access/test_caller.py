@@ -9,7 +9,6 @@ import pytest
 
 from framegate.access.caller import authorize_caller, caller_context
 from framegate.problems import DatastoreNotGranted, TokenExpired
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import FRAME_ROUTE
 from framegate.settings import Settings
 from tests.unit.conftest import BUCKET, SERVED
