@@ -20,7 +20,7 @@ set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --re
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test tests smoke bench lint synth openapi tables lock licences sbom audit clean tools
+.PHONY: help setup demo serve viewer test tests smoke bench lint synth openapi tables lock licences sbom audit clean tools
 
 help: ## Show what there is.
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ demo: setup ## Run the whole system locally on real DICOM files, and show what i
 
 serve: setup ## The same local system, kept running, with curl lines to try.
 	@$(RUN)/python -m local.serve
+
+viewer: setup ## Run OHIF on the local system until Ctrl-C, with a login page: one URL to open.
+	@$(RUN)/python -m local.viewer
 
 smoke: $(VENV)/.ready ## Check a real deployment: every route and export once, for stack=… and image_set=….
 	@$(RUN)/python -m smoke --stack $(or $(stack),Framegate) $(if $(image_set),--image-set $(image_set))

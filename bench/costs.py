@@ -89,7 +89,7 @@ class Deployment:
     """The resources that are billed by the month; a test compares their numbers with the template."""
 
     dashboards: int = 1
-    alarm_metrics: int = 12
+    alarm_metrics: int = 16
     keys: int = 1
     acl_rules: int = 3
     polled_queues: int = 1

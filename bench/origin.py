@@ -129,7 +129,7 @@ class Origin:
                 datastore_ids=(DATASTORE,),
                 frame_bucket=BUCKET,
                 presigned_url_lifetime_seconds=300,
-                export_queue_url=f"{self.url}/queue",
+                deferred_store_queue_url=f"{self.url}/queue",
                 cors_origins=("*",),
                 auth="iam",
             ).to_environment(),

@@ -211,8 +211,24 @@ def growth() -> str:
     return table(f"`export_rate` | `export_concurrency` | {header}", (row(*each) for each in GROWTH))
 
 
+RECOVERY = ((10_000, 2, 400), (100_000, 2, 400), (1_000_000, 2, 400), (1_000_000, 8, 800))
+"""Image sets to export again, `export_concurrency` and `export_rate`."""
+
+
+def recovery() -> str:
+    """Make the table of the time that exporting everything again takes, with request manifests."""
+
+    def row(count: int, concurrency: int, rate: int) -> tuple[object, ...]:
+        config = replace(DEFAULT, export_rate=rate, export_concurrency=concurrency)
+        times = (predicted_export(count, *study, config, by_events=False) for study in STUDIES.values())
+        return f"{count:,}", f"{rate:,}", concurrency, *map(duration, times)
+
+    header = f"image sets | `export_rate` | `export_concurrency` | {' | '.join(STUDIES)}"
+    return table(header, (row(*each) for each in RECOVERY))
+
+
 def tables() -> dict[str, str]:
-    """All tables by name."""
+    """The tables of ``docs/scaling.md`` by name."""
     return {"walls": walls(), "bursts": bursts(), "indexes": indexes(), "exports": export_times(), "growth": growth()}
 
 

@@ -15,6 +15,7 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
+from local.audit_demo import AuditDemo
 from local.cloud import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalCloud
 from local.command import run_command
 from local.export_demo import ExportDemo
@@ -248,8 +249,11 @@ def run() -> int:
         export.delete_image_set(frames_by_file["color3d_jpeg_baseline.dcm"][0])
         console.print("\n[bold]Frames exported to S3 and removed from it[/]")
         export.show()
+        console.print("\n[bold]Audit records: who read what[/]")
+        audit = AuditDemo(console, cloud)
+        audit.show()
     console.print(f"\nPictures of {pictures} frames: {OUTPUT.name}/contact-sheet.png")
-    failures = demo.failures + resolutions.failures + export.failures
+    failures = demo.failures + resolutions.failures + export.failures + audit.failures
     verdict = f"[red]{failures} checks failed[/]" if failures else "[green]every check passed[/]"
     console.print(f"{len(frames)} frames in {time.monotonic() - started:.0f} s; {verdict}")
     return 1 if failures else 0

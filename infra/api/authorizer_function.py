@@ -62,12 +62,14 @@ class AuthorizerFunction(LambdaFunction):
             timeout_seconds=TIMEOUT_SECONDS,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS,
             layers=[layer],
+            has_audit_records=False,
             settings=[
                 AuthorizerSettings(
                     datastore_ids=config.datastore_ids,
                     issuer=config.jwt_issuer or "",
                     audiences=config.jwt_audience,
                     datastores_claim=config.jwt_datastores_claim,
+                    audit_claim=config.audit_claim,
                 )
             ],
             statements=[],

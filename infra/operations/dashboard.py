@@ -9,7 +9,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from framegate.observability import Metric
-from infra.api.rest_api import THROTTLED_REQUESTS
+from infra.api.rest_api import DENIED_REQUESTS, FORBIDDEN_REQUESTS, THROTTLED_REQUESTS, UNAUTHORIZED_REQUESTS
 from infra.operations.metrics import FIVE_MINUTES, SUM, Metrics
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Dashboard(Construct):
         The construct's id in `scope`.
     config : Config
         Gives the name of the deployment.
-    alarms : sequence of cloudwatch.Alarm
+    alarms : sequence of cloudwatch.IAlarm
         The alarms that the first row shows.
     watched : WatchedResources
         The resources whose metrics the dashboard shows.
@@ -50,7 +50,7 @@ class Dashboard(Construct):
         construct_id: str,
         *,
         config: Config,
-        alarms: Sequence[cloudwatch.Alarm],
+        alarms: Sequence[cloudwatch.IAlarm],
         watched: WatchedResources,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -68,6 +68,7 @@ class Dashboard(Construct):
                 _capacity(metrics, watched),
                 _exports(metrics, watched),
                 _waiting(watched),
+                _refused(metrics),
             ],
         )
 
@@ -159,6 +160,12 @@ def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
             watched.dead_letters.metric_approximate_number_of_messages_visible(
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters"
             ),
+            watched.deferred_stores.metric_approximate_number_of_messages_visible(
+                statistic=MAXIMUM, period=FIVE_MINUTES, label="deferred stores waiting"
+            ),
+            watched.deferred_store_dead_letters.metric_approximate_number_of_messages_visible(
+                statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters of deferred stores"
+            ),
         ),
         _graph(
             "Request manifests",
@@ -166,6 +173,18 @@ def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
             state_machine.metric_succeeded(statistic=SUM, period=FIVE_MINUTES, label="succeeded"),
             state_machine.metric_failed(statistic=SUM, period=FIVE_MINUTES, label="failed"),
         ),
+    ]
+
+
+def _refused(metrics: Metrics) -> list[cloudwatch.IWidget]:
+    return [
+        _graph(
+            "Refused requests",
+            metrics.counted(UNAUTHORIZED_REQUESTS, label="no valid token (401)"),
+            metrics.counted(FORBIDDEN_REQUESTS, label="forbidden (403)"),
+            metrics.counted(DENIED_REQUESTS, label="of these, denied by a policy"),
+            metrics.counted(Metric.ERRORS, status="403", label="of these, denied by the function"),
+        )
     ]
 
 

@@ -22,7 +22,7 @@ INDEX_PREFIX = "indexes/"
 """Frame indexes, and the latest version of each image set."""
 
 QUEUED_PREFIX = "queued/"
-"""Markers of frames that are waiting in the export queue."""
+"""Markers of frames that are waiting in the deferred store queue."""
 
 METADATA_PREFIX = "metadata/"
 """DICOM metadata of series, as DICOMweb clients get it."""
@@ -35,6 +35,9 @@ BODY_LIFETIME_DAYS = 2
 
 STUDY_PREFIX = "studies/"
 """The image sets of each study, under a keyed hash of its UID."""
+
+STUDY_LIFETIME_DAYS = 7
+"""Days after which the list of a study's image sets expires, because its image sets may all be deleted."""
 
 CLAIM_PREFIX = "claims/"
 """Notes that an invocation is doing a piece of work, or has found nothing."""
@@ -61,6 +64,12 @@ IMAGE_SET_PREFIXES = (
 
 MISMATCH_TAG = {"framegate-pixels": "mismatch"}
 """The tag of a frame whose pixels differ from those that HealthImaging imported."""
+
+TEMPORARY_TAG = {"framegate-copy": "temporary"}
+"""The tag of a frame that a request stored. It expires, unless an export needs it and removes this tag."""
+
+TEMPORARY_DAYS = 7
+"""Days after which a frame with `TEMPORARY_TAG` expires."""
 
 JSON_LINES = "application/jsonl"
 """Media type of indexes, manifests and progress: JSON Lines (https://jsonlines.org)."""

@@ -8,10 +8,28 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+FrameCaching = Literal["revalidate", "immutable", "no-store"]
+"""The values of the configuration key ``frame_caching``."""
+
+CACHE_CONTROL: dict[FrameCaching, str] = {
+    "revalidate": "private, no-cache",
+    "immutable": "private, max-age=31536000, immutable",
+    "no-store": "no-store",
+}
+"""The Cache-Control header of frames, by value of ``frame_caching``.
+
+With ``revalidate``, a browser keeps a frame but asks before each use, so that the API checks the caller every time.
+With ``immutable``, the browser's cache hands a frame to whoever uses the browser next.
+
+References
+----------
+RFC 9111, sections 5.2.2.4 and 5.2.2.5; RFC 8246.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +44,7 @@ class Settings:
         Name of the bucket that holds frames.
     presigned_url_lifetime_seconds : int
         Seconds for which a pre-signed URL is valid.
-    export_queue_url : str
+    deferred_store_queue_url : str
         URL of the queue that takes frames too large for a request.
     cors_origins : tuple of str
         The origins whose pages may read answers; ``("*",)`` allows any.
@@ -34,15 +52,21 @@ class Settings:
         Who checks the caller: ``iam``, ``cognito``, or ``jwt`` for Framegate's own authorizer.
     uid_hash_secret : str
         The key of the hashes that stand for DICOM UIDs in keys of the bucket.
+    frame_caching : FrameCaching
+        What browsers may do with the frames that they received: a key of `CACHE_CONTROL`.
+    audit_claim : str
+        The claim that names a caller in the audit record, if callers have tokens.
     """
 
     datastore_ids: tuple[str, ...]
     frame_bucket: str
     presigned_url_lifetime_seconds: int
-    export_queue_url: str
+    deferred_store_queue_url: str
     cors_origins: tuple[str, ...]
     auth: str
     uid_hash_secret: str
+    frame_caching: FrameCaching = "revalidate"
+    audit_claim: str = "sub"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -57,10 +81,12 @@ class Settings:
             datastore_ids=_split(environment["FRAMEGATE_DATASTORE_IDS"]),
             frame_bucket=environment["FRAMEGATE_FRAME_BUCKET"],
             presigned_url_lifetime_seconds=int(environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"]),
-            export_queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
+            deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             cors_origins=_split(environment["FRAMEGATE_CORS_ORIGINS"]),
             auth=environment["FRAMEGATE_AUTH"],
             uid_hash_secret=environment["FRAMEGATE_UID_HASH_SECRET"],
+            frame_caching=cast("FrameCaching", environment["FRAMEGATE_FRAME_CACHING"]),
+            audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -75,10 +101,12 @@ class Settings:
             "FRAMEGATE_DATASTORE_IDS": _join(self.datastore_ids),
             "FRAMEGATE_FRAME_BUCKET": self.frame_bucket,
             "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": str(self.presigned_url_lifetime_seconds),
-            "FRAMEGATE_EXPORT_QUEUE_URL": self.export_queue_url,
+            "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_CORS_ORIGINS": _join(self.cors_origins),
             "FRAMEGATE_AUTH": self.auth,
             "FRAMEGATE_UID_HASH_SECRET": self.uid_hash_secret,
+            "FRAMEGATE_FRAME_CACHING": self.frame_caching,
+            "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
         }
 
 
@@ -96,12 +124,15 @@ class AuthorizerSettings:
         The accepted audiences; a token must name one of them.
     datastores_claim : str or None
         The claim that lists the data stores that a token grants; None if tokens grant all.
+    audit_claim : str
+        The claim that names a caller in the audit record.
     """
 
     datastore_ids: tuple[str, ...]
     issuer: str
     audiences: tuple[str, ...]
     datastores_claim: str | None
+    audit_claim: str = "sub"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> AuthorizerSettings:
@@ -117,6 +148,7 @@ class AuthorizerSettings:
             issuer=environment["FRAMEGATE_JWT_ISSUER"],
             audiences=_split(environment["FRAMEGATE_JWT_AUDIENCE"]),
             datastores_claim=environment["FRAMEGATE_JWT_DATASTORES_CLAIM"] or None,
+            audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -132,6 +164,7 @@ class AuthorizerSettings:
             "FRAMEGATE_JWT_ISSUER": self.issuer,
             "FRAMEGATE_JWT_AUDIENCE": _join(self.audiences),
             "FRAMEGATE_JWT_DATASTORES_CLAIM": self.datastores_claim or "",
+            "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
         }
 
 
@@ -200,18 +233,21 @@ class ExportSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExportQueueSettings:
-    """The further settings of the function behind the export queue.
+    """The further settings of the function behind the export queue and the deferred store queue.
 
     Parameters
     ----------
     queue_url : str
-        URL of the queue.
+        URL of the export queue.
+    deferred_store_queue_url : str
+        URL of the deferred store queue.
     removal_recheck_seconds : int
         Seconds after which a deleted image set is removed a second time: as long as a request that started before the
         deletion may still be storing one of its frames.
     """
 
     queue_url: str
+    deferred_store_queue_url: str
     removal_recheck_seconds: int
 
     @classmethod
@@ -225,6 +261,7 @@ class ExportQueueSettings:
         """
         return cls(
             queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
+            deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             removal_recheck_seconds=int(environment["FRAMEGATE_REMOVAL_RECHECK_SECONDS"]),
         )
 
@@ -232,6 +269,7 @@ class ExportQueueSettings:
         """Return the variables that `from_environment` reads."""
         return {
             "FRAMEGATE_EXPORT_QUEUE_URL": self.queue_url,
+            "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(self.removal_recheck_seconds),
         }
 

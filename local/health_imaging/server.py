@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from local.health_imaging.administration import administer
 from local.health_imaging.answers import Answer, Body, json_answer
-from local.health_imaging.dicomweb import DICOMWEB_OPERATIONS, DICOMweb, DICOMwebOperation, DICOMwebRequest
+from local.health_imaging.dicomweb import DICOMWEB_OPERATIONS, DICOMweb, DICOMwebOperation
+from local.health_imaging.dicomweb_instances import DICOMwebRequest
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.faults import STATUSES, Call
 from local.health_imaging.faulty_connection import FaultyConnection

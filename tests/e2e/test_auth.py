@@ -172,6 +172,20 @@ def test_token_reads_only_the_listed_data_stores(caller, key, claims, frames):
     assert problem(caller.get(frames[1], f"Bearer {token}")) == (403, "caller-denied")
 
 
+def test_audit_records_tell_two_callers_apart(caller, cloud, issuer, key, claims, frames):
+    log = log_reader(cloud, "ApiFunction")
+    for name in ("jane", "john"):
+        assert caller.get(frames[0], f"Bearer {key.sign(claims(sub=name))}").status_code == 200
+
+    def answered():
+        return [line for line in log() if line.get("audit") == "answer"]
+
+    wait_for(lambda: len(answered()) >= 2)
+    answers = answered()
+    assert [each["principal"] for each in answers] == ["jane", "john"]
+    assert {(each["issuer"], each["imageFrameId"]) for each in answers} == {(issuer.url, frames[0].image_frame_id)}
+
+
 def test_token_that_lists_several_data_stores_reads_each(caller, key, claims, datastores, frames):
     token = key.sign(claims(**{CLAIM: " ".join(datastores)}))
     assert [caller.get(frame, f"Bearer {token}").status_code for frame in frames] == [200, 200]

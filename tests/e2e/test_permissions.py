@@ -176,7 +176,7 @@ def test_local_cloud_enforces_the_permission_to_store(api, cloud, datastores):
     (role,) = [each["RoleName"] for each in iam.list_roles()["Roles"] if "ApiFunction" in each["RoleName"]]
     (policy_name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
     policy = iam.get_role_policy(RoleName=role, PolicyName=policy_name)["PolicyDocument"]
-    less = {**policy, "Statement": [each for each in policy["Statement"] if each["Sid"] != "StoreFramesAndIndexes"]}
+    less = {**policy, "Statement": [each for each in policy["Statement"] if each["Sid"] != "StoreFrames"]}
     frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
     try:
         iam.put_role_policy(RoleName=role, PolicyName=policy_name, PolicyDocument=json.dumps(less))

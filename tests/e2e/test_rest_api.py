@@ -14,6 +14,7 @@ import requests
 
 from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
 from tests.e2e.conftest import ORIGIN
+from tests.e2e.watching import wait_for
 
 INLINE_LIMIT = 4_712_523
 
@@ -50,7 +51,7 @@ def test_frame_by_path(api, small, content):
     answer = api.get(small)
     assert (answer.status_code, answer.content, answer.headers["Content-Type"]) == (200, content, "image/jph")
     assert answer.headers["ETag"] == f'"{small.image_frame_id}.image/jph"'
-    assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert answer.headers["Cache-Control"] == "private, no-cache"
 
 
 def test_frame_by_query(api, small, content):
@@ -100,6 +101,24 @@ def test_tampered_url_is_refused_by_s3(api, large, small):
     location = api.get(large).headers["Location"]
     tampered = location.replace(large.image_frame_id, small.image_frame_id)
     assert requests.get(tampered, timeout=60).status_code == 403
+
+
+def test_presigned_url_carries_the_request_id_of_the_audit_record(api, large, log_lines):
+    answer = api.get(large)
+    location, request_id = answer.headers["Location"], answer.headers["x-amzn-RequestId"]
+    assert f"x-request-id={request_id}" in location
+    assert requests.get(location, timeout=60).status_code == 200
+    assert requests.get(location.replace(request_id, "0" * len(request_id)), timeout=60).status_code == 403
+
+    def records():
+        return [line for line in log_lines() if line.get("requestId") == request_id]
+
+    wait_for(lambda: len(records()) == 2)
+    first, last = records()
+    assert (first["audit"], last["audit"], last["status"], last["delivery"]) == ("request", "answer", 303, "url")
+    assert last["imageFrameId"] == large.image_frame_id
+    assert ":iam:" in last["principal"]
+    assert last["sourceIp"] == "127.0.0.1"
 
 
 def test_curl_follows_the_redirect(api, cloud, large, tmp_path):

@@ -38,6 +38,10 @@ REACH = {
     },
     "private": {"vpc_endpoint_ids": ",".join(ENDPOINTS)},
 }
+VPC = {
+    "vpc_subnet_ids": "subnet-0123456789abcdef0,subnet-11111111111111111",
+    "vpc_security_group_ids": "sg-0123456789abcdef0",
+}
 FIREWALL = {"no firewall": {}, "firewall": {"waf": "true"}}
 
 ACCESS = {

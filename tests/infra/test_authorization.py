@@ -126,6 +126,7 @@ def test_authorizer_gets_its_settings(jwt):
         "FRAMEGATE_JWT_ISSUER": "https://login.example.org/realms/imaging",
         "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example.org",
         "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
+        "FRAMEGATE_AUDIT_CLAIM": "sub",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }

@@ -14,7 +14,7 @@ from cfnlint.config import ManualArgs
 from framegate.healthimaging.regions import REGIONS
 from infra import acknowledge
 from infra.application import compose
-from tests.infra.project import ACCESS, AUTH, FIREWALL, REACH
+from tests.infra.project import ACCESS, AUTH, FIREWALL, REACH, VPC
 
 CONFIGURATIONS = {
     "default": {},
@@ -32,6 +32,7 @@ CONFIGURATIONS = {
         "removal_policy": "destroy",
         "api_gateway_account_role": "true",
         "fips_endpoints": "true",
+        "api_concurrency": "100",
     },
     "on request only": {"export_events": "none", "stack_name": "F" * 128, **FIREWALL["firewall"]},
     "production": {"environment": "production", "alarm_email": "operations@example.org"},
@@ -44,6 +45,7 @@ CONFIGURATIONS = {
         **FIREWALL["firewall"],
     },
     "iam, private, firewall": {**REACH["private"], **FIREWALL["firewall"]},
+    "jwt, functions in a VPC": {**AUTH["jwt"], **VPC},
 }
 
 

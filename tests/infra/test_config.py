@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infra.config import Config, ConfigError, config_keys, config_table
+from tests.infra.project import VPC
 
 A = "a" * 32
 B = "0123456789abcdef0123456789abcdef"
@@ -47,6 +48,7 @@ def test_only_datastore_ids_is_required():
         memory_mb=1769,
         timeout_seconds=28,
         presigned_url_lifetime_seconds=300,
+        frame_caching="revalidate",
         cors_origins=("*",),
         cors_request_headers=(),
         auth="iam",
@@ -57,10 +59,12 @@ def test_only_datastore_ids_is_required():
         jwt_datastores_claim=None,
         waf=False,
         waf_rate_limit=20_000,
+        audit_claim="sub",
         domain_name=None,
         domain_certificate_arn=None,
         domain_hosted_zone_id=None,
         vpc_endpoint_ids=(),
+        s3_vpc_endpoint_ids=(),
         fips_endpoints=False,
         throttle_rate=500,
         throttle_burst=1000,
@@ -73,6 +77,7 @@ def test_only_datastore_ids_is_required():
         event_source="aws.medical-imaging",
         frame_retention_days=None,
         log_retention_days=365,
+        audit_retention_days=None,
         log_level="INFO",
         removal_policy="retain",
         api_gateway_account_role=False,
@@ -114,6 +119,8 @@ def test_datastore_ids_are_text_or_a_json_list(value):
         ("frame_retention_days", "", None),
         ("frame_retention_days", None, None),
         ("log_retention_days", "90", 90),
+        ("audit_retention_days", "3653", 3653),
+        ("audit_retention_days", "none", None),
         ("api_gateway_account_role", "true", True),
         ("api_gateway_account_role", True, True),
         ("fips_endpoints", "true", True),
@@ -141,6 +148,8 @@ def test_datastore_ids_are_text_or_a_json_list(value):
         ("waf", "true", True),
         ("vpc_endpoint_ids", "vpce-0123456789abcdef0,vpce-01234567", ("vpce-0123456789abcdef0", "vpce-01234567")),
         ("vpc_endpoint_ids", "none", ()),
+        ("frame_caching", "immutable", "immutable"),
+        ("frame_caching", "no-store", "no-store"),
     ],
 )
 def test_valid_values_are_accepted(key, value, read_as):
@@ -218,6 +227,8 @@ def test_valid_values_that_need_another_key_are_accepted(other_keys, key, value,
         ("event_source", "a" * 257),
         ("frame_retention_days", 0),
         ("log_retention_days", 31),
+        ("audit_retention_days", 2190),
+        ("audit_claim", "two words"),
         ("log_level", "info"),
         ("removal_policy", "snapshot"),
         ("api_gateway_account_role", "yes"),
@@ -279,6 +290,10 @@ def test_valid_values_that_need_another_key_are_accepted(other_keys, key, value,
         ("domain_certificate_arn", "12345678-1234-1234-1234-123456789012"),
         ("domain_hosted_zone_id", "example.org"),
         ("vpc_endpoint_ids", "vpc-0123456789abcdef0"),
+        ("s3_vpc_endpoint_ids", "vpc-0123456789abcdef0"),
+        ("frame_caching", "private"),
+        ("frame_caching", "none"),
+        ("datastore_ids", ",".join(f"{number:032}" for number in range(11))),
         ("vpc_endpoint_ids", "vpce-0123456789abcdef0,vpce-0123456789abcdef0"),
     ],
 )
@@ -297,6 +312,11 @@ def test_invalid_value_is_reported_with_its_key_and_an_example(key, value):
         ("datastore_ids", [], "[] is not a list of data store ids"),
         ("datastore_ids", {"id": A}, f"{{'id': '{A}'}} is not a list of data store ids"),
         ("datastore_ids", f"{A},{A}", f"'{A}' is given more than once"),
+        (
+            "datastore_ids",
+            [f"{number:032}" for number in range(11)],
+            "lists 11 data stores, but a deployment can serve 10: deploy a second stack",
+        ),
         ("environment", "prod", "'prod' is not one of development, production"),
         ("memory_mb", "511", "511 is not a whole number from 512 to 10240"),
         ("memory_mb", "1769.0", "'1769.0' is not a whole number from 512 to 10240"),
@@ -358,6 +378,15 @@ def test_key_required_by_another_is_reported_with_an_example(keys, missing, need
 def test_key_without_effect_is_reported(keys, idle, what_it_needs):
     assert faults(datastore_ids=A, **keys) == {
         idle: f"has no effect without {what_it_needs}. Remove it, or add: -c {what_it_needs}"
+    }
+
+
+def test_s3_endpoints_without_a_private_api_are_reported():
+    example = config_keys()["vpc_endpoint_ids"].example
+
+    assert faults(datastore_ids=A, s3_vpc_endpoint_ids="vpce-0123456789abcdef0") == {
+        "s3_vpc_endpoint_ids": "has no effect without vpc_endpoint_ids. "
+        f"Remove it, or add: -c vpc_endpoint_ids={example}"
     }
 
 
@@ -460,10 +489,32 @@ def test_any_unknown_key_is_reported_by_name_on_one_line(key, value):
 
 
 def test_every_key_has_an_example_that_is_accepted():
-    other_keys = {"cognito": COGNITO, "jwt": JWT, "waf": {"waf": True}, "domain": DOMAIN}
+    other_keys = {"cognito": COGNITO, "jwt": JWT, "waf": {**JWT, "waf": True}, "domain": DOMAIN, "vpc": VPC}
+    other_keys |= {"audit_claim": JWT, "s3": {"vpc_endpoint_ids": config_keys()["vpc_endpoint_ids"].example}}
     for name, key in config_keys().items():
-        keys = other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
+        keys = other_keys.get(name) or other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
         assert getattr(read(**{**keys, name: key.example}), name) is not None
+
+
+def test_audit_claim_needs_tokens():
+    assert read(**JWT, audit_claim="email").audit_claim == read(**COGNITO, audit_claim="email").audit_claim == "email"
+    assert "auth=iam" in faults(audit_claim="email")["audit_claim"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "days"),
+    [
+        ({}, 365),
+        ({"log_retention_days": 30}, 30),
+        ({"environment": "production"}, 2192),
+        ({"environment": "production", "log_retention_days": 3653}, 3653),
+        ({"environment": "production", "audit_retention_days": 2557}, 2557),
+        ({"audit_retention_days": 2192, "log_retention_days": 30}, 2192),
+        ({"audit_retention_days": 7}, 365),
+    ],
+)
+def test_audit_records_are_kept_for_six_years_in_production(keys, days):
+    assert read(**keys).audit_log_retention_days == days
 
 
 def test_every_default_is_accepted():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, text
+from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, queue_id, text
 from tests.infra.cloudformation import function as function_of
 from tests.infra.project import AUTH, DATASTORE_A, DATASTORE_B
 
@@ -50,15 +50,16 @@ def test_alias_points_to_a_version_with_a_snapshot(function, resources):
 
 def test_api_function_gets_its_default_settings(function, template, resources):
     bucket, _ = frame_bucket(template)
-    (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
+    queue = queue_id(resources("AWS::SQS::Queue"), "DeferredStores")
 
     assert {name: text(value) for name, value in function["Environment"]["Variables"].items()} == {
         "FRAMEGATE_FRAME_BUCKET": f"${{{bucket}}}",
-        "FRAMEGATE_EXPORT_QUEUE_URL": f"${{{queue}}}",
+        "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": f"${{{queue}}}",
         "FRAMEGATE_DATASTORE_IDS": f"{DATASTORE_A},{DATASTORE_B}",
         "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
+        "FRAMEGATE_AUDIT_CLAIM": "sub",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }

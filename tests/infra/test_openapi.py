@@ -13,6 +13,7 @@ from framegate.rest.problem_documents import STATUS
 from framegate.rest.routes import ROUTES
 from infra.api.gateway_problems import GATEWAY_PROBLEMS
 from infra.openapi import PROBLEM_PREFIX, document, routes_table
+from tests.infra.cloudformation import listed
 from tests.infra.project import PROJECT
 from tests.infra.test_rest_api import methods as methods_of_stack
 
@@ -80,6 +81,24 @@ def test_head_is_described_like_get_without_content(described, operations):
         for status in {"200", "202", "303", "304"} & of_get.keys():
             assert of_head[status].get("headers") == of_get[status].get("headers")
         assert not any("content" in response for response in of_head.values())
+
+
+def test_head_documents_every_status_of_get_except_those_of_ranges(described):
+    for item in described["paths"].values():
+        if "head" in item:
+            assert set(item["head"]["responses"]) == set(item["get"]["responses"]) - {"206", "416"}
+            assert {"401", "403", "429", "500"} <= item["head"]["responses"].keys()
+
+
+def test_every_integer_has_the_format_that_its_bounds_fit(described):
+    for path, schema in schemas_in(described):
+        if "integer" in listed(schema["type"]) and "const" not in schema:
+            fits = schema["minimum"] >= -(2**31) and schema["maximum"] < 2**31
+            assert schema["format"] == ("int32" if fits else "int64"), path
+
+
+def test_bearer_scheme_names_the_rfc_for_safe_tokens(described):
+    assert "RFC8725" in described["components"]["securitySchemes"]["bearer"]["description"]
 
 
 def schemas_in(node, path=""):

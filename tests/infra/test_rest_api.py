@@ -108,6 +108,7 @@ def test_preflight_allows_the_headers_of_a_signed_conditional_request(template):
         "If-Range,Range,X-Amz-Date,X-Amz-Security-Token,X-Amz-Content-Sha256,X-Amz-User-Agent,X-Amzn-Trace-Id,"
         "traceparent,tracestate,baggage,sentry-trace'",
         "Access-Control-Max-Age": "'86400'",
+        "X-Content-Type-Options": "'nosniff'",
     }
 
 
@@ -195,6 +196,19 @@ def test_gateway_responses_allow_cross_origin_access_and_no_caching(template):
         assert "Vary" not in headers
 
 
+def test_gateway_responses_and_preflights_forbid_browsers_to_guess_media_types(template):
+    responses = gateway_responses(template).values()
+    preflights = [each for (_, method), each in methods(template).items() if method == "OPTIONS"]
+    name = "method.response.header.X-Content-Type-Options"
+
+    assert {headers_of(each)["X-Content-Type-Options"] for each in responses} == {"'nosniff'"}
+    assert preflights
+    for each in preflights:
+        (response,) = each["Integration"]["IntegrationResponses"]
+        (declared,) = each["MethodResponses"]
+        assert (response["ResponseParameters"][name], declared["ResponseParameters"][name]) == ("'nosniff'", True)
+
+
 def test_gateway_problems_of_one_type_share_a_title(template):
     documents = [
         json.loads(each["ResponseTemplates"]["application/json"]) for each in gateway_responses(template).values()
@@ -267,6 +281,41 @@ def test_access_log_is_json_without_free_text_of_clients(stage):
         if value in ("$context.path", "$context.customDomain.basePathMatched")
         or value.startswith(("$context.identity.userAgent", "$context.requestOverride", "$input"))
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "principal", "issuer"),
+    [
+        ({}, "$context.identity.userArn", None),
+        (
+            {
+                "auth": "jwt",
+                "jwt_issuer": "https://login.example.org/realms/imaging",
+                "jwt_audience": "framegate",
+                "jwt_datastores_claim": "https://example.org/datastores",
+            },
+            "$context.authorizer.principal",
+            "$context.authorizer.issuer",
+        ),
+        (
+            {
+                "auth": "cognito",
+                "cognito_user_pool_arn": "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI",
+                "audit_claim": "email",
+            },
+            # Users choose the values of other claims, and API Gateway does not escape them.
+            "$context.authorizer.claims.sub",
+            "$context.authorizer.claims.iss",
+        ),
+    ],
+    ids=["iam", "jwt", "cognito"],
+)
+def test_access_log_names_the_caller_and_the_address(synthesize, keys, principal, issuer):
+    stage = only(properties(synthesize(**keys), "AWS::ApiGateway::Stage"))
+    entry = json.loads(stage["AccessLogSetting"]["Format"])
+
+    assert entry["sourceIp"] == "$context.identity.sourceIp"
+    assert (entry["principal"], entry.get("issuer")) == (principal, issuer)
 
 
 def test_access_log_has_its_own_log_group(stage, resources):

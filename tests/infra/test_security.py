@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.infra.cloudformation import properties
-from tests.infra.project import AUTH, PROJECT
+from tests.infra.project import AUTH, PROJECT, VPC
 
 DOCUMENT = (PROJECT / "docs" / "security.md").read_text()
 
@@ -45,13 +45,19 @@ def statements(template, *roles):
         ("Authorizer function, with `auth=jwt`", ["AuthorizerFunctionRole"]),
         ("Export function and request function", ["ExportFunctionRole", "RequestFunctionRole"]),
         ("State machine for request manifests", ["ExportRequestsRole"]),
-        ("Others", ["ExportRequestsStarterRole", "GradualDeploymentRole"]),
+        ("Others", ["ExportRequestsStarterRole", "GradualDeploymentRole", "UnusualReadsRole"]),
     ],
 )
 def test_security_page_explains_every_statement_of_a_role(everything, title, roles):
     actions = {"GetImageFrame", "GetImageSet", "GetImageSetMetadata", "PutEvents", "Frame", "Failed"}
 
     assert named(title) - actions == statements(everything, *roles)
+
+
+def test_security_page_explains_the_statements_of_functions_in_a_vpc(synthesize, template):
+    in_vpc = synthesize(**AUTH["jwt"], **VPC)
+
+    assert named("In your subnets") == statements(in_vpc, "ApiFunctionRole") - statements(template, "ApiFunctionRole")
 
 
 def test_security_page_covers_every_role(everything):
@@ -62,6 +68,7 @@ def test_security_page_covers_every_role(everything):
         "RequestFunction",
         "ExportRequests",
         "GradualDeployment",
+        "UnusualReads",
     )
 
     others = [name for name in properties(everything, "AWS::IAM::Role") if not name.startswith(explained)]

@@ -29,7 +29,7 @@ from framegate.rest.dicomweb import DicomWebHandlers
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.routes import FRAME_ROUTE
-from framegate.settings import Settings
+from framegate.settings import CACHE_CONTROL, Settings
 from framegate.storage.body_store import BodyStore
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore
@@ -220,6 +220,12 @@ def queue(sqs_client):
     return TestQueue(sqs_client, sqs_client.create_queue(QueueName=f"export-{uuid.uuid4()}")["QueueUrl"])
 
 
+@pytest.fixture
+def deferred_store_queue(sqs_client):
+    """The deferred store queue, from which a test can receive messages."""
+    return TestQueue(sqs_client, sqs_client.create_queue(QueueName=f"deferred-{uuid.uuid4()}")["QueueUrl"])
+
+
 class TestQueue(ExportQueue):
     """The product's queue, from which a test can receive messages."""
 
@@ -228,6 +234,11 @@ class TestQueue(ExportQueue):
     def __init__(self, client, url):
         super().__init__(lambda: client, url)
         self.client, self.url = client, url
+
+    @property
+    def arn(self):
+        answer = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])
+        return answer["Attributes"]["QueueArn"]
 
     def received(self):
         """Receive and delete all available messages; return their documents."""
@@ -244,16 +255,21 @@ class TestQueue(ExportQueue):
 
 
 @pytest.fixture
-def deferred_stores(objects, queue):
-    return DeferredStoreQueue(objects, queue)
+def deferred_stores(objects, deferred_store_queue):
+    return DeferredStoreQueue(objects, deferred_store_queue)
 
 
 @pytest.fixture
-def delivery_from(objects, store, deferred_stores):
+def bodies(objects, settings):
+    return BodyStore(objects, CACHE_CONTROL[settings.frame_caching])
+
+
+@pytest.fixture
+def delivery_from(store, deferred_stores, bodies):
     """Returns the delivery of frames from a client of HealthImaging."""
 
     def build(source, inline_limit=INLINE_LIMIT):
-        return FrameDelivery(source, store, deferred_stores, inline_limit, 300, BodyStore(objects))
+        return FrameDelivery(source, store, deferred_stores, inline_limit, 300, bodies)
 
     return build
 
@@ -278,11 +294,11 @@ def frame_index(source, objects):
 
 
 @pytest.fixture
-def new_api(settings, frame_delivery, frame_index, source, objects):
+def new_api(settings, frame_delivery, frame_index, source, objects, bodies):
     """Returns an API like that of a new function, with other parts where the test gives them."""
 
     def build(settings=settings, delivery=frame_delivery, index=frame_index):
-        dicomweb = DicomWebHandlers.build(settings, delivery, index, source, objects, BodyStore(objects))
+        dicomweb = DicomWebHandlers.build(settings, delivery, index, source, objects, bodies)
         return FrameApi(settings, delivery, index, lambda: dicomweb.by_operation)
 
     return build

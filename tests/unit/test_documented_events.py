@@ -37,7 +37,7 @@ def test_readme_names_the_source_of_every_sample():
 
 
 @pytest.fixture
-def environment(health_imaging, s3, queue, monkeypatch):
+def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
     """The environment of functions that serve the data store of the samples."""
     settings = {
         "FRAMEGATE_DATASTORE_IDS": DATASTORE,
@@ -47,10 +47,12 @@ def environment(health_imaging, s3, queue, monkeypatch):
         "FRAMEGATE_VERIFY": "false",
         "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
         "FRAMEGATE_EXPORT_QUEUE_URL": queue.url,
+        "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": deferred_store_queue.url,
         "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
         "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
+        "FRAMEGATE_AUDIT_CLAIM": "sub",
         "FRAMEGATE_JWT_ISSUER": "https://issuer.example",
         "FRAMEGATE_JWT_AUDIENCE": "framegate",
         "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
@@ -90,8 +92,16 @@ def test_other_events_are_rejected(event):
         decode(json.dumps(event))
 
 
-def test_batch_processes_an_event_and_reports_a_text_as_failed(environment, log_lines, s3):
-    batch = documented("lambda-sqs-batch")
+@pytest.fixture
+def batch(queue):
+    """The documented batch, from the export queue of the test."""
+    sample = documented("lambda-sqs-batch")
+    for record in sample["Records"]:
+        record["eventSourceARN"] = queue.arn
+    return sample
+
+
+def test_batch_processes_an_event_and_reports_a_text_as_failed(environment, batch, log_lines, s3):
     batch["Records"][0]["body"] = json.dumps(image_set_event("Image Set Created"))
     answer = export.lambda_handler(batch, CONTEXT)
 
@@ -106,8 +116,7 @@ def test_batch_processes_an_event_and_reports_a_text_as_failed(environment, log_
 
 
 @pytest.mark.parametrize("detail_type", ["Image Set Updated", "Image Set Copied", "Image Set Deleted"])
-def test_every_forwarded_event_is_acknowledged(environment, detail_type):
-    batch = documented("lambda-sqs-batch")
+def test_every_forwarded_event_is_acknowledged(environment, batch, detail_type):
     for record in batch["Records"]:
         record["body"] = json.dumps(image_set_event(detail_type))
     assert export.lambda_handler(batch, CONTEXT) == {"batchItemFailures": []}

@@ -12,10 +12,11 @@ import boto3
 import pytest
 
 from framegate.aws.event_bus import EventBus
+from framegate.bucket_layout import frame_key
 from framegate.export.copying import MAX_FRAME_ATTEMPTS, FrameCopier
 from framegate.export.exporter import ExportResult
 from framegate.export.pace import Pace
-from framegate.identifiers import ImageSetRef
+from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
@@ -69,7 +70,7 @@ def test_every_frame_is_copied_with_its_media_type_and_checksum(s3, health_imagi
         assert line["contentType"] == "image/unknown-format"
         assert line["checksumCRC32"] == b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
         assert line["checksumCRC32"] == stored["ChecksumCRC32"]
-        assert stored["CacheControl"] == "private, max-age=31536000, immutable"
+        assert stored["CacheControl"] == "private, no-cache"
 
 
 def test_manifest_names_instance_frame_number_and_key(s3, health_imaging, exporter):
@@ -130,6 +131,37 @@ def test_stored_frames_are_not_copied_again(s3, health_imaging, exporter, client
     assert client.get(frames[2], "delivery=url").status == 303
     result, _ = finish(exporter, order_for(image_set))
     assert result.frames == {"copied": 3, "present": 1, "failed": 0}
+    assert is_exported(s3, health_imaging, image_set, frames)
+
+
+def test_export_makes_the_copy_of_a_request_permanent(s3, health_imaging, exporter, client):
+    image_set, frames = add_image_set(health_imaging, 2)
+    assert client.get(frames[0], "delivery=url").status == 303
+    key = frame_key(FrameRef(SERVED, image_set.image_set_id, frames[0].image_frame_id))
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"] == [{"Key": "framegate-copy", "Value": "temporary"}]
+    finish(exporter, order_for(image_set))
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"] == []
+
+
+def test_request_after_an_export_leaves_its_copy_permanent(s3, health_imaging, exporter, client):
+    image_set, frames = add_image_set(health_imaging, 2)
+    finish(exporter, order_for(image_set))
+    assert client.get(frames[0], "delivery=url").status == 303
+    key = frame_key(FrameRef(SERVED, image_set.image_set_id, frames[0].image_frame_id))
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"] == []
+
+
+def test_export_copies_a_frame_again_whose_temporary_copy_is_about_to_expire(
+    s3, health_imaging, exporter, client, monkeypatch
+):
+    image_set, frames = add_image_set(health_imaging, 2)
+    assert client.get(frames[0], "delivery=url").status == 303
+    # moto takes the time of an object from the clock, so the test makes the lifetime shorter instead.
+    monkeypatch.setattr("framegate.storage.frame_store.TEMPORARY_DAYS", 1)
+    result, _ = finish(exporter, order_for(image_set))
+    assert result.frames == {"copied": 2, "present": 0, "failed": 0}
+    key = frame_key(FrameRef(SERVED, image_set.image_set_id, frames[0].image_frame_id))
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"] == []
     assert is_exported(s3, health_imaging, image_set, frames)
 
 

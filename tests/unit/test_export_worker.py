@@ -17,8 +17,8 @@ from tests.unit.exporting import add_image_set, content, is_exported, keys, mani
 
 
 @pytest.fixture
-def invoke(health_imaging, s3, queue, monkeypatch):
-    with export_function(queue, monkeypatch) as call:
+def invoke(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
+    with export_function(queue, deferred_store_queue, monkeypatch) as call:
         yield call
 
 
@@ -194,28 +194,30 @@ def test_message_returns_to_the_queue_unchanged_when_time_is_short(s3, health_im
 # Deferred frames
 
 
-def test_deferred_frame_is_stored(s3, health_imaging, invoke, deferred_stores, queue):
+def test_deferred_frame_is_stored(s3, health_imaging, invoke, deferred_stores, deferred_store_queue):
     image_set, (frame,) = add_image_set(health_imaging, 1)
     deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
-    assert invoke(*queue.received()) == []
+    assert invoke(*deferred_store_queue.received(), source=deferred_store_queue) == []
     assert keys(s3) == [f"frames/{SERVED}/{image_set.image_set_id}/{frame.image_frame_id}"]
 
 
 def test_deferred_frame_that_does_not_exist_is_logged_and_acknowledged(
-    s3, health_imaging, invoke, deferred_stores, queue, log_lines
+    s3, health_imaging, invoke, deferred_stores, deferred_store_queue, log_lines
 ):
     image_set, _ = add_image_set(health_imaging, 1)
     deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, "0" * 32), TimeBudget(60))
-    assert invoke(*queue.received()) == []
+    assert invoke(*deferred_store_queue.received(), source=deferred_store_queue) == []
     assert keys(s3) == []
     assert "frame-not-found" in [line.get("problem") for line in log_lines()]
 
 
-def test_deferred_frame_with_a_transient_problem_is_retried(health_imaging, invoke, deferred_stores, queue):
+def test_deferred_frame_with_a_transient_problem_is_retried(
+    health_imaging, invoke, deferred_stores, deferred_store_queue
+):
     image_set, (frame,) = add_image_set(health_imaging, 1)
     deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
     health_imaging.faults.arm(Fault(then="reset"))
-    assert invoke(*queue.received()) == ["message-0"]
+    assert invoke(*deferred_store_queue.received(), source=deferred_store_queue) == ["message-0"]
 
 
 # Logs and metrics
@@ -229,7 +231,7 @@ def test_export_writes_one_log_line_and_one_set_of_metrics(health_imaging, invok
     assert (line["datastore_id"], line["image_set_id"]) == (SERVED, image_set.image_set_id)
     assert line["frames"] == {"copied": 3, "present": 0, "failed": 0}
     written = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
-    (emf,) = [each for each in written if "ColdStarts" not in each]
+    (emf,) = [each for each in written if "_aws" in each and "ColdStarts" not in each]
     assert (emf["ExportsCompleted"], emf["FramesCopied"], emf["FramesFailed"]) == ([1.0], [3.0], [0.0])
     assert emf["ExportedBytes"] == [float(sum(len(health_imaging.content(frame)) for frame in frames))]
 
@@ -239,3 +241,39 @@ def test_log_contains_no_sop_instance_uids(health_imaging, invoke, log_lines, s3
     invoke(event("Image Set Created", image_set))
     for line in manifest_lines(s3, image_set):
         assert line["sopInstanceUID"] not in json.dumps(log_lines())
+
+
+# Audit records
+
+
+def audit_records(capsys):
+    return [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "audit" in line]
+
+
+def test_export_leaves_audit_records_of_what_it_read(health_imaging, invoke, capsys):
+    image_set, frames = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    first, last = audit_records(capsys)
+
+    assert (first["audit"], first["principal"], last["requestId"]) == (
+        "request",
+        "framegate:export",
+        first["requestId"],
+    )
+    assert (last["datastoreId"], last["imageSetId"]) == (SERVED, image_set.image_set_id)
+    assert (last["audit"], last["delivery"], last["status"], last["frames"]) == ("answer", "export", "completed", 3)
+    assert last["bytes"] == sum(len(health_imaging.content(frame)) for frame in frames)
+
+
+def test_export_that_stops_leaves_audit_records(health_imaging, invoke, capsys, monkeypatch):
+    image_set, _ = add_image_set(health_imaging, 2)
+
+    def crash(*_arguments, **_options):
+        raise RuntimeError
+
+    monkeypatch.setattr("framegate.export.exporter.CopyRun.run", crash)
+    invoke(event("Image Set Created", image_set))
+    first, last = audit_records(capsys)
+
+    assert (first["audit"], first["imageSetId"]) == ("request", image_set.image_set_id)
+    assert (last["status"], last["frames"], last["bytes"]) == ("failed", 0, 0)

@@ -10,6 +10,7 @@ import pytest
 from framegate.healthimaging import client as client_module
 from framegate.healthimaging.image_set_metadata import frames_of
 from framegate.identifiers import ImageSetRef
+from framegate.index import latest_version
 from framegate.index.frame_index import FrameIndex
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
@@ -91,8 +92,9 @@ def test_other_data_store_is_403(client, health_imaging):
     ids=str,
 )
 def test_fault_of_healthimaging_has_its_status_and_stores_no_index(
-    client, image_set, health_imaging, s3, operation, fault, status
+    client, image_set, health_imaging, s3, monkeypatch, operation, fault, status
 ):
+    monkeypatch.setattr(latest_version, "MISSING_TTL_SECONDS", 0)
     health_imaging.faults.arm(Fault(operation=operation, **fault))
     answer = ask(client, image_set, remaining_ms=5_500 if status == 504 else 7_000)
     assert answer.status == status

@@ -47,13 +47,11 @@ _CHANGE = st.sampled_from(["Created", "Updated", "Copied"])
 @st.composite
 def orders(draw):
     image_set = draw(_IMAGE_SET)
-    return ExportOrder(
+    return ExportOrder.of_version(
         image_set,
-        draw(_TEXT),
         draw(_VERSION),
-        draw(st.none() | st.lists(_ID, max_size=3).map(tuple)),
-        draw(st.booleans()),
-        draw(st.none() | st.uuids().map(lambda name: progress_key(image_set, str(name)))),
+        verify=draw(st.booleans()),
+        progress=draw(st.none() | st.uuids().map(lambda name: progress_key(image_set, str(name)))),
     )
 
 
@@ -91,7 +89,7 @@ ANNOUNCEMENTS = st.builds(
 
 
 def test_every_message_has_a_strategy_and_a_handler():
-    worker = ExportWorker(None, None, None, None, None, None, recheck_delay_seconds=0)
+    worker = ExportWorker(None, None, None, None, None, None, None, recheck_delay_seconds=0)
     assert set(get_args(QueueMessage)) == set(MESSAGES) == set(worker._handlers)
 
 
@@ -110,7 +108,7 @@ def test_announcement_is_read_as_it_was_written(announcement):
     assert ExportAnnouncement.from_json(json.loads(json.dumps(announcement.to_json()))) == announcement
 
 
-PROGRESS = f"exports/{DATASTORE}/{IMAGE_SET}/progress/x.jsonl"
+PROGRESS = f"exports/{DATASTORE}/{IMAGE_SET}/progress/01234567-89ab-4cde-8f01-23456789abcd.jsonl"
 FORMS = [
     (
         ExportOrder(REF, "version-1", "1", None, verify=True, progress=PROGRESS),

@@ -13,15 +13,18 @@ ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a, b,",
     "FRAMEGATE_FRAME_BUCKET": "bucket",
     "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-    "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
+    "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/queue",
     "FRAMEGATE_CORS_ORIGINS": "https://viewer.example",
     "FRAMEGATE_AUTH": "jwt",
+    "FRAMEGATE_FRAME_CACHING": "no-store",
+    "FRAMEGATE_AUDIT_CLAIM": "sub",
 }
 AUTHORIZER_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a,b",
     "FRAMEGATE_JWT_ISSUER": "https://login.example/",
     "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example",
     "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
+    "FRAMEGATE_AUDIT_CLAIM": "sub",
 }
 EXPORT_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a",
@@ -33,6 +36,7 @@ EXPORT_ENVIRONMENT = {
 }
 QUEUE_ENVIRONMENT = {
     "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
+    "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/deferred",
     "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
 }
 REQUIRED = [
@@ -48,9 +52,10 @@ def test_settings_come_from_the_environment():
         datastore_ids=("a", "b"),
         frame_bucket="bucket",
         presigned_url_lifetime_seconds=300,
-        export_queue_url="https://sqs.example/queue",
+        deferred_store_queue_url="https://sqs.example/queue",
         cors_origins=("https://viewer.example",),
         auth="jwt",
+        frame_caching="no-store",
     )
 
 
@@ -76,7 +81,9 @@ def test_export_settings_come_from_the_environment():
 
 def test_export_queue_settings_come_from_the_environment():
     assert ExportQueueSettings.from_environment(QUEUE_ENVIRONMENT) == ExportQueueSettings(
-        queue_url="https://sqs.example/queue", removal_recheck_seconds=33
+        queue_url="https://sqs.example/queue",
+        deferred_store_queue_url="https://sqs.example/deferred",
+        removal_recheck_seconds=33,
     )
 
 
@@ -118,7 +125,7 @@ _SETTINGS = st.one_of(
         datastore_ids=_ITEMS,
         frame_bucket=_NAMES,
         presigned_url_lifetime_seconds=st.integers(),
-        export_queue_url=_NAMES,
+        deferred_store_queue_url=_NAMES,
         cors_origins=_ITEMS,
         auth=st.sampled_from(["iam", "cognito", "jwt"]),
     ),
@@ -138,7 +145,9 @@ _SETTINGS = st.one_of(
         verify=st.booleans(),
         events=_ITEMS,
     ),
-    st.builds(ExportQueueSettings, queue_url=_NAMES, removal_recheck_seconds=st.integers()),
+    st.builds(
+        ExportQueueSettings, queue_url=_NAMES, deferred_store_queue_url=_NAMES, removal_recheck_seconds=st.integers()
+    ),
     st.builds(LoggingSettings, service=_NAMES, level=_NAMES),
 )
 

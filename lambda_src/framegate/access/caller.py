@@ -12,29 +12,34 @@ from typing import TYPE_CHECKING, Any
 from framegate.problems import DatastoreNotGranted, DatastoreNotServed, TokenExpired
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
+    from framegate.access.tokens import Grant
     from framegate.identifiers import ImageSetRef
 
 EVERY_DATASTORE = "*"
 
 
-def caller_context(expires_at: int, datastore_ids: Sequence[str] | None) -> dict[str, str]:
+def caller_context(grant: Grant, datastore_ids: Collection[str] | None) -> dict[str, str]:
     """The context that the authorizer returns. API Gateway passes on no lists, so every value is text.
 
     Parameters
     ----------
-    expires_at : int
-        When the token expires, in seconds since 1970.
-    datastore_ids : sequence of str or None
+    grant : Grant
+        What the token grants, and to whom.
+    datastore_ids : collection of str or None
         The data stores that the caller may read; None is every served one.
 
     References
     ----------
     API Gateway developer guide, "Output from an API Gateway Lambda authorizer".
     """
-    listed = EVERY_DATASTORE if datastore_ids is None else " ".join(datastore_ids)
-    return {"expiresAt": str(expires_at), "datastores": listed}
+    return {
+        "expiresAt": str(grant.expires_at),
+        "datastores": EVERY_DATASTORE if datastore_ids is None else " ".join(sorted(datastore_ids)),
+        "principal": grant.principal.name,
+        "issuer": grant.principal.issuer or "",
+    }
 
 
 def authorize_caller(event: Mapping[str, Any], auth: str) -> None:

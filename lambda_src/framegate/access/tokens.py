@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import jwt
 
 from framegate.access.issuer_keys import ALGORITHMS
+from framegate.access.principal import DEFAULT_CLAIM, Principal, name_in
 from framegate.identifiers import is_identifier
 
 if TYPE_CHECKING:
@@ -54,10 +55,13 @@ class Grant:
         When the token expires, in seconds since 1970, leeway included.
     datastore_ids : frozenset of str or None
         The data stores that the caller may read; None is every served one.
+    principal : Principal
+        The holder of the token.
     """
 
     expires_at: int
     datastore_ids: frozenset[str] | None
+    principal: Principal
 
 
 class TokenChecker:
@@ -73,6 +77,8 @@ class TokenChecker:
         The claim that lists data stores, as a JSON array or as text separated by spaces; None if none is configured.
     keys : IssuerKeys
         The issuer's keys.
+    principal_claim : str
+        The claim that names the holder.
 
     References
     ----------
@@ -80,11 +86,20 @@ class TokenChecker:
     RFC 8725: JSON Web Token best current practices.
     """
 
-    def __init__(self, issuer: str, audiences: tuple[str, ...], datastores_claim: str | None, keys: IssuerKeys) -> None:
+    def __init__(
+        self,
+        issuer: str,
+        audiences: tuple[str, ...],
+        datastores_claim: str | None,
+        keys: IssuerKeys,
+        *,
+        principal_claim: str = DEFAULT_CLAIM,
+    ) -> None:
         self._issuer = issuer
         self._audiences = audiences
         self._datastores_claim = datastores_claim
         self._keys = keys
+        self._principal_claim = principal_claim
 
     def check(self, token: str) -> Grant:
         """Check a token.
@@ -110,7 +125,11 @@ class TokenChecker:
             )
         except jwt.PyJWTError as error:
             raise RefusedTokenError(_reason_of(error)) from None
-        return Grant(int(claims["exp"]) + LEEWAY_SECONDS, self._datastores_of(claims))
+        return Grant(
+            int(claims["exp"]) + LEEWAY_SECONDS,
+            self._datastores_of(claims),
+            Principal(name_in(claims, self._principal_claim), self._issuer),
+        )
 
     def _key_of(self, token: str) -> jwt.PyJWK:
         header = jwt.get_unverified_header(token)

@@ -223,14 +223,18 @@ class FrameDelivery:
                 for each in pending:
                     each.cancel()
 
-    def frame_url(self, frame: FrameRef, content_type: str, *, for_head: bool = False) -> str:
+    def frame_url(self, frame: FrameRef, request: FrameRequest, content_type: str) -> str:
         """Return a URL of a stored frame, which S3 then sends with this Content-Type."""
         return self._store.presigned_url(
-            frame, self._url_lifetime_seconds, for_head=for_head, content_type=content_type
+            frame,
+            self._url_lifetime_seconds,
+            for_head=request.headers_only,
+            request_id=request.request_id,
+            content_type=content_type,
         ).url
 
     def multipart_url(
-        self, frame: FrameRef, envelope: Envelope, size: int, budget: TimeBudget, *, for_head: bool = False
+        self, frame: FrameRef, request: FrameRequest, envelope: Envelope, size: int, budget: TimeBudget
     ) -> str:
         """Return a URL of the multipart body with a stored frame. Store the body first if there is none.
 
@@ -238,14 +242,14 @@ class FrameDelivery:
         ----------
         frame : FrameRef
             The frame, which is stored.
+        request : FrameRequest
+            What the client requests of it.
         envelope : Envelope
             The body's envelope.
         size : int
             Size of the frame in bytes.
         budget : TimeBudget
             The time for it.
-        for_head : bool
-            Whether the URL is for HEAD.
 
         Raises
         ------
@@ -262,7 +266,13 @@ class FrameDelivery:
             content = envelope.wrap([self._store.read(frame, budget)])
             total = envelope.size_of([size])
             self._bodies.store(frame, name, envelope.content_type, content, budget, expected_size=total)
-        return self._bodies.presigned_url(frame, name, self._url_lifetime_seconds, for_head=for_head)
+        return self._bodies.presigned_url(
+            frame,
+            name,
+            self._url_lifetime_seconds,
+            for_head=request.headers_only,
+            request_id=request.request_id,
+        )
 
     def _next_step(self, request: FrameRequest, state: FrameState, budget: TimeBudget) -> Step:
         return next_step(request, state, inline_limit=self.inline_limit, seconds_left=budget.remaining())
@@ -298,7 +308,7 @@ class FrameDelivery:
                 case FindMarker():
                     state = replace(state, is_deferred=self._deferred_stores.is_pending(frame, budget))
                 case StoreCopy():
-                    state = replace(state, copy=self._store_copy(frame, stream, pieces, budget))
+                    state = replace(state, copy=self._store_copy(frame, stream, pieces, state, budget))
                 case SendCopyRange(copy, span):
                     content = b"".join(self._store.read(frame, budget, span.first, span.last))
                     return InlineFrame(copy.content_type, content, span.size, 0, portion, span)
@@ -319,15 +329,25 @@ class FrameDelivery:
             raise PortionTooLarge(self.inline_limit) from None
 
     def _find_copy(self, frame: FrameRef, state: FrameState, budget: TimeBudget) -> FrameState:
-        stored = self._store.find(frame, budget)
-        copy = None if stored is None else StoredCopy(stored.content_type, stored.size)
-        return replace(state, is_copy_known=True, copy=copy)
+        found = self._store.look_up(frame, budget)
+        if found is None:
+            return replace(state, is_copy_known=True)
+        if found.is_mismatched:
+            return replace(state, is_copy_known=True, mismatched_etag=found.stored.etag)
+        return replace(state, is_copy_known=True, copy=StoredCopy(found.stored.content_type, found.stored.size))
 
     def _store_copy(
-        self, frame: FrameRef, stream: FrameStream, pieces: Iterator[bytes], budget: TimeBudget
+        self, frame: FrameRef, stream: FrameStream, pieces: Iterator[bytes], state: FrameState, budget: TimeBudget
     ) -> StoredCopy:
         try:
-            written = self._store.store(frame, stream.content_type, pieces, budget, stream.content_length)
+            written = self._store.store_temporarily(
+                frame,
+                stream.content_type,
+                pieces,
+                budget,
+                stream.content_length,
+                mismatched_etag=state.mismatched_etag,
+            )
         except UpstreamTimeout as timeout:
             if budget.exhausted:
                 raise _DeferError(timeout) from None
@@ -335,7 +355,9 @@ class FrameDelivery:
         return StoredCopy(stream.content_type, written.size)
 
     def _link(self, frame: FrameRef, request: FrameRequest, copy: StoredCopy, portion: Portion | None) -> LinkedFrame:
-        signed = self._store.presigned_url(frame, self._url_lifetime_seconds, for_head=request.headers_only)
+        signed = self._store.presigned_url(
+            frame, self._url_lifetime_seconds, for_head=request.headers_only, request_id=request.request_id
+        )
         return LinkedFrame(copy.content_type, copy.size, signed.url, signed.expires_at, portion)
 
     def _defer(self, frame: FrameRef, request: FrameRequest, timeout: UpstreamTimeout) -> LinkedFrame | QueuedFrame:

@@ -188,7 +188,7 @@ class StudyDirectory:
             noted = self._latest.noted(found.image_set, budget)
             return noted is None or int(noted) <= int(found.version_id)
         try:
-            return self._latest.find(found.image_set, budget) == found.version_id
+            return self._latest.find(found.image_set, None, budget) == found.version_id
         except ImageSetNotFound:
             return False
 

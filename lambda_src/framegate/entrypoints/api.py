@@ -15,7 +15,7 @@ from framegate.index.frame_index import FrameIndex
 from framegate.observability import count_cold_start, tracer
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
-from framegate.settings import Settings, is_snapshot_start
+from framegate.settings import CACHE_CONTROL, Settings, is_snapshot_start
 from framegate.storage.body_store import BodyStore
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore
@@ -33,9 +33,11 @@ def _api() -> FrameApi:
     settings = Settings.from_environment()
     threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
     objects = ObjectStore(clients.session(), clients.s3, settings.frame_bucket, threads, clients.S3_CONNECTIONS)
-    deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.export_queue_url))
-    source, store = HealthImaging(clients.session(), MAX_CONCURRENT_FRAMES), FrameStore(objects)
-    lifetime_seconds, bodies = settings.presigned_url_lifetime_seconds, BodyStore(objects)
+    deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.deferred_store_queue_url))
+    source = HealthImaging(clients.session(), MAX_CONCURRENT_FRAMES)
+    store = FrameStore(objects, CACHE_CONTROL[settings.frame_caching])
+    lifetime_seconds = settings.presigned_url_lifetime_seconds
+    bodies = BodyStore(objects, CACHE_CONTROL[settings.frame_caching])
     delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, lifetime_seconds, bodies)
     index = FrameIndex(source, objects)
 

@@ -38,7 +38,13 @@ def _settings() -> AuthorizerSettings:
 def _checker() -> TokenChecker:
     settings = _settings()
     keys = IssuerKeys(OpenIdIssuer(settings.issuer).keys)
-    return TokenChecker(settings.issuer, settings.audiences, settings.datastores_claim, keys)
+    return TokenChecker(
+        settings.issuer,
+        settings.audiences,
+        settings.datastores_claim,
+        keys,
+        principal_claim=settings.audit_claim,
+    )
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def _answer(method_arn: str, grant: Grant) -> dict[str, Any]:
             "Version": "2012-10-17",
             "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": resources}],
         },
-        "context": caller_context(grant.expires_at, granted),
+        "context": caller_context(grant, granted),
     }
 
 

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from framegate.access.audit import audited_export
 from framegate.bucket_layout import frame_key
 from framegate.export.copy_run import CopyRun
-from framegate.export.manifest import TRANSIENT, ExportedFrame
+from framegate.export.manifest import TRANSIENT, ExportedFrame, Outcome
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
 from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.messages import ExportAnnouncement, ExportOrder, ObjectLocation
@@ -27,6 +28,7 @@ from framegate.problems import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from framegate.access.audit import ExportRead
     from framegate.aws.event_bus import EventBus
     from framegate.export.copying import FrameCopier
     from framegate.export.records import ExportRecords
@@ -172,9 +174,16 @@ class Exporter:
         return result
 
     def _export(self, order: ExportOrder, budget: TimeBudget) -> ExportResult | ExportOrder:
+        with audited_export(order.image_set, version_id=order.version_id) as read:
+            outcome = self._copy_and_record(order, read, budget)
+            completed = isinstance(outcome, ExportResult) and outcome.completed
+            read.status = "completed" if completed else "incomplete"
+        return outcome
+
+    def _copy_and_record(self, order: ExportOrder, read: ExportRead, budget: TimeBudget) -> ExportResult | ExportOrder:
         work = budget.share(budget.remaining() - min(MAX_FINISH_SECONDS, FINISH_SHARE * budget.remaining()))
         frames = self._frames_of(order, work)
-        if self._copy_all(order, frames, work):
+        if self._copy_all(order, frames, read, work):
             progress = self._records.save_progress(order.image_set, frames, budget)
             outcome: ExportResult | ExportOrder = replace(order, progress=progress)
         else:
@@ -209,7 +218,7 @@ class Exporter:
                 raise VersionNotFound from None
             raise _ImageSetDeletedError from None
 
-    def _copy_all(self, order: ExportOrder, frames: list[ExportedFrame], budget: TimeBudget) -> int:
+    def _copy_all(self, order: ExportOrder, frames: list[ExportedFrame], read: ExportRead, budget: TimeBudget) -> int:
         """Copy the unfinished frames; return how many still have no outcome.
 
         Raises
@@ -223,7 +232,11 @@ class Exporter:
         stored = set(self._store.names(order.image_set, budget))
         mismatched = set(self._store.mismatched_names(order.image_set, budget))
         run = CopyRun(unfinished, lambda frame: self._copy(order, frame, stored, mismatched, budget), budget)
-        run.run(self._workers)
+        try:
+            run.run(self._workers)
+        finally:
+            copied = [frame for frame in unfinished if frame.outcome == Outcome.COPIED]
+            read.frames, read.bytes = len(copied), sum(frame.size or 0 for frame in copied)
         remaining = sum(frame.outcome is None for frame in unfinished)
         if remaining == len(unfinished):
             raise run.problem or UpstreamTimeout("HealthImaging")

@@ -337,6 +337,25 @@ class HealthImaging:
         """
         return self._fetch(_Request.of_image_set(image_set), _version_of, budget, attempts)
 
+    def is_deleted(self, image_set: ImageSetRef, budget: TimeBudget) -> bool:
+        """Whether HealthImaging no longer has the image set, at the price of one call of GetImageSet.
+
+        Raises
+        ------
+        FrameConflict
+            If HealthImaging is deleting the image set. Ask again later.
+        Problem
+            See `fetch`; never FrameNotFound.
+
+        References
+        ----------
+        AWS HealthImaging API reference, ``GetImageSet``: ``imageSetState`` and ``imageSetWorkflowStatus``.
+        """
+        try:
+            return self._fetch(_Request.of_image_set(image_set), _is_deleted, budget, MAX_ATTEMPTS)
+        except FrameNotFound:
+            return True
+
     def has_image_set(self, image_set: ImageSetRef, budget: TimeBudget) -> bool:
         """Whether the image set exists and is not deleted.
 
@@ -523,16 +542,12 @@ def _is_transient(problem: ServiceProblem) -> bool:
 
 def _version_of(stream: FrameStream) -> str:
     """Return the version in a response of ``GetImageSet``."""
-    content = _short_body(stream, MAX_SHORT_BODY_BYTES)
-    try:
-        properties = json.loads(content)
-        version, state = properties["versionId"], properties["imageSetState"]
-    except (ValueError, KeyError, TypeError):
-        version = state = None
+    properties = _properties_of(stream)
+    version, state = properties.get("versionId"), properties.get("imageSetState")
     if state == "DELETED":
         raise FrameNotFound
     # The API reference promises a number. Anything else must not get into a URL or a key.
-    if not isinstance(version, str) or not (version.isascii() and version.isdecimal()):
+    if state is None or not isinstance(version, str) or not (version.isascii() and version.isdecimal()):
         raise UpstreamFailed(SERVICE, "sent an image set without a valid version")
     return version
 
@@ -546,6 +561,26 @@ def _page_of(stream: FrameStream) -> tuple[list[FoundImageSet], str | None]:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UpstreamFailed(SERVICE, "sent a search result that it does not document") from None
     return found, token if isinstance(token, str) and token else None
+
+
+def _is_deleted(stream: FrameStream) -> bool:
+    """Return whether a response of ``GetImageSet`` describes a deleted image set."""
+    properties = _properties_of(stream)
+    state = properties.get("imageSetState")
+    if state not in ("ACTIVE", "LOCKED", "DELETED"):
+        raise UpstreamFailed(SERVICE, "sent an image set without a valid state")
+    if state != "DELETED" and properties.get("imageSetWorkflowStatus") == "DELETING":
+        raise FrameConflict
+    return bool(state == "DELETED")
+
+
+def _properties_of(stream: FrameStream) -> dict[str, Any]:
+    """Return the properties in a response of ``GetImageSet``; none if it is not a JSON object."""
+    try:
+        properties = json.loads(_short_body(stream, MAX_SHORT_BODY_BYTES))
+    except ValueError:
+        properties = {}
+    return properties if isinstance(properties, dict) else {}
 
 
 def _short_body(stream: FrameStream, max_bytes: int) -> bytes:

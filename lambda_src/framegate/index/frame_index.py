@@ -114,10 +114,14 @@ class FrameIndex:
         ------
         ImageSetNotFound
             If the image set does not exist, even if an earlier version was indexed.
+        VersionNotFound
+            If the requested version is later than the latest. This costs no call of GetImageSetMetadata.
         Problem
             As `LatestVersions.find` raises it.
         """
-        latest = self.latest.find(image_set, budget)
+        latest = self.latest.find(image_set, requested, budget)
+        if requested is not None and int(requested) > int(latest):
+            raise VersionNotFound
         return requested or latest
 
     def page(self, image_set: ImageSetRef, version_id: str, query: IndexQuery, budget: TimeBudget) -> IndexPage:

@@ -33,11 +33,12 @@ from framegate.problems import (
 from framegate.rest import routes
 from framegate.rest.dicomweb_responses import DatasetResponses
 from framegate.rest.frame_responses import inline_response, not_modified_response, redirect_response
-from framegate.rest.frames import portion_record
+from framegate.rest.frames import portion_record, redirect_to_frame
 from framegate.rest.http import HttpResponse
 from framegate.rest.negotiation import Form, FrameNegotiation, Representation, dicomweb_forms_of
 from framegate.rest.parameters import accept_of, bulk_data_id, byte_range, frame_numbers, selection
 from framegate.rest.preconditions import FrameTag, Preconditions, envelope
+from framegate.settings import CACHE_CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,12 +50,16 @@ if TYPE_CHECKING:
     from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import FrameIndex
     from framegate.rest.exchange import Exchange, Handler
-    from framegate.settings import Settings
+    from framegate.settings import FrameCaching, Settings
     from framegate.storage.body_store import BodyStore
     from framegate.storage.object_store import ObjectStore
 
-UID_CACHE_CONTROL = "private, max-age=60, must-revalidate"
-"""An update of an image set can change the frame to which a UID leads, so caches ask again after a minute."""
+UID_CACHE_CONTROL: dict[FrameCaching, str] = {
+    **CACHE_CONTROL,
+    # An update of an image set can change the frame to which a UID leads, so caches ask again after a minute.
+    "immutable": "private, max-age=60, must-revalidate",
+}
+"""The Cache-Control header of frames by UID, by value of ``frame_caching``."""
 
 _BULK_DATA_FORMS = (
     Form(Representation.RAW, UNKNOWN, None, (UNKNOWN,), is_default=True),
@@ -110,6 +115,7 @@ class DicomWebHandlers:
         self._searches = Searches(source)
         self._decoded = DecodedFrames(source)
         self._bodies = bodies
+        self._cache_control = UID_CACHE_CONTROL[settings.frame_caching]
         self._datasets = DatasetResponses(
             metadata, bodies, delivery.inline_limit, settings.presigned_url_lifetime_seconds
         )
@@ -205,12 +211,14 @@ class DicomWebHandlers:
         uids = {f"{{{each.name}}}": each.name for each in (routes.STUDY_UID, routes.SERIES_UID)}
         path = [require_uid(uids[each], request.path[uids[each]]) if each in uids else each for each in segments]
         form = self._datasets.form(request)
+        exchange.begin_read()
         found = self._searches.search(datastore_id, path, request.query_pairs(), request.base_url, exchange.budget)
         return self._datasets.search_response(exchange, form, found)
 
     def _series_metadata(self, exchange: Exchange) -> HttpResponse:
         series = self._series(exchange)
         form, image_sets = self._datasets.form(exchange.request), self._image_sets(exchange, series)
+        exchange.begin_read()
         return self._datasets.series_response(exchange, form, series, image_sets)
 
     def _study_metadata(self, exchange: Exchange) -> HttpResponse:
@@ -227,11 +235,13 @@ class DicomWebHandlers:
                 continue
         if not parts:
             raise InstanceNotFound
+        exchange.begin_read()
         return self._datasets.study_response(exchange, form, parts)
 
     def _instance_metadata(self, exchange: Exchange) -> HttpResponse:
         instance = self._instance(exchange)
         form = self._datasets.form(exchange.request)
+        exchange.begin_read()
         return self._datasets.instance_response(
             exchange, form, instance.series, instance.image_sets, instance.sop_instance_uid
         )
@@ -261,11 +271,11 @@ class DicomWebHandlers:
         )
         tag = FrameTag.of(frame_id, form, selected)
         if preconditions.is_held(tag.value):
-            return _not_modified(exchange, tag)
+            return self._not_modified(exchange, tag)
         if form.is_decoded:
             preconditions.require_match(tag.value)
             if preconditions.is_not_modified(tag.value):
-                return _not_modified(exchange, tag)
+                return self._not_modified(exchange, tag)
             return self._decoded_frames(exchange, instance, [number], frame_id, tag)
         frame_request = FrameRequest(
             DeliveryMode.AUTO,
@@ -273,7 +283,9 @@ class DicomWebHandlers:
             selected,
             byte_range(request, lambda: {tag.value}),
             headers_only=request.method == "HEAD",
+            request_id=request.request_id,
         )
+        exchange.begin_read()
         delivered = self._delivery.deliver(entry.frame, frame_request, exchange.budget)
         if isinstance(delivered, QueuedFrame):
             raise FramePending
@@ -282,19 +294,12 @@ class DicomWebHandlers:
         exchange.record.update(content_type=delivered.content_type, **portion_record(delivered.portion))
         if isinstance(delivered, LinkedFrame):
             exchange.record.update(delivery="url", bytes=delivered.size)
-            is_head = frame_request.headers_only
-            if form.representation is Representation.MULTIPART:
-                url = self._delivery.multipart_url(
-                    entry.frame, envelope(frame_id, form), delivered.size, exchange.budget, for_head=is_head
-                )
-            else:
-                url = self._delivery.frame_url(entry.frame, form.content_type, for_head=is_head)
-            return redirect_response(url, delivered.portion)
+            return redirect_to_frame(self._delivery, entry.frame, frame_request, delivered, form, exchange.budget)
         preconditions.require_match(tag.value)
         if preconditions.is_not_modified(tag.value):
-            return _not_modified(exchange, tag)
+            return self._not_modified(exchange, tag)
         exchange.record.update(delivery="inline", bytes=delivered.size, upstream_bytes=delivered.bytes_read)
-        return _by_uid(inline_response(entry.frame, delivered, tag, wrapping))
+        return inline_response(entry.frame, delivered, tag, wrapping, self._cache_control)
 
     def _several_frames(
         self, exchange: Exchange, instance: _Instance, numbers: Sequence[int], entries: Sequence[InstanceFrame]
@@ -307,21 +312,22 @@ class DicomWebHandlers:
         name = digest(*(each.frame.image_frame_id for each in entries))
         tag = FrameTag.of(name, form)
         if preconditions.is_held(tag.value):
-            return _not_modified(exchange, tag)
+            return self._not_modified(exchange, tag)
         preconditions.require_match(tag.value)
         if preconditions.is_not_modified(tag.value):
-            return _not_modified(exchange, tag)
+            return self._not_modified(exchange, tag)
         if form.is_decoded:
             return self._decoded_frames(exchange, instance, numbers, name, tag)
         wrapping = envelope(name, form)
         sizes = [each.size for each in entries if each.size is not None]
         size = wrapping.size_of(sizes) if len(sizes) == len(entries) else None
         exchange.record.update(content_type=entries[0].content_type)
-        headers = _frame_headers(tag)
+        headers = self._frame_headers(tag)
         if request.method == "HEAD" and size is not None and size <= self._delivery.inline_limit:
             exchange.record.update(delivery="inline", bytes=size)
             return HttpResponse(HTTPStatus.OK, {"Content-Length": str(size), **headers})
-        frame_request = FrameRequest(DeliveryMode.AUTO, negotiation)
+        frame_request = FrameRequest(DeliveryMode.AUTO, negotiation, request_id=request.request_id)
+        exchange.begin_read()
         parts = self._delivery.contents([each.frame for each in entries], frame_request, exchange.budget)
         return self._body(exchange, entries[0].frame, wrapping, wrapping.wrap(parts), headers, size)
 
@@ -335,7 +341,8 @@ class DicomWebHandlers:
         if not is_multipart:
             wrapping = _bare(name, tag)
 
-        image_set, headers = instance.image_sets[0].image_set, _frame_headers(tag)
+        image_set, headers = instance.image_sets[0].image_set, self._frame_headers(tag)
+        exchange.begin_read()
 
         def use(parts: Iterator[Iterator[bytes]]) -> HttpResponse:
             pieces = wrapping.wrap(parts) if is_multipart else chain.from_iterable(parts)
@@ -356,7 +363,7 @@ class DicomWebHandlers:
         """``200`` with a body, or ``303`` to the stored body if it exceeds the inline limit."""
         content_type = content_type or wrapping.content_type
         name = f"{wrapping.name}.{digest(content_type)}"
-        is_head, is_stored = exchange.request.method == "HEAD", False
+        is_stored = False
         rest = iter(pieces)
         if size is not None and size > self._delivery.inline_limit:
             head, is_stored = b"", self._bodies.has(image_set, name, exchange.budget)
@@ -370,9 +377,20 @@ class DicomWebHandlers:
             self._bodies.store(image_set, name, content_type, content, exchange.budget, expected_size=size)
         exchange.record.update(delivery="url", bytes=size or 0)
         url = self._bodies.presigned_url(
-            image_set, name, self._settings.presigned_url_lifetime_seconds, for_head=is_head
+            image_set,
+            name,
+            self._settings.presigned_url_lifetime_seconds,
+            for_head=exchange.request.method == "HEAD",
+            request_id=exchange.request.request_id,
         )
         return redirect_response(url)
+
+    def _frame_headers(self, tag: FrameTag) -> dict[str, str]:
+        return {"Content-Type": tag.content_type, "ETag": tag.value, "Cache-Control": self._cache_control}
+
+    def _not_modified(self, exchange: Exchange, tag: FrameTag) -> HttpResponse:
+        exchange.record.update(delivery="not-modified", bytes=0)
+        return not_modified_response(tag, self._cache_control)
 
     # Others
 
@@ -394,6 +412,7 @@ class DicomWebHandlers:
 
         series = instance.series
         path = (*series.path, "instances", instance.sop_instance_uid, "bulkdata", identifier)
+        exchange.begin_read()
         try:
             return self._source.fetch_dicomweb(
                 series.study.datastore_id, path, series.query, UNKNOWN, use, exchange.budget
@@ -424,17 +443,3 @@ def _negotiation(exchange: Exchange, entry: InstanceFrame, *, multipart_only: bo
 def _bare(name: str, tag: FrameTag) -> Envelope:
     """An envelope that only names a single part."""
     return Envelope(name, tag.content_type)
-
-
-def _frame_headers(tag: FrameTag) -> dict[str, str]:
-    return {"Content-Type": tag.content_type, "ETag": tag.value, "Cache-Control": UID_CACHE_CONTROL}
-
-
-def _not_modified(exchange: Exchange, tag: FrameTag) -> HttpResponse:
-    exchange.record.update(delivery="not-modified", bytes=0)
-    return _by_uid(not_modified_response(tag))
-
-
-def _by_uid(response: HttpResponse) -> HttpResponse:
-    response.headers["Cache-Control"] = UID_CACHE_CONTROL
-    return response

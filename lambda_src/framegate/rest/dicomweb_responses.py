@@ -204,6 +204,11 @@ class DatasetResponses:
                 content_encoding="gzip" if is_packed else None,
             )
         exchange.record.update(datasets_bytes=0)
-        is_head = request.method == "HEAD"
-        url = self._bodies.presigned_url(image_set, body_name, self._url_lifetime_seconds, for_head=is_head)
+        url = self._bodies.presigned_url(
+            image_set,
+            body_name,
+            self._url_lifetime_seconds,
+            for_head=request.method == "HEAD",
+            request_id=request.request_id,
+        )
         return redirect_response(url)

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from framegate import upstream_time
+from framegate.access.audit import Access, identifiers_in
 from framegate.access.caller import authorize_caller
 from framegate.delivery.executor import DEFER_SECONDS
 from framegate.observability import logger, stack_of
@@ -13,10 +14,11 @@ from framegate.problems import InternalError, InvalidRequest, MethodNotAllowed, 
 from framegate.rest.exchange import Exchange
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.frames import FrameHandlers
-from framegate.rest.http import HttpRequest, HttpResponse, NotAnHttpRequestError
+from framegate.rest.http import SECURITY_HEADERS, HttpRequest, HttpResponse, NotAnHttpRequestError
 from framegate.rest.index_pages import IndexHandlers
 from framegate.rest.problem_documents import problem_response
 from framegate.rest.routes import DICOMWEB_OPERATION_IDS, ROUTES
+from framegate.settings import CACHE_CONTROL
 from framegate.storage.object_writer import CLEANUP_SECONDS
 from framegate.time_budget import TimeBudget
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from framegate.delivery.executor import FrameDelivery
     from framegate.index.frame_index import FrameIndex
     from framegate.rest.exchange import Handler
-    from framegate.settings import Settings
+    from framegate.settings import FrameCaching, Settings
 
 RESERVED_SECONDS = CLEANUP_SECONDS + DEFER_SECONDS + 1.0
 """Seconds of an invocation that are reserved for cleaning up, deferring a store, and answering."""
@@ -73,10 +75,12 @@ class FrameApi:
     ) -> None:
         self._settings = settings
         self._build_dicomweb = dicomweb
-        self.frames = FrameHandlers(settings.datastore_ids, delivery)
+        self.frames = FrameHandlers(settings.datastore_ids, delivery, CACHE_CONTROL[settings.frame_caching])
+        # An image set can get a new version or be deleted, so no cache may use a page without asking.
+        pages_caching: FrameCaching = "no-store" if settings.frame_caching == "no-store" else "revalidate"
         handlers = {
             **self.frames.by_operation,
-            **IndexHandlers(settings.datastore_ids, index).by_operation,
+            **IndexHandlers(settings.datastore_ids, index, CACHE_CONTROL[pages_caching]).by_operation,
             **{operation_id: partial(self._on_dicomweb, operation_id) for operation_id in DICOMWEB_OPERATION_IDS},
         }
         # An operation without a handler fails here, before the first request.
@@ -117,7 +121,9 @@ class FrameApi:
             logger.warning("event is not an HTTP request of API Gateway", extra={"reason": str(error)})
             return problem_response(InvalidRequest(f"{_NOT_HTTP}: {error}."), request_id="").to_event()
         upstream_time.reset()
-        exchange = Exchange(request, TimeBudget(remaining_ms / 1000 - RESERVED_SECONDS))
+        access = Access.of_request(event, self._settings.auth, self._settings.audit_claim)
+        budget = TimeBudget(remaining_ms / 1000 - RESERVED_SECONDS)
+        exchange = Exchange(request, budget, access, {**identifiers_in(request.path)})
         try:
             authorize_caller(event, self._settings.auth)
             response = self._route(exchange)
@@ -132,8 +138,8 @@ class FrameApi:
             if "bytes" in exchange.record:
                 exchange.record["bytes"] = 0
         vary = ", ".join(filter(None, [self._vary(), response.headers.get("Vary")]))
-        response.headers.update(self._cors_headers(request), Vary=vary)
-        exchange.report(response.status)
+        response.headers.update(self._cors_headers(request), Vary=vary, **SECURITY_HEADERS)
+        exchange.report(response)
         return response.to_event()
 
     def _route(self, exchange: Exchange) -> HttpResponse:
@@ -155,4 +161,14 @@ class FrameApi:
         return headers
 
     def _vary(self) -> str:
-        return "Accept" if "*" in self._settings.cors_origins else "Accept, Origin"
+        """The request headers that a cache compares before it uses a response (RFC 9110, section 12.5.5).
+
+        A cached frame belongs to the token that fetched it. With IAM, `Authorization` is a signature that changes with
+        every request, so a cache that compares it would never use a response.
+        """
+        names = ["Accept"]
+        if self._settings.auth != "iam":
+            names.append("Authorization")
+        if "*" not in self._settings.cors_origins:
+            names.append("Origin")
+        return ", ".join(names)

@@ -11,7 +11,6 @@ from pybase64 import b64encode_as_string
 from framegate.rest.http import HttpResponse
 from framegate.rest.negotiation import JSON, Representation
 from framegate.rest.problem_documents import PENDING_RETRY_AFTER_SECONDS
-from framegate.storage.frame_store import CACHE_CONTROL
 
 if TYPE_CHECKING:
     from framegate.delivery.executor import InlineFrame, LinkedFrame
@@ -31,12 +30,18 @@ HEADERS = {
 """The headers that describe the delivered portion of a frame, by the JSON member with the same content."""
 
 
-def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag, envelope: Envelope) -> HttpResponse:
+def inline_response(
+    frame: FrameRef, delivered: InlineFrame, tag: FrameTag, envelope: Envelope, cache_control: str
+) -> HttpResponse:
     """``200`` with the frame or its portion: bytes, multipart, or base64 in JSON; or ``206`` with a byte range.
 
     If the frame was not read, because the client needs only headers, the response has a Content-Length and no body.
     """
-    headers = {"Content-Type": tag.content_type, **_caching_headers(tag), **_portion_headers(delivered.portion)}
+    headers = {
+        "Content-Type": tag.content_type,
+        **_caching_headers(tag, cache_control),
+        **_portion_headers(delivered.portion),
+    }
     if tag.form.representation is Representation.MULTIPART:
         if delivered.content is None:
             return HttpResponse(HTTPStatus.OK, {"Content-Length": str(envelope.size_of([delivered.size])), **headers})
@@ -135,14 +140,17 @@ def _portion_headers(portion: Portion | None) -> dict[str, str]:
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
 
 
-def not_modified_response(tag: FrameTag) -> HttpResponse:
+def not_modified_response(tag: FrameTag, cache_control: str) -> HttpResponse:
     """``304`` for a client that holds the representation with this entity tag.
 
     The response repeats the Content-Type of the 200. Otherwise API Gateway would add ``application/json``, and a cache
     would store that in place of the media type (RFC 9111, sections 3.2 and 4.3.4).
     """
-    return HttpResponse(HTTPStatus.NOT_MODIFIED, {"Content-Type": tag.content_type, **_caching_headers(tag)})
+    return HttpResponse(
+        HTTPStatus.NOT_MODIFIED, {"Content-Type": tag.content_type, **_caching_headers(tag, cache_control)}
+    )
 
 
-def _caching_headers(tag: FrameTag) -> dict[str, str]:
-    return {"ETag": tag.value, "Cache-Control": CACHE_CONTROL}
+def _caching_headers(tag: FrameTag, cache_control: str) -> dict[str, str]:
+    # The entity tag stays with `no-store`: If-Range and If-Match need it.
+    return {"ETag": tag.value, "Cache-Control": cache_control}

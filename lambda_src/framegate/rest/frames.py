@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from framegate.delivery.portions import Portion, Selection
     from framegate.rest.exchange import Exchange, Handler
     from framegate.rest.http import HttpResponse
+    from framegate.time_budget import TimeBudget
 
 
 class FrameHandlers:
@@ -39,10 +40,13 @@ class FrameHandlers:
         The data stores that this deployment serves.
     delivery : FrameDelivery
         Delivers frames.
+    cache_control : str
+        The Cache-Control header of frames.
     """
 
-    def __init__(self, datastore_ids: Collection[str], delivery: FrameDelivery) -> None:
+    def __init__(self, datastore_ids: Collection[str], delivery: FrameDelivery, cache_control: str) -> None:
         self._datastore_ids = datastore_ids
+        self._cache_control = cache_control
         self.delivery = delivery
 
     @property
@@ -81,11 +85,13 @@ class FrameHandlers:
             selected,
             byte_range(request, lambda: _range_tags(image_frame_id, selected)),
             headers_only=request.method == "HEAD",
+            request_id=request.request_id,
         )
         if frame_request.mode is not DeliveryMode.URL and preconditions.if_none_match:
             held = _held_tag(known_frame_tags(image_frame_id, selected), preconditions, negotiation)
             if held is not None:
-                return _not_modified(exchange, held)
+                return self._not_modified(exchange, held)
+        exchange.begin_read()
         delivered = self.delivery.deliver(frame, frame_request, exchange.budget)
         if isinstance(delivered, QueuedFrame):
             exchange.record.update(delivery="queued", bytes=0)
@@ -93,40 +99,55 @@ class FrameHandlers:
         form = negotiation.form(delivered.content_type)
         exchange.record.update(content_type=delivered.content_type, **portion_record(delivered.portion))
         if isinstance(delivered, LinkedFrame):
-            return self._linked(exchange, frame, delivered, form, preconditions)
+            return self._linked(exchange, frame, frame_request, delivered, form, preconditions)
         tag = FrameTag.of(image_frame_id, form, selected)
         preconditions.require_match(tag.value)
         if preconditions.is_not_modified(tag.value):
-            return _not_modified(exchange, tag)
+            return self._not_modified(exchange, tag)
         exchange.record.update(
             delivery="json" if form.representation is Representation.JSON else "inline",
             bytes=delivered.size,
             upstream_bytes=delivered.bytes_read,
         )
-        return inline_response(frame, delivered, tag, envelope(image_frame_id, form, selected))
+        wrapping = envelope(image_frame_id, form, selected)
+        return inline_response(frame, delivered, tag, wrapping, self._cache_control)
 
     def _linked(
-        self, exchange: Exchange, frame: FrameRef, delivered: LinkedFrame, form: Form, preconditions: Preconditions
+        self,
+        exchange: Exchange,
+        frame: FrameRef,
+        request: FrameRequest,
+        delivered: LinkedFrame,
+        form: Form,
+        preconditions: Preconditions,
     ) -> HttpResponse:
+        exchange.record.update(delivery="url", bytes=delivered.size)
         if form.representation is Representation.JSON:
             # The document has no entity tag. The other form, a redirect, does not evaluate preconditions.
             preconditions.require_match(None)
-        exchange.record.update(delivery="url", bytes=delivered.size)
-        is_head = exchange.request.method == "HEAD"
-        if form.representation is Representation.MULTIPART:
-            url = self.delivery.multipart_url(
-                frame, envelope(frame.image_frame_id, form), delivered.size, exchange.budget, for_head=is_head
-            )
-            return redirect_response(url, delivered.portion)
-        if form.representation is Representation.RAW:
-            url = self.delivery.frame_url(frame, form.content_type, for_head=is_head)
-            return redirect_response(url, delivered.portion)
-        return linked_response(frame, delivered)
+            return linked_response(frame, delivered)
+        return redirect_to_frame(self.delivery, frame, request, delivered, form, exchange.budget)
+
+    def _not_modified(self, exchange: Exchange, tag: FrameTag) -> HttpResponse:
+        exchange.record.update(delivery="not-modified", bytes=0)
+        return not_modified_response(tag, self._cache_control)
 
 
-def _not_modified(exchange: Exchange, tag: FrameTag) -> HttpResponse:
-    exchange.record.update(delivery="not-modified", bytes=0)
-    return not_modified_response(tag)
+def redirect_to_frame(
+    delivery: FrameDelivery,
+    frame: FrameRef,
+    request: FrameRequest,
+    delivered: LinkedFrame,
+    form: Form,
+    budget: TimeBudget,
+) -> HttpResponse:
+    """``303`` to the frame's copy, or to a multipart body with it."""
+    if form.representation is Representation.MULTIPART:
+        wrapping = envelope(frame.image_frame_id, form)
+        url = delivery.multipart_url(frame, request, wrapping, delivered.size, budget)
+    else:
+        url = delivery.frame_url(frame, request, form.content_type)
+    return redirect_response(url, delivered.portion)
 
 
 def _image_frame_id_of(body: dict[str, Any]) -> str:

@@ -23,6 +23,9 @@ ENVELOPE_ALLOWANCE = 8 * 1024
 INLINE_LIMIT = (LAMBDA_RESPONSE_LIMIT - ENVELOPE_ALLOWANCE) // 4 * 3
 """Bytes of the largest frame that fits into a response. Base64 encodes three bytes as four characters."""
 
+SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff"}
+"""The headers of every response: a browser must not guess another media type (Fetch standard, "nosniff")."""
+
 # Matches {name} but not {name+}, which only the catch-all route has.
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 

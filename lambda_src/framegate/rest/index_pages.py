@@ -28,9 +28,12 @@ class IndexHandlers:
         The data stores that this deployment serves.
     index : FrameIndex
         Lists the frames of an image set.
+    cache_control : str
+        The Cache-Control header of pages.
     """
 
-    def __init__(self, datastore_ids: Collection[str], index: FrameIndex) -> None:
+    def __init__(self, datastore_ids: Collection[str], index: FrameIndex, cache_control: str) -> None:
+        self._cache_control = cache_control
         self._datastore_ids = datastore_ids
         self._index = index
 
@@ -45,13 +48,14 @@ class IndexHandlers:
         exchange.record.update(datastore_id=image_set.datastore_id, image_set_id=image_set.image_set_id)
         require_served(image_set, self._datastore_ids)
         query = index_query(request)
+        exchange.begin_read()
         version_id = self._index.version(image_set, query.version_id, exchange.budget)
         exchange.record.update(version_id=version_id)
         tag = index_tag(image_set, version_id)
         preconditions = Preconditions.of(request)
         preconditions.require_match(tag)
         if preconditions.is_not_modified(tag):
-            return index_not_modified_response(tag)
+            return index_not_modified_response(tag, self._cache_control)
         page = self._index.page(image_set, version_id, query, exchange.budget)
         exchange.record.update(frames=len(page.frames))
-        return index_response(image_set, version_id, page)
+        return index_response(image_set, version_id, page, self._cache_control)

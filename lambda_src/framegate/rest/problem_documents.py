@@ -6,7 +6,7 @@ import json
 from http import HTTPStatus
 
 from framegate import problems
-from framegate.rest.http import HttpResponse
+from framegate.rest.http import SECURITY_HEADERS, HttpResponse
 
 RETRY_AFTER_SECONDS = 1
 
@@ -79,7 +79,7 @@ def problem_response(problem: problems.Problem, request_id: str) -> HttpResponse
     RFC 9457. The extension member ``requestId`` is the id by which the operator finds the request in the log.
     """
     status = STATUS[type(problem)]
-    headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
+    headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **SECURITY_HEADERS}
     match problem:
         case problems.Throttled():
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)

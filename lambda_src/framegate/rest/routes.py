@@ -144,6 +144,9 @@ class Operation:
         A request or a body, for the table of routes.
     takes_body : bool
         Whether the request has a body.
+    throttle : str or None
+        Name of the operation's own limit of requests per second, because it uses a small quota of HealthImaging:
+        ``index``. None applies the limit of the stage.
     """
 
     method: Literal["GET", "POST"]
@@ -156,6 +159,7 @@ class Operation:
     problems: tuple[type[problems.Problem], ...]
     example: str
     takes_body: bool = False
+    throttle: Literal["index"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +376,7 @@ FRAME_INDEX = Operation(
     media_types=("application/json",),
     problems=_INDEX_PROBLEMS,
     example="[the frame index](#the-frame-index)",
+    throttle="index",
 )
 
 _IMAGE_SET = "/datastore/{datastoreId}/imageSet/{imageSetId}"

@@ -21,10 +21,13 @@ class BodyStore:
     ----------
     objects : ObjectStore
         The bucket.
+    url_cache_control : str
+        The Cache-Control header with which S3 answers pre-signed URLs.
     """
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, url_cache_control: str) -> None:
         self._objects = objects
+        self._url_cache_control = url_cache_control
 
     def has(self, image_set: ImageSetRef, name: str, budget: TimeBudget) -> bool:
         """Whether a body is stored.
@@ -63,6 +66,20 @@ class BodyStore:
             content_encoding=content_encoding,
         )
 
-    def presigned_url(self, image_set: ImageSetRef, name: str, lifetime_seconds: int, *, for_head: bool = False) -> str:
-        """Return a URL to GET a body, or with `for_head` to HEAD it."""
-        return self._objects.presigned_url(body_key(image_set, name), lifetime_seconds, for_head=for_head)
+    def presigned_url(
+        self,
+        image_set: ImageSetRef,
+        name: str,
+        lifetime_seconds: int,
+        *,
+        for_head: bool = False,
+        request_id: str | None = None,
+    ) -> str:
+        """Return a URL to GET a body, or with `for_head` to HEAD it; see `presigning.presigned_url`."""
+        return self._objects.presigned_url(
+            body_key(image_set, name),
+            lifetime_seconds,
+            cache_control=self._url_cache_control,
+            for_head=for_head,
+            request_id=request_id,
+        )

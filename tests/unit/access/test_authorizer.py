@@ -30,6 +30,7 @@ def configured(issuer, monkeypatch):
             "FRAMEGATE_JWT_ISSUER": issuer.url,
             "FRAMEGATE_JWT_AUDIENCE": "framegate",
             "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
+            "FRAMEGATE_AUDIT_CLAIM": "sub",
             **changed,
         }
         for name, value in environment.items():
@@ -71,7 +72,7 @@ def test_valid_token_allows_the_stage_of_this_api_only(issuer, key, ask):
 
 def test_context_has_the_expiry_and_the_data_stores(issuer, key, ask):
     claims = issuer.claims()
-    assert ask(key.sign(claims))["context"] == {"expiresAt": str(claims["exp"] + 30), "datastores": "*"}
+    assert ask(key.sign(claims))["context"].items() >= {"expiresAt": str(claims["exp"] + 30), "datastores": "*"}.items()
 
 
 def test_policy_allows_the_listed_data_stores_that_are_served(issuer, key, configured, ask):
@@ -87,10 +88,18 @@ def test_claim_without_a_served_data_store_denies_the_stage(issuer, key, configu
     assert statement(ask(key.sign(issuer.claims(datastores=claim)))) == ("Deny", [f"{STAGE}/*"])
 
 
-def test_policy_does_not_identify_the_caller(issuer, key, ask):
+def test_only_the_context_identifies_the_caller_and_only_by_the_audit_claim(issuer, key, ask):
     answer = ask(key.sign(issuer.claims(sub="Mueller^Hans", email="hans@example.org")))
+    context = answer.pop("context")
+    assert (context["principal"], context["issuer"]) == ("Mueller^Hans", issuer.url)
     assert "Mueller" not in json.dumps(answer)
-    assert "hans" not in json.dumps(answer)
+    assert "hans" not in json.dumps([answer, context])
+
+
+def test_configured_claim_names_the_caller(issuer, key, configured, ask):
+    configured(FRAMEGATE_AUDIT_CLAIM="email")
+    context = ask(key.sign(issuer.claims(sub="4d2", email='jörg"\n@example.org')))["context"]
+    assert context["principal"] == "j%C3%B6rg%22%0A@example.org"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])

@@ -8,6 +8,8 @@ import time
 import pytest
 
 from framegate.access.caller import authorize_caller, caller_context
+from framegate.access.principal import Principal
+from framegate.access.tokens import Grant
 from framegate.problems import DatastoreNotGranted, TokenExpired
 from framegate.rest.routes import FRAME_ROUTE
 from framegate.settings import Settings
@@ -40,7 +42,9 @@ def event(frame, **context):
 
 def said(expires_in=60, datastore_ids=None):
     """The context that the authorizer returns for a caller."""
-    return caller_context(int(time.time()) + expires_in, datastore_ids)
+    return caller_context(
+        Grant(int(time.time()) + expires_in, None, Principal("somebody", "https://login.example")), datastore_ids
+    )
 
 
 def test_token_without_a_data_store_list_reads_every_data_store(api, frame):
