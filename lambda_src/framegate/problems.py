@@ -28,11 +28,11 @@ No description repeats a value that came from outside: such a value may be anyth
     ├── AccessDenied
     ├── FrameNotFound
     ├── ImageSetNotFound
+    ├── VersionNotFound
     ├── InstanceNotFound
     ├── FramePending
     ├── ResultTooLarge
     ├── NotSupported
-    ├── VersionNotFound
     ├── FrameConflict
     ├── ServiceProblem
     │   ├── Throttled

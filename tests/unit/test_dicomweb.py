@@ -8,6 +8,7 @@ import re
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import boto3
 import pydicom
@@ -276,7 +277,7 @@ def test_resolution_can_be_multipart(web, ct):
 
 def test_response_by_uid_must_be_revalidated(web, ct):
     answer = web.frames(ct)
-    assert answer.headers["Cache-Control"] == "private, max-age=60, must-revalidate"
+    assert answer.headers["Cache-Control"] == "private, no-cache"
     web.emulator.calls.clear()
     again = web.frames(ct, headers={"If-None-Match": answer.headers["ETag"]})
     assert (again.status, again.body) == (304, b"")
@@ -284,6 +285,22 @@ def test_response_by_uid_must_be_revalidated(web, ct):
     assert again.headers["Cache-Control"] == answer.headers["Cache-Control"]
     assert web.calls() == []
     assert web.frames(ct, headers={"If-Match": '"other"'}).status == 412
+
+
+@pytest.mark.parametrize(
+    ("caching", "expected"),
+    [
+        ("revalidate", "private, no-cache"),
+        ("immutable", "private, max-age=60, must-revalidate"),
+        ("no-store", "no-store"),
+    ],
+)
+def test_no_response_by_uid_is_immutable(new_api, settings, health_imaging, ct, caching, expected):
+    web = DicomWeb(Client(new_api(settings=replace(settings, frame_caching=caching))), health_imaging)
+    answer = web.frames(ct)
+    assert answer.headers["Cache-Control"] == expected
+    again = web.frames(ct, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status, again.headers["Cache-Control"]) == (304, expected)
 
 
 def test_entity_tags_differ_by_form(web, ct, multiframe):
@@ -421,8 +438,10 @@ def test_unknown_series_of_a_known_study_is_404_without_more_searches(web, ct, h
 def test_every_uid_must_belong_to_the_frame(web, samples, name):
     ct, mr = samples["CT_small.dcm"], samples["MR_small.dcm"]
     other = {
-        "studyInstanceUID": mr.StudyInstanceUID, "seriesInstanceUID": mr.SeriesInstanceUID, "instanceUID": mr.SOPInstanceUID,
-    }  # fmt: skip
+        "studyInstanceUID": mr.StudyInstanceUID,
+        "seriesInstanceUID": mr.SeriesInstanceUID,
+        "instanceUID": mr.SOPInstanceUID,
+    }
     assert web.get("retrieveInstanceFrames", ct, frameList="1", **{name: other[name]}).status == 404
 
 
