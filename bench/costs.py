@@ -89,10 +89,11 @@ class Deployment:
     """The resources that are billed by the month; a test compares their numbers with the template."""
 
     dashboards: int = 1
-    alarm_metrics: int = 16
+    alarm_metrics: int = 17
     keys: int = 1
     acl_rules: int = 3
-    polled_queues: int = 1
+    token_rules: int = 1
+    polled_queues: int = 2
 
 
 PRICES, USAGE, DEPLOYMENT = Prices(), Usage(), Deployment()
@@ -204,7 +205,7 @@ def idle_dollars(
     prices : Prices
         The prices.
     usage : Usage
-        Gives the rate at which Lambda polls the export queue.
+        Gives the rate at which Lambda polls each queue.
     deployment : Deployment
         The resources that are billed by the month.
     """
@@ -217,10 +218,11 @@ def idle_dollars(
         "dashboard (the first three of an account are free)": prices.dashboard_month * deployment.dashboards,
         f"alarms ({deployment.alarm_metrics} metrics)": prices.alarm_metric_month * deployment.alarm_metrics,
         "KMS key": prices.key_month * deployment.keys,
-        "polls of the export queue (the first million requests are free)": prices.sqs_request * polls,
+        "polls of the two queues (the first million requests are free)": prices.sqs_request * polls,
     }
     if config.waf:
-        costs["AWS WAF"] = prices.acl_month + prices.acl_rule_month * deployment.acl_rules
+        rules = deployment.acl_rules + (0 if config.auth == "iam" else deployment.token_rules)
+        costs["AWS WAF"] = prices.acl_month + prices.acl_rule_month * rules
     return costs
 
 

@@ -30,8 +30,6 @@ def compose(app: App) -> FramegateStack:
         The configuration has faults. The application is unchanged.
     """
     config = Config.from_context(app.node.get_all_context())
-    # Synthesis fails on every finding that is not acknowledged next to its construct.
-    Validations.of(app).add_plugins(AwsSolutionsChecks(app), HIPAASecurityChecks(app))
     stack = FramegateStack(app, "Framegate", config=config)
     if config.environment == "production" and "*" in config.cors_origins:
         Annotations.of(stack).add_warning_v2(
@@ -42,6 +40,11 @@ def compose(app: App) -> FramegateStack:
     return stack
 
 
+def add_checks(app: App) -> None:
+    """Make synthesis fail on every finding of cdk-nag that is not acknowledged next to its construct."""
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app), HIPAASecurityChecks(app))
+
+
 def main() -> None:
     """Write the cloud assembly, or exit with the faults of the configuration."""
     app = App()
@@ -49,4 +52,5 @@ def main() -> None:
         compose(app)
     except ConfigError as error:
         sys.exit(str(error))
+    add_checks(app)
     app.synth()

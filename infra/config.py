@@ -154,6 +154,7 @@ _HeaderName = Annotated[
 ]
 # RFC 6749, section 3.3, without the comma, which separates list items.
 _Scope = Annotated[str, _text(r"[!#-+\--\[\]-~]{1,256}", "a scope of OAuth 2.0")]
+_ClientId = Annotated[str, _text("[A-Za-z0-9_+]{1,128}", "the id of an app client")]
 _Audience = Annotated[str, _text(r"[!-+\--~]{1,256}", "an audience without spaces and commas")]
 _VpcEndpointId = Annotated[str, _text("vpce-[0-9a-f]{8,17}", "the id of a VPC endpoint")]
 _SubnetId = Annotated[str, _text("subnet-[0-9a-f]{8,17}", "the id of a subnet")]
@@ -297,6 +298,24 @@ class Config:
             OnlyWith("auth", "cognito"),
         ),
     ] = ()
+    cognito_client_ids: Annotated[
+        tuple[_ClientId, ...],
+        Field(description="a list of app client ids"),
+        _UNIQUE,
+        Key(
+            "App clients of the user pool whose tokens are accepted; `auth=cognito` requires these or `cognito_scopes`",
+            "1example23456789",
+            OnlyWith("auth", "cognito"),
+        ),
+    ] = ()
+    cognito_groups_are_datastores: Annotated[
+        bool,
+        Key(
+            "Whether callers may read only the data stores whose ids are names of their groups (`cognito:groups`)",
+            "true",
+            OnlyWith("auth", "cognito"),
+        ),
+    ] = False
     jwt_issuer: Annotated[
         str | None,
         _text(_ISSUER, "an https:// URL without query and fragment"),
@@ -342,6 +361,53 @@ class Config:
             "preferred_username",
         ),
     ] = "sub"
+    jwt_image_sets_claim: Annotated[
+        str | None,
+        _text("[!-~]{1,256}", "the name of a claim"),
+        Key(
+            "Claim that lists the image sets that the caller may read",
+            "https://example.org/image-sets",
+            OnlyWith("auth", "jwt"),
+        ),
+    ] = None
+    jwt_studies_claim: Annotated[
+        str | None,
+        _text("[!-~]{1,256}", "the name of a claim"),
+        Key(
+            "Claim that lists the study instance UIDs whose image sets the caller may read",
+            "https://example.org/studies",
+            OnlyWith("auth", "jwt"),
+        ),
+    ] = None
+    jwt_max_lifetime_seconds: Annotated[
+        int | None,
+        Field(ge=60, le=31_536_000),
+        Key(
+            "Maximum lifetime of a token, in seconds; with `none`, its issuer decides",
+            "3600",
+            OnlyWith("auth", "jwt"),
+        ),
+    ] = None
+    authorization_function_arn: Annotated[
+        str | None,
+        _text(
+            "arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:function:[A-Za-z0-9_-]{1,64}(?::[A-Za-z0-9_$-]{1,128})?",
+            "the ARN of a Lambda function, its version or its alias",
+        ),
+        Key(
+            "Lambda function of yours, in the same Region, that decides who may read which image set",
+            "arn:aws:lambda:eu-west-1:123456789012:function:image-access:live",
+        ),
+    ] = None
+    authorization_cache_seconds: Annotated[
+        int,
+        Field(ge=0, le=3600),
+        Key(
+            "Seconds for which a decision of `authorization_function_arn` is cached; the function can ask for less",
+            "300",
+            OnlyWith("authorization_function_arn"),
+        ),
+    ] = 60
     waf: Annotated[
         bool,
         Key("Whether AWS WAF protects the API, with AWS's common rules and a rate limit", "true"),
@@ -707,6 +773,17 @@ def _conflicts(values: Mapping[str, Any], already_faulty: Collection[str]) -> di
         )
     if settings["audit_claim"] != _defaults()["audit_claim"] and settings["auth"] == "iam":
         faults["audit_claim"] = "has no effect with auth=iam, because the caller's ARN is on record. Remove it"
+    choice = {"cognito_scopes", "cognito_client_ids"}
+    if (
+        settings["auth"] == "cognito"
+        and not any(settings[name] for name in choice)
+        and not choice & set(already_faulty)
+    ):
+        example = config_keys()["cognito_scopes"].example
+        faults["cognito_scopes"] = (
+            "is missing, and so is cognito_client_ids; auth=cognito requires one of the two, because the user pool "
+            f"issues tokens to all of its app clients. For example: -c cognito_scopes={example}"
+        )
     if settings["vpc_endpoint_ids"] and settings["domain_name"]:
         faults["vpc_endpoint_ids"] = "makes the API private, but domain_name needs a public API. Remove one of the two"
     if settings["environment"] == "production":

@@ -108,6 +108,10 @@ class ApiFunction(LambdaFunction):
                     frame_caching=config.frame_caching,
                     audit_claim=config.audit_claim,
                     uid_hash_secret=_uid_hash_secret(),
+                    cognito_client_ids=config.cognito_client_ids,
+                    cognito_groups_are_datastores=config.cognito_groups_are_datastores,
+                    authorization_function_arn=config.authorization_function_arn,
+                    authorization_cache_seconds=config.authorization_cache_seconds,
                 )
             ],
             statements=[
@@ -152,26 +156,39 @@ class ApiFunction(LambdaFunction):
                 allow("TellMissingFromForbidden", ["s3:ListBucket"], bucket.bucket_arn),
                 allow("HandOverFrames", ["sqs:SendMessage"], queue.queue_arn),
                 use_key(frame_store, "s3", "sqs"),
+                *(
+                    [allow("AskDecisionFunction", ["lambda:InvokeFunction"], config.authorization_function_arn)]
+                    if config.authorization_function_arn
+                    else []
+                ),
             ],
         )
         frame_store.deny_mismatched_frames_to(self.role)
         acknowledge_image_sets(self.role, config)
         acknowledge_objects(self.role, frame_store, config, *_PREFIXES)
         if config.api_concurrency is None:
-            # Little's law: requests at a time = requests per second x seconds per request.
-            acknowledge(
-                self.function,
-                f"{config.throttle_rate:,} requests per second (throttle_rate) need a concurrency of "
-                f"{ceil(config.throttle_rate * USUAL_REQUEST_SECONDS):,} if each takes {USUAL_REQUEST_SECONDS} s, and "
-                f"of {config.throttle_rate * config.timeout_seconds:,} if each takes {config.timeout_seconds} s "
-                "(timeout_seconds), while an account has 1,000 by default. So throttling alone does not limit the "
-                "function. The configuration key api_concurrency does, but it takes its share of the account's "
-                "concurrency from all other functions, used or not.",
-                "HIPAA.Security-LambdaConcurrency",
-            )
+            acknowledge(self.function, unreserved_concurrency_reason(config), "HIPAA.Security-LambdaConcurrency")
         self.alias = self.published()
 
 
 def _uid_hash_secret() -> str:
     """The random part of the stack's id: constant while the stack exists, and in no log or event of the bucket."""
     return Fn.select(2, Fn.split("/", Aws.STACK_ID))
+
+
+def unreserved_concurrency_reason(config: Config) -> str:
+    """Return why the function may have no reserved concurrency, with the figures of the configuration.
+
+    Notes
+    -----
+    Little's law: requests at a time = requests per second × seconds per request.
+    """
+    usual = ceil(config.throttle_rate * USUAL_REQUEST_SECONDS)
+    highest = config.throttle_rate * config.timeout_seconds
+    return (
+        f"{config.throttle_rate:,} requests per second (throttle_rate) need a concurrency of {usual:,} if each takes "
+        f"{USUAL_REQUEST_SECONDS} s, and of {highest:,} if each takes {config.timeout_seconds} s (timeout_seconds), "
+        "while an account has 1,000 by default. So throttling alone does not limit the function. The configuration key "
+        "api_concurrency does, but it takes its share of the account's concurrency from all other functions, used or "
+        "not."
+    )

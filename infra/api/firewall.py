@@ -119,7 +119,7 @@ class Firewall(Construct):
             action=wafv2.CfnWebACL.RuleActionProperty(
                 block=wafv2.CfnWebACL.BlockActionProperty(
                     custom_response=wafv2.CfnWebACL.CustomResponseProperty(
-                        response_code=HTTPStatus.TOO_MANY_REQUESTS,
+                        response_code=int(HTTPStatus.TOO_MANY_REQUESTS),
                         custom_response_body_key=THROTTLED_BODY,
                         response_headers=[header(name=name, value=value) for name, value in _throttled_headers(config)],
                     )

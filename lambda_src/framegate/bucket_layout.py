@@ -19,7 +19,7 @@ MISMATCHED_PREFIX = "mismatched/"
 """Frames whose pixels differ from those that HealthImaging imported; no URL reaches them."""
 
 INDEX_PREFIX = "indexes/"
-"""Frame indexes, and the latest version of each image set."""
+"""Frame indexes, and the latest version and the study of each image set."""
 
 QUEUED_PREFIX = "queued/"
 """Markers of frames that are waiting in the deferred store queue."""
@@ -105,6 +105,11 @@ def index_key(image_set: ImageSetRef, version_id: str, index_format: int) -> str
     return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.{index_format}.jsonl"
 
 
+def study_key(image_set: ImageSetRef, version_id: str) -> str:
+    """Return the key of the object that names the study of an image set's version."""
+    return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.study.json"
+
+
 def latest_version_key(image_set: ImageSetRef) -> str:
     """Return the key of the object that names the latest version of an image set."""
     return f"{image_set_prefix(INDEX_PREFIX, image_set)}latest.json"
@@ -120,7 +125,7 @@ def body_key(image_set: ImageSetRef, name: str) -> str:
     return f"{image_set_prefix(BODY_PREFIX, image_set)}{name}"
 
 
-def study_key(datastore_id: str, study_hash: str) -> str:
+def study_list_key(datastore_id: str, study_hash: str) -> str:
     """Return the key of the list of a study's image sets."""
     return f"{STUDY_PREFIX}{datastore_id}/{study_hash}.json"
 

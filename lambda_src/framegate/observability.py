@@ -40,6 +40,7 @@ class Metric(StrEnum):
     DATASETS = "Datasets"
     ERRORS = "Errors"
     UPSTREAM_LATENCY = "UpstreamLatency"
+    AUTHORIZATION_LATENCY = "AuthorizationLatency"
     COLD_STARTS = "ColdStarts"
     EXPORTS_COMPLETED = "ExportsCompleted"
     EXPORTS_FAILED = "ExportsFailed"

@@ -16,6 +16,9 @@ No description repeats a value that came from outside: such a value may be anyth
     ├── TokenExpired
     ├── DatastoreNotServed
     ├── DatastoreNotGranted
+    ├── ClientNotAccepted
+    ├── ImageSetNotGranted
+    ├── AuthorizationUnavailable
     ├── UnknownRoute
     ├── MethodNotAllowed
     ├── NotAcceptable
@@ -166,6 +169,30 @@ class DatastoreNotGranted(Problem):
     slug = "datastore-not-granted"
     title = "The data store is not granted"
     description = "The caller's token does not list that data store among those that its holder may read."
+
+
+class ClientNotAccepted(Problem):
+    """The caller's token was issued to an app client that this deployment does not accept."""
+
+    slug = "client-not-accepted"
+    title = "The token's client is not accepted"
+    description = "The caller's token was issued to an app client that this deployment does not accept."
+
+
+class ImageSetNotGranted(Problem):
+    """Neither the lists of the caller's token nor the deployment's decision function allow reading the image set."""
+
+    slug = "image-set-not-granted"
+    title = "The image set is not granted"
+    description = "The caller may not read that image set."
+
+
+class AuthorizationUnavailable(Problem):
+    """The decision function gave no valid answer, so nobody knows whether the caller may read the image set."""
+
+    slug = "authorization-unavailable"
+    title = "Access could not be checked"
+    description = "The function that decides who may read an image set gave no valid answer."
 
 
 class UnknownRoute(Problem):

@@ -56,6 +56,14 @@ class Settings:
         What browsers may do with the frames that they received: a key of `CACHE_CONTROL`.
     audit_claim : str
         The claim that names a caller in the audit record, if callers have tokens.
+    cognito_client_ids : tuple of str
+        The app clients whose tokens are accepted under ``cognito``; empty accepts those of every client.
+    cognito_groups_are_datastores : bool
+        Whether callers may read only the data stores whose ids are names of their groups in Cognito.
+    authorization_function_arn : str or None
+        The Lambda function that decides who may read an image set; None if there is none.
+    authorization_cache_seconds : int
+        Seconds for which its answers are cached.
     """
 
     datastore_ids: tuple[str, ...]
@@ -67,6 +75,10 @@ class Settings:
     uid_hash_secret: str
     frame_caching: FrameCaching = "revalidate"
     audit_claim: str = "sub"
+    cognito_client_ids: tuple[str, ...] = ()
+    cognito_groups_are_datastores: bool = False
+    authorization_function_arn: str | None = None
+    authorization_cache_seconds: int = 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -87,6 +99,10 @@ class Settings:
             uid_hash_secret=environment["FRAMEGATE_UID_HASH_SECRET"],
             frame_caching=cast("FrameCaching", environment["FRAMEGATE_FRAME_CACHING"]),
             audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
+            cognito_client_ids=_split(environment["FRAMEGATE_COGNITO_CLIENT_IDS"]),
+            cognito_groups_are_datastores=environment["FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES"] == "true",
+            authorization_function_arn=environment["FRAMEGATE_AUTHORIZATION_FUNCTION_ARN"] or None,
+            authorization_cache_seconds=int(environment["FRAMEGATE_AUTHORIZATION_CACHE_SECONDS"]),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -107,6 +123,10 @@ class Settings:
             "FRAMEGATE_UID_HASH_SECRET": self.uid_hash_secret,
             "FRAMEGATE_FRAME_CACHING": self.frame_caching,
             "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
+            "FRAMEGATE_COGNITO_CLIENT_IDS": _join(self.cognito_client_ids),
+            "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": str(self.cognito_groups_are_datastores).lower(),
+            "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": self.authorization_function_arn or "",
+            "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": str(self.authorization_cache_seconds),
         }
 
 
@@ -126,6 +146,10 @@ class AuthorizerSettings:
         The claim that lists the data stores that a token grants; None if tokens grant all.
     audit_claim : str
         The claim that names a caller in the audit record.
+    image_sets_claim, studies_claim : str or None
+        The claims that list the image sets and the studies that a token grants; None if none is configured.
+    max_lifetime_seconds : int or None
+        Maximum lifetime of a token; None if there is no maximum.
     """
 
     datastore_ids: tuple[str, ...]
@@ -133,6 +157,9 @@ class AuthorizerSettings:
     audiences: tuple[str, ...]
     datastores_claim: str | None
     audit_claim: str = "sub"
+    image_sets_claim: str | None = None
+    studies_claim: str | None = None
+    max_lifetime_seconds: int | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> AuthorizerSettings:
@@ -140,8 +167,8 @@ class AuthorizerSettings:
 
         Raises
         ------
-        KeyError
-            If a variable is missing: the stack and the function are of different releases.
+        KeyError, ValueError
+            If a variable is missing or not a number: the stack and the function are of different releases.
         """
         return cls(
             datastore_ids=_split(environment["FRAMEGATE_DATASTORE_IDS"]),
@@ -149,6 +176,9 @@ class AuthorizerSettings:
             audiences=_split(environment["FRAMEGATE_JWT_AUDIENCE"]),
             datastores_claim=environment["FRAMEGATE_JWT_DATASTORES_CLAIM"] or None,
             audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
+            image_sets_claim=environment["FRAMEGATE_JWT_IMAGE_SETS_CLAIM"] or None,
+            studies_claim=environment["FRAMEGATE_JWT_STUDIES_CLAIM"] or None,
+            max_lifetime_seconds=int(environment["FRAMEGATE_JWT_MAX_LIFETIME_SECONDS"] or 0) or None,
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -165,6 +195,9 @@ class AuthorizerSettings:
             "FRAMEGATE_JWT_AUDIENCE": _join(self.audiences),
             "FRAMEGATE_JWT_DATASTORES_CLAIM": self.datastores_claim or "",
             "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
+            "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": self.image_sets_claim or "",
+            "FRAMEGATE_JWT_STUDIES_CLAIM": self.studies_claim or "",
+            "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": str(self.max_lifetime_seconds or ""),
         }
 
 

@@ -75,7 +75,7 @@ def state_machine(template):
     return found, json.loads(text(found["DefinitionString"]))
 
 
-def queue_id(queues, construct="Queue"):
+def queue_id(queues, construct=""):
     """Return the logical id of the queue with a construct id: the export queue, or ``DeferredStores``."""
     (found,) = (name for name in queues if re.fullmatch(rf"ExportQueue{construct}[0-9A-F]{{8}}", name))
     return found

@@ -145,9 +145,7 @@ def test_throttling_by_the_api_or_lambda_raises_an_alarm_after_three_periods(ala
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (10, 3)
 
 
-@pytest.mark.parametrize(
-    ("name", "construct"), [("DeadLetters", "Queue"), ("DeferredStoreDeadLetters", "DeferredStores")]
-)
+@pytest.mark.parametrize(("name", "construct"), [("DeadLetters", ""), ("DeferredStoreDeadLetters", "DeferredStores")])
 def test_first_dead_letter_raises_an_alarm_that_says_how_to_send_it_back(alarms, resources, name, construct):
     alarm = alarms[name]
     queues = resources("AWS::SQS::Queue")

@@ -95,27 +95,30 @@ def test_cdk_command_line_prints_only_the_configuration_errors(tmp_path):
     assert cdk == ".venv/bin/python app.py: Subprocess exited with error 1"
 
 
-def test_synthesis_of_unchanged_sources_reuses_the_bundle(tmp_path, cdk_context):
-    context = {key: value for key, value in cdk_context().items() if key != "aws:cdk:bundling-stacks"}
-    first = run_app(context, CDK_OUTDIR=str(tmp_path))
-    bundles = [each for each in tmp_path.iterdir() if each.name.startswith("asset.")]
-    # These settings keep pip from installing anything.
-    second = run_app(context, CDK_OUTDIR=str(tmp_path), PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+NO_INDEX = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+"""Settings with which pip finds no packages."""
 
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert first.stdout == second.stdout == ""
-    assert bundles == [each for each in tmp_path.iterdir() if each.name.startswith("asset.")]
+
+def test_failed_installation_reports_pips_error_and_later_syntheses_build_once(tmp_path, cdk_context):
+    context = {key: value for key, value in cdk_context().items() if key != "aws:cdk:bundling-stacks"}
+    failed = run_app(context, CDK_OUTDIR=str(tmp_path), **NO_INDEX)
+    built = run_app(context, CDK_OUTDIR=str(tmp_path))
+    bundles = sorted(tmp_path.glob("asset.*"))
+    bundled = {path.relative_to(each).as_posix() for each in bundles for path in each.glob("**/*.py")}
+    reused = run_app(context, CDK_OUTDIR=str(tmp_path), **NO_INDEX)
+
+    assert (failed.returncode, built.returncode, reused.returncode) == (1, 0, 0)
+    assert "pip could not install lambda_src/requirements.txt: ERROR:" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert built.stdout == reused.stdout == ""
+    assert {"boto3/__init__.py", "python/imagecodecs/__init__.py"} <= bundled
+    assert bundles == sorted(tmp_path.glob("asset.*"))
     assert len(bundles) == 2
 
 
-def test_failed_installation_reports_pips_error_and_the_next_synthesis_succeeds(tmp_path, cdk_context):
-    context = {key: value for key, value in cdk_context().items() if key != "aws:cdk:bundling-stacks"}
-    no_index = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
-    failed = run_app(context, CDK_OUTDIR=str(tmp_path), **no_index)
-    later = run_app(context, CDK_OUTDIR=str(tmp_path))
-    bundled = {path.relative_to(each).as_posix() for each in tmp_path.glob("asset.*") for path in each.glob("**/*.py")}
+def test_application_runs_the_checks_of_cdk_nag(tmp_path, cdk_context):
+    result = run_app(cdk_context(), CDK_OUTDIR=str(tmp_path), CDK_VALIDATION="true")
 
-    assert (failed.returncode, later.returncode) == (1, 0)
-    assert "pip could not install lambda_src/requirements.txt: ERROR:" in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert {"boto3/__init__.py", "python/imagecodecs/__init__.py"} <= bundled
+    assert result.returncode == 0
+    # The CDK writes a report only if the application has checks.
+    assert (tmp_path / "validation-report.json").is_file()

@@ -88,7 +88,7 @@ def test_layer_is_below_20_or_6_mb_zipped(layer, tmp_path, name, limit, architec
 def test_bundle_contains_only_the_used_service_models(bundled):
     services = {each.name for each in (bundled("arm64") / "botocore" / "data").iterdir() if each.is_dir()}
 
-    assert services == {"events", "medical-imaging", "s3", "sqs", "xray"}
+    assert services == {"events", "lambda", "medical-imaging", "s3", "sqs", "xray"}
 
 
 def test_bundle_contains_all_source_files_and_no_compiled_ones(bundled):
@@ -191,9 +191,18 @@ SNAPSHOT = {
     "FRAMEGATE_CORS_ORIGINS": "*",
     "FRAMEGATE_AUTH": "iam",
     "FRAMEGATE_AUDIT_CLAIM": "sub",
+    "FRAMEGATE_FRAME_CACHING": "revalidate",
+    "FRAMEGATE_COGNITO_CLIENT_IDS": "",
+    "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
+    # With a decision function, the snapshot needs the rules for Lambda's endpoint.
+    "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:image-access",
+    "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
     "FRAMEGATE_JWT_ISSUER": "https://login.example.org",
     "FRAMEGATE_JWT_AUDIENCE": "framegate",
     "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
+    "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": "",
+    "FRAMEGATE_JWT_STUDIES_CLAIM": "",
+    "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": "",
 }
 
 

@@ -14,9 +14,10 @@ from tests.infra.project import VPC
 A = "a" * 32
 B = "0123456789abcdef0123456789abcdef"
 
+DECISION_FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:image-access"
 USER_POOL = "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI"
 CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
-COGNITO = {"auth": "cognito", "cognito_user_pool_arn": USER_POOL}
+COGNITO = {"auth": "cognito", "cognito_user_pool_arn": USER_POOL, "cognito_client_ids": "1example23456789"}
 JWT = {"auth": "jwt", "jwt_issuer": "https://login.example.org/realms/imaging", "jwt_audience": "framegate"}
 DOMAIN = {"domain_name": "frames.example.org", "domain_certificate_arn": CERTIFICATE}
 
@@ -54,6 +55,8 @@ def test_only_datastore_ids_is_required():
         auth="iam",
         cognito_user_pool_arn=None,
         cognito_scopes=(),
+        cognito_client_ids=(),
+        cognito_groups_are_datastores=False,
         jwt_issuer=None,
         jwt_audience=(),
         jwt_datastores_claim=None,
@@ -166,6 +169,15 @@ def test_valid_values_are_accepted(key, value, read_as):
         (JWT, "jwt_audience", "framegate,https://frames.example.org", ("framegate", "https://frames.example.org")),
         (JWT, "jwt_datastores_claim", "https://example.org/datastores", "https://example.org/datastores"),
         (JWT, "jwt_datastores_claim", "none", None),
+        (COGNITO, "cognito_client_ids", "a1,b2", ("a1", "b2")),
+        (COGNITO, "cognito_groups_are_datastores", "true", True),
+        (JWT, "jwt_image_sets_claim", "image_sets", "image_sets"),
+        (JWT, "jwt_studies_claim", "https://example.org/studies", "https://example.org/studies"),
+        (JWT, "jwt_max_lifetime_seconds", "60", 60),
+        (JWT, "jwt_max_lifetime_seconds", "none", None),
+        ({}, "authorization_function_arn", DECISION_FUNCTION, DECISION_FUNCTION),
+        ({}, "authorization_function_arn", f"{DECISION_FUNCTION}:live", f"{DECISION_FUNCTION}:live"),
+        ({"authorization_function_arn": DECISION_FUNCTION}, "authorization_cache_seconds", "0", 0),
         ({"waf": "true"}, "waf_rate_limit", "100", 100),
         (DOMAIN, "domain_name", "xn--bcher-kva.example.org", "xn--bcher-kva.example.org"),
         (DOMAIN, "domain_hosted_zone_id", "Z0123456789ABCDEFGHIJ", "Z0123456789ABCDEFGHIJ"),
@@ -265,6 +277,16 @@ def test_valid_values_that_need_another_key_are_accepted(other_keys, key, value,
         ("cognito_user_pool_arn", f"{USER_POOL}\n"),
         ("cognito_scopes", "frames read"),
         ("cognito_scopes", 'frames"read'),
+        ("cognito_client_ids", "a b"),
+        ("cognito_groups_are_datastores", "yes"),
+        ("jwt_image_sets_claim", "image sets"),
+        ("jwt_studies_claim", "studies\n"),
+        ("jwt_max_lifetime_seconds", "59"),
+        ("authorization_function_arn", "image-access"),
+        ("authorization_function_arn", f"{DECISION_FUNCTION}\n"),
+        ("authorization_function_arn", "arn:aws:lambda:eu-west-1:123456789012:function:*"),
+        ("authorization_function_arn", "arn:aws:lambda:eu-west-1:123456789012:layer:image-access"),
+        ("authorization_cache_seconds", "3601"),
         ("jwt_issuer", "http://login.example.org"),
         ("jwt_issuer", "login.example.org"),
         ("jwt_issuer", "https://"),
@@ -349,7 +371,7 @@ def test_message_shows_the_value_and_what_the_key_accepts(key, value, message):
 @pytest.mark.parametrize(
     ("keys", "missing", "needed_by"),
     [
-        ({"auth": "cognito"}, "cognito_user_pool_arn", "auth=cognito"),
+        ({"auth": "cognito", "cognito_scopes": "frames/read"}, "cognito_user_pool_arn", "auth=cognito"),
         ({**JWT, "jwt_issuer": None}, "jwt_issuer", "auth=jwt"),
         ({**JWT, "jwt_audience": None}, "jwt_audience", "auth=jwt"),
         ({**JWT, "jwt_audience": []}, "jwt_audience", "auth=jwt"),
@@ -365,10 +387,38 @@ def test_key_required_by_another_is_reported_with_an_example(keys, missing, need
 
 
 @pytest.mark.parametrize(
+    "given", [{}, {"cognito_scopes": ""}, {"cognito_scopes": "none", "cognito_client_ids": "none"}]
+)
+def test_cognito_needs_scopes_or_client_ids(given):
+    (fault,) = faults(datastore_ids=A, auth="cognito", cognito_user_pool_arn=USER_POOL, **given).values()
+
+    assert "auth=cognito requires one of the two" in fault
+    assert "cognito_client_ids" in fault
+    assert "-c cognito_scopes=frames/read" in fault
+
+
+@pytest.mark.parametrize("given", [{"cognito_scopes": "frames/read"}, {"cognito_client_ids": "a1"}])
+def test_cognito_needs_only_one_of_scopes_and_client_ids(given):
+    read(auth="cognito", cognito_user_pool_arn=USER_POOL, **given)
+
+
+def test_invalid_scopes_are_reported_once():
+    found = faults(datastore_ids=A, auth="cognito", cognito_user_pool_arn=USER_POOL, cognito_scopes='a"b')
+
+    assert list(found) == ["cognito_scopes"]
+    assert "is not a scope" in found["cognito_scopes"]
+
+
+@pytest.mark.parametrize(
     ("keys", "idle", "what_it_needs"),
     [
         ({"cognito_user_pool_arn": USER_POOL}, "cognito_user_pool_arn", "auth=cognito"),
         ({**JWT, "cognito_scopes": "frames/read"}, "cognito_scopes", "auth=cognito"),
+        ({**JWT, "cognito_client_ids": "a1"}, "cognito_client_ids", "auth=cognito"),
+        ({**JWT, "cognito_groups_are_datastores": "true"}, "cognito_groups_are_datastores", "auth=cognito"),
+        ({"jwt_image_sets_claim": "image_sets"}, "jwt_image_sets_claim", "auth=jwt"),
+        ({**COGNITO, "jwt_studies_claim": "studies"}, "jwt_studies_claim", "auth=jwt"),
+        ({"jwt_max_lifetime_seconds": "3600"}, "jwt_max_lifetime_seconds", "auth=jwt"),
         ({**COGNITO, "jwt_issuer": JWT["jwt_issuer"]}, "jwt_issuer", "auth=jwt"),
         ({"auth": "iam", "jwt_audience": "framegate"}, "jwt_audience", "auth=jwt"),
         ({"jwt_datastores_claim": "datastores"}, "jwt_datastores_claim", "auth=jwt"),
@@ -489,8 +539,16 @@ def test_any_unknown_key_is_reported_by_name_on_one_line(key, value):
 
 
 def test_every_key_has_an_example_that_is_accepted():
-    other_keys = {"cognito": COGNITO, "jwt": JWT, "waf": {**JWT, "waf": True}, "domain": DOMAIN, "vpc": VPC}
-    other_keys |= {"audit_claim": JWT, "s3": {"vpc_endpoint_ids": config_keys()["vpc_endpoint_ids"].example}}
+    other_keys = {
+        "audit_claim": JWT,
+        "authorization": {"authorization_function_arn": DECISION_FUNCTION},
+        "cognito": COGNITO,
+        "jwt": JWT,
+        "waf": {**JWT, "waf": True},
+        "domain": DOMAIN,
+        "vpc": VPC,
+        "s3": {"vpc_endpoint_ids": config_keys()["vpc_endpoint_ids"].example},
+    }
     for name, key in config_keys().items():
         keys = other_keys.get(name) or other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
         assert getattr(read(**{**keys, name: key.example}), name) is not None
@@ -521,6 +579,40 @@ def test_every_default_is_accepted():
     for field in fields(Config):
         if field.default is not MISSING:
             assert read(**{field.name: field.default}) == read()
+
+
+PRODUCTION = {"environment": "production"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"event_source": "local.medical-imaging"}, "announce deletions"),
+        ({"removal_policy": "destroy"}, "destroys frames and logs"),
+        ({"log_retention_days": "180"}, "shorter than the 365 days"),
+        ({"log_retention_days": "1"}, "-c log_retention_days=365"),
+    ],
+)
+def test_production_refuses_settings_that_development_allows(keys, words):
+    (name,) = keys
+    error = config_error({"datastore_ids": A, **PRODUCTION, **keys})
+
+    assert read(**keys)
+    assert list(error.faults) == [name]
+    assert words in error.faults[name]
+
+
+@pytest.mark.parametrize("keys", [{}, {"log_retention_days": "365"}, {"log_retention_days": "2192"}])
+def test_production_accepts_its_minimum_retention(keys):
+    assert read(**PRODUCTION, **keys).environment == "production"
+
+
+def test_token_rate_limit_needs_tokens():
+    error = config_error({"datastore_ids": A, "waf": "true", "waf_token_rate_limit": "100"})
+
+    assert "auth=iam" in error.faults["waf_token_rate_limit"]
+    for tokens in (JWT, COGNITO):
+        assert read(**tokens, waf="true", waf_token_rate_limit="100").waf_token_rate_limit == 100
 
 
 def test_reference_table_has_a_row_for_each_key():

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from framegate.rest.routes import INDEX_ROUTE
 from infra.api.rest_api import CORS_REQUEST_HEADERS
 from tests.infra.cloudformation import logical_id, only, properties, text
 from tests.infra.project import PROJECT
@@ -243,7 +244,8 @@ def test_stage_throttles_without_logging_or_tracing_content(stage):
     assert stage["StageName"] == "v1"
     # A trace segment of API Gateway contains the URL, which names patients in searches.
     assert stage["TracingEnabled"] is False
-    assert stage["MethodSettings"] == [
+    # The methods that have a throttle of their own follow.
+    assert stage["MethodSettings"][:1] == [
         {
             "HttpMethod": "*",
             "ResourcePath": "/*",
@@ -255,6 +257,37 @@ def test_stage_throttles_without_logging_or_tracing_content(stage):
             "DataTraceEnabled": False,
         }
     ]
+
+
+QUIET = {"MetricsEnabled": False, "LoggingLevel": "OFF", "DataTraceEnabled": False}
+
+
+@pytest.mark.parametrize(
+    ("keys", "rate", "burst"),
+    [({}, 16, 32), ({"index_throttle_rate": "100", "index_throttle_burst": "2"}, 100, 2)],
+)
+def test_frame_index_has_a_throttle_of_its_own_for_get_and_head(synthesize, keys, rate, burst):
+    stage = only(properties(synthesize(**keys), "AWS::ApiGateway::Stage"))
+    own = {
+        (each["ResourcePath"].replace("~1", "/").removeprefix("/"), each["HttpMethod"]): each
+        for each in stage["MethodSettings"][1:]
+    }
+    index = INDEX_ROUTE.removeprefix("/")
+
+    assert own.keys() == {(index, "GET"), (index, "HEAD")}
+    for method, share in {"GET": 1, "HEAD": 0.25}.items():
+        found = own[index, method]
+        assert found["ThrottlingRateLimit"] == share * rate
+        assert found["ThrottlingBurstLimit"] == max(1, share * burst)
+        assert found.items() >= QUIET.items()
+
+
+def test_default_throttle_of_the_frame_index_stays_below_the_quota_of_its_calls(synthesize):
+    # AWS HealthImaging developer guide, "Throttling limits": GetImageSet, 25 a second and 50 at once.
+    own = only(properties(synthesize(), "AWS::ApiGateway::Stage"))["MethodSettings"][1:]
+
+    assert sum(each["ThrottlingRateLimit"] for each in own) < 25
+    assert sum(each["ThrottlingBurstLimit"] for each in own) < 50
 
 
 def test_stage_has_the_configured_throttling(synthesize):

@@ -18,6 +18,7 @@ from botocore.config import Config
 from moto import mock_aws
 from moto.backends import get_backend
 
+from framegate.access.image_sets import ImageSetAccess
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.delivery.deferred_store import DeferredStoreQueue
@@ -54,6 +55,13 @@ class Answer:
         return json.loads(self.body)
 
 
+def filled(route, parameters):
+    """The path of a route, as API Gateway puts it into an event."""
+    for name, value in (parameters or {}).items():
+        route = route.replace(f"{{{name}}}", value)
+    return route
+
+
 class Client:
     """Calls the API as API Gateway does."""
 
@@ -74,6 +82,7 @@ class Client:
             {
                 "httpMethod": method,
                 "resource": route,
+                "path": filled(route, path),
                 "pathParameters": path,
                 "multiValueHeaders": {name: [value] for name, value in headers.items()},
                 "multiValueQueryStringParameters": parse_qs(query, keep_blank_values=True) or None,
@@ -103,6 +112,21 @@ def aws_environment():
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         yield
+
+
+class Clock:
+    """Time in seconds that moves only when a test changes it."""
+
+    seconds = 1_000.0
+
+    def __call__(self):
+        return self.seconds
+
+
+@pytest.fixture
+def clock():
+    """The clock of an emulator that enforces quotas."""
+    return Clock()
 
 
 @pytest.fixture(scope="session")
@@ -297,9 +321,10 @@ def frame_index(source, objects):
 def new_api(settings, frame_delivery, frame_index, source, objects, bodies):
     """Returns an API like that of a new function, with other parts where the test gives them."""
 
-    def build(settings=settings, delivery=frame_delivery, index=frame_index):
-        dicomweb = DicomWebHandlers.build(settings, delivery, index, source, objects, bodies)
-        return FrameApi(settings, delivery, index, lambda: dicomweb.by_operation)
+    def build(settings=settings, delivery=frame_delivery, index=frame_index, decision_function=None):
+        access = ImageSetAccess(settings.datastore_ids, index, decision_function)
+        dicomweb = DicomWebHandlers.build(settings, access, delivery, index, source, objects, bodies)
+        return FrameApi(settings, delivery, index, access, lambda: dicomweb.by_operation)
 
     return build
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from framegate.rest.http import LAMBDA_RESPONSE_LIMIT
 from framegate.rest.routes import ROUTES
-from tests.unit.conftest import SERVED
+from tests.unit.conftest import SERVED, filled
 
 anything = st.text(max_size=200) | st.sampled_from(["f" * 32, SERVED, "../../etc/passwd", "\r\nSet-Cookie: a=b", "\0"])
 several = st.dictionaries(
@@ -38,12 +38,13 @@ PATH_PARAMETERS = sorted({each.name for route in ROUTES for each in route.parame
 @st.composite
 def events(draw):
     body = draw(bodies)
+    route = draw(st.sampled_from([*(route.template for route in ROUTES), "/", "/{proxy+}"]))
+    path = {name: draw(anything | st.just(SERVED if name.endswith("Id") else "1.2")) for name in PATH_PARAMETERS}
     return {
         "httpMethod": draw(st.sampled_from(["GET", "POST", "HEAD", "DELETE", "TRACE", "get", ""])),
-        "resource": draw(st.sampled_from([*(route.template for route in ROUTES), "/", "/{proxy+}"])),
-        "pathParameters": {
-            name: draw(anything | st.just(SERVED if name.endswith("Id") else "1.2")) for name in PATH_PARAMETERS
-        },
+        "resource": route,
+        "path": draw(st.sampled_from([filled(route, path)] * 9 + ["/"])),
+        "pathParameters": path,
         "multiValueHeaders": draw(st.none() | headers),
         "multiValueQueryStringParameters": draw(st.none() | several),
         "requestContext": {"requestId": "request-of-the-test"},
@@ -92,6 +93,7 @@ anything_of_json = st.recursive(
             [
                 "httpMethod",
                 "resource",
+                "path",
                 "pathParameters",
                 "multiValueHeaders",
                 "multiValueQueryStringParameters",

@@ -41,7 +41,7 @@ KEYS = {
     f"exports/{REFERENCE}/progress/x.jsonl": lambda: bucket_layout.progress_key(IMAGE_SET, "x"),
     f"metadata/{REFERENCE}/name.json.gz": lambda: bucket_layout.metadata_key(IMAGE_SET, "name"),
     f"bodies/{REFERENCE}/name": lambda: bucket_layout.body_key(IMAGE_SET, "name"),
-    f"studies/{IMAGE_SET.datastore_id}/hash.json": lambda: bucket_layout.study_key(IMAGE_SET.datastore_id, "hash"),
+    f"studies/{IMAGE_SET.datastore_id}/hash.json": lambda: bucket_layout.study_list_key(IMAGE_SET.datastore_id, "hash"),
     f"claims/{IMAGE_SET.datastore_id}/name.json": lambda: bucket_layout.claim_key(IMAGE_SET.datastore_id, "name"),
     RESULTS: lambda: bucket_layout.results_prefix("export-requests/monday.jsonl", "run-1"),
     f"{RESULTS}/accepted.jsonl": lambda: bucket_layout.accepted_key(RESULTS),

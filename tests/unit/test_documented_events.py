@@ -53,9 +53,17 @@ def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
         "FRAMEGATE_AUDIT_CLAIM": "sub",
+        "FRAMEGATE_FRAME_CACHING": "revalidate",
+        "FRAMEGATE_COGNITO_CLIENT_IDS": "",
+        "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
+        "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",
+        "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "0",
         "FRAMEGATE_JWT_ISSUER": "https://issuer.example",
         "FRAMEGATE_JWT_AUDIENCE": "framegate",
         "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
+        "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": "",
+        "FRAMEGATE_JWT_STUDIES_CLAIM": "",
+        "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": "",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)

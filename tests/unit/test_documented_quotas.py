@@ -17,20 +17,6 @@ IMAGE_SETS = 120
 """More than the burst of GetImageSetMetadata, which is 100, and of GetImageSet, which is 50."""
 
 
-class Clock:
-    """The time in seconds that the quotas count; it moves only when the test moves it."""
-
-    seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def health_imaging(monkeypatch, clock):
     """An emulator of this test alone, with the quotas of the developer guide."""

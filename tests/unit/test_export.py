@@ -20,6 +20,7 @@ from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
+from tests.unit import exporting
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.exporting import (
     LONG_SECONDS,
@@ -32,25 +33,10 @@ from tests.unit.exporting import (
     new_exporter,
     order_for,
     outcomes,
-    received_events,
     stored_frames,
 )
 
-
-@pytest.fixture
-def events(moto, sqs_client):
-    with received_events(sqs_client) as received:
-        yield received
-
-
-@pytest.fixture
-def pace():
-    return Pace(100_000)
-
-
-@pytest.fixture
-def exporter(health_imaging, store, objects, moto, pace):
-    return new_exporter(store, objects, pace)
+events, pace, exporter = exporting.events, exporting.pace, exporting.exporter
 
 
 # Contents of an export

@@ -17,6 +17,7 @@ from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.problems import UpstreamTimeout
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
+from tests.unit import exporting
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.exporting import (
     LONG_SECONDS,
@@ -25,22 +26,11 @@ from tests.unit.exporting import (
     finish,
     keys,
     manifest_lines,
-    new_exporter,
     order_for,
     outcomes,
-    received_events,
 )
 
-
-@pytest.fixture
-def events(moto, sqs_client):
-    with received_events(sqs_client) as received:
-        yield received
-
-
-@pytest.fixture
-def exporter(health_imaging, store, objects, moto):
-    return new_exporter(store, objects)
+events, pace, exporter = exporting.events, exporting.pace, exporting.exporter
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ def invoke(health_imaging):
         event = {
             "httpMethod": "GET",
             "resource": "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}",
+            "path": f"/datastore/{SERVED}/imageSet/{frame.image_set_id}/imageFrame/{frame.image_frame_id}",
             "pathParameters": {
                 "datastoreId": SERVED,
                 "imageSetId": frame.image_set_id,
@@ -64,6 +65,11 @@ def invoke(health_imaging):
                 "FRAMEGATE_CORS_ORIGINS": "*",
                 "FRAMEGATE_AUTH": "iam",
                 "FRAMEGATE_AUDIT_CLAIM": "sub",
+                "FRAMEGATE_FRAME_CACHING": "revalidate",
+                "FRAMEGATE_COGNITO_CLIENT_IDS": "",
+                "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
+                "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",
+                "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "0",
                 **environment,
             },
             capture_output=True,

@@ -220,8 +220,9 @@ def test_healthimaging_sends_little_more_than_is_delivered(client, large, health
     assert call.bytes_sent <= len(answer.body) + 64 * KIB
 
 
-def test_2000_early_stops_leak_no_connection(client, large):
-    sizes = {len(client.get(large, "resolution=0").body) for _ in range(2000)}
+def test_early_stops_leak_no_connection(client, large):
+    # HealthImaging's pool has one connection, so a leak would block the next requests.
+    sizes = {len(client.get(large, "resolution=0").body) for _ in range(200)}
 
     assert len(sizes) == 1
 

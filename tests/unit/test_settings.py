@@ -19,6 +19,10 @@ ENVIRONMENT = {
     "FRAMEGATE_UID_HASH_SECRET": "secret",
     "FRAMEGATE_FRAME_CACHING": "no-store",
     "FRAMEGATE_AUDIT_CLAIM": "sub",
+    "FRAMEGATE_COGNITO_CLIENT_IDS": "viewer,pipeline",
+    "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "true",
+    "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:image-access",
+    "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
 }
 AUTHORIZER_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a,b",
@@ -26,6 +30,9 @@ AUTHORIZER_ENVIRONMENT = {
     "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example",
     "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
     "FRAMEGATE_AUDIT_CLAIM": "sub",
+    "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": "https://example.org/image-sets",
+    "FRAMEGATE_JWT_STUDIES_CLAIM": "https://example.org/studies",
+    "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": "3600",
 }
 EXPORT_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a",
@@ -58,6 +65,10 @@ def test_settings_come_from_the_environment():
         auth="jwt",
         uid_hash_secret="secret",
         frame_caching="no-store",
+        cognito_client_ids=("viewer", "pipeline"),
+        cognito_groups_are_datastores=True,
+        authorization_function_arn="arn:aws:lambda:eu-west-1:123456789012:function:image-access",
+        authorization_cache_seconds=60,
     )
 
 
@@ -67,6 +78,9 @@ def test_authorizer_settings_come_from_the_environment():
         issuer="https://login.example/",
         audiences=("framegate", "https://frames.example"),
         datastores_claim="https://example.org/datastores",
+        image_sets_claim="https://example.org/image-sets",
+        studies_claim="https://example.org/studies",
+        max_lifetime_seconds=3600,
     )
 
 
@@ -101,6 +115,23 @@ def test_claim_that_is_not_configured_is_none():
 
 
 @pytest.mark.parametrize(
+    ("name", "attribute"),
+    [
+        ("FRAMEGATE_JWT_IMAGE_SETS_CLAIM", "image_sets_claim"),
+        ("FRAMEGATE_JWT_STUDIES_CLAIM", "studies_claim"),
+        ("FRAMEGATE_JWT_MAX_LIFETIME_SECONDS", "max_lifetime_seconds"),
+    ],
+)
+def test_authorizer_setting_that_is_not_configured_is_none(name, attribute):
+    assert getattr(AuthorizerSettings.from_environment({**AUTHORIZER_ENVIRONMENT, name: ""}), attribute) is None
+
+
+def test_decision_function_that_is_not_configured_is_none():
+    environment = {**ENVIRONMENT, "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": ""}
+    assert Settings.from_environment(environment).authorization_function_arn is None
+
+
+@pytest.mark.parametrize(
     ("settings", "environment", "name"),
     [(settings, environment, name) for settings, environment in REQUIRED for name in environment],
 )
@@ -130,6 +161,10 @@ _SETTINGS = st.one_of(
         deferred_store_queue_url=_NAMES,
         cors_origins=_ITEMS,
         auth=st.sampled_from(["iam", "cognito", "jwt"]),
+        cognito_client_ids=_ITEMS,
+        cognito_groups_are_datastores=st.booleans(),
+        authorization_function_arn=st.none() | _NAMES,
+        authorization_cache_seconds=st.integers(),
     ),
     st.builds(
         AuthorizerSettings,
@@ -137,6 +172,9 @@ _SETTINGS = st.one_of(
         issuer=_NAMES,
         audiences=_ITEMS,
         datastores_claim=st.none() | _NAMES,
+        image_sets_claim=st.none() | _NAMES,
+        studies_claim=st.none() | _NAMES,
+        max_lifetime_seconds=st.none() | st.integers(1),
     ),
     st.builds(
         ExportSettings,

@@ -39,6 +39,7 @@ def api(client):
         event = {
             "httpMethod": request.method,
             "resource": template,
+            "path": request.path,
             "pathParameters": parameters,
             "multiValueHeaders": {name: [value] for name, value in request.headers.items()},
             "multiValueQueryStringParameters": parse_qs(request.query, keep_blank_values=True) or None,

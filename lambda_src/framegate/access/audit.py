@@ -50,6 +50,8 @@ MEMBERS = {
     "bytes": "bytes",
     "status": "status",
     "problem": "problem",
+    "decision": "decision",
+    "decisionReason": "decisionReason",
 }
 """The members that describe a read and its result, by the log field with the same content."""
 

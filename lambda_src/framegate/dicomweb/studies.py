@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from framegate.bucket_layout import claim_key, study_key
+from framegate.bucket_layout import claim_key, study_list_key
 from framegate.dicomweb.uids import SeriesAddress, hash_of
 from framegate.identifiers import ImageSetRef
 from framegate.index.latest_version import LATEST_TTL_SECONDS
@@ -218,7 +218,7 @@ class StudyDirectory:
                 if each.study_instance_uid == address.study_instance_uid
             )
             study = Study(tuple(sorted(image_sets, key=lambda each: not each.is_primary)), searched_at)
-            key = study_key(address.datastore_id, name)
+            key = study_list_key(address.datastore_id, name)
             if not study.image_sets:
                 self._objects.remove(key, budget)
                 raise AbsentError
@@ -232,7 +232,7 @@ class StudyDirectory:
 
     def _read(self, address: StudyAddress, budget: TimeBudget) -> Study | None:
         try:
-            content = b"".join(self._objects.read(study_key(address.datastore_id, self._hash_of(address)), budget))
+            content = b"".join(self._objects.read(study_list_key(address.datastore_id, self._hash_of(address)), budget))
         except KeyError:
             return None
         return Study.from_json(address.datastore_id, content)

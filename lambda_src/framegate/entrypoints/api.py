@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from framegate.access.decision import DecisionFunction
+from framegate.access.image_sets import ImageSetAccess
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.delivery.deferred_store import DeferredStoreQueue
@@ -41,13 +43,23 @@ def _api() -> FrameApi:
     delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, lifetime_seconds, bodies)
     index = FrameIndex(source, objects)
 
+    access = ImageSetAccess(settings.datastore_ids, index, _decision_function(settings))
+
     def dicomweb() -> Mapping[str, Handler]:
         # Imported here to keep cold starts of the frame routes short.
         from framegate.rest.dicomweb import DicomWebHandlers
 
-        return DicomWebHandlers.build(settings, delivery, index, source, objects, bodies).by_operation
+        return DicomWebHandlers.build(settings, access, delivery, index, source, objects, bodies).by_operation
 
-    return FrameApi(settings, delivery, index, dicomweb)
+    return FrameApi(settings, delivery, index, access, dicomweb)
+
+
+def _decision_function(settings: Settings) -> DecisionFunction | None:
+    if settings.authorization_function_arn is None:
+        return None
+    return DecisionFunction(
+        clients.session(), settings.authorization_function_arn, settings.authorization_cache_seconds
+    )
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:

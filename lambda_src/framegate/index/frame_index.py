@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from framegate.bucket_layout import JSON_LINES, index_key
 from framegate.index.builder import FORMAT, index_lines
 from framegate.index.latest_version import LatestVersions
+from framegate.index.studies import Studies
 from framegate.problems import (
     FrameNotFound,
     InvalidRequest,
@@ -105,6 +106,7 @@ class FrameIndex:
         self._source = source
         self._objects = objects
         self.latest = LatestVersions(source, objects)
+        self._studies = Studies(source, objects, self.latest)
         self._cache = _IndexCache()
 
     def version(self, image_set: ImageSetRef, requested: str | None, budget: TimeBudget) -> str:
@@ -123,6 +125,10 @@ class FrameIndex:
         if requested is not None and int(requested) > int(latest):
             raise VersionNotFound
         return requested or latest
+
+    def study(self, image_set: ImageSetRef, budget: TimeBudget) -> str | None:
+        """Return the study instance UID of an image set's latest version, as `Studies.find` does."""
+        return self._studies.find(image_set, budget)
 
     def page(self, image_set: ImageSetRef, version_id: str, query: IndexQuery, budget: TimeBudget) -> IndexPage:
         """Return a page of an index.

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
+from framegate.access.decision import Action
 from framegate.bucket_layout import digest
 from framegate.delivery.executor import LinkedFrame, QueuedFrame, read_beyond
 from framegate.delivery.multipart import Envelope
@@ -18,7 +19,7 @@ from framegate.delivery.request import DeliveryMode, FrameRequest
 from framegate.dicomweb.decoding import DecodedFrames
 from framegate.dicomweb.instances import InstanceDirectory
 from framegate.dicomweb.metadata import DicomMetadata
-from framegate.dicomweb.searches import Searches
+from framegate.dicomweb.searches import Searches, records_of_studies, studies_in
 from framegate.dicomweb.studies import StudyDirectory
 from framegate.dicomweb.uids import SeriesAddress, StudyAddress, hash_of, require_uid
 from framegate.healthimaging.media_types import UNKNOWN
@@ -26,11 +27,13 @@ from framegate.problems import (
     DatastoreNotServed,
     FrameNotFound,
     FramePending,
+    ImageSetNotGranted,
     InstanceNotFound,
     InvalidRequest,
     NotSupported,
 )
 from framegate.rest import routes
+from framegate.rest.access_check import require_access
 from framegate.rest.dicomweb_responses import DatasetResponses
 from framegate.rest.frame_responses import inline_response, not_modified_response, redirect_response
 from framegate.rest.frames import portion_record, redirect_to_frame
@@ -43,6 +46,7 @@ from framegate.settings import CACHE_CONTROL
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from framegate.access.image_sets import ImageSetAccess
     from framegate.delivery.executor import FrameDelivery
     from framegate.dicomweb.instances import InstanceFrame
     from framegate.dicomweb.studies import ImageSetVersion
@@ -83,6 +87,8 @@ class DicomWebHandlers:
     ----------
     settings : Settings
         The served data stores and the lifetime of pre-signed URLs.
+    access : ImageSetAccess
+        Decides who may read an image set.
     delivery : FrameDelivery
         Delivers frames.
     studies : StudyDirectory
@@ -100,6 +106,7 @@ class DicomWebHandlers:
     def __init__(
         self,
         settings: Settings,
+        access: ImageSetAccess,
         delivery: FrameDelivery,
         studies: StudyDirectory,
         instances: InstanceDirectory,
@@ -108,6 +115,7 @@ class DicomWebHandlers:
         bodies: BodyStore,
     ) -> None:
         self._settings = settings
+        self._access = access
         self._delivery = delivery
         self._studies = studies
         self._instances = instances
@@ -124,6 +132,7 @@ class DicomWebHandlers:
     def build(
         cls,
         settings: Settings,
+        access: ImageSetAccess,
         delivery: FrameDelivery,
         index: FrameIndex,
         source: HealthImaging,
@@ -133,6 +142,7 @@ class DicomWebHandlers:
         """Build the handlers and their parts."""
         return cls(
             settings,
+            access,
             delivery,
             StudyDirectory(source, objects, index.latest, settings.uid_hash_secret),
             InstanceDirectory(index, objects),
@@ -186,14 +196,17 @@ class DicomWebHandlers:
         image_set_id = request.query(routes.IMAGE_SET_ID_IN_QUERY.name)
         return SeriesAddress(self._study(exchange), request.path[routes.SERIES_UID.name], image_set_id)
 
-    def _instance(self, exchange: Exchange) -> _Instance:
+    def _instance(self, exchange: Exchange, action: Action) -> _Instance:
         series = self._series(exchange)
         uid = require_uid(routes.INSTANCE_UID.name, exchange.request.path[routes.INSTANCE_UID.name])
-        return _Instance(series, self._image_sets(exchange, series), uid)
+        return _Instance(series, self._image_sets(exchange, series, action), uid)
 
-    def _image_sets(self, exchange: Exchange, series: SeriesAddress) -> tuple[ImageSetVersion, ...]:
+    def _image_sets(self, exchange: Exchange, series: SeriesAddress, action: Action) -> tuple[ImageSetVersion, ...]:
+        """Find the image sets of a series, and check that the caller may read them."""
         image_sets = self._studies.image_sets(series, exchange.budget)
         exchange.record.update(image_set_id=image_sets[0].image_set.image_set_id, version_id=image_sets[0].version_id)
+        for each in image_sets:
+            require_access(exchange, self._access, each.image_set, action)
         return image_sets
 
     def _require_served(self, exchange: Exchange, datastore_id: str) -> None:
@@ -210,14 +223,46 @@ class DicomWebHandlers:
         _, _, *segments = template.strip("/").split("/")
         uids = {f"{{{each.name}}}": each.name for each in (routes.STUDY_UID, routes.SERIES_UID)}
         path = [require_uid(uids[each], request.path[uids[each]]) if each in uids else each for each in segments]
-        form = self._datasets.form(request)
+        form, query = self._datasets.form(request), request.query_pairs()
+        study_uids = self._searchable_studies(exchange, datastore_id, studies_in(path, query))
         exchange.begin_read()
-        found = self._searches.search(datastore_id, path, request.query_pairs(), request.base_url, exchange.budget)
+        found = self._searches.search(datastore_id, path, query, request.base_url, exchange.budget)
+        if study_uids is not None:
+            found = records_of_studies(found, study_uids)
         return self._datasets.search_response(exchange, form, found)
+
+    def _searchable_studies(
+        self, exchange: Exchange, datastore_id: str, study_uids: frozenset[str]
+    ) -> frozenset[str] | None:
+        """Return the studies whose records a search may show to the caller; None for all.
+
+        A caller who may read only some image sets can search within a study of which all primary image sets are
+        granted. A token that lists studies also allows other searches, whose results show those studies only.
+
+        Raises
+        ------
+        ImageSetNotGranted
+            If the caller may read only some image sets, and the search is not limited to what is granted.
+        """
+        caller = exchange.caller
+        if not self._access.restricts(caller):
+            return None
+        if len(study_uids) == 1:
+            study = self._studies.study(StudyAddress(datastore_id, *study_uids), exchange.budget)
+            for each in study.image_sets:
+                if each.is_primary:
+                    require_access(exchange, self._access, each.image_set, Action.SEARCH)
+            return study_uids
+        if caller.study_uids is None or self._access.asks_function:
+            raise ImageSetNotGranted
+        return caller.study_uids
 
     def _series_metadata(self, exchange: Exchange) -> HttpResponse:
         series = self._series(exchange)
-        form, image_sets = self._datasets.form(exchange.request), self._image_sets(exchange, series)
+        form, image_sets = (
+            self._datasets.form(exchange.request),
+            self._image_sets(exchange, series, Action.READ_METADATA),
+        )
         exchange.begin_read()
         return self._datasets.series_response(exchange, form, series, image_sets)
 
@@ -229,7 +274,7 @@ class DicomWebHandlers:
         for uid in study.series_uids:
             series = SeriesAddress(address, uid)
             try:
-                parts.append((series, self._studies.image_sets(series, exchange.budget)))
+                parts.append((series, self._image_sets(exchange, series, Action.READ_METADATA)))
             except InstanceNotFound:
                 # The series was deleted since the search.
                 continue
@@ -239,7 +284,7 @@ class DicomWebHandlers:
         return self._datasets.study_response(exchange, form, parts)
 
     def _instance_metadata(self, exchange: Exchange) -> HttpResponse:
-        instance = self._instance(exchange)
+        instance = self._instance(exchange, Action.READ_METADATA)
         form = self._datasets.form(exchange.request)
         exchange.begin_read()
         return self._datasets.instance_response(
@@ -250,7 +295,7 @@ class DicomWebHandlers:
 
     def _frames(self, exchange: Exchange) -> HttpResponse:
         numbers = frame_numbers(exchange.request)
-        instance = self._instance(exchange)
+        instance = self._instance(exchange, Action.READ_FRAME)
         frames = self._instances.frames(instance.image_sets, instance.sop_instance_uid, exchange.budget)
         if max(numbers) > len(frames):
             raise InstanceNotFound
@@ -396,7 +441,7 @@ class DicomWebHandlers:
 
     def _bulk_data(self, exchange: Exchange) -> HttpResponse:
         identifier = bulk_data_id(exchange.request)
-        instance = self._instance(exchange)
+        instance = self._instance(exchange, Action.READ_METADATA)
         negotiation = FrameNegotiation(accept_of(exchange.request), lambda _: _BULK_DATA_FORMS)
         form = negotiation.form(UNKNOWN)
         name = hash_of(self._settings.uid_hash_secret, instance.sop_instance_uid, identifier)

@@ -10,12 +10,14 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from framegate import upstream_time
 from framegate.access.audit import Stage
+from framegate.access.caller import NOBODY
 from framegate.observability import SERVICE, Metric, logger, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from framegate.access.audit import Access
+    from framegate.access.caller import Caller
     from framegate.rest.http import HttpRequest, HttpResponse
     from framegate.time_budget import TimeBudget
 
@@ -36,12 +38,15 @@ class Exchange:
         Who sends the request, for the audit record.
     record : dict
         What the log line says about it, by field name: HealthImaging's identifiers, counts and kinds only.
+    caller : Caller
+        Who sends it.
     """
 
     request: HttpRequest
     budget: TimeBudget
     access: Access
     record: dict[str, str | int | float] = field(default_factory=dict)
+    caller: Caller = NOBODY
 
     def begin_read(self) -> None:
         """Write the audit record of a read that is about to start. A handler calls this before it reads anything."""

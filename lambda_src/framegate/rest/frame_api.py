@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from framegate import upstream_time
 from framegate.access.audit import Access, identifiers_in
-from framegate.access.caller import authorize_caller
+from framegate.access.caller import CognitoRules, authorize_caller
 from framegate.delivery.executor import DEFER_SECONDS
 from framegate.observability import logger, stack_of
 from framegate.problems import InternalError, InvalidRequest, MethodNotAllowed, Problem, UnknownRoute
 from framegate.rest.exchange import Exchange
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.frames import FrameHandlers
-from framegate.rest.http import SECURITY_HEADERS, HttpRequest, HttpResponse, NotAnHttpRequestError
+from framegate.rest.http import SECURITY_HEADERS, HttpRequest, HttpResponse, NotAnHttpRequestError, require_exact_path
 from framegate.rest.index_pages import IndexHandlers
 from framegate.rest.problem_documents import problem_response
 from framegate.rest.routes import DICOMWEB_OPERATION_IDS, ROUTES
@@ -25,6 +25,7 @@ from framegate.time_budget import TimeBudget
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from framegate.access.image_sets import ImageSetAccess
     from framegate.delivery.executor import FrameDelivery
     from framegate.index.frame_index import FrameIndex
     from framegate.rest.exchange import Handler
@@ -61,6 +62,8 @@ class FrameApi:
         Delivers frames.
     index : FrameIndex
         Lists the frames of an image set.
+    access : ImageSetAccess
+        Decides who may read an image set.
     dicomweb : callable
         Returns the handlers of the DICOMweb operations, by operation id. The first request for one of them calls it,
         so that other requests need not wait for its imports.
@@ -71,16 +74,18 @@ class FrameApi:
         settings: Settings,
         delivery: FrameDelivery,
         index: FrameIndex,
+        access: ImageSetAccess,
         dicomweb: Callable[[], Mapping[str, Handler]],
     ) -> None:
         self._settings = settings
         self._build_dicomweb = dicomweb
-        self.frames = FrameHandlers(settings.datastore_ids, delivery, CACHE_CONTROL[settings.frame_caching])
+        self._cognito = CognitoRules(settings.cognito_client_ids, settings.cognito_groups_are_datastores)
+        self.frames = FrameHandlers(access, delivery, CACHE_CONTROL[settings.frame_caching])
         # An image set can get a new version or be deleted, so no cache may use a page without asking.
         pages_caching: FrameCaching = "no-store" if settings.frame_caching == "no-store" else "revalidate"
         handlers = {
             **self.frames.by_operation,
-            **IndexHandlers(settings.datastore_ids, index, CACHE_CONTROL[pages_caching]).by_operation,
+            **IndexHandlers(access, index, CACHE_CONTROL[pages_caching]).by_operation,
             **{operation_id: partial(self._on_dicomweb, operation_id) for operation_id in DICOMWEB_OPERATION_IDS},
         }
         # An operation without a handler fails here, before the first request.
@@ -125,7 +130,8 @@ class FrameApi:
         budget = TimeBudget(remaining_ms / 1000 - RESERVED_SECONDS)
         exchange = Exchange(request, budget, access, {**identifiers_in(request.path)})
         try:
-            authorize_caller(event, self._settings.auth)
+            require_exact_path(event)
+            exchange.caller = authorize_caller(event, self._settings.auth, self._cognito, self._settings.audit_claim)
             response = self._route(exchange)
         except Problem as problem:
             response = problem_response(problem, request.request_id)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from framegate.access.caller import require_served
+from framegate.access.decision import Action
 from framegate.delivery.executor import LinkedFrame, QueuedFrame
 from framegate.delivery.request import DeliveryMode, FrameRequest
 from framegate.identifiers import FrameRef
 from framegate.problems import InvalidRequest
+from framegate.rest.access_check import require_access
 from framegate.rest.frame_responses import (
     inline_response,
     linked_response,
@@ -22,8 +23,9 @@ from framegate.rest.preconditions import FrameTag, Preconditions, envelope, know
 from framegate.rest.routes import FRAME_BY_BODY, FRAME_BY_PATH, FRAME_BY_QUERY, IMAGE_FRAME_ID_IN_QUERY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
+    from framegate.access.image_sets import ImageSetAccess
     from framegate.delivery.executor import FrameDelivery
     from framegate.delivery.portions import Portion, Selection
     from framegate.rest.exchange import Exchange, Handler
@@ -36,16 +38,16 @@ class FrameHandlers:
 
     Parameters
     ----------
-    datastore_ids : collection of str
-        The data stores that this deployment serves.
+    access : ImageSetAccess
+        Decides who may read an image set.
     delivery : FrameDelivery
         Delivers frames.
     cache_control : str
         The Cache-Control header of frames.
     """
 
-    def __init__(self, datastore_ids: Collection[str], delivery: FrameDelivery, cache_control: str) -> None:
-        self._datastore_ids = datastore_ids
+    def __init__(self, access: ImageSetAccess, delivery: FrameDelivery, cache_control: str) -> None:
+        self._access = access
         self._cache_control = cache_control
         self.delivery = delivery
 
@@ -76,7 +78,7 @@ class FrameHandlers:
         exchange.record.update(
             datastore_id=frame.datastore_id, image_set_id=frame.image_set_id, image_frame_id=frame.image_frame_id
         )
-        require_served(frame, self._datastore_ids)
+        require_access(exchange, self._access, frame, Action.READ_FRAME)
         negotiation, preconditions = FrameNegotiation(accept_of(request)), Preconditions.of(request)
         selected = selection(request)
         frame_request = FrameRequest(

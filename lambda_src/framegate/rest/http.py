@@ -31,6 +31,9 @@ _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,255}(?::[0-9]{1,5})?", re.ASCII)
 
+# The segments below which a custom domain name maps the API.
+_BASE_PATH = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+
 
 class NotAnHttpRequestError(ValueError):
     """The event does not come from a Lambda proxy integration; the message says what is missing or wrong."""
@@ -81,6 +84,7 @@ class HttpRequest:
         for name, value in (
             ("httpMethod", event.get("httpMethod")),
             ("resource", event.get("resource")),
+            ("path", event.get("path")),
             ("requestContext.requestId", context.get("requestId") if isinstance(context, Mapping) else None),
         ):
             if not isinstance(value, str):
@@ -200,6 +204,40 @@ class HttpResponse:
             return self
         size = len(self.body) if isinstance(self.body, bytes) else len(self.body.encode())
         return replace(self, headers={"Content-Length": str(size), **self.headers}, body="")
+
+
+def require_exact_path(event: Mapping[str, Any]) -> None:
+    """Check that the path of a request is its route with the parameters filled in, and nothing else.
+
+    API Gateway matches routes leniently: it decodes percent-encoding in parameters, and ignores a slash at the end.
+    Policies, however, are compared with the path as it was sent. Only a path that has one spelling is the same to both.
+
+    Parameters
+    ----------
+    event : mapping
+        An event that `HttpRequest.from_event` has read. For a custom domain name, its path starts with the base path of
+        the mapping.
+
+    Raises
+    ------
+    InvalidRequest
+        If the path is encoded, has a repeated slash or one at its end, or differs from the route in another way.
+
+    References
+    ----------
+    API Gateway developer guide, "Input format of a Lambda function for proxy integration" and "Use API mappings".
+    """
+    route, parameters = event["resource"], event.get("pathParameters") or {}
+    if "+}" in route:
+        # The route for unknown paths. Nothing is read there.
+        return
+    expected = _PATH_PARAMETER.sub(lambda match: str(parameters[match[1]]), route)
+    base = event["path"].removesuffix(expected)
+    domain = event["requestContext"].get("domainName")
+    may_have_base = isinstance(domain, str) and ".execute-api." not in domain
+    is_exact = event["path"] == base + expected and (base == "" or (may_have_base and _BASE_PATH.fullmatch(base)))
+    if not is_exact or any("/" in each or "%" in each for each in parameters.values()):
+        raise InvalidRequest("The path must be that of the route, without encoding and without additional slashes.")
 
 
 def _is_text(value: object) -> bool:

@@ -20,6 +20,8 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.TokenExpired: HTTPStatus.UNAUTHORIZED,
     problems.DatastoreNotServed: HTTPStatus.FORBIDDEN,
     problems.DatastoreNotGranted: HTTPStatus.FORBIDDEN,
+    problems.ClientNotAccepted: HTTPStatus.UNAUTHORIZED,
+    problems.ImageSetNotGranted: HTTPStatus.FORBIDDEN,
     problems.AccessDenied: HTTPStatus.FORBIDDEN,
     problems.UnknownRoute: HTTPStatus.NOT_FOUND,
     problems.FrameNotFound: HTTPStatus.NOT_FOUND,
@@ -39,6 +41,7 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
     problems.NotSupported: HTTPStatus.NOT_IMPLEMENTED,
     problems.FramePending: HTTPStatus.SERVICE_UNAVAILABLE,
+    problems.AuthorizationUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     problems.UpstreamFailed: HTTPStatus.BAD_GATEWAY,
     problems.UpstreamRefused: HTTPStatus.BAD_GATEWAY,
     problems.UpstreamTimeout: HTTPStatus.GATEWAY_TIMEOUT,
@@ -52,6 +55,9 @@ ADVICE: dict[type[problems.Problem], str] = {
     problems.UpstreamRejected: "Check the data store id, the image set id and the image frame id.",
     problems.TokenExpired: "Get a new one from its issuer, and send the request again.",
     problems.DatastoreNotServed: "Its operator lists the data stores that it serves in `datastore_ids`.",
+    problems.ClientNotAccepted: "Sign in with an app client that the operator lists in `cognito_client_ids`.",
+    problems.ImageSetNotGranted: "Ask the operator for access to it.",
+    problems.AuthorizationUnavailable: "Nothing was delivered; try again after the seconds in Retry-After.",
     problems.AccessDenied: _ASK_THE_OPERATOR,
     problems.VersionNotFound: "Check versionId, or leave it out.",
     problems.FrameNotAvailable: "Trying again does not help.",
@@ -81,13 +87,13 @@ def problem_response(problem: problems.Problem, request_id: str) -> HttpResponse
     status = STATUS[type(problem)]
     headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **SECURITY_HEADERS}
     match problem:
-        case problems.Throttled():
+        case problems.Throttled() | problems.AuthorizationUnavailable():
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         case problems.FramePending():
             headers["Retry-After"] = str(PENDING_RETRY_AFTER_SECONDS)
         case problems.MethodNotAllowed(allowed=allowed):
             headers["Allow"] = ", ".join(allowed)
-        case problems.TokenExpired():
+        case problems.TokenExpired() | problems.ClientNotAccepted():
             # RFC 6750, section 3.1. API Gateway passes it on as x-amzn-Remapped-WWW-Authenticate.
             headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
         case problems.RangeNotSatisfiable(size_bytes=size_bytes):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from framegate import problems
 from framegate.delivery.request import NAMED_MODES
+from framegate.identifiers import MAX_UID_LENGTH, UID_PATTERN
 from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ MAX_RESULTS = 1000
 
 MAX_NUMBER = 2**31 - 1
 """The highest frame number and version number that a request may name."""
-
-MAX_UID_LENGTH = 256
-"""Maximum characters of a UID. DICOM allows 64 (PS3.5, section 9.1); HealthImaging accepts 256."""
-
-UID_PATTERN = rf"[0-9.]{{1,{MAX_UID_LENGTH}}}"
 
 STRICT_UID_PATTERN = r"[0-9]+(\.[0-9]+)*"
 """The form of a UID in a path, where an empty component could change the path."""
@@ -198,6 +194,9 @@ _ANY_REQUEST = (
     problems.TokenExpired,
     problems.DatastoreNotServed,
     problems.DatastoreNotGranted,
+    problems.ClientNotAccepted,
+    problems.ImageSetNotGranted,
+    problems.AuthorizationUnavailable,
     problems.AccessDenied,
     problems.FrameConflict,
     problems.PreconditionFailed,

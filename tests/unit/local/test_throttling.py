@@ -11,18 +11,6 @@ from local.health_imaging.throttling import DOCUMENTED_QUOTAS, Quota, Throttles
 from tests.unit.local.emulated import SIGNED, new_client
 
 
-class Clock:
-    seconds = 1_000.0
-
-    def __call__(self):
-        return self.seconds
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def throttled(aws_environment, clock):
     with HealthImagingEmulator(throttles="documented", clock=clock) as running:
