@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 import uuid
+import warnings
 from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,8 +67,9 @@ def filled(route, parameters):
 class Client:
     """Calls the API as API Gateway does."""
 
-    def __init__(self, api):
+    def __init__(self, api, **context):
         self.api = api
+        self.context = context
 
     def get(self, frame, query="", headers=None, remaining_ms=28_000):
         path = {
@@ -86,7 +89,11 @@ class Client:
                 "pathParameters": path,
                 "multiValueHeaders": {name: [value] for name, value in headers.items()},
                 "multiValueQueryStringParameters": parse_qs(query, keep_blank_values=True) or None,
-                "requestContext": {"requestId": "request-of-the-test", "path": f"/v1{_filled(route, path or {})}"},
+                "requestContext": {
+                    "requestId": "request-of-the-test",
+                    "path": f"/v1{filled(route, path)}",
+                    **self.context,
+                },
                 "body": None if body is None else b64encode(body).decode(),
                 "isBase64Encoded": body is not None,
             },
@@ -94,12 +101,6 @@ class Client:
         )
         body = b64decode(event["body"]) if event["isBase64Encoded"] else event["body"].encode()
         return Answer(event, event["statusCode"], event["headers"], body)
-
-
-def _filled(route, path):
-    for name, value in path.items():
-        route = route.replace(f"{{{name}}}", value)
-    return route
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -332,3 +333,31 @@ def new_api(settings, frame_delivery, frame_index, source, objects, bodies):
 @pytest.fixture
 def client(new_api):
     return Client(new_api())
+
+
+@pytest.fixture
+def add_datasets(health_imaging, tmp_path):
+    """Imports datasets into the served data store; returns the image sets."""
+
+    def add(*datasets):
+        paths = []
+        for number, dataset in enumerate(datasets):
+            path = tmp_path / f"{number}-{time.monotonic_ns()}.dcm"
+            dataset.save_as(path)
+            paths.append(path)
+        with warnings.catch_warnings(action="ignore"):
+            return health_imaging.import_files(SERVED, paths)
+
+    return add
+
+
+@pytest.fixture(scope="session")
+def dicom_samples(emulator):
+    """Imported sample files of pydicom, by name."""
+    # The module needs this one.
+    from tests.unit.dicomweb import dataset_of, path_of
+
+    names = ["CT_small.dcm", "MR_small.dcm", "SC_rgb_small_odd_jpeg.dcm", "SC_rgb_rle_2frame.dcm", "emri_small.dcm"]
+    with warnings.catch_warnings(action="ignore"):
+        emulator.import_files(SERVED, [path_of(name) for name in names])
+    return {name: dataset_of(name) for name in names}

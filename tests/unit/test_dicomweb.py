@@ -6,12 +6,10 @@ import gzip
 import json
 import re
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import boto3
-import pydicom
 import pytest
 import requests
 from botocore.config import Config
@@ -24,50 +22,7 @@ from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client
-from tests.unit.local.emulated import SigV4, path_of
-
-TEMPLATES = {operation.operation_id: route.template for route in ROUTES for operation in route.operations}
-ELE, HTJ2K, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.50"
-AS_STORED = "multipart/related; type=application/octet-stream; transfer-syntax=*"
-UNKNOWN_UID = "1.2.3.4.5.6.7.8.9"
-
-
-def dataset_of(name):
-    with warnings.catch_warnings(action="ignore"):
-        return pydicom.dcmread(path_of(name))
-
-
-class DicomWeb:
-    """Calls the DICOMweb routes, and HealthImaging's own for comparison."""
-
-    def __init__(self, client, emulator):
-        self.client = client
-        self.emulator = emulator
-
-    def get(self, operation, dataset=None, *, method="GET", query="", headers=None, **path):
-        values = {"datastoreId": SERVED, **path}
-        if dataset is not None:
-            values = {
-                "studyInstanceUID": dataset.StudyInstanceUID,
-                "seriesInstanceUID": dataset.SeriesInstanceUID,
-                "instanceUID": dataset.SOPInstanceUID,
-                **values,
-            }
-        template = TEMPLATES[operation]
-        named = {name: str(values[name]) for name in re.findall(r"\{(\w+)\}", template)}
-        return self.client.call(method, template, named, query, headers)
-
-    def frames(self, dataset, frames="1", accept=AS_STORED, **arguments):
-        headers = {"Accept": accept} if accept is not None else {}
-        headers |= arguments.pop("headers", {})
-        return self.get("retrieveInstanceFrames", dataset, frameList=frames, headers=headers, **arguments)
-
-    def upstream(self, path, accept="application/dicom+json", **query):
-        url = f"{self.emulator.url}/datastore/{SERVED}/{path}"
-        return requests.get(url, params=query, headers={"Accept": accept}, auth=SigV4(), timeout=10)
-
-    def calls(self, *operations):
-        return [call.operation for call in self.emulator.calls if not operations or call.operation in operations]
+from tests.unit.dicomweb import AS_STORED, ELE, HTJ2K, JPEG, UNKNOWN_UID, DicomWeb, dataset_of, parts_of
 
 
 @pytest.fixture
@@ -76,50 +31,13 @@ def web(client, health_imaging):
 
 
 @pytest.fixture
-def add(health_imaging, tmp_path):
-    """Imports datasets into the served data store; returns the image sets."""
-
-    def add_datasets(*datasets):
-        paths = []
-        for number, dataset in enumerate(datasets):
-            path = tmp_path / f"{number}-{time.monotonic_ns()}.dcm"
-            dataset.save_as(path)
-            paths.append(path)
-        with warnings.catch_warnings(action="ignore"):
-            return health_imaging.import_files(SERVED, paths)
-
-    return add_datasets
-
-
-@pytest.fixture(scope="session")
-def samples(emulator):
-    names = ["CT_small.dcm", "MR_small.dcm", "SC_rgb_small_odd_jpeg.dcm", "SC_rgb_rle_2frame.dcm", "emri_small.dcm"]
-    with warnings.catch_warnings(action="ignore"):
-        emulator.import_files(SERVED, [path_of(name) for name in names])
-    return {name: dataset_of(name) for name in names}
+def ct(dicom_samples):
+    return dicom_samples["CT_small.dcm"]
 
 
 @pytest.fixture
-def ct(samples):
-    return samples["CT_small.dcm"]
-
-
-@pytest.fixture
-def multiframe(samples):
-    return samples["emri_small.dcm"]
-
-
-def parts_of(answer):
-    """The Content-Type and the bytes of each part."""
-    boundary = re.search(r"boundary=([^;]+)$", answer.headers["Content-Type"])[1].encode()
-    first, *parts, last = (b"\r\n" + answer.body).split(b"\r\n--" + boundary)
-    assert (first, last) == (b"", b"--\r\n")
-    found = []
-    for part in parts:
-        head, _, content = part.partition(b"\r\n\r\n")
-        assert head.startswith(b"\r\nContent-Type: ")
-        found.append((head.decode().removeprefix("\r\nContent-Type: "), content))
-    return found
+def multiframe(dicom_samples):
+    return dicom_samples["emri_small.dcm"]
 
 
 def stored_frames(health_imaging, dataset, web):
@@ -146,13 +64,15 @@ def stored_frames(health_imaging, dataset, web):
         ("SC_rgb_small_odd_jpeg.dcm", f"image/jpeg; transfer-syntax={JPEG}"),
     ],
 )
-def test_frame_as_ohif_requests_it_is_a_part_with_its_transfer_syntax(web, samples, health_imaging, name, part_type):
-    answer = web.frames(samples[name])
+def test_frame_as_ohif_requests_it_is_a_part_with_its_transfer_syntax(
+    web, dicom_samples, health_imaging, name, part_type
+):
+    answer = web.frames(dicom_samples[name])
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith(
         f'multipart/related; type="{part_type.partition(";")[0]}"; boundary='
     )
-    assert parts_of(answer) == [(part_type, stored_frames(health_imaging, samples[name], web)[0])]
+    assert parts_of(answer) == [(part_type, stored_frames(health_imaging, dicom_samples[name], web)[0])]
 
 
 @pytest.mark.parametrize(
@@ -383,14 +303,14 @@ def test_frame_that_must_be_stored_first_is_503_with_retry_after(
 # From UIDs to frames
 
 
-def test_opening_a_series_costs_one_search_and_one_metadata_call(new_api, health_imaging, add, objects):
+def test_opening_a_series_costs_one_search_and_one_metadata_call(new_api, health_imaging, add_datasets, objects):
     datasets = []
     for number in range(20):
         dataset = dataset_of("CT_small.dcm")
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3.20", "1.2.3.20.1"
         dataset.SOPInstanceUID = f"1.2.3.20.1.{number + 1}"
         datasets.append(dataset)
-    add(*datasets)
+    add_datasets(*datasets)
     health_imaging.calls.clear()
     webs = [DicomWeb(Client(new_api()), health_imaging) for _ in range(5)]
 
@@ -417,11 +337,11 @@ def test_unknown_study_is_searched_for_once_a_minute(new_api, health_imaging, ct
     assert [call.operation for call in health_imaging.calls] == ["SearchImageSets"]
 
 
-def test_unknown_study_is_found_after_its_import(new_api, health_imaging, add, objects, monkeypatch):
+def test_unknown_study_is_found_after_its_import(new_api, health_imaging, add_datasets, objects, monkeypatch):
     dataset = dataset_of("CT_small.dcm")
     dataset.StudyInstanceUID = "1.2.3.21"
     assert DicomWeb(Client(new_api()), health_imaging).frames(dataset).status == 404
-    add(dataset)
+    add_datasets(dataset)
     monkeypatch.setattr(shared_work, "ABSENCE_SECONDS", 0)
     assert DicomWeb(Client(new_api()), health_imaging).frames(dataset).status == 200
 
@@ -435,8 +355,8 @@ def test_unknown_series_of_a_known_study_is_404_without_more_searches(web, ct, h
 
 
 @pytest.mark.parametrize("name", ["studyInstanceUID", "seriesInstanceUID", "instanceUID"])
-def test_every_uid_must_belong_to_the_frame(web, samples, name):
-    ct, mr = samples["CT_small.dcm"], samples["MR_small.dcm"]
+def test_every_uid_must_belong_to_the_frame(web, dicom_samples, name):
+    ct, mr = dicom_samples["CT_small.dcm"], dicom_samples["MR_small.dcm"]
     other = {
         "studyInstanceUID": mr.StudyInstanceUID,
         "seriesInstanceUID": mr.SeriesInstanceUID,
@@ -457,22 +377,22 @@ def test_malformed_uid_is_400_without_a_call(web, ct, health_imaging, name, uid)
     assert web.calls() == []
 
 
-def test_no_key_contains_a_uid(web, samples, s3):
-    for dataset in samples.values():
+def test_no_key_contains_a_uid(web, dicom_samples, s3):
+    for dataset in dicom_samples.values():
         assert web.frames(dataset).status == 200
         assert web.get("retrieveSeriesMetadata", dataset).status == 200
     keys = "\n".join(each["Key"] for each in s3.list_objects_v2(Bucket=BUCKET)["Contents"])
-    for dataset in samples.values():
+    for dataset in dicom_samples.values():
         for uid in (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID):
             assert uid not in keys
 
 
-def test_non_primary_image_set_is_chosen_by_its_id(web, health_imaging, add):
+def test_non_primary_image_set_is_chosen_by_its_id(web, health_imaging, add_datasets):
     dataset = dataset_of("CT_small.dcm")
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3.22", "1.2.3.22.1"
-    (primary,) = add(dataset)
+    (primary,) = add_datasets(dataset)
     dataset.PatientName = "Other^Name"
-    (other,) = add(dataset)
+    (other,) = add_datasets(dataset)
     assert [each.is_primary for each in (primary, other)] == [True, False]
     of_primary = web.frames(dataset, accept="image/jphc")
     of_other = web.frames(dataset, accept="image/jphc", query=f"imageSetId={other.id}")
@@ -495,8 +415,8 @@ def test_data_store_that_is_not_served_is_403(web, ct, health_imaging):
 
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "emri_small.dcm", "SC_rgb_rle_2frame.dcm"])
-def test_metadata_equals_healthimagings(web, samples, name):
-    dataset = samples[name]
+def test_metadata_equals_healthimagings(web, dicom_samples, name):
+    dataset = dicom_samples[name]
     path = f"studies/{dataset.StudyInstanceUID}/series/{dataset.SeriesInstanceUID}"
     expected = web.upstream(f"{path}/metadata").json()
     answer = web.get("retrieveSeriesMetadata", dataset)
@@ -532,14 +452,14 @@ def test_metadata_is_revalidated_without_healthimaging(web, ct, health_imaging):
     assert (again.status, again.body, web.calls()) == (304, b"", [])
 
 
-def test_study_metadata_has_every_series(web, health_imaging, add):
+def test_study_metadata_has_every_series(web, health_imaging, add_datasets):
     datasets = []
     for number in (1, 2, 3):
         dataset = dataset_of("CT_small.dcm")
         dataset.StudyInstanceUID = "1.2.3.23"
         dataset.SeriesInstanceUID, dataset.SOPInstanceUID = f"1.2.3.23.{number}", f"1.2.3.23.{number}.1"
         datasets.append(dataset)
-    add(*datasets)
+    add_datasets(*datasets)
     health_imaging.calls.clear()
     for encoding in ("identity", "gzip"):
         answer = web.get("retrieveStudyMetadata", datasets[0], headers={"Accept-Encoding": encoding})
@@ -582,10 +502,12 @@ def test_datasets_are_json_or_406(web, ct):
         assert "application/dicom+json" in answer.json()["detail"]
 
 
-def test_updated_image_set_has_new_metadata_after_its_event(new_api, health_imaging, add, frame_index, objects):
+def test_updated_image_set_has_new_metadata_after_its_event(
+    new_api, health_imaging, add_datasets, frame_index, objects
+):
     dataset = dataset_of("CT_small.dcm")
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3.24", "1.2.3.24.1"
-    (image_set,) = add(dataset)
+    (image_set,) = add_datasets(dataset)
     before = DicomWeb(Client(new_api()), health_imaging).get("retrieveSeriesMetadata", dataset)
     update(health_imaging, image_set, PatientName="New^Name")
     frame_index.note_version(ImageSetRef(SERVED, image_set.id), "2", TimeBudget(10))
@@ -612,10 +534,10 @@ def update(health_imaging, image_set, **attributes):
     pytest.fail("the update did not finish")
 
 
-def test_deleted_image_set_is_removed_from_the_bucket_and_not_found(new_api, health_imaging, add, objects, s3):
+def test_deleted_image_set_is_removed_from_the_bucket_and_not_found(new_api, health_imaging, add_datasets, objects, s3):
     dataset = dataset_of("CT_small.dcm")
     dataset.StudyInstanceUID = "1.2.3.25"
-    (image_set,) = add(dataset)
+    (image_set,) = add_datasets(dataset)
     web = DicomWeb(Client(new_api()), health_imaging)
     assert web.get("retrieveSeriesMetadata", dataset).status == 200
     assert s3.list_objects_v2(Bucket=BUCKET, Prefix=METADATA_PREFIX)["KeyCount"] == 1
@@ -628,12 +550,12 @@ def test_deleted_image_set_is_removed_from_the_bucket_and_not_found(new_api, hea
 
 
 @pytest.fixture
-def with_bulk_data(add):
+def with_bulk_data(add_datasets):
     large = bytes(range(256)) * 4097
     dataset = dataset_of("CT_small.dcm")
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3.26", "1.2.3.26.1"
     dataset.add_new(0x00420011, "OB", large)
-    (image_set,) = add(dataset)
+    (image_set,) = add_datasets(dataset)
     return dataset, large, image_set
 
 
