@@ -99,6 +99,7 @@ def routes_table() -> str:
         f"| `{operation.method} {route.template}` | {operation.example} |"
         for route in ROUTES
         for operation in route.operations
+        if operation.returns != "Nothing"
     ]
     return "\n".join(["| method and path | example |", "| --- | --- |", *rows])
 

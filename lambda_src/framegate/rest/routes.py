@@ -463,7 +463,7 @@ def _search(operation_id: str, template: str, what: str) -> Route:
                 returns="Datasets",
                 media_types=_DICOM_JSON_TYPES,
                 problems=(*_DICOMWEB_PROBLEMS, problems.ResultTooLarge),
-                example="`GET $API/datastore/$DATASTORE/studies?PatientName=…`",
+                example="[searches](viewers.md#searches)",
             ),
         ),
     )
@@ -484,7 +484,7 @@ def _metadata(operation_id: str, template: str, what: str, parameters: tuple[Par
                 returns="Datasets",
                 media_types=_DICOM_JSON_TYPES,
                 problems=_DICOMWEB_PROBLEMS,
-                example=f"`GET $API{template}`",
+                example="[metadata](viewers.md#metadata)",
             ),
         ),
     )
@@ -541,7 +541,7 @@ INSTANCE_FRAMES = Operation(
         problems.FrameTooLarge,
         problems.RangeNotSatisfiable,
     ),
-    example="`GET …/instances/$INSTANCE/frames/1,2`",
+    example="[frames by UID](viewers.md#frames)",
 )
 BULK_DATA = Operation(
     method="GET",
@@ -552,7 +552,7 @@ BULK_DATA = Operation(
     returns="BulkData",
     media_types=("multipart/related", "application/octet-stream"),
     problems=_DICOMWEB_PROBLEMS,
-    example="`GET …/instances/$INSTANCE/bulkdata/…`",
+    example="[metadata](viewers.md#metadata)",
 )
 UNSUPPORTED_ROUTES = tuple(
     _unsupported(f"retrieve{name}{suffix.title()}", f"{template}{'/' if suffix else ''}{suffix}", what)
