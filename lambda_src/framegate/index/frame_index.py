@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from framegate.healthimaging.client import HealthImaging
+    from framegate.healthimaging.image_set_metadata import FrameEntry
     from framegate.identifiers import ImageSetRef
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
@@ -187,7 +188,30 @@ class FrameIndex:
         Problem
             As `HealthImaging.fetch_metadata` and `ObjectStore` raise it.
         """
-        self._build(index_key(image_set, version_id, FORMAT), image_set, version_id, budget)
+        # Imported here to keep cold starts short: only a request that finds no index needs the metadata parser.
+        from framegate.healthimaging.image_set_metadata import MetadataError, frames_of
+
+        def store(document: Iterator[bytes]) -> None:
+            try:
+                self.store(image_set, version_id, frames_of(document), budget)
+            except MetadataError as error:
+                raise UpstreamFailed("HealthImaging", f"sent metadata that {error}") from None
+
+        try:
+            self._source.fetch_metadata(image_set, version_id, store, budget)
+        except FrameNotFound:
+            raise VersionNotFound from None
+
+    def store(self, image_set: ImageSetRef, version_id: str, entries: Iterable[FrameEntry], budget: TimeBudget) -> None:
+        """Store the index of a version whose frames the caller has read from its metadata.
+
+        Raises
+        ------
+        Problem
+            As `HealthImaging.fetch` and `ObjectStore` raise it.
+        """
+        lines = index_lines(entries, self._source, image_set, budget)
+        self._objects.put(index_key(image_set, version_id, FORMAT), JSON_LINES, lines, budget)
 
     def note_version(
         self, image_set: ImageSetRef, version_id: str | None, budget: TimeBudget, *, confirmed: bool = False
@@ -208,7 +232,7 @@ class FrameIndex:
                 pieces = self._pieces(key, first, budget)
                 lines = _split_lines(chain([next(pieces, b"")], pieces))
             except KeyError:
-                self._build(key, image_set, version_id, budget)
+                self.build(image_set, version_id, budget)
                 lines = _split_lines(self._pieces(key, first, budget))
             if position and next(lines, None) != b"":
                 raise IndexError
@@ -242,22 +266,6 @@ class FrameIndex:
                     self._cache.put(key, content)
             yield content
             yield from pieces
-
-    def _build(self, key: str, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> None:
-        # Imported here to keep cold starts short: only a request that finds no index needs the metadata parser.
-        from framegate.healthimaging.image_set_metadata import MetadataError, frames_of
-
-        def store(document: Iterator[bytes]) -> None:
-            try:
-                lines = index_lines(frames_of(document), self._source, image_set, budget)
-                self._objects.put(key, JSON_LINES, lines, budget)
-            except MetadataError as error:
-                raise UpstreamFailed("HealthImaging", f"sent metadata that {error}") from None
-
-        try:
-            self._source.fetch_metadata(image_set, version_id, store, budget)
-        except FrameNotFound:
-            raise VersionNotFound from None
 
 
 class _IndexCache:
