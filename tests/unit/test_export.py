@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 import zlib
 from base64 import b64encode
 from dataclasses import replace
 
 import boto3
 import pytest
+from pydicom.data import get_testdata_file
 
 from framegate.aws.event_bus import EventBus
 from framegate.bucket_layout import frame_key
