@@ -10,12 +10,18 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from framegate.bucket_layout import (
+    BODY_LIFETIME_DAYS,
+    BODY_PREFIX,
+    CLAIM_PREFIX,
     EXPORT_PREFIX,
     FRAME_PREFIX,
     INDEX_PREFIX,
+    METADATA_PREFIX,
     MISMATCH_TAG,
     MISMATCHED_PREFIX,
     QUEUED_PREFIX,
+    STUDY_LIFETIME_DAYS,
+    STUDY_PREFIX,
     TEMPORARY_DAYS,
     TEMPORARY_TAG,
 )
@@ -233,11 +239,20 @@ def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
             tag_filters=TEMPORARY_TAG,
             expiration=Duration.days(TEMPORARY_DAYS),
         ),
+        s3.LifecycleRule(id="ExpireBodies", prefix=BODY_PREFIX, expiration=Duration.days(BODY_LIFETIME_DAYS)),
+        # One search finds the image sets of a study again.
+        s3.LifecycleRule(id="ExpireStudies", prefix=STUDY_PREFIX, expiration=Duration.days(STUDY_LIFETIME_DAYS)),
+        s3.LifecycleRule(id="ExpireClaims", prefix=CLAIM_PREFIX, expiration=Duration.days(1)),
     ]
     if config.frame_retention_days is not None:
         expiration = Duration.days(config.frame_retention_days)
         # An index is rebuilt on request. Manifests are useless without their frames.
-        expiring = {"Frames": FRAME_PREFIX, "Indexes": INDEX_PREFIX, "Manifests": EXPORT_PREFIX}
+        expiring = {
+            "Frames": FRAME_PREFIX,
+            "Indexes": INDEX_PREFIX,
+            "Metadata": METADATA_PREFIX,
+            "Manifests": EXPORT_PREFIX,
+        }
         rules += [
             s3.LifecycleRule(id=f"Expire{what}", prefix=prefix, expiration=expiration)
             for what, prefix in expiring.items()

@@ -51,7 +51,17 @@ MAX_URL_LENGTH = 8_192
 
 MAX_RETRY_AFTER_SECONDS = 3_600
 
-_TAGS = {"Frame": "frames", "Index": "index"}
+MAX_DATASETS = 1_000_000
+"""Maximum number of instances whose metadata one response may have."""
+
+_TAGS = {
+    "Frame": "frames",
+    "Index": "index",
+    "Datasets": "dicomweb",
+    "InstanceFrames": "dicomweb",
+    "BulkData": "dicomweb",
+    "Nothing": "dicomweb",
+}
 
 _RANGE_STATUSES = ("206", "416")
 """Statuses of range requests. RFC 9110, section 14.2, defines these for GET only."""
@@ -89,6 +99,7 @@ def routes_table() -> str:
         f"| `{operation.method} {route.template}` | {operation.example} |"
         for route in ROUTES
         for operation in route.operations
+        if operation.returns != "Nothing"
     ]
     return "\n".join(["| method and path | example |", "| --- | --- |", *rows])
 
@@ -121,6 +132,7 @@ def document() -> Json:
         "tags": [
             {"name": "frames", "description": "Deliver a frame or part of one."},
             {"name": "index", "description": "List the frames of an image set."},
+            {"name": "dicomweb", "description": "DICOMweb, with the paths of HealthImaging's own (DICOM PS3.18)."},
         ],
         "paths": {route.template: _path_item(route) for route in ROUTES},
         "components": {
@@ -314,7 +326,70 @@ def _index_successes() -> Json:
     }
 
 
-_SUCCESSES = {"Frame": _frame_successes, "Index": _index_successes}
+def _instance_frames_successes() -> Json:
+    types = ["multipart/related", *sorted({*media_types.STORED.values(), "image/jhc", "image/jp2"}), "*/*"]
+    body = dict.fromkeys(types, _bytes())
+    by_id = _frame_successes()
+    return {
+        "200": {
+            **by_id["200"],
+            "description": "The frames, in the form that the client accepts.",
+            "headers": {**by_id["200"]["headers"], **_caching_headers()},
+            "content": body,
+        },
+        "206": {**by_id["206"], "content": body},
+        "303": {**by_id["303"], "description": "A redirect to the frame, or to a multipart body with the frames."},
+        "304": {"description": "The client holds the frames.", "headers": _caching_headers()},
+    }
+
+
+def _dataset_successes() -> Json:
+    schema = {"schema": {"$ref": "#/components/schemas/Datasets"}}
+    return {
+        "200": {
+            "description": "An array of datasets in DICOM JSON.",
+            # A search has no entity tag.
+            "headers": {
+                **_caching_headers(required=False),
+                "Content-Encoding": _optional_header({"type": "string", "const": "gzip"}),
+            },
+            "content": {"application/dicom+json": schema, "application/json": schema},
+        },
+        "303": {
+            "description": "A redirect to metadata that is too large for a response.",
+            "headers": {
+                "Location": _header(_text(MAX_URL_LENGTH, format="uri")),
+                "Cache-Control": _header({"type": "string", "const": "no-store"}),
+            },
+        },
+        "304": {"description": "The client holds the metadata.", "headers": _caching_headers()},
+    }
+
+
+def _bulk_data_successes() -> Json:
+    redirect = _dataset_successes()["303"]
+    return {
+        "200": {
+            "description": "The value.",
+            "headers": {"Cache-Control": _header(_text(100))},
+            "content": dict.fromkeys(["multipart/related", "application/octet-stream", "*/*"], _bytes()),
+        },
+        "303": {**redirect, "description": "A redirect to a value that is too large for a response."},
+    }
+
+
+def _no_successes() -> Json:
+    return {}
+
+
+_SUCCESSES = {
+    "Frame": _frame_successes,
+    "Index": _index_successes,
+    "Datasets": _dataset_successes,
+    "InstanceFrames": _instance_frames_successes,
+    "BulkData": _bulk_data_successes,
+    "Nothing": _no_successes,
+}
 """The successful responses of everything that an operation can return."""
 
 
@@ -375,6 +450,8 @@ def _problem_response(status: int, titles: dict[str, str]) -> Json:
     }
     if status == _status_of(problems.Throttled):
         # API Gateway's own response to an exhausted quota has no Retry-After.
+        response["headers"] = {"Retry-After": _optional_header(_seconds())}
+    if status == _status_of(problems.FramePending):
         response["headers"] = {"Retry-After": _optional_header(_seconds())}
     if status == _status_of(problems.RangeNotSatisfiable):
         response["headers"] = {"Content-Range": _header(_text(100, pattern=r"^bytes \*/\d+$"))}
@@ -459,6 +536,10 @@ def _schemas() -> Json:
                 "columns": _or_null(_whole_number(1, MAX_PIXELS)),
                 "resolutions": _or_null(_whole_number(1, MAX_DECOMPOSITIONS + 1)),
             }
+        ),
+        "Datasets": {"type": "array", "maxItems": MAX_DATASETS, "items": {"$ref": "#/components/schemas/Dataset"}},
+        "Dataset": _object(
+            {}, is_closed=False, description="A dataset in the DICOM JSON model (DICOM PS3.18, annex F), by tag."
         ),
         "Problem": _object(
             {

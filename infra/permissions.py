@@ -88,6 +88,14 @@ def image_sets(stack: Stack, config: Config) -> list[str]:
     ]
 
 
+def data_stores(stack: Stack, config: Config) -> list[str]:
+    """Return the ARNs of the configured data stores."""
+    return [
+        stack.format_arn(service="medical-imaging", resource="datastore", resource_name=each)
+        for each in config.datastore_ids
+    ]
+
+
 def objects_of(frame_store: FrameStore, config: Config, *prefixes: str) -> list[str]:
     """Return ARN patterns of the objects of the configured data stores under these prefixes of the bucket."""
     return [

@@ -5,14 +5,31 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-from aws_cdk import Stack
+from aws_cdk import Aws, Fn, Stack
 from aws_cdk import aws_lambda as lambda_
 
-from framegate.bucket_layout import FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX, TEMPORARY_TAG
+from framegate.bucket_layout import (
+    BODY_PREFIX,
+    CLAIM_PREFIX,
+    FRAME_PREFIX,
+    INDEX_PREFIX,
+    METADATA_PREFIX,
+    QUEUED_PREFIX,
+    STUDY_PREFIX,
+    TEMPORARY_TAG,
+)
 from framegate.settings import Settings
 from infra.acknowledge import acknowledge
 from infra.lambda_function import LambdaFunction
-from infra.permissions import acknowledge_image_sets, acknowledge_objects, allow, image_sets, objects_of, use_key
+from infra.permissions import (
+    acknowledge_image_sets,
+    acknowledge_objects,
+    allow,
+    data_stores,
+    image_sets,
+    objects_of,
+    use_key,
+)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sqs as sqs
@@ -21,6 +38,23 @@ if TYPE_CHECKING:
     from infra.config import Config
     from infra.frame_store import FrameStore
 
+
+DICOMWEB_ACTIONS = (
+    "SearchDICOMStudies",
+    "SearchDICOMSeries",
+    "SearchDICOMInstances",
+    "GetDICOMSeriesMetadata",
+    "GetDICOMInstanceFrames",
+    "GetDICOMBulkdata",
+)
+"""The actions of HealthImaging's DICOMweb that the function uses. Each applies to a data store.
+
+References
+----------
+Service Authorization Reference, "Actions, resources, and condition keys for AWS HealthImaging".
+"""
+
+_PREFIXES = (FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX, METADATA_PREFIX, BODY_PREFIX, STUDY_PREFIX, CLAIM_PREFIX)
 
 USUAL_REQUEST_SECONDS = 0.2
 """Duration of a request that fetches a frame from HealthImaging, as in docs/operations.md, Quotas."""
@@ -73,6 +107,7 @@ class ApiFunction(LambdaFunction):
                     auth=config.auth,
                     frame_caching=config.frame_caching,
                     audit_claim=config.audit_claim,
+                    uid_hash_secret=_uid_hash_secret(),
                     cognito_client_ids=config.cognito_client_ids,
                     cognito_groups_are_datastores=config.cognito_groups_are_datastores,
                     authorization_function_arn=config.authorization_function_arn,
@@ -87,6 +122,11 @@ class ApiFunction(LambdaFunction):
                     *image_sets(Stack.of(scope), config),
                 ),
                 allow(
+                    "ReadDicomWeb",
+                    [f"medical-imaging:{each}" for each in ("SearchImageSets", *DICOMWEB_ACTIONS)],
+                    *data_stores(Stack.of(scope), config),
+                ),
+                allow(
                     "StoreFrames",
                     ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObjectTagging"],
                     *objects_of(frame_store, config, FRAME_PREFIX),
@@ -94,7 +134,12 @@ class ApiFunction(LambdaFunction):
                 allow(
                     "StoreIndexes",
                     ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
-                    *objects_of(frame_store, config, INDEX_PREFIX),
+                    *objects_of(frame_store, config, INDEX_PREFIX, METADATA_PREFIX, BODY_PREFIX),
+                ),
+                allow(
+                    "NoteStudies",
+                    ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                    *objects_of(frame_store, config, STUDY_PREFIX, CLAIM_PREFIX),
                 ),
                 allow(
                     "MarkTemporaryCopies",
@@ -120,10 +165,15 @@ class ApiFunction(LambdaFunction):
         )
         frame_store.deny_mismatched_frames_to(self.role)
         acknowledge_image_sets(self.role, config)
-        acknowledge_objects(self.role, frame_store, config, FRAME_PREFIX, INDEX_PREFIX, QUEUED_PREFIX)
+        acknowledge_objects(self.role, frame_store, config, *_PREFIXES)
         if config.api_concurrency is None:
             acknowledge(self.function, unreserved_concurrency_reason(config), "HIPAA.Security-LambdaConcurrency")
         self.alias = self.published()
+
+
+def _uid_hash_secret() -> str:
+    """The random part of the stack's id: constant while the stack exists, and in no log or event of the bucket."""
+    return Fn.select(2, Fn.split("/", Aws.STACK_ID))
 
 
 def unreserved_concurrency_reason(config: Config) -> str:

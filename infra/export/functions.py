@@ -9,10 +9,12 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as event_sources
 
 from framegate.bucket_layout import (
+    BODY_PREFIX,
     EXPORT_PREFIX,
     FRAME_PREFIX,
     IMAGE_SET_PREFIXES,
     INDEX_PREFIX,
+    METADATA_PREFIX,
     MISMATCHED_PREFIX,
     QUEUED_PREFIX,
     REQUEST_PREFIX,
@@ -282,6 +284,8 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
             *objects_of(frame_store, config, INDEX_PREFIX),
         ),
+        # With a deleted image set, its metadata and stored bodies go, too.
+        allow("RemoveMetadata", ["s3:DeleteObject"], *objects_of(frame_store, config, METADATA_PREFIX, BODY_PREFIX)),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
         allow(
             "AnnounceResults",

@@ -37,6 +37,7 @@ class Metric(StrEnum):
     FRAMES = "Frames"
     FRAME_BYTES = "FrameBytes"
     INDEX_PAGES = "IndexPages"
+    DATASETS = "Datasets"
     ERRORS = "Errors"
     UPSTREAM_LATENCY = "UpstreamLatency"
     AUTHORIZATION_LATENCY = "AuthorizationLatency"

@@ -50,6 +50,8 @@ class Settings:
         The origins whose pages may read answers; ``("*",)`` allows any.
     auth : str
         Who checks the caller: ``iam``, ``cognito``, or ``jwt`` for Framegate's own authorizer.
+    uid_hash_secret : str
+        The key of the hashes that stand for DICOM UIDs in keys of the bucket.
     frame_caching : FrameCaching
         What browsers may do with the frames that they received: a key of `CACHE_CONTROL`.
     audit_claim : str
@@ -70,6 +72,7 @@ class Settings:
     deferred_store_queue_url: str
     cors_origins: tuple[str, ...]
     auth: str
+    uid_hash_secret: str
     frame_caching: FrameCaching = "revalidate"
     audit_claim: str = "sub"
     cognito_client_ids: tuple[str, ...] = ()
@@ -93,6 +96,7 @@ class Settings:
             deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             cors_origins=_split(environment["FRAMEGATE_CORS_ORIGINS"]),
             auth=environment["FRAMEGATE_AUTH"],
+            uid_hash_secret=environment["FRAMEGATE_UID_HASH_SECRET"],
             frame_caching=cast("FrameCaching", environment["FRAMEGATE_FRAME_CACHING"]),
             audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
             cognito_client_ids=_split(environment["FRAMEGATE_COGNITO_CLIENT_IDS"]),
@@ -116,6 +120,7 @@ class Settings:
             "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_CORS_ORIGINS": _join(self.cors_origins),
             "FRAMEGATE_AUTH": self.auth,
+            "FRAMEGATE_UID_HASH_SECRET": self.uid_hash_secret,
             "FRAMEGATE_FRAME_CACHING": self.frame_caching,
             "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
             "FRAMEGATE_COGNITO_CLIENT_IDS": _join(self.cognito_client_ids),

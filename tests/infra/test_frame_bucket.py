@@ -111,6 +111,10 @@ ABORT_UPLOADS = {
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
 }
 EXPIRE_MARKERS = {"Id": "ExpireMarkers", "Status": "Enabled", "Prefix": "queued/", "ExpirationInDays": 1}
+EXPIRE_DICOMWEB = [
+    {"Id": f"Expire{what}", "Status": "Enabled", "Prefix": f"{what.lower()}/", "ExpirationInDays": days}
+    for what, days in (("Bodies", 2), ("Studies", 7), ("Claims", 1))
+]
 EXPIRE_TEMPORARY_COPIES = {
     "Id": "ExpireTemporaryCopies",
     "Status": "Enabled",
@@ -120,19 +124,21 @@ EXPIRE_TEMPORARY_COPIES = {
 }
 
 
-def test_default_lifecycle_removes_only_incomplete_uploads_markers_and_temporary_copies(bucket):
-    assert bucket["LifecycleConfiguration"]["Rules"] == [ABORT_UPLOADS, EXPIRE_MARKERS, EXPIRE_TEMPORARY_COPIES]
+DEFAULT_RULES = [ABORT_UPLOADS, EXPIRE_MARKERS, EXPIRE_TEMPORARY_COPIES, *EXPIRE_DICOMWEB]
+
+
+def test_default_lifecycle_removes_only_what_is_temporary(bucket):
+    assert bucket["LifecycleConfiguration"]["Rules"] == DEFAULT_RULES
 
 
 def test_configured_retention_expires_frames_indexes_and_manifests(synthesize):
     _, bucket = frame_bucket(synthesize(frame_retention_days="30"))
 
     assert bucket["LifecycleConfiguration"]["Rules"] == [
-        ABORT_UPLOADS,
-        EXPIRE_MARKERS,
-        EXPIRE_TEMPORARY_COPIES,
+        *DEFAULT_RULES,
         {"Id": "ExpireFrames", "Status": "Enabled", "Prefix": "frames/", "ExpirationInDays": 30},
         {"Id": "ExpireIndexes", "Status": "Enabled", "Prefix": "indexes/", "ExpirationInDays": 30},
+        {"Id": "ExpireMetadata", "Status": "Enabled", "Prefix": "metadata/", "ExpirationInDays": 30},
         {"Id": "ExpireManifests", "Status": "Enabled", "Prefix": "exports/", "ExpirationInDays": 30},
     ]
 

@@ -101,6 +101,7 @@ def exporting(arns):
             ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             objects_of_datastores(arns, "indexes"),
         ),
+        "RemoveMetadata": (["s3:DeleteObject"], objects_of_datastores(arns, "metadata", "bodies")),
         "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
         "AnnounceResults": (["events:PutEvents"], [f"arn:${{AWS::Partition}}:events:{LOCAL}:event-bus/default"]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
@@ -115,9 +116,25 @@ def test_api_function_has_exactly_these_permissions(template, role_of, arns):
             ["s3:AbortMultipartUpload", "s3:GetObject", "s3:GetObjectTagging", "s3:PutObject"],
             objects_of_datastores(arns, "frames"),
         ),
+        "ReadDicomWeb": (
+            [
+                "medical-imaging:GetDICOMBulkdata",
+                "medical-imaging:GetDICOMInstanceFrames",
+                "medical-imaging:GetDICOMSeriesMetadata",
+                "medical-imaging:SearchDICOMInstances",
+                "medical-imaging:SearchDICOMSeries",
+                "medical-imaging:SearchDICOMStudies",
+                "medical-imaging:SearchImageSets",
+            ],
+            [each.removesuffix("/imageset/*") for each in IMAGE_SETS],
+        ),
         "StoreIndexes": (
             ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
-            objects_of_datastores(arns, "indexes"),
+            objects_of_datastores(arns, "indexes", "metadata", "bodies"),
+        ),
+        "NoteStudies": (
+            ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "studies", "claims"),
         ),
         "MarkTemporaryCopies": (["s3:PutObjectTagging"], objects_of_datastores(arns, "frames")),
         "MarkQueuedFrames": (

@@ -18,6 +18,7 @@ from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
 from framegate.healthimaging.client import HealthImaging
 from framegate.identifiers import ImageSetRef
+from framegate.index.frame_index import FrameIndex
 from framegate.messages import ExportOrder
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
@@ -82,7 +83,8 @@ def new_exporter(store, objects, pace):
     source = HealthImaging(botocore.session.Session(), max_connections=4)
     bus = EventBus(lambda: boto3.client("events"), "default")
     copier = FrameCopier(source, store, pace)
-    return Exporter(source, store, copier, ExportRecords(objects), ImageSetRemover(objects), bus, workers=4)
+    records, index = ExportRecords(objects), FrameIndex(source, objects)
+    return Exporter(source, store, copier, records, index, ImageSetRemover(objects), bus, workers=4)
 
 
 def order_for(image_set, **members):

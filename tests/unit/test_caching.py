@@ -12,10 +12,10 @@ import requests
 
 from framegate.access.caller import caller_context
 from framegate.delivery.executor import FrameDelivery
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.routes import FRAME_ROUTE
 from framegate.settings import CACHE_CONTROL, FrameCaching
+from framegate.storage.body_store import BodyStore
 from framegate.storage.frame_store import FrameStore
 from tests.unit.conftest import SERVED, Client
 from tests.unit.indexing import add_indexed_image_set, ask
@@ -29,14 +29,21 @@ NOT_CACHED = "no-store"
 
 
 @pytest.fixture
-def new_client(source, objects, deferred_stores, frame_index, settings):
+def new_client(source, objects, deferred_stores, new_api, settings):
     """Creates a client of an API with other settings."""
 
     def create(**changed):
         configured = replace(settings, **changed)
         store = FrameStore(objects, CACHE_CONTROL[configured.frame_caching])
-        delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
-        return Client(FrameApi(configured, delivery, frame_index))
+        delivery = FrameDelivery(
+            source,
+            store,
+            deferred_stores,
+            INLINE_LIMIT,
+            300,
+            BodyStore(objects, CACHE_CONTROL[configured.frame_caching]),
+        )
+        return Client(new_api(settings=configured, delivery=delivery))
 
     return create
 

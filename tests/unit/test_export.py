@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 import zlib
 from base64 import b64encode
 from dataclasses import replace
 
 import boto3
 import pytest
+from pydicom.data import get_testdata_file
 
 from framegate.aws.event_bus import EventBus
 from framegate.bucket_layout import frame_key
@@ -381,3 +383,13 @@ def test_unreachable_event_bus_fails_the_invocation(health_imaging, exporter, mo
     monkeypatch.setattr(exporter, "_bus", EventBus(lambda: out_of_reach, "default"))
     with pytest.raises(UpstreamFailed, match="EventBridge"):
         exporter.export(order_for(image_set), TimeBudget(LONG_SECONDS))
+
+
+def test_export_stores_the_frame_index_of_the_version(exporter, health_imaging, frame_index, source, s3, objects):
+    with warnings.catch_warnings(action="ignore"):
+        (imported,) = health_imaging.import_files(SERVED, [get_testdata_file("CT_small.dcm", download=False)])
+    image_set = ImageSetRef(SERVED, imported.id)
+    finish(exporter, order_for(image_set))
+    exported = frame_index.stored(image_set, "1", TimeBudget(10))
+    frame_index.build(image_set, "1", TimeBudget(10))
+    assert exported == frame_index.stored(image_set, "1", TimeBudget(10)) != b""

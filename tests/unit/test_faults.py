@@ -12,10 +12,8 @@ import requests
 from framegate.aws import signed_http
 from framegate.aws.signed_http import SILENCE_TIMEOUT_SECONDS
 from framegate.bucket_layout import frame_key
-from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES, HealthImaging
 from framegate.identifiers import FrameRef
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client
@@ -189,13 +187,11 @@ def test_retries_stop_under_heavy_throttling(health_imaging, client, small):
     assert client.get(small).body == SMALL
 
 
-def test_unreachable_healthimaging_is_502(
-    health_imaging, store, deferred_stores, frame_index, settings, small, monkeypatch
-):
+def test_unreachable_healthimaging_is_502(health_imaging, delivery_from, new_api, small, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:1")
     source = HealthImaging(botocore.session.Session())
-    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
-    answer = Client(FrameApi(settings, delivery, frame_index)).get(small)
+    delivery = delivery_from(source)
+    answer = Client(new_api(delivery=delivery)).get(small)
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
 
 

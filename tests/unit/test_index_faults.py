@@ -12,7 +12,6 @@ from framegate.healthimaging.image_set_metadata import frames_of
 from framegate.identifiers import ImageSetRef
 from framegate.index import latest_version
 from framegate.index.frame_index import FrameIndex
-from framegate.rest.frame_api import FrameApi
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
@@ -28,9 +27,9 @@ def image_set(health_imaging):
 
 
 @pytest.fixture
-def another_client(frame_delivery, source, objects, settings):
+def another_client(new_api, source, objects):
     """A client of another instance of the function, with an empty cache."""
-    return Client(FrameApi(settings, frame_delivery, FrameIndex(source, objects)))
+    return Client(new_api(index=FrameIndex(source, objects)))
 
 
 # Missing image sets and versions

@@ -9,15 +9,12 @@ from base64 import b64encode
 import botocore.session
 import pytest
 
-from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import MAX_ATTEMPTS, HealthImaging
 from framegate.healthimaging.media_types import STORED, UNKNOWN, WITHOUT_SYNTAX, of_stored, pass_through, stored_syntax
 from framegate.identifiers import ImageSetRef
 from framegate.index.frame_index import FrameIndex, IndexQuery
 from framegate.problems import Throttled, UpstreamFailed
-from framegate.rest.frame_api import FrameApi
-from framegate.rest.http import INLINE_LIMIT
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
 from tests.unit.scripted_server import Reply, ScriptedServer
@@ -100,10 +97,10 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def index_client(server, objects, store, deferred_stores, settings):
+def index_client(server, objects, delivery_from, new_api):
     source = HealthImaging(botocore.session.Session())
-    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
-    return Client(FrameApi(settings, delivery, FrameIndex(source, objects)))
+    delivery = delivery_from(source)
+    return Client(new_api(delivery=delivery, index=FrameIndex(source, objects)))
 
 
 def metadata(instances):

@@ -11,7 +11,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from framegate.problems import InvalidRequest
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import require_exact_path
 from framegate.rest.routes import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUTE, ROUTES
 from tests.unit.conftest import SERVED, filled
@@ -120,9 +119,9 @@ def test_no_other_path_is_accepted(path):
     ],
 )
 def test_inexact_path_answers_400_before_the_token_and_the_data_store_are_checked(
-    settings, frame_delivery, frame_index, health_imaging, route, path
+    settings, new_api, health_imaging, route, path
 ):
-    api = FrameApi(replace(settings, auth="jwt", datastore_ids=()), frame_delivery, frame_index)
+    api = new_api(settings=replace(settings, auth="jwt", datastore_ids=()))
     parameters = {name: PARAMETERS[name] for name in re.findall(r"\{(\w+)\}", route)}
     answer = api.answer({**event(path, route), "pathParameters": parameters}, 28_000)
     assert (answer["statusCode"], json.loads(answer["body"])["type"]) == (400, "urn:framegate:problem:invalid-request")

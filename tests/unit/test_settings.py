@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/queue",
     "FRAMEGATE_CORS_ORIGINS": "https://viewer.example",
     "FRAMEGATE_AUTH": "jwt",
+    "FRAMEGATE_UID_HASH_SECRET": "secret",
     "FRAMEGATE_FRAME_CACHING": "no-store",
     "FRAMEGATE_AUDIT_CLAIM": "sub",
     "FRAMEGATE_COGNITO_CLIENT_IDS": "viewer,pipeline",
@@ -62,6 +63,7 @@ def test_settings_come_from_the_environment():
         deferred_store_queue_url="https://sqs.example/queue",
         cors_origins=("https://viewer.example",),
         auth="jwt",
+        uid_hash_secret="secret",
         frame_caching="no-store",
         cognito_client_ids=("viewer", "pipeline"),
         cognito_groups_are_datastores=True,
@@ -201,8 +203,8 @@ def test_environment_gives_the_same_settings_again(settings):
 @pytest.mark.parametrize(
     "settings",
     [
-        lambda items: Settings(items, "bucket", 300, "https://sqs.example/queue", ("*",), "iam"),
-        lambda items: Settings(("a",), "bucket", 300, "https://sqs.example/queue", items, "iam"),
+        lambda items: Settings(items, "bucket", 300, "https://sqs.example/queue", ("*",), "iam", "secret"),
+        lambda items: Settings(("a",), "bucket", 300, "https://sqs.example/queue", items, "iam", "secret"),
         lambda items: AuthorizerSettings(("a",), "https://login.example", items, None),
         lambda items: ExportSettings(("a",), "bucket", "default", 1.0, verify=False, events=items),
     ],

@@ -57,6 +57,8 @@ class Action(StrEnum):
 
     READ_FRAME = "ReadFrame"
     LIST_FRAMES = "ListFrames"
+    READ_METADATA = "ReadMetadata"
+    SEARCH = "Search"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,15 @@ class ImageSetAccess:
         self._studies = studies
         self._decision_function = decision_function
 
+    def restricts(self, caller: Caller) -> bool:
+        """Whether the caller may read only some image sets of a data store, as far as this is known beforehand."""
+        return self.asks_function or caller.image_set_ids is not None or caller.study_uids is not None
+
+    @property
+    def asks_function(self) -> bool:
+        """Whether the deployment has a decision function."""
+        return self._decision_function is not None
+
     def decide(self, caller: Caller, image_set: ImageSetRef, action: Action, budget: TimeBudget) -> Decision | None:
         """Return the decision of the deployment's function, or None if it has none and the caller may read.
 

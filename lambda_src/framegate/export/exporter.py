@@ -13,6 +13,7 @@ from framegate.export.manifest import TRANSIENT, ExportedFrame, Outcome
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
 from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.messages import ExportAnnouncement, ExportOrder, ObjectLocation
+from framegate.observability import logger
 from framegate.problems import (
     ExportIncomplete,
     FrameNotAvailable,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from framegate.export.copying import FrameCopier
     from framegate.export.records import ExportRecords
     from framegate.healthimaging.client import HealthImaging
+    from framegate.index.frame_index import FrameIndex
     from framegate.storage.frame_store import FrameStore
     from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.time_budget import TimeBudget
@@ -101,6 +103,8 @@ class Exporter:
         Copies single frames.
     records : ExportRecords
         Stores manifests and progress.
+    index : FrameIndex
+        Gets the list of frames, so that the first request for it needs no call.
     remover : ImageSetRemover
         Removes an image set that turns out to be deleted.
     bus : EventBus
@@ -115,6 +119,7 @@ class Exporter:
         store: FrameStore,
         copier: FrameCopier,
         records: ExportRecords,
+        index: FrameIndex,
         remover: ImageSetRemover,
         bus: EventBus,
         workers: int,
@@ -123,6 +128,7 @@ class Exporter:
         self._store = store
         self._copier = copier
         self._records = records
+        self._index = index
         self._remover = remover
         self._bus = bus
         self._workers = workers
@@ -203,6 +209,7 @@ class Exporter:
                 pass
         entries = self._entries(order, budget)
         if order.image_frame_ids is None:
+            self._store_index(order, entries, budget)
             return [_new_frame(order.image_set, entry) for entry in entries]
         requested = set(order.image_frame_ids)
         entries = [entry for entry in entries if entry.image_frame_id in requested]
@@ -217,6 +224,16 @@ class Exporter:
             if order.version_id and self._source.has_image_set(order.image_set, budget):
                 raise VersionNotFound from None
             raise _ImageSetDeletedError from None
+
+    def _store_index(self, order: ExportOrder, entries: list[FrameEntry], budget: TimeBudget) -> None:
+        if order.version_id is None or any(entry.transfer_syntax_uid is None for entry in entries):
+            # Only a frame itself would tell its media type.
+            return
+        try:
+            self._index.store(order.image_set, order.version_id, entries, budget)
+        except Problem as problem:
+            # The first request for the index builds it.
+            logger.warning("frame index not stored", extra=problem.log_fields)
 
     def _copy_all(self, order: ExportOrder, frames: list[ExportedFrame], read: ExportRead, budget: TimeBudget) -> int:
         """Copy the unfinished frames; return how many still have no outcome.

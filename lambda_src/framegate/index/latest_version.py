@@ -99,6 +99,17 @@ class LatestVersions:
             found = max(noted or found, found, key=lambda each: each.rank)
         return found.version_id
 
+    def noted(self, image_set: ImageSetRef, budget: TimeBudget) -> str | None:
+        """Return the noted version without a check, or None if none is noted.
+
+        Raises
+        ------
+        Problem
+            As `ObjectStore` raises it.
+        """
+        noted = self._read(latest_version_key(image_set), budget)
+        return noted and noted.version_id
+
     def note(self, image_set: ImageSetRef, version_id: str | None, budget: TimeBudget, *, confirmed: bool) -> None:
         """Note the version that an event named, unless a newer one is noted.
 

@@ -70,8 +70,11 @@ class Exchange:
             metrics.add_dimension("delivery", str(record["delivery"]))
             metrics.add_metric(Metric.FRAMES, MetricUnit.Count, 1)
             metrics.add_metric(Metric.FRAME_BYTES, MetricUnit.Bytes, int(record["bytes"]))
+        elif "datasets_bytes" in record:
+            metrics.add_dimension("delivery", self._kind)
+            metrics.add_metric(Metric.DATASETS, MetricUnit.Count, 1)
         else:
-            metrics.add_dimension("delivery", "index")
+            metrics.add_dimension("delivery", self._kind)
             metrics.add_metric(Metric.INDEX_PAGES, MetricUnit.Count, 1)
         if waited_ms:
             metrics.add_metric(Metric.UPSTREAM_LATENCY, MetricUnit.Milliseconds, waited_ms)
@@ -79,12 +82,17 @@ class Exchange:
         metrics.add_dimensions(service=SERVICE)
         metrics.flush_metrics()
 
+    @property
+    def _kind(self) -> str:
+        """What a response delivers that has no frame."""
+        return "dicom-json" if "datasets_bytes" in self.record else "index"
+
     def _result(self, response: HttpResponse) -> dict[str, str | int]:
         """What the response delivers, for the audit record."""
         status = int(response.status)
         if status >= HTTPStatus.BAD_REQUEST:
             return {"status": status, "bytes": 0}
-        delivery = "not-modified" if status == HTTPStatus.NOT_MODIFIED else "index"
+        delivery = "not-modified" if status == HTTPStatus.NOT_MODIFIED else self._kind
         return {"delivery": delivery, "bytes": len(response.body), **_delivered(self.record), "status": status}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from framegate import upstream_time
 from framegate.access.audit import Access, identifiers_in
 from framegate.access.caller import CognitoRules, authorize_caller
-from framegate.access.image_sets import ImageSetAccess
 from framegate.delivery.executor import DEFER_SECONDS
 from framegate.observability import logger, stack_of
 from framegate.problems import InternalError, InvalidRequest, MethodNotAllowed, Problem, UnknownRoute
@@ -17,17 +17,18 @@ from framegate.rest.frames import FrameHandlers
 from framegate.rest.http import SECURITY_HEADERS, HttpRequest, HttpResponse, NotAnHttpRequestError, require_exact_path
 from framegate.rest.index_pages import IndexHandlers
 from framegate.rest.problem_documents import problem_response
-from framegate.rest.routes import ROUTES
+from framegate.rest.routes import DICOMWEB_OPERATION_IDS, ROUTES
 from framegate.settings import CACHE_CONTROL
 from framegate.storage.object_writer import CLEANUP_SECONDS
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from framegate.access.decision import DecisionFunction
+    from framegate.access.image_sets import ImageSetAccess
     from framegate.delivery.executor import FrameDelivery
     from framegate.index.frame_index import FrameIndex
+    from framegate.rest.exchange import Handler
     from framegate.settings import FrameCaching, Settings
 
 RESERVED_SECONDS = CLEANUP_SECONDS + DEFER_SECONDS + 1.0
@@ -60,9 +61,12 @@ class FrameApi:
     delivery : FrameDelivery
         Delivers frames.
     index : FrameIndex
-        Lists the frames of an image set, and knows its study.
-    decision_function : DecisionFunction, optional
+        Lists the frames of an image set.
+    access : ImageSetAccess
         Decides who may read an image set.
+    dicomweb : callable
+        Returns the handlers of the DICOMweb operations, by operation id. The first request for one of them calls it,
+        so that other requests need not wait for its imports.
     """
 
     def __init__(
@@ -70,17 +74,19 @@ class FrameApi:
         settings: Settings,
         delivery: FrameDelivery,
         index: FrameIndex,
-        decision_function: DecisionFunction | None = None,
+        access: ImageSetAccess,
+        dicomweb: Callable[[], Mapping[str, Handler]],
     ) -> None:
         self._settings = settings
+        self._build_dicomweb = dicomweb
         self._cognito = CognitoRules(settings.cognito_client_ids, settings.cognito_groups_are_datastores)
-        access = ImageSetAccess(settings.datastore_ids, index, decision_function)
         self.frames = FrameHandlers(access, delivery, CACHE_CONTROL[settings.frame_caching])
         # An image set can get a new version or be deleted, so no cache may use a page without asking.
         pages_caching: FrameCaching = "no-store" if settings.frame_caching == "no-store" else "revalidate"
         handlers = {
             **self.frames.by_operation,
             **IndexHandlers(access, index, CACHE_CONTROL[pages_caching]).by_operation,
+            **{operation_id: partial(self._on_dicomweb, operation_id) for operation_id in DICOMWEB_OPERATION_IDS},
         }
         # An operation without a handler fails here, before the first request.
         self._dispatch = {
@@ -89,6 +95,17 @@ class FrameApi:
             }
             for route in ROUTES
         }
+
+    def load_dicomweb(self) -> None:
+        """Build the handlers of the DICOMweb operations now, instead of with the first request for one of them."""
+        self._dicomweb  # noqa: B018 - a cached property
+
+    @cached_property
+    def _dicomweb(self) -> Mapping[str, Handler]:
+        return self._build_dicomweb()
+
+    def _on_dicomweb(self, operation_id: str, exchange: Exchange) -> HttpResponse:
+        return self._dicomweb[operation_id](exchange)
 
     def answer(self, event: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
         """Answer an event of API Gateway's Lambda proxy integration.
@@ -126,7 +143,8 @@ class FrameApi:
             response = response.without_body()
             if "bytes" in exchange.record:
                 exchange.record["bytes"] = 0
-        response.headers.update(self._cors_headers(request), Vary=self._vary(), **SECURITY_HEADERS)
+        vary = ", ".join(filter(None, [self._vary(), response.headers.get("Vary")]))
+        response.headers.update(self._cors_headers(request), Vary=vary, **SECURITY_HEADERS)
         exchange.report(response)
         return response.to_event()
 

@@ -10,14 +10,14 @@ from pybase64 import b64encode_as_string
 
 from framegate.rest.http import HttpResponse
 from framegate.rest.negotiation import JSON, Representation
+from framegate.rest.problem_documents import PENDING_RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
     from framegate.delivery.executor import InlineFrame, LinkedFrame
+    from framegate.delivery.multipart import Envelope
     from framegate.delivery.portions import Portion
     from framegate.identifiers import FrameRef
     from framegate.rest.preconditions import FrameTag
-
-QUEUED_RETRY_AFTER_SECONDS = 30
 
 HEADERS = {
     "wholeFrame": "Framegate-Whole-Frame",
@@ -30,8 +30,10 @@ HEADERS = {
 """The headers that describe the delivered portion of a frame, by the JSON member with the same content."""
 
 
-def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag, cache_control: str) -> HttpResponse:
-    """``200`` with the frame or its portion, as bytes or as base64 in JSON, or ``206`` with a byte range.
+def inline_response(
+    frame: FrameRef, delivered: InlineFrame, tag: FrameTag, envelope: Envelope, cache_control: str
+) -> HttpResponse:
+    """``200`` with the frame or its portion: bytes, multipart, or base64 in JSON; or ``206`` with a byte range.
 
     If the frame was not read, because the client needs only headers, the response has a Content-Length and no body.
     """
@@ -40,7 +42,11 @@ def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag, cach
         **_caching_headers(tag, cache_control),
         **_portion_headers(delivered.portion),
     }
-    if tag.representation is Representation.RAW:
+    if tag.form.representation is Representation.MULTIPART:
+        if delivered.content is None:
+            return HttpResponse(HTTPStatus.OK, {"Content-Length": str(envelope.size_of([delivered.size])), **headers})
+        return HttpResponse(HTTPStatus.OK, headers, b"".join(envelope.wrap([[delivered.content]])))
+    if tag.form.representation is Representation.RAW:
         headers["Accept-Ranges"] = "bytes"
         if delivered.content is None:
             return HttpResponse(HTTPStatus.OK, {"Content-Length": str(delivered.size), **headers})
@@ -57,19 +63,26 @@ def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag, cach
     return HttpResponse(HTTPStatus.OK, headers, f"{before}{b64encode_as_string(delivered.content)}{after}")
 
 
-def linked_response(frame: FrameRef, delivered: LinkedFrame, representation: Representation) -> HttpResponse:
-    """``303`` to the frame's pre-signed URL, or ``200`` with a JSON document that has the URL and its expiry."""
-    # The URL is a credential that expires, so no cache may keep it.
-    headers = {"Cache-Control": "no-store", **_portion_headers(delivered.portion)}
-    if representation is Representation.RAW:
-        # Without a Content-Type, API Gateway would declare the empty body as JSON.
-        return HttpResponse(
-            HTTPStatus.SEE_OTHER, {"Location": delivered.url, "Content-Type": "text/plain; charset=utf-8", **headers}
-        )
+def linked_response(frame: FrameRef, delivered: LinkedFrame) -> HttpResponse:
+    """``200`` with a JSON document that has the frame's pre-signed URL and its expiry."""
     document = _frame_document(frame, delivered.content_type, delivered.size, delivered.portion)
     document["url"] = delivered.url
     document["expiresAt"] = delivered.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, json.dumps(document))
+    headers = {"Content-Type": JSON, "Cache-Control": "no-store", **_portion_headers(delivered.portion)}
+    return HttpResponse(HTTPStatus.OK, headers, json.dumps(document))
+
+
+def redirect_response(url: str, portion: Portion | None = None) -> HttpResponse:
+    """``303`` to a pre-signed URL."""
+    headers = {
+        "Location": url,
+        # Without a Content-Type, API Gateway would declare the empty body as JSON.
+        "Content-Type": "text/plain; charset=utf-8",
+        # The URL is a credential that expires, so no cache may keep it.
+        "Cache-Control": "no-store",
+        **_portion_headers(portion),
+    }
+    return HttpResponse(HTTPStatus.SEE_OTHER, headers)
 
 
 def queued_response(request_id: str) -> HttpResponse:
@@ -87,7 +100,7 @@ def queued_response(request_id: str) -> HttpResponse:
         "Send the same request again after the seconds in Retry-After, until it redirects to the frame.",
         "requestId": request_id,
     }
-    headers = {"Content-Type": JSON, "Cache-Control": "no-store", "Retry-After": str(QUEUED_RETRY_AFTER_SECONDS)}
+    headers = {"Content-Type": JSON, "Cache-Control": "no-store", "Retry-After": str(PENDING_RETRY_AFTER_SECONDS)}
     return HttpResponse(HTTPStatus.ACCEPTED, headers, json.dumps(document))
 
 

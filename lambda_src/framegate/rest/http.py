@@ -29,6 +29,8 @@ SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff"}
 # Matches {name} but not {name+}, which only the catch-all route has.
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,255}(?::[0-9]{1,5})?", re.ASCII)
+
 # The segments below which a custom domain name maps the API.
 _BASE_PATH = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -57,6 +59,7 @@ class HttpRequest:
     route: str
     path: Mapping[str, str]
     request_id: str
+    _context: Mapping[str, Any]
     _query: Mapping[str, list[str]]
     _headers: Mapping[str, str]
     _body: str
@@ -104,6 +107,7 @@ class HttpRequest:
             route=event["resource"],
             path=path,
             request_id=event["requestContext"]["requestId"],
+            _context=event["requestContext"],
             _query=event.get("multiValueQueryStringParameters") or {},
             _headers={name.lower(): ", ".join(values) for name, values in headers.items()},
             _body=event.get("body") or "",
@@ -126,6 +130,28 @@ class HttpRequest:
         if len(values) > 1:
             raise InvalidRequest(f"The query gives {name} {len(values)} times; give it once.")
         return values[0] if values else None
+
+    @property
+    def base_url(self) -> str:
+        """The API's URL as the client sees it, with the stage or the base path, and without a trailing slash.
+
+        API Gateway accepts only host names of the API, so the client's Host header can be trusted.
+        """
+        host = self.header("Host") or ""
+        if _HOST.fullmatch(host) is None:
+            host = str(self._context.get("domainName") or "")
+        scheme = "http" if self.header("X-Forwarded-Proto") == "http" else "https"
+        path = str(self._context.get("path") or "")
+        prefix = path.partition(self.route.partition("{")[0])[0]
+        return f"{scheme}://{host}{prefix}"
+
+    def query_values(self, name: str) -> list[str]:
+        """All values of a query parameter."""
+        return self._query.get(name) or []
+
+    def query_pairs(self) -> list[tuple[str, str]]:
+        """All parameters of the query, in API Gateway's order."""
+        return [(name, value) for name, values in self._query.items() for value in values]
 
     def json_object(self) -> dict[str, Any]:
         """Parse the body as a JSON object.

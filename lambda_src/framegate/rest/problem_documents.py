@@ -10,6 +10,9 @@ from framegate.rest.http import SECURITY_HEADERS, HttpResponse
 
 RETRY_AFTER_SECONDS = 1
 
+PENDING_RETRY_AFTER_SECONDS = 30
+"""Seconds after which a client requests a frame again that is being stored."""
+
 STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.InvalidRequest: HTTPStatus.BAD_REQUEST,
     problems.InvalidIdentifier: HTTPStatus.BAD_REQUEST,
@@ -24,6 +27,7 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.FrameNotFound: HTTPStatus.NOT_FOUND,
     problems.ImageSetNotFound: HTTPStatus.NOT_FOUND,
     problems.VersionNotFound: HTTPStatus.NOT_FOUND,
+    problems.InstanceNotFound: HTTPStatus.NOT_FOUND,
     problems.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     problems.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     problems.FrameNotAvailable: HTTPStatus.NOT_ACCEPTABLE,
@@ -31,9 +35,12 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     problems.FrameTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     problems.PortionTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    problems.ResultTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     problems.RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     problems.Throttled: HTTPStatus.TOO_MANY_REQUESTS,
     problems.InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    problems.NotSupported: HTTPStatus.NOT_IMPLEMENTED,
+    problems.FramePending: HTTPStatus.SERVICE_UNAVAILABLE,
     problems.AuthorizationUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     problems.UpstreamFailed: HTTPStatus.BAD_GATEWAY,
     problems.UpstreamRefused: HTTPStatus.BAD_GATEWAY,
@@ -54,6 +61,10 @@ ADVICE: dict[type[problems.Problem], str] = {
     problems.AccessDenied: _ASK_THE_OPERATOR,
     problems.VersionNotFound: "Check versionId, or leave it out.",
     problems.FrameNotAvailable: "Trying again does not help.",
+    problems.InstanceNotFound: "Check the UIDs and the frame numbers. For another image set, add imageSetId.",
+    problems.ResultTooLarge: "Ask for fewer results with limit, or accept gzip.",
+    problems.FramePending: "Try again after the seconds in Retry-After.",
+    problems.NotSupported: "Retrieve metadata and frames instead.",
     problems.FrameConflict: "Try again when its update is done.",
     problems.FrameTooLarge: "Use delivery=url, or leave delivery out.",
     problems.PortionTooLarge: "Ask for fewer of them, or for the whole frame with delivery=url.",
@@ -78,6 +89,8 @@ def problem_response(problem: problems.Problem, request_id: str) -> HttpResponse
     match problem:
         case problems.Throttled() | problems.AuthorizationUnavailable():
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case problems.FramePending():
+            headers["Retry-After"] = str(PENDING_RETRY_AFTER_SECONDS)
         case problems.MethodNotAllowed(allowed=allowed):
             headers["Allow"] = ", ".join(allowed)
         case problems.TokenExpired() | problems.ClientNotAccepted():

@@ -111,12 +111,19 @@ class FrameStore:
         return FoundFrame(stored, self._objects.tags(key, budget) if stored.tag_count else {})
 
     def presigned_url(
-        self, frame: FrameRef, lifetime_seconds: int, *, for_head: bool = False, request_id: str | None = None
+        self,
+        frame: FrameRef,
+        lifetime_seconds: int,
+        *,
+        for_head: bool = False,
+        request_id: str | None = None,
+        content_type: str | None = None,
     ) -> PresignedUrl:
         """Return a URL (SigV4) to GET a frame from S3; it takes byte ranges, too.
 
         The signature covers the method. With `for_head`, the URL is for HEAD, which clients keep when they follow a
-        redirect. `request_id` identifies the request that got the URL; see `presigning.presigned_url`.
+        redirect. `request_id` identifies the request that got the URL; see `presigning.presigned_url`. With
+        `content_type`, S3 sends this Content-Type in place of HealthImaging's.
         """
         url = self._objects.presigned_url(
             frame_key(frame),
@@ -124,6 +131,7 @@ class FrameStore:
             cache_control=self._url_cache_control,
             for_head=for_head,
             request_id=request_id,
+            content_type=content_type,
         )
         return PresignedUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime_seconds))
 

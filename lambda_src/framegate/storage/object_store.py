@@ -195,6 +195,7 @@ class ObjectStore:
         *,
         tags: Mapping[str, str] | None = None,
         condition: Mapping[str, str] | None = None,
+        content_encoding: str | None = None,
     ) -> Written:
         """Store an object from a stream; see `writer`.
 
@@ -212,6 +213,8 @@ class ObjectStore:
             Its Cache-Control header (RFC 9111, section 5.2).
         expected_size : int, optional
             Expected number of bytes, if known.
+        content_encoding : str, optional
+            Its Content-Encoding header, such as ``gzip``.
         tags : mapping of str to str, optional
             Its tags.
         condition : mapping of str to str, optional
@@ -229,7 +232,14 @@ class ObjectStore:
         """
         try:
             with self.writer(
-                key, content_type, budget, cache_control, expected_size, tags=tags, condition=condition
+                key,
+                content_type,
+                budget,
+                cache_control,
+                expected_size,
+                tags=tags,
+                condition=condition,
+                content_encoding=content_encoding,
             ) as writer:
                 for piece in content:
                     writer.write(piece)
@@ -250,6 +260,7 @@ class ObjectStore:
         *,
         tags: Mapping[str, str] | None = None,
         condition: Mapping[str, str] | None = None,
+        content_encoding: str | None = None,
     ) -> Iterator[ObjectWriter]:
         """Write an object piece by piece. It appears at the end of the block; if the block raises, it never appears.
 
@@ -259,6 +270,8 @@ class ObjectStore:
         headers = {"Content-Type": content_type}
         if cache_control:
             headers["Cache-Control"] = cache_control
+        if content_encoding:
+            headers["Content-Encoding"] = content_encoding
         writer = ObjectWriter(self._bucket, key, headers, budget, expected_size, tags, condition)
         with subsegment(SERVICE), writer.commit_or_abort():
             yield writer
@@ -397,6 +410,7 @@ class ObjectStore:
         cache_control: str | None = None,
         for_head: bool = False,
         request_id: str | None = None,
+        content_type: str | None = None,
     ) -> str:
         """Return a pre-signed URL (SigV4) to GET or HEAD an object; see `presigning.presigned_url`.
 
@@ -410,6 +424,7 @@ class ObjectStore:
             cache_control=cache_control,
             for_head=for_head,
             request_id=request_id,
+            content_type=content_type,
         )
 
 

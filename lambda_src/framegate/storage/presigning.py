@@ -28,6 +28,7 @@ def presigned_url(
     cache_control: str | None,
     for_head: bool,
     request_id: str | None,
+    content_type: str | None = None,
 ) -> str:
     """Return a pre-signed URL (SigV4) to GET or HEAD an object. The signature covers the request id, if there is one.
 
@@ -46,13 +47,19 @@ def presigned_url(
         Whether the URL is for HEAD instead of GET.
     request_id : str or None
         The id to log.
+    content_type : str, optional
+        What S3 answers as Content-Type, instead of the object's own (``response-content-type``).
     """
     for operation in _OPERATIONS:
         for event, handler in (("provide-client-params", _keep_request_id), ("before-sign", _add_request_id)):
             name = f"{event}.s3.{operation}"
             # botocore registers only one handler with the same id.
             client.meta.events.register(name, handler, unique_id=f"framegate.{name}")
-    given = {"ResponseCacheControl": cache_control, REQUEST_ID_PARAMETER: request_id}
+    given = {
+        "ResponseCacheControl": cache_control,
+        "ResponseContentType": content_type,
+        REQUEST_ID_PARAMETER: request_id,
+    }
     return client.generate_presigned_url(
         "head_object" if for_head else "get_object",
         Params={"Bucket": bucket, "Key": key, **{name: value for name, value in given.items() if value}},

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from framegate.access.audit import MEMBERS, Access
 from framegate.access.principal import MAX_NAME_LENGTH, UNKNOWN, name_in, principal_of
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import FRAME_ROUTE, INDEX_ROUTE
 from local.health_imaging import Fault
 from tests.unit.conftest import SERVED
@@ -74,10 +73,8 @@ def ask(client):
 
 
 @pytest.mark.parametrize("auth", CONTEXTS)
-def test_read_leaves_a_record_before_it_starts_and_one_with_the_result(
-    frame, settings, frame_delivery, frame_index, records, auth
-):
-    api = FrameApi(replace(settings, auth=auth), frame_delivery, frame_index)
+def test_read_leaves_a_record_before_it_starts_and_one_with_the_result(frame, settings, new_api, records, auth):
+    api = new_api(settings=replace(settings, auth=auth))
     answer = api.answer(event(frame, context=CONTEXTS[auth]), 28_000)
 
     who = {"principal": ARN} if auth == "iam" else {"principal": "jane", "issuer": ISSUER}

@@ -11,7 +11,6 @@ from framegate.access.caller import authorize_caller, caller_context
 from framegate.access.principal import Principal
 from framegate.access.tokens import Grant
 from framegate.problems import DatastoreNotGranted, TokenExpired
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import FRAME_ROUTE
 from framegate.settings import Settings
 from tests.unit.conftest import BUCKET, SERVED, filled
@@ -20,9 +19,9 @@ OTHER = "e" * 32
 
 
 @pytest.fixture
-def api(frame_delivery, frame_index):
-    settings = Settings((SERVED, OTHER), BUCKET, 300, "https://sqs.example/queue", ("*",), "jwt")
-    return FrameApi(settings, frame_delivery, frame_index)
+def api(new_api):
+    settings = Settings((SERVED, OTHER), BUCKET, 300, "https://sqs.example/queue", ("*",), "jwt", "secret")
+    return new_api(settings=settings)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 
 from framegate.access.caller import CognitoRules, authorize_caller
 from framegate.problems import ClientNotAccepted, DatastoreNotGranted
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import FRAME_ROUTE
 from tests.unit.conftest import SERVED, filled
 
@@ -75,10 +74,10 @@ def test_groups_are_ignored_unless_configured():
     authorize_caller(event({"cognito:groups": OTHER}), "cognito", CognitoRules())
 
 
-def test_refused_client_answers_401_before_any_call(frame_delivery, frame_index, settings, health_imaging):
+def test_refused_client_answers_401_before_any_call(new_api, settings, health_imaging):
     frame = health_imaging.add_frame(SERVED, b"pixels", "image/jph")
     path = {"datastoreId": frame.datastore_id, "imageSetId": frame.image_set_id, "imageFrameId": frame.image_frame_id}
-    api = FrameApi(replace(settings, auth="cognito", cognito_client_ids=("viewer",)), frame_delivery, frame_index)
+    api = new_api(settings=replace(settings, auth="cognito", cognito_client_ids=("viewer",)))
 
     def answer(client_id):
         return api.answer(

@@ -14,7 +14,6 @@ from framegate.access.decision import DecisionFunction
 from framegate.access.principal import Principal
 from framegate.access.tokens import Grant
 from framegate.identifiers import ImageSetRef
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUTE
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, filled
@@ -99,13 +98,13 @@ def slug(answer):
 
 
 @pytest.fixture
-def with_token(settings, frame_delivery, frame_index):
+def with_token(settings, new_api):
     """The API as the holder of a token sees it that lists these image sets and studies."""
 
     def call(image_sets=None, studies=None):
         lists = [None if each is None else frozenset(each) for each in (image_sets, studies)]
         grant = Grant(int(time.time()) + 60, None, Principal("somebody", "https://login.example.org"), *lists)
-        api = FrameApi(replace(settings, auth="jwt"), frame_delivery, frame_index)
+        api = new_api(settings=replace(settings, auth="jwt"))
         return Routes(api, {"authorizer": caller_context(grant, None)})
 
     return call
@@ -175,13 +174,13 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def with_function(settings, frame_delivery, frame_index, server):
+def with_function(settings, new_api, server):
     """The API with a decision function, in each authorization mode."""
 
     def call(auth="iam", **context):
         arn = "arn:aws:lambda:us-east-1:123456789012:function:image-access"
         function = DecisionFunction(botocore.session.Session(), arn, 60)
-        api = FrameApi(replace(settings, auth=auth), frame_delivery, frame_index, function)
+        api = new_api(settings=replace(settings, auth=auth), decision_function=function)
         return Routes(api, context or {"identity": {"userArn": USER}})
 
     return call
