@@ -218,7 +218,7 @@ def test_noted_version_is_used_while_healthimaging_throttles(client, image_set, 
     body = ask(client, image_set).body
     monkeypatch.setattr(latest_version, "LATEST_TTL_SECONDS", 0)
     health_imaging.calls.clear()
-    health_imaging.faults.arm(Fault(error="ThrottlingException"))
+    health_imaging.faults.arm(Fault(operation="GetImageSet", error="ThrottlingException"))
 
     assert (ask(client, image_set).status, ask(client, image_set).body) == (200, body)
     # Each request makes one call and no retries, which would add to the load of the service.
@@ -263,12 +263,10 @@ def test_new_version_can_be_requested_after_five_seconds_without_an_event(client
     assert ask(client, image_set, "versionId=3").json()["versionId"] == "3"
 
 
-def test_new_version_is_not_called_missing_while_healthimaging_throttles(
-    client, image_set, health_imaging, monkeypatch
-):
+def test_new_version_is_not_missing_while_healthimaging_throttles(client, image_set, health_imaging, monkeypatch):
     ask(client, image_set)
     monkeypatch.setattr(latest_version, "UNKNOWN_VERSION_RECHECK_SECONDS", 0)
-    health_imaging.faults.arm(Fault(error="ThrottlingException"))
+    health_imaging.faults.arm(Fault(operation="GetImageSet", error="ThrottlingException"))
 
     assert ask(client, image_set, "versionId=2").status == 429
     assert ask(client, image_set, "versionId=1").status == 200
@@ -285,12 +283,15 @@ def test_missing_image_set_is_asked_for_once(client, health_imaging, monkeypatch
     assert called(health_imaging) == {"GetImageSet": 2}
 
 
-def test_image_set_is_found_after_it_was_missing(client, health_imaging, monkeypatch):
-    monkeypatch.setattr(latest_version, "MISSING_TTL_SECONDS", 0)
-    missing = ImageSetRef(SERVED, "1" * 32)
-    assert ask(client, missing).status == 404
-    health_imaging.add_frame(SERVED, b"x", "image/jph", image_set_id=missing.image_set_id)
-    assert ask(client, missing).status == 200
+def test_image_set_is_found_ten_seconds_after_it_was_missing(client, image_set, health_imaging, monkeypatch):
+    health_imaging.faults.arm(Fault(operation="GetImageSet", error="ResourceNotFoundException"))
+    assert ask(client, image_set).status == 404
+    health_imaging.faults.clear()
+    assert ask(client, image_set).status == 404
+
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 10)
+    assert ask(client, image_set).status == 200
 
 
 def test_bounded_number_of_missing_image_sets_is_remembered(client, health_imaging, monkeypatch):
