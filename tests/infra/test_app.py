@@ -8,7 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from aws_cdk import App
+from aws_cdk.assertions import Annotations, Match
 
+from infra.application import compose
 from tests.infra.project import DATASTORE_A, PROJECT
 
 # The environment without variables for jsii, which `make` or another test may have set.
@@ -119,3 +122,17 @@ def test_failed_installation_reports_pips_error_and_the_next_synthesis_succeeds(
     assert "pip could not install lambda_src/requirements.txt: ERROR:" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert {"boto3/__init__.py", "python/imagecodecs/__init__.py"} <= bundled
+
+
+@pytest.mark.parametrize(
+    ("keys", "warnings"),
+    [
+        ({"environment": "production"}, 1),
+        ({"environment": "production", "cors_origins": "https://viewer.example.org"}, 0),
+        ({}, 0),
+    ],
+)
+def test_production_warns_of_pages_of_every_origin(cdk_context, keys, warnings):
+    stack = compose(App(context=cdk_context(**keys)))
+
+    assert len(Annotations.from_stack(stack).find_warning("*", Match.string_like_regexp("cors_origins"))) == warnings

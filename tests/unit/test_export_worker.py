@@ -235,6 +235,27 @@ def test_removal_that_healthimaging_does_not_answer_is_retried(s3, health_imagin
     assert keys(s3) == []
 
 
+def test_removal_waits_until_healthimaging_has_deleted_the_image_set(s3, health_imaging, invoke, log_lines):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    stored = health_imaging.stores.image_set(SERVED, image_set.image_set_id)
+    stored.state, stored.workflow_status = "LOCKED", "DELETING"
+    assert invoke(event("Image Set Deleted", image_set)) == ["message-0"]
+    assert (len(keys(s3, "frames/")), log_lines()[-1]["problem"]) == (3, "conflict")
+
+    stored.state, stored.workflow_status = "DELETED", "DELETED"
+    assert invoke(event("Image Set Deleted", image_set), receives=2) == []
+    assert keys(s3) == []
+
+
+def test_removal_is_retried_if_the_state_of_the_image_set_is_unknown(s3, health_imaging, invoke, log_lines):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    health_imaging.stores.image_set(SERVED, image_set.image_set_id).state = "SOMETHING"
+    assert invoke(event("Image Set Deleted", image_set)) == ["message-0"]
+    assert (len(keys(s3, "frames/")), log_lines()[-1]["problem"]) == (3, "upstream-failed")
+
+
 def test_bulk_deletion_makes_one_call_for_each_removal(s3, health_imaging, invoke):
     image_sets = [add_image_set(health_imaging, 1)[0] for _ in range(20)]
     for each in image_sets:
