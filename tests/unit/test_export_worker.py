@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -235,15 +236,18 @@ def test_removal_that_healthimaging_does_not_answer_is_retried(s3, health_imagin
     assert keys(s3) == []
 
 
-def test_removal_waits_until_healthimaging_has_deleted_the_image_set(s3, health_imaging, invoke, log_lines):
+@pytest.mark.parametrize(("state", "status"), [("LOCKED", "CREATED"), ("LOCKED", "DELETING"), ("ACTIVE", "DELETING")])
+def test_removal_waits_until_healthimaging_has_deleted_the_image_set(
+    s3, health_imaging, invoke, log_lines, state, status
+):
     image_set, _ = add_image_set(health_imaging, 3)
     invoke(event("Image Set Created", image_set))
     stored = health_imaging.stores.image_set(SERVED, image_set.image_set_id)
-    stored.state, stored.workflow_status = "LOCKED", "DELETING"
+    stored.state, stored.history[1] = state, replace(stored.properties(1), workflow_status=status)
     assert invoke(event("Image Set Deleted", image_set)) == ["message-0"]
     assert (len(keys(s3, "frames/")), log_lines()[-1]["problem"]) == (3, "conflict")
 
-    stored.state, stored.workflow_status = "DELETED", "DELETED"
+    stored.state = "DELETED"
     assert invoke(event("Image Set Deleted", image_set), receives=2) == []
     assert keys(s3) == []
 
