@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
+from framegate.aws.lambda_runtime import install_marshaller
 from framegate.delivery.deferred_store import DeferredStoreQueue
 from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import HealthImaging
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 
+_HAS_MARSHALLER = install_marshaller()
+
+
 @cache
 def _api() -> FrameApi:
     settings = Settings.from_environment()
@@ -31,7 +35,7 @@ def _api() -> FrameApi:
     deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.export_queue_url))
     source, store = HealthImaging(clients.session()), FrameStore(objects)
     delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, settings.presigned_url_lifetime_seconds)
-    return FrameApi(settings, delivery, FrameIndex(source, objects))
+    return FrameApi(settings, delivery, FrameIndex(source, objects), base64_apart=_HAS_MARSHALLER)
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:

@@ -57,10 +57,15 @@ class FrameApi:
         Delivers frames.
     index : FrameIndex
         Lists the frames of an image set.
+    base64_apart : bool
+        Whether bodies with base64 are `framegate.aws.lambda_runtime.Base64Text` instead of strings.
     """
 
-    def __init__(self, settings: Settings, delivery: FrameDelivery, index: FrameIndex) -> None:
+    def __init__(
+        self, settings: Settings, delivery: FrameDelivery, index: FrameIndex, *, base64_apart: bool = False
+    ) -> None:
         self._settings = settings
+        self._base64_apart = base64_apart
         self.frames = FrameHandlers(settings.datastore_ids, delivery)
         handlers = {
             **self.frames.by_operation,
@@ -109,7 +114,7 @@ class FrameApi:
                 exchange.record["bytes"] = 0
         response.headers.update(self._cors_headers(request), Vary=self._vary())
         exchange.report(response.status)
-        return response.to_event()
+        return response.to_event(base64_apart=self._base64_apart)
 
     def _route(self, exchange: Exchange) -> HttpResponse:
         handlers = self._dispatch.get(exchange.request.route)
