@@ -16,7 +16,7 @@ from framegate.aws.lambda_runtime import Base64Marshaller, Base64Text, install_m
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import HttpResponse, JsonWithBase64
 from framegate.rest.routes import FRAME_ROUTE, INDEX_ROUTE
-from tests.unit.conftest import SERVED
+from tests.unit.conftest import SERVED, Client
 
 OLDEST = Path(__file__).parent / "oldest-awslambdaric.txt"
 RUNTIME_PACKAGES = ("awslambdaric", "runtime_client")
