@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
@@ -27,8 +26,6 @@ EXECUTION_ENVIRONMENT = "AWS_Lambda_python3.13"
 
 TIMEOUT_SECONDS = 60
 REQUEST_MILLISECONDS = 28_000
-
-_PREFIX = "/2018-06-01/runtime/"
 
 
 class FunctionError(Exception):
@@ -74,19 +71,15 @@ class Function:
     def __init__(self, handler: str, environment: Mapping[str, str]) -> None:
         self._handler = handler
         self._environment = environment
-        self._events: queue.Queue[bytes] = queue.Queue()
-        self._results: queue.Queue[Invocation | FunctionError] = queue.Queue()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._request_handler())
-        self._server.daemon_threads = True
+        self._api = _RuntimeApi()
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": PYTHONPATH,
             "POWERTOOLS_TRACE_DISABLED": "true",
             "AWS_EXECUTION_ENV": EXECUTION_ENVIRONMENT,
-            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}",
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}",
             **self._environment,
         }
         self._process = subprocess.Popen(
@@ -100,8 +93,7 @@ class Function:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-        self._server.shutdown()
-        self._server.server_close()
+        self._api.close()
 
     def invoke(self, event: Mapping[str, Any]) -> Invocation:
         """Send an event, and wait for the response.
@@ -111,11 +103,11 @@ class Function:
         FunctionError
             If the function ends, reports an error or does not respond in time.
         """
-        self._events.put(json.dumps(event).encode())
+        self._api.events.put(json.dumps(event).encode())
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             with suppress(queue.Empty):
-                result = self._results.get(timeout=1)
+                result = self._api.results.get(timeout=1)
                 if isinstance(result, FunctionError):
                     raise result
                 return result
@@ -132,44 +124,59 @@ class Function:
         """The peak memory of the function in bytes; where the system does not tell, the present memory."""
         return peak_memory(self._process.pid)
 
-    def _request_handler(self) -> type[BaseHTTPRequestHandler]:
-        events, results = self._events, self._results
 
-        class RuntimeApi(BaseHTTPRequestHandler):
-            """The two calls of an invocation, and the reports of errors."""
+class _RuntimeApi:
+    """The Runtime API of one function. It parses no more of a request than it needs, to add little to the time."""
 
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-            started = 0.0
+    def __init__(self) -> None:
+        self.events: queue.Queue[bytes] = queue.Queue()
+        self.results: queue.Queue[Invocation | FunctionError] = queue.Queue()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._started = 0.0
+        threading.Thread(target=self._accept, daemon=True).start()
 
-            def do_GET(self) -> None:
-                """``/next``: wait for an event, and send it."""
-                event = events.get()
-                self.send_response(HTTPStatus.OK)
-                for name, value in (
-                    ("Content-Type", "application/json"),
-                    ("Content-Length", str(len(event))),
-                    ("Lambda-Runtime-Aws-Request-Id", "00000000-0000-0000-0000-000000000000"),
-                    ("Lambda-Runtime-Deadline-Ms", str(int(time.time() * 1000) + REQUEST_MILLISECONDS)),
-                    ("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:eu-west-1:123456789012:function:bench"),
-                ):
-                    self.send_header(name, value)
-                self.end_headers()
-                # The response may come over another connection, which has another instance of this class.
-                RuntimeApi.started = time.perf_counter()
-                self.wfile.write(event)
+    def close(self) -> None:
+        """Accept no further connections."""
+        self._listener.close()
 
-            def do_POST(self) -> None:
-                """``/response`` or ``/error``: read the body, and end the invocation."""
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                seconds = time.perf_counter() - RuntimeApi.started
-                is_response = self.path.startswith(f"{_PREFIX}invocation/") and self.path.endswith("/response")
-                results.put(Invocation(seconds, body) if is_response else FunctionError(body.decode()))
-                self.send_response(HTTPStatus.ACCEPTED)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._serve, args=[connection], daemon=True).start()
 
-            def log_message(self, *_: object) -> None:
-                """Write no access log."""
+    def _serve(self, connection: socket.socket) -> None:
+        # The function's process may end at any time.
+        with connection, connection.makefile("rb") as reader, suppress(OSError):
+            while request_line := reader.readline():
+                length = 0
+                while (header := reader.readline()) not in (b"\r\n", b""):
+                    name, _, value = header.partition(b":")
+                    if name.lower() == b"content-length":
+                        length = int(value)
+                if request_line.startswith(b"GET"):
+                    self._send_event(connection)
+                else:
+                    self._receive_result(request_line, reader.read(length))
+                    connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
 
-        return RuntimeApi
+    def _send_event(self, connection: socket.socket) -> None:
+        """Answer ``/next``, once there is an event."""
+        event = self.events.get()
+        deadline = int(time.time() * 1000) + REQUEST_MILLISECONDS
+        head = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(event)}\r\n"
+            "Lambda-Runtime-Aws-Request-Id: 00000000-0000-0000-0000-000000000000\r\n"
+            f"Lambda-Runtime-Deadline-Ms: {deadline}\r\n"
+            "Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:eu-west-1:123456789012:function:bench\r\n\r\n"
+        )
+        self._started = time.perf_counter()
+        connection.sendall(head.encode() + event)
+
+    def _receive_result(self, request_line: bytes, body: bytes) -> None:
+        """Take the body of ``/response``, or of the report of an error."""
+        seconds = time.perf_counter() - self._started
+        is_response = request_line.split()[1].endswith(b"/response")
+        self.results.put(Invocation(seconds, body) if is_response else FunctionError(body.decode()))

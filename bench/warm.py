@@ -38,6 +38,7 @@ LARGE = Size("frame of 2.6 MB", "a" * 32, 2_600_000, 100, max_over_usual=0.75)
 LARGEST = Size("frame of 4.6 MB", "e" * 32, 4_600_000, 60, max_over_usual=0.75, max_peak_mib=20.0)
 SIZES = (CT, LARGE, LARGEST)
 
+READY = "bench.ready_handler.lambda_handler"
 SHORT_TURNS = 500
 PEAK_TURNS = 5
 
@@ -78,7 +79,7 @@ def measure() -> list[Row]:
     with Origin(frames) as origin, environment(origin.environment()), silence():
         get_raw = _raw_boto3()
         with Function(OURS, origin.environment()) as ours, Function(USUAL, origin.environment()) as usual:
-            times = {each: _in_turns(each, get_raw, {"ours": ours, "usual": usual}) for each in SIZES}
+            times = {each: _in_turns(each, get_raw, ours, usual) for each in SIZES}
         peaks = {each: _peaks(each, origin.environment()) for each in SIZES}
         short = _short_requests()
     raw_ct = times[CT].elapsed["raw"]
@@ -98,6 +99,7 @@ def _rows(size: Size, times: Times, peaks: Mapping[str, float]) -> list[Row]:
         row(f"warm, {size.name}: time over plain boto3's", ratios(ours, raw), target=size.max_over_raw),
         row("  time over the usual handler's", ratios(ours, usual), target=size.max_over_usual),
         row("  the usual handler's time over plain boto3's", ratios(usual, raw)),
+        row("  a ready document's time over plain boto3's", ratios(times.elapsed["ready"], raw)),
         row("  Framegate, ms", [1000 * each for each in ours], unit="ms"),
         row("  processor time over plain boto3's", [processor["ours"] / processor["raw"]]),
         row("  processor time over the usual handler's", [processor["ours"] / processor["usual"]]),
@@ -120,7 +122,12 @@ def _raw_boto3() -> Callable[[str], object]:
     return get
 
 
-def _in_turns(size: Size, get_raw: Callable[[str], object], functions: Mapping[str, Function]) -> Times:
+def _in_turns(size: Size, get_raw: Callable[[str], object], ours: Function, usual: Function) -> Times:
+    with Function(READY, {"BENCH_READY_BYTES": str(size.size_bytes)}) as ready:
+        return _time(size, get_raw, {"ours": ours, "usual": usual, "ready": ready})
+
+
+def _time(size: Size, get_raw: Callable[[str], object], functions: Mapping[str, Function]) -> Times:
     request = event(size.frame)
     times = Times({name: [] for name in ("raw", *functions)})
     for _ in range(3):

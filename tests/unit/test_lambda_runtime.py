@@ -165,6 +165,12 @@ def test_installed_marshaller_passes_everything_else_to_the_original(runtime, or
         ours.marshal_response({"body": Base64Text("", b"", ""), "other": object()})
 
 
+def test_serialised_response_keeps_no_base64_in_memory(original):
+    response = HttpResponse(200, {}, b"frame").to_event(base64_apart=True)
+    Base64Marshaller(original).marshal_response(response)
+    assert response["body"] == ""
+
+
 # A runtime with another interface
 
 

@@ -70,13 +70,15 @@ class Base64Marshaller:
         return self._original.unmarshal_request(request, content_type)
 
     def marshal_response(self, response: Any) -> tuple[str | bytes, str]:
-        """Serialise a response; return it with its media type."""
+        """Serialise a response; return it with its media type. A response with a `Base64Text` loses its body."""
         body = response.get("body") if isinstance(response, dict) else None
         if not isinstance(body, Base64Text):
             return self._original.marshal_response(response)
         text = f"{body.before}{self._placeholder}{body.after}"
         document, media_type = self._original.marshal_response({**response, "body": text})
         before, _, after = str(document).partition(self._placeholder)
+        # The runtime keeps the response while it sends the document, so the base64 would take memory until then.
+        response["body"] = ""
         # The runtime sends bytes as they are. It would copy a string in order to encode it.
         return b"".join((before.encode(), body.base64, after.encode())), media_type
 
