@@ -132,6 +132,7 @@ class Origin:
                 deferred_store_queue_url=f"{self.url}/queue",
                 cors_origins=("*",),
                 auth="iam",
+                uid_hash_secret="bench",  # noqa: S106 - the bench has no UIDs to hide
             ).to_environment(),
             **ExportSettings(
                 datastore_ids=(DATASTORE,),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from framegate import problems
 from framegate.healthimaging import media_types
-from framegate.identifiers import IDENTIFIER_PATTERN
+from framegate.identifiers import IDENTIFIER_PATTERN, MAX_UID_LENGTH
 from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.http import INLINE_LIMIT
@@ -20,7 +20,6 @@ from framegate.rest.routes import (
     MAX_PAGE_POSITION_LENGTH,
     MAX_PIXELS,
     MAX_RESULTS,
-    MAX_UID_LENGTH,
     PAGE_POSITION_PATTERN,
     ROUTES,
     Choice,

@@ -108,7 +108,7 @@ class LatestVersions:
             As `ObjectStore` raises it.
         """
         noted = self._read(latest_version_key(image_set), budget)
-        return noted and noted.version_id
+        return noted.version_id if noted else None
 
     def note(self, image_set: ImageSetRef, version_id: str | None, budget: TimeBudget, *, confirmed: bool) -> None:
         """Note the version that an event named, unless a newer one is noted.

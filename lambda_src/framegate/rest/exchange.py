@@ -93,7 +93,7 @@ class Exchange:
         if status >= HTTPStatus.BAD_REQUEST:
             return {"status": status, "bytes": 0}
         delivery = "not-modified" if status == HTTPStatus.NOT_MODIFIED else self._kind
-        return {"delivery": delivery, "bytes": len(response.body), **_delivered(self.record), "status": status}
+        return {"delivery": delivery, "bytes": response.body_bytes, **_delivered(self.record), "status": status}
 
 
 def _delivered(record: Mapping[str, str | int | float]) -> dict[str, Any]:

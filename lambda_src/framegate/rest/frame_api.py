@@ -88,7 +88,7 @@ class FrameApi:
         self.frames = FrameHandlers(access, delivery, CACHE_CONTROL[settings.frame_caching])
         # An image set can get a new version or be deleted, so no cache may use a page without asking.
         pages_caching: FrameCaching = "no-store" if settings.frame_caching == "no-store" else "revalidate"
-        handlers = {
+        handlers: dict[str, Handler] = {
             **self.frames.by_operation,
             **IndexHandlers(access, index, CACHE_CONTROL[pages_caching]).by_operation,
             **{operation_id: partial(self._on_dicomweb, operation_id) for operation_id in DICOMWEB_OPERATION_IDS},

@@ -206,6 +206,16 @@ class HttpResponse:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | str | JsonWithBase64 = ""
 
+    @property
+    def body_bytes(self) -> int:
+        """The size of the body in bytes, before base64 for API Gateway."""
+        match self.body:
+            case JsonWithBase64():
+                return self.body.size()
+            case str():
+                return len(self.body.encode())
+        return len(self.body)
+
     def to_event(self, *, base64_apart: bool = False) -> dict[str, Any]:
         """Convert the response to the format of the Lambda proxy integration.
 

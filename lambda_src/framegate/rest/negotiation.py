@@ -175,7 +175,7 @@ class Accept:
     def choose(self, content_type: str) -> Representation | None:
         """Choose the representation of a frame with this media type; None if the client accepts none of its forms."""
         form = self.form_among(forms_of(content_type))
-        return form and form.representation
+        return form.representation if form else None
 
     def form_among(self, forms: tuple[Form, ...]) -> Form | None:
         """Choose one of the forms; None if the client accepts none of them.

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from framegate.delivery.portions import ByLevels, ByResolution, BySize, ByteRange
 from framegate.delivery.request import NAMED_MODES, DeliveryMode
+from framegate.identifiers import UID_PATTERN
 from framegate.index.frame_index import IndexQuery
 from framegate.problems import InvalidRequest
 from framegate.rest import routes
@@ -151,7 +152,7 @@ def index_query(request: HttpRequest) -> IndexQuery:
     """
     version = _number(request, routes.VERSION_ID)
     uid, token = request.query(routes.SOP_INSTANCE_UID.name), request.query(routes.NEXT_TOKEN.name)
-    if uid is not None and not re.fullmatch(routes.UID_PATTERN, uid):
+    if uid is not None and not re.fullmatch(UID_PATTERN, uid):
         raise InvalidRequest("sopInstanceUID must be a DICOM UID: digits and dots.")
     version_id, position = None if version is None else str(version), 0
     if token is not None:
