@@ -72,7 +72,9 @@ class Usage:
     # A bucket key saves up to 99 % of KMS requests (Amazon S3 user guide, "Reducing the cost of SSE-KMS with Amazon S3
     # Bucket Keys").
     kms_share: float = 0.01
-    request_log_bytes: int = 2000  # lines of the access log and the function, and Lambda's START, END and REPORT
+    request_log_bytes: int = (
+        3000  # the access log, the function's log and audit records, and Lambda's START, END and REPORT
+    )
     traced: float = 0.05  # share of the requests above one per second: X-Ray's default rule
     image_set_frames: int = 500
     on_request: bool = True  # by request manifest, which costs more: transitions instead of messages

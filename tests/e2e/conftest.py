@@ -135,7 +135,8 @@ class Api:
 
     def request(self, method, url, **arguments):
         # `verify` is a parameter of the call because REQUESTS_CA_BUNDLE would override the session's.
-        answer = self._session.request(method, url, timeout=60, allow_redirects=False, verify=self._verify, **arguments)
+        arguments = {"timeout": 60, "allow_redirects": False, "verify": self._verify, **arguments}
+        answer = self._session.request(method, url, **arguments)
         if answer.status_code >= requests.codes.bad_request:
             self.problems.append(f"{answer.headers} {answer.text}")
         return answer

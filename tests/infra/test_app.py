@@ -8,7 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from aws_cdk import App
+from aws_cdk.assertions import Annotations, Match
 
+from infra.application import compose
 from tests.infra.project import DATASTORE_A, PROJECT
 
 # The environment without variables for jsii, which `make` or another test may have set.
@@ -122,3 +125,17 @@ def test_application_runs_the_checks_of_cdk_nag(tmp_path, cdk_context):
     assert result.returncode == 0
     # The CDK writes a report only if the application has checks.
     assert (tmp_path / "validation-report.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("keys", "warnings"),
+    [
+        ({"environment": "production"}, 1),
+        ({"environment": "production", "cors_origins": "https://viewer.example.org"}, 0),
+        ({}, 0),
+    ],
+)
+def test_production_warns_of_pages_of_every_origin(cdk_context, keys, warnings):
+    stack = compose(App(context=cdk_context(**keys)))
+
+    assert len(Annotations.from_stack(stack).find_warning("*", Match.string_like_regexp("cors_origins"))) == warnings

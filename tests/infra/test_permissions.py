@@ -151,6 +151,7 @@ def test_api_function_has_exactly_these_permissions(template, role_of, arns):
 def test_export_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("export")) == {
         **exporting(arns),
+        "ConfirmDeletions": (["medical-imaging:GetImageSet"], IMAGE_SETS),
         "WorkQueueOff": (
             [
                 "sqs:ChangeMessageVisibility",

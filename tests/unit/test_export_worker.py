@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
 from framegate.aws import clients
 from framegate.identifiers import FrameRef
+from framegate.messages import ExportOrder, StoreFrame, UnknownMessageError, encode
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
-from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.conftest import BUCKET, SERVED, TestQueue
 from tests.unit.export_invocations import RECHECK_SECONDS, event, export_function
 from tests.unit.exporting import add_image_set, content, is_exported, keys, manifest_lines, outcomes
 
@@ -166,6 +168,139 @@ def test_event_of_another_data_store_is_logged_and_acknowledged(s3, health_imagi
     assert keys(s3) == []
     assert [line["problem"] for line in log_lines() if "problem" in line] == ["datastore-not-served"]
     assert list(health_imaging.calls) == []
+
+
+# Removals that HealthImaging does not confirm
+
+
+def remove(image_set, *, again):
+    return {
+        "framegate": "remove",
+        "datastoreId": image_set.datastore_id,
+        "imageSetId": image_set.image_set_id,
+        "again": again,
+    }
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_removal_of_an_existing_image_set_removes_nothing(s3, health_imaging, invoke, queue, log_lines, again):
+    image_set, frames = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    assert invoke(remove(image_set, again=again)) == []
+    assert is_exported(s3, health_imaging, image_set, frames)
+    assert [line["level"] for line in log_lines() if line["message"] == "image set exists, nothing removed"] == [
+        "WARNING"
+    ]
+
+
+def test_deletion_event_that_healthimaging_confirms_late_is_checked_again(s3, health_imaging, invoke, queue):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    sent = []
+    clients.sqs().meta.events.register("provide-client-params.sqs.SendMessage", lambda params, **_: sent.append(params))
+    assert invoke(event("Image Set Deleted", image_set)) == []
+    health_imaging.delete_image_set(SERVED, image_set.image_set_id)
+
+    (recheck,) = (json.loads(each["MessageBody"]) for each in sent)
+    assert recheck == remove(image_set, again=True)
+    assert invoke(recheck) == []
+    assert keys(s3) == []
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_removal_from_another_data_store_asks_and_removes_nothing(s3, health_imaging, invoke, log_lines, exists):
+    other = health_imaging.create_datastore("other")
+    image_set, _ = add_image_set(health_imaging, 1, datastore_id=other)
+    if not exists:
+        health_imaging.delete_image_set(other, image_set.image_set_id)
+    key = f"frames/{other}/{image_set.image_set_id}/{'f' * 32}"
+    s3.put_object(Bucket=BUCKET, Key=key, Body=b"stored earlier")
+    health_imaging.calls.clear()
+
+    assert invoke(event("Image Set Deleted", image_set), remove(image_set, again=True)) == []
+    assert (keys(s3), list(health_imaging.calls)) == ([key], [])
+    assert [line["problem"] for line in log_lines() if "problem" in line] == ["datastore-not-served"] * 2
+
+
+@pytest.mark.parametrize("error", ["ThrottlingException", "AccessDeniedException", "InternalServerException"])
+def test_removal_that_healthimaging_does_not_answer_is_retried(s3, health_imaging, invoke, error):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    health_imaging.delete_image_set(SERVED, image_set.image_set_id)
+    health_imaging.faults.arm(Fault(operation="GetImageSet", error=error))
+    assert invoke(event("Image Set Deleted", image_set)) == ["message-0"]
+    assert len(keys(s3, "frames/")) == 3
+
+    health_imaging.faults.clear()
+    assert invoke(event("Image Set Deleted", image_set), receives=2) == []
+    assert keys(s3) == []
+
+
+@pytest.mark.parametrize(("state", "status"), [("LOCKED", "CREATED"), ("LOCKED", "DELETING"), ("ACTIVE", "DELETING")])
+def test_removal_waits_until_healthimaging_has_deleted_the_image_set(
+    s3, health_imaging, invoke, log_lines, state, status
+):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    stored = health_imaging.stores.image_set(SERVED, image_set.image_set_id)
+    stored.state, stored.history[1] = state, replace(stored.properties(1), workflow_status=status)
+    assert invoke(event("Image Set Deleted", image_set)) == ["message-0"]
+    assert (len(keys(s3, "frames/")), log_lines()[-1]["problem"]) == (3, "conflict")
+
+    stored.state = "DELETED"
+    assert invoke(event("Image Set Deleted", image_set), receives=2) == []
+    assert keys(s3) == []
+
+
+def test_removal_is_retried_if_the_state_of_the_image_set_is_unknown(s3, health_imaging, invoke, log_lines):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    health_imaging.stores.image_set(SERVED, image_set.image_set_id).state = "SOMETHING"
+    assert invoke(event("Image Set Deleted", image_set)) == ["message-0"]
+    assert (len(keys(s3, "frames/")), log_lines()[-1]["problem"]) == (3, "upstream-failed")
+
+
+def test_bulk_deletion_makes_one_call_for_each_removal(s3, health_imaging, invoke):
+    image_sets = [add_image_set(health_imaging, 1)[0] for _ in range(20)]
+    for each in image_sets:
+        health_imaging.delete_image_set(SERVED, each.image_set_id)
+    health_imaging.calls.clear()
+    for first in range(0, 20, 5):
+        assert invoke(*(event("Image Set Deleted", each) for each in image_sets[first : first + 5])) == []
+    assert [call.operation for call in health_imaging.calls] == ["GetImageSet"] * 20
+
+
+# Queues
+
+
+def test_queue_accepts_only_its_own_messages(s3, health_imaging, invoke, deferred_store_queue, log_lines):
+    image_set, (frame,) = add_image_set(health_imaging, 1)
+    store = json.loads(encode(StoreFrame(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id))))
+    order = json.loads(encode(ExportOrder.of_version(image_set, "1", verify=False)))
+    exports = [event("Image Set Created", image_set), event("Image Set Deleted", image_set), order]
+    exports.append(remove(image_set, again=True))
+
+    assert invoke(store) == ["message-0"]
+    failed = invoke(*exports, source=deferred_store_queue)
+    assert failed == [f"message-{number}" for number in range(4)]
+    assert {line["reason"] for line in log_lines()} == {"The message belongs to another queue."}
+    assert (keys(s3), list(health_imaging.calls)) == ([], [])
+
+
+def test_batch_from_an_unknown_queue_is_rejected(invoke, sqs_client):
+    url = sqs_client.create_queue(QueueName="another")["QueueUrl"]
+    with pytest.raises(UnknownMessageError, match="a queue that the function does not know"):
+        invoke("{}", source=TestQueue(sqs_client, url))
+
+
+def test_deferred_store_returns_to_its_own_queue_when_time_is_short(
+    health_imaging, invoke, deferred_stores, deferred_store_queue, queue
+):
+    image_set, (frame,) = add_image_set(health_imaging, 1)
+    deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
+    messages = deferred_store_queue.received()
+    assert invoke(*messages, source=deferred_store_queue, remaining_ms=4_000) == []
+    assert (deferred_store_queue.received(), queue.received()) == (messages, [])
 
 
 # Several invocations

@@ -17,6 +17,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from framegate.access.principal import Principal, principal_of
@@ -55,8 +56,11 @@ MEMBERS = {
 }
 """The members that describe a read and its result, by the log field with the same content."""
 
+# `json.dumps` with separators would build an encoder for each record.
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Access:
     """An access to images, as all of its records identify it.
 
@@ -117,23 +121,31 @@ class Access:
         record : mapping
             What is read and the result, by log field; see `MEMBERS`. Other fields are left out.
         """
-        line = {
-            "audit": stage,
-            "service": SERVICE,
-            "requestId": self.request_id,
-            "requestTimeEpoch": self.request_time_ms,
-            "principal": self.principal.name,
-            "issuer": self.principal.issuer,
-            "sourceIp": self.source_ip,
-            "httpMethod": self.method,
-            "resourcePath": self.route,
-            **{member: record.get(name) for name, member in MEMBERS.items()},
-        }
+        what = _members({member: record.get(name) for name, member in MEMBERS.items()})
         # One call writes the whole line, so that the lines of several threads do not mix.
-        sys.stdout.write(
-            json.dumps({name: value for name, value in line.items() if value is not None}, separators=(",", ":")) + "\n"
-        )
+        sys.stdout.write(f'{{"audit":"{stage}",{self._who}{what and ","}{what}}}\n')
         sys.stdout.flush()
+
+    @cached_property
+    def _who(self) -> str:
+        """The members that all records of the access share, as JSON without braces."""
+        return _members(
+            {
+                "service": SERVICE,
+                "requestId": self.request_id,
+                "requestTimeEpoch": self.request_time_ms,
+                "principal": self.principal.name,
+                "issuer": self.principal.issuer,
+                "sourceIp": self.source_ip,
+                "httpMethod": self.method,
+                "resourcePath": self.route,
+            }
+        )
+
+
+def _members(values: Mapping[str, Any]) -> str:
+    """Return the members that have a value, as JSON without braces."""
+    return _JSON.encode({name: value for name, value in values.items() if value is not None})[1:-1]
 
 
 def identifiers_in(path: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from framegate.access.decision import DecisionFunction
 from framegate.access.image_sets import ImageSetAccess
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
+from framegate.aws.lambda_runtime import install_marshaller
 from framegate.delivery.deferred_store import DeferredStoreQueue
 from framegate.delivery.executor import MAX_CONCURRENT_FRAMES, FrameDelivery
 from framegate.healthimaging.client import HealthImaging
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from framegate.rest.exchange import Handler
+
+
+_HAS_MARSHALLER = install_marshaller()
 
 
 @cache
@@ -51,7 +55,7 @@ def _api() -> FrameApi:
 
         return DicomWebHandlers.build(settings, access, delivery, index, source, objects, bodies).by_operation
 
-    return FrameApi(settings, delivery, index, access, dicomweb)
+    return FrameApi(settings, delivery, index, access, dicomweb, base64_apart=_HAS_MARSHALLER)
 
 
 def _decision_function(settings: Settings) -> DecisionFunction | None:

@@ -343,7 +343,7 @@ class HealthImaging:
         Raises
         ------
         FrameConflict
-            If HealthImaging is deleting the image set. Ask again later.
+            If HealthImaging is changing or deleting the image set. Ask again later.
         Problem
             See `fetch`; never FrameNotFound.
 
@@ -569,7 +569,7 @@ def _is_deleted(stream: FrameStream) -> bool:
     state = properties.get("imageSetState")
     if state not in ("ACTIVE", "LOCKED", "DELETED"):
         raise UpstreamFailed(SERVICE, "sent an image set without a valid state")
-    if state != "DELETED" and properties.get("imageSetWorkflowStatus") == "DELETING":
+    if state == "LOCKED" or (state == "ACTIVE" and properties.get("imageSetWorkflowStatus") == "DELETING"):
         raise FrameConflict
     return bool(state == "DELETED")
 

@@ -67,6 +67,8 @@ class FrameApi:
     dicomweb : callable
         Returns the handlers of the DICOMweb operations, by operation id. The first request for one of them calls it,
         so that other requests need not wait for its imports.
+    base64_apart : bool
+        Whether bodies with base64 are `framegate.aws.lambda_runtime.Base64Text` instead of strings.
     """
 
     def __init__(
@@ -76,8 +78,11 @@ class FrameApi:
         index: FrameIndex,
         access: ImageSetAccess,
         dicomweb: Callable[[], Mapping[str, Handler]],
+        *,
+        base64_apart: bool = False,
     ) -> None:
         self._settings = settings
+        self._base64_apart = base64_apart
         self._build_dicomweb = dicomweb
         self._cognito = CognitoRules(settings.cognito_client_ids, settings.cognito_groups_are_datastores)
         self.frames = FrameHandlers(access, delivery, CACHE_CONTROL[settings.frame_caching])
@@ -146,7 +151,7 @@ class FrameApi:
         vary = ", ".join(filter(None, [self._vary(), response.headers.get("Vary")]))
         response.headers.update(self._cors_headers(request), Vary=vary, **SECURITY_HEADERS)
         exchange.report(response)
-        return response.to_event()
+        return response.to_event(base64_apart=self._base64_apart)
 
     def _route(self, exchange: Exchange) -> HttpResponse:
         handlers = self._dispatch.get(exchange.request.route)

@@ -6,9 +6,7 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pybase64 import b64encode_as_string
-
-from framegate.rest.http import HttpResponse
+from framegate.rest.http import HttpResponse, JsonWithBase64, base64_size
 from framegate.rest.negotiation import JSON, Representation
 from framegate.rest.problem_documents import PENDING_RETRY_AFTER_SECONDS
 
@@ -58,9 +56,9 @@ def inline_response(
     # The base64 is joined by hand: it has nothing to escape, and json.dumps takes milliseconds to scan megabytes.
     before, after = f'{json.dumps(document)[:-1]}, "imageFrameBlob": "', '"}'
     if delivered.content is None:
-        size = len(before) + (delivered.size + 2) // 3 * 4 + len(after)
+        size = len(before) + base64_size(delivered.size) + len(after)
         return HttpResponse(HTTPStatus.OK, {"Content-Length": str(size), **headers})
-    return HttpResponse(HTTPStatus.OK, headers, f"{before}{b64encode_as_string(delivered.content)}{after}")
+    return HttpResponse(HTTPStatus.OK, headers, JsonWithBase64(before, delivered.content, after))
 
 
 def linked_response(frame: FrameRef, delivered: LinkedFrame) -> HttpResponse:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
-from pybase64 import b64encode_as_string
+from pybase64 import b64encode
 
+from framegate.aws.lambda_runtime import Base64Text
 from framegate.problems import InvalidRequest
 
 LAMBDA_RESPONSE_LIMIT = 6_291_556
@@ -172,22 +173,64 @@ class HttpRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonWithBase64:
+    """A JSON document with one long member in base64.
+
+    Attributes
+    ----------
+    before, after : str
+        The document around the base64.
+    content : bytes
+        The bytes that the member has in base64.
+    """
+
+    before: str
+    content: bytes
+    after: str
+
+    def size(self) -> int:
+        """The size of the document in bytes."""
+        return len(self.before.encode()) + base64_size(len(self.content)) + len(self.after.encode())
+
+
+def base64_size(size_bytes: int) -> int:
+    """The size of this many bytes in base64 (RFC 4648, section 4)."""
+    return (size_bytes + 2) // 3 * 4
+
+
+@dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A response. A body of type ``bytes`` is sent in base64, one of type ``str`` as it is."""
+    """A response. A body of type ``bytes`` is sent in base64, any other as it is."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | str = ""
+    body: bytes | str | JsonWithBase64 = ""
 
-    def to_event(self) -> dict[str, Any]:
-        """Convert the response to the format of the Lambda proxy integration."""
-        is_binary = isinstance(self.body, bytes)
+    def to_event(self, *, base64_apart: bool = False) -> dict[str, Any]:
+        """Convert the response to the format of the Lambda proxy integration.
+
+        Parameters
+        ----------
+        base64_apart : bool
+            Whether a body with base64 is a `Base64Text`, for a `Base64Marshaller`, instead of a string.
+        """
+        body = self.body
+        text: str | Base64Text
+        if isinstance(body, str):
+            text = body
+        else:
+            # Python's base64 takes as long for megabytes as HealthImaging takes to send them.
+            apart = (
+                Base64Text("", b64encode(body), "")
+                if isinstance(body, bytes)
+                else Base64Text(body.before, b64encode(body.content), body.after)
+            )
+            text = apart if base64_apart else str(apart)
         return {
             "statusCode": int(self.status),
             "headers": self.headers,
-            # Python's base64 takes as long for megabytes as HealthImaging takes to send them.
-            "body": b64encode_as_string(self.body) if isinstance(self.body, bytes) else self.body,
-            "isBase64Encoded": is_binary,
+            "body": text,
+            "isBase64Encoded": isinstance(body, bytes),
         }
 
     def without_body(self) -> HttpResponse:
@@ -202,7 +245,13 @@ class HttpResponse:
         """
         if self.status == HTTPStatus.NOT_MODIFIED:
             return self
-        size = len(self.body) if isinstance(self.body, bytes) else len(self.body.encode())
+        match self.body:
+            case bytes(content):
+                size = len(content)
+            case str(text):
+                size = len(text.encode())
+            case document:
+                size = document.size()
         return replace(self, headers={"Content-Length": str(size), **self.headers}, body="")
 
 

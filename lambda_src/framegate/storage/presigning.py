@@ -51,7 +51,8 @@ def presigned_url(
         What S3 answers as Content-Type, instead of the object's own (``response-content-type``).
     """
     for operation in _OPERATIONS:
-        for event, handler in (("provide-client-params", _keep_request_id), ("before-sign", _add_request_id)):
+        handlers: dict[str, Any] = {"provide-client-params": _keep_request_id, "before-sign": _add_request_id}
+        for event, handler in handlers.items():
             name = f"{event}.s3.{operation}"
             # botocore registers only one handler with the same id.
             client.meta.events.register(name, handler, unique_id=f"framegate.{name}")

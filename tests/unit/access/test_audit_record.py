@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from hypothesis import given
@@ -46,15 +46,17 @@ def records(capsys):
 
 
 def event(frame, *, route=FRAME_ROUTE, method="GET", query=None, headers=None, context=None, **path):
+    parameters = {
+        "datastoreId": frame.datastore_id,
+        "imageSetId": frame.image_set_id,
+        "imageFrameId": frame.image_frame_id,
+        **path,
+    }
     return {
         "httpMethod": method,
         "resource": route,
-        "pathParameters": {
-            "datastoreId": frame.datastore_id,
-            "imageSetId": frame.image_set_id,
-            "imageFrameId": frame.image_frame_id,
-            **path,
-        },
+        "path": route.format(**{name: quote(value, safe="") for name, value in parameters.items()}),
+        "pathParameters": parameters,
         "multiValueHeaders": {name: [value] for name, value in (headers or {}).items()},
         "multiValueQueryStringParameters": {name: [value] for name, value in (query or {}).items()},
         "requestContext": {
