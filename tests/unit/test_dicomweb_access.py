@@ -87,7 +87,7 @@ def test_searches_show_only_the_studies_of_the_token(with_token, granted, other)
     assert web.get("searchStudies", query=f"PatientID={other.PatientID}").json() == []
 
 
-@pytest.mark.parametrize("key", ["StudyInstanceUID", "0020000D", "studyinstanceuid"])
+@pytest.mark.parametrize("key", ["StudyInstanceUID", "0020000D"])
 def test_search_for_another_study_is_refused(with_token, granted, other, key):
     web = with_token(studies=[granted.StudyInstanceUID])
     assert studies_found(web.get("searchStudies", query=f"{key}={granted.StudyInstanceUID}")) == {

@@ -16,7 +16,16 @@ from framegate.rest.routes import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUT
 from tests.unit.conftest import SERVED, filled
 
 D, S, F = SERVED, "5" * 32, "f" * 32
-PARAMETERS = {"datastoreId": D, "imageSetId": S, "imageFrameId": F}
+PARAMETERS = {
+    "datastoreId": D,
+    "imageSetId": S,
+    "imageFrameId": F,
+    "studyInstanceUID": "1.2.3",
+    "seriesInstanceUID": "1.2.3.4",
+    "instanceUID": "1.2.3.4.5",
+    "frameList": "1,2",
+    "bulkDataId": "d16bd7a5",
+}
 FRAME = f"/datastore/{D}/imageSet/{S}/imageFrame/{F}"
 EXECUTE_API = "abcdef1234.execute-api.eu-west-1.amazonaws.com"
 OWN_DOMAIN = "frames.example.org"

@@ -105,6 +105,8 @@ def answer(request):
         return Reply(body=json.dumps({"versionId": "1", "imageSetState": "ACTIVE"}).encode())
     if request.path.endswith("/getImageSetMetadata"):
         return Reply(body=gzip.compress(b"{}"))
+    if request.path.endswith("/searchImageSets"):
+        return Reply(body=b'{"imageSetsMetadataSummaries": []}')
     if request.path.endswith("/invocations"):
         return Reply(body=b'{"allow": true}')
     return Reply(headers={"Content-Type": "image/jph"}, body=b"frame")
@@ -185,6 +187,18 @@ CALLS = {
     "GetImageSetMetadata of a version": (
         from_health_imaging(lambda source: source.fetch_metadata(FRAME, "3", list, TimeBudget(10))),
         (API, "get_image_set_metadata", {**IMAGE_SET, "versionId": "3"}),
+    ),
+    "SearchImageSets": (
+        from_health_imaging(lambda source: source.search_study(FRAME.datastore_id, "1.2.3", TimeBudget(10))),
+        (
+            API,
+            "search_image_sets",
+            {
+                "datastoreId": FRAME.datastore_id,
+                "searchCriteria": {"filters": [{"operator": "EQUAL", "values": [{"DICOMStudyInstanceUID": "1.2.3"}]}]},
+                "maxResults": 50,
+            },
+        ),
     ),
     "PutObject": (
         to_s3(lambda objects: objects.put(KEY, "image/jph", [CONTENT], TimeBudget(10), "private, max-age=1")),

@@ -258,7 +258,7 @@ class FrameDelivery:
         Problem
             As `FrameStore` and `BodyStore` raise it.
         """
-        name = f"{envelope.name}.{digest(envelope.content_type)}"
+        name = f"{envelope.name}.{digest(envelope.part_type, envelope.content_type)}"
         if not self._bodies.has(frame, name, budget):
             # The bytes pass through this function twice.
             if size > LAMBDA_BYTES_PER_SECOND / 2 * budget.remaining():

@@ -14,7 +14,7 @@ from framegate.problems import InstanceNotFound
 from framegate.storage.shared_work import SharedWork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from framegate.dicomweb.studies import ImageSetVersion
     from framegate.identifiers import ImageSetRef
@@ -69,21 +69,25 @@ class InstanceDirectory:
         self._frames = 0
 
     def frames(
-        self, image_sets: Iterable[ImageSetVersion], sop_instance_uid: str, budget: TimeBudget
+        self,
+        image_sets: Iterable[ImageSetVersion],
+        sop_instance_uid: str,
+        numbers: Sequence[int],
+        budget: TimeBudget,
     ) -> list[InstanceFrame]:
-        """Return the frames of an instance, in the order of their numbers.
+        """Return the frames of an instance that have these numbers, counted from 1, in this order.
 
         Raises
         ------
         InstanceNotFound
-            If no image set has frames of the instance.
+            If no image set has the instance, or if it lacks one of the frames.
         Problem
             As `FrameIndex` and `ObjectStore` raise it.
         """
         for each in image_sets:
             lines = self._lines(each, budget).get(sop_instance_uid)
-            if lines:
-                return [_frame(each.image_set, line) for line in lines]
+            if lines and max(numbers) <= len(lines):
+                return [_frame(each.image_set, lines[number - 1]) for number in numbers]
         raise InstanceNotFound
 
     def _lines(self, version: ImageSetVersion, budget: TimeBudget) -> _Lines:

@@ -259,10 +259,8 @@ class DicomWebHandlers:
 
     def _series_metadata(self, exchange: Exchange) -> HttpResponse:
         series = self._series(exchange)
-        form, image_sets = (
-            self._datasets.form(exchange.request),
-            self._image_sets(exchange, series, Action.READ_METADATA),
-        )
+        form = self._datasets.form(exchange.request)
+        image_sets = self._image_sets(exchange, series, Action.READ_METADATA)
         exchange.begin_read()
         return self._datasets.series_response(exchange, form, series, image_sets)
 
@@ -296,10 +294,7 @@ class DicomWebHandlers:
     def _frames(self, exchange: Exchange) -> HttpResponse:
         numbers = frame_numbers(exchange.request)
         instance = self._instance(exchange, Action.READ_FRAME)
-        frames = self._instances.frames(instance.image_sets, instance.sop_instance_uid, exchange.budget)
-        if max(numbers) > len(frames):
-            raise InstanceNotFound
-        requested = [frames[number - 1] for number in numbers]
+        requested = self._instances.frames(instance.image_sets, instance.sop_instance_uid, numbers, exchange.budget)
         exchange.record.update(image_set_id=requested[0].frame.image_set_id, frames=len(requested))
         if len(requested) == 1:
             exchange.record.update(image_frame_id=requested[0].frame.image_frame_id)
@@ -309,11 +304,9 @@ class DicomWebHandlers:
     def _one_frame(self, exchange: Exchange, instance: _Instance, number: int, entry: InstanceFrame) -> HttpResponse:
         request, frame_id = exchange.request, entry.frame.image_frame_id
         negotiation = _negotiation(exchange, entry)
-        form, selected, preconditions = (
-            negotiation.form(entry.content_type),
-            selection(request),
-            Preconditions.of(request),
-        )
+        form = negotiation.form(entry.content_type)
+        selected = selection(request)
+        preconditions = Preconditions.of(request)
         tag = FrameTag.of(frame_id, form, selected)
         if preconditions.is_held(tag.value):
             return self._not_modified(exchange, tag)
@@ -383,9 +376,6 @@ class DicomWebHandlers:
         if selection(exchange.request) is not None:
             raise InvalidRequest("size, resolution and levels apply to stored frames, not to decoded ones.")
         wrapping, is_multipart = envelope(name, tag.form), tag.form.representation is Representation.MULTIPART
-        if not is_multipart:
-            wrapping = _bare(name, tag)
-
         image_set, headers = instance.image_sets[0].image_set, self._frame_headers(tag)
         exchange.begin_read()
 
@@ -407,7 +397,7 @@ class DicomWebHandlers:
     ) -> HttpResponse:
         """``200`` with a body, or ``303`` to the stored body if it exceeds the inline limit."""
         content_type = content_type or wrapping.content_type
-        name = f"{wrapping.name}.{digest(content_type)}"
+        name = f"{wrapping.name}.{digest(wrapping.part_type, content_type)}"
         is_stored = False
         rest = iter(pieces)
         if size is not None and size > self._delivery.inline_limit:
@@ -419,7 +409,7 @@ class DicomWebHandlers:
                 return HttpResponse(HTTPStatus.OK, headers, head)
         if not is_stored:
             content = chain([head], rest)
-            self._bodies.store(image_set, name, content_type, content, exchange.budget, expected_size=size)
+            size = self._bodies.store(image_set, name, content_type, content, exchange.budget, expected_size=size).size
         exchange.record.update(delivery="url", bytes=size or 0)
         url = self._bodies.presigned_url(
             image_set,
@@ -483,8 +473,3 @@ def _negotiation(exchange: Exchange, entry: InstanceFrame, *, multipart_only: bo
         )
 
     return FrameNegotiation(accept_of(exchange.request), forms)
-
-
-def _bare(name: str, tag: FrameTag) -> Envelope:
-    """An envelope that only names a single part."""
-    return Envelope(name, tag.content_type)

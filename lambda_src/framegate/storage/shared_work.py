@@ -50,6 +50,8 @@ class _Claim:
     @classmethod
     def from_json(cls, content: bytes) -> _Claim:
         document = json.loads(content)
+        if not isinstance(document, dict) or document.keys() != {"absent", "madeAt"}:
+            raise ValueError
         return cls(bool(document["absent"]), float(document["madeAt"]))
 
 
@@ -133,8 +135,10 @@ class SharedWork:
             return False
         try:
             other = _Claim.from_json(b"".join(self._objects.read(key, budget)))
-        except (KeyError, ValueError):
+        except KeyError:
             return False
+        except (ValueError, TypeError):
+            other = _Claim(False, stored.modified_at.timestamp())
         if other.is_current:
             if other.is_absence:
                 raise AbsentError
