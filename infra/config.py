@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-MAX_DATASTORES = 10
+MAX_DATASTORES = 6
 """Maximum number of data stores of a deployment. Each takes up to 700 characters of a role's inline policy, which IAM
 limits to 10,240 (IAM user guide, "IAM and AWS STS quotas")."""
 

@@ -22,6 +22,7 @@ from framegate.rest.routes import (
     MAX_RESULTS,
     PAGE_POSITION_PATTERN,
     ROUTES,
+    UNSUPPORTED_ROUTES,
     Choice,
     Identifier,
     Integer,
@@ -59,7 +60,6 @@ _TAGS = {
     "Datasets": "dicomweb",
     "InstanceFrames": "dicomweb",
     "BulkData": "dicomweb",
-    "Nothing": "dicomweb",
 }
 
 _RANGE_STATUSES = ("206", "416")
@@ -133,7 +133,8 @@ def document() -> Json:
             {"name": "index", "description": "List the frames of an image set."},
             {"name": "dicomweb", "description": "DICOMweb, with the paths of HealthImaging's own (DICOM PS3.18)."},
         ],
-        "paths": {route.template: _path_item(route) for route in ROUTES},
+        # A description tells what clients can use, and an operation needs a success (OpenAPI 3.1.0, section 4.8.16).
+        "paths": {route.template: _path_item(route) for route in ROUTES if route not in UNSUPPORTED_ROUTES},
         "components": {
             "securitySchemes": {
                 "sigv4": {
@@ -377,17 +378,12 @@ def _bulk_data_successes() -> Json:
     }
 
 
-def _no_successes() -> Json:
-    return {}
-
-
 _SUCCESSES = {
     "Frame": _frame_successes,
     "Index": _index_successes,
     "Datasets": _dataset_successes,
     "InstanceFrames": _instance_frames_successes,
     "BulkData": _bulk_data_successes,
-    "Nothing": _no_successes,
 }
 """The successful responses of everything that an operation can return."""
 

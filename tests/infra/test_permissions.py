@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from framegate.bucket_layout import IMAGE_SET_PREFIXES
+from framegate.bucket_layout import CLAIM_PREFIX, IMAGE_SET_PREFIXES, STUDY_PREFIX
 from infra.config import MAX_DATASTORES
 from tests.infra import cloudformation
 from tests.infra.cloudformation import (
@@ -301,7 +301,8 @@ def test_no_statement_reaches_objects_of_other_data_stores(synthesize):
         for resource in listed(statement["Resource"])
         if text(resource).startswith(bucket)
     ]
-    of_datastores = {f"{prefix}{each}/*" for prefix in IMAGE_SET_PREFIXES for each in (DATASTORE_A, DATASTORE_B)}
+    prefixes = (*IMAGE_SET_PREFIXES, STUDY_PREFIX, CLAIM_PREFIX)
+    of_datastores = {f"{prefix}{each}/*" for prefix in prefixes for each in (DATASTORE_A, DATASTORE_B)}
 
     assert set(found) == {*of_datastores, "export-requests/*", "exports/requests/*"}
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from infra.config import config_keys
 from tests.infra.cloudformation import properties
 from tests.infra.project import AUTH, PROJECT, VPC
 
@@ -15,7 +16,10 @@ DOCUMENT = (PROJECT / "docs" / "security.md").read_text()
 @pytest.fixture(scope="module")
 def everything(synthesize):
     """The template of a configuration that creates every role."""
-    return synthesize(environment="production", api_gateway_account_role="true", **AUTH["jwt"])
+    hook = config_keys()["authorization_function_arn"].example
+    return synthesize(
+        environment="production", api_gateway_account_role="true", authorization_function_arn=hook, **AUTH["jwt"]
+    )
 
 
 def section(title):
@@ -49,7 +53,7 @@ def statements(template, *roles):
     ],
 )
 def test_security_page_explains_every_statement_of_a_role(everything, title, roles):
-    actions = {"GetImageFrame", "GetImageSet", "GetImageSetMetadata", "PutEvents", "Frame", "Failed"}
+    actions = {"GetImageFrame", "GetImageSet", "GetImageSetMetadata", "SearchImageSets", "PutEvents", "Frame", "Failed"}
 
     assert named(title) - actions == statements(everything, *roles)
 
