@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import boto3
 import pytest
-from pydicom.data import get_testdata_file
 
 from framegate.aws.event_bus import EventBus
-from framegate.bucket_layout import frame_key
+from framegate.bucket_layout import frame_key, index_key
 from framegate.export.copying import MAX_FRAME_ATTEMPTS, FrameCopier
 from framegate.export.exporter import ExportResult
 from framegate.export.pace import Pace
 from framegate.identifiers import FrameRef, ImageSetRef
+from framegate.index.builder import FORMAT
 from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
@@ -37,6 +37,7 @@ from tests.unit.exporting import (
     outcomes,
     stored_frames,
 )
+from tests.unit.indexing import sample
 
 events, pace, exporter = exporting.events, exporting.pace, exporting.exporter
 
@@ -262,7 +263,8 @@ def test_export_without_progress_fails_instead_of_continuing(s3, health_imaging,
     health_imaging.faults.arm(Fault(then="stall"))
     with pytest.raises(UpstreamTimeout):
         exporter.export(order_for(image_set), TimeBudget(SHORT_SECONDS))
-    assert keys(s3) == []
+    # The frame index comes from the metadata alone.
+    assert keys(s3) == [index_key(image_set, "1", FORMAT)]
 
 
 # Failures
@@ -387,7 +389,7 @@ def test_unreachable_event_bus_fails_the_invocation(health_imaging, exporter, mo
 
 def test_export_stores_the_frame_index_of_the_version(exporter, health_imaging, frame_index, source, s3, objects):
     with warnings.catch_warnings(action="ignore"):
-        (imported,) = health_imaging.import_files(SERVED, [get_testdata_file("CT_small.dcm", download=False)])
+        (imported,) = health_imaging.import_files(SERVED, [sample("CT_small.dcm")])
     image_set = ImageSetRef(SERVED, imported.id)
     finish(exporter, order_for(image_set))
     exported = frame_index.stored(image_set, "1", TimeBudget(10))

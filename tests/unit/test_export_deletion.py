@@ -74,7 +74,8 @@ def test_removal_affects_only_its_image_set(s3, health_imaging, exporter, object
     for image_set in (gone, kept):
         finish(exporter, order_for(image_set))
     deferred_stores.enqueue(FrameRef(SERVED, gone.image_set_id, frames[0].image_frame_id), TimeBudget(60))
-    assert ImageSetRemover(objects).remove(gone, TimeBudget(60)) == 5
-    assert len(keys(s3)) == 3
+    # Three frames, the manifest, the frame index and the marker of the queued frame.
+    assert ImageSetRemover(objects).remove(gone, TimeBudget(60)) == 6
+    assert len(keys(s3)) == 4
     assert not [key for key in keys(s3) if gone.image_set_id in key]
     assert ImageSetRemover(objects).remove(gone, TimeBudget(60)) == 0

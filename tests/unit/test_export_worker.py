@@ -150,7 +150,8 @@ def test_deleted_image_set_is_removed_at_once_and_again_after_a_delay(s3, health
     sent.clear()
     assert invoke(body) == []
     assert (keys(s3), sent) == ([], [])
-    assert [line["objects"] for line in log_lines() if line["message"] == "image set removed"] == [5, 1]
+    # Three frames, the manifest, the frame index and the latest version; then the late frame.
+    assert [line["objects"] for line in log_lines() if line["message"] == "image set removed"] == [6, 1]
 
 
 @pytest.mark.parametrize("kind", ["Created", "Updated"])

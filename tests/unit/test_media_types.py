@@ -17,8 +17,8 @@ from framegate.index.frame_index import FrameIndex, IndexQuery
 from framegate.problems import Throttled, UpstreamFailed
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
+from tests.unit.indexing import ask
 from tests.unit.scripted_server import Reply, ScriptedServer
-from tests.unit.test_index import ask
 
 
 @pytest.mark.parametrize("content_type", ["image/jph", "video/H256", "image/jxl", "x", "a/b;c=d", "a" * 255])
@@ -90,7 +90,8 @@ IMAGE_SET = ImageSetRef(SERVED, "5" * 32)
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(health_imaging, monkeypatch):
+    # Depends on health_imaging, so that the endpoint of this server is set last.
     with ScriptedServer() as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", running.url)
         yield running
