@@ -18,6 +18,14 @@ from tests.e2e.watching import log_messages
 
 ORIGIN = "https://viewer.example"
 
+CONTENT_TYPES = {
+    "image/jph": "image/jph; transfer-syntax=1.2.840.10008.1.2.4.202",
+    "image/jpeg": "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50",
+    "image/j2c": "image/j2c; transfer-syntax=1.2.840.10008.1.2.4.91",
+    "application/octet-stream": "application/octet-stream",
+}
+"""The Content-Type with which the API sends frames, by HealthImaging's media type."""
+
 
 @pytest.fixture(scope="session")
 def cloud():

@@ -94,7 +94,7 @@ def test_client_reads_metadata_of_study_series_and_instance(client, ct):
 
 def test_client_reads_one_and_several_frames(client, cloud, imported, multiframe):
     of_instance = {
-        frame.frame_number: cloud.health_imaging.content(frame)
+        frame.number: cloud.health_imaging.content(frame)
         for frame in imported.frames
         if frame.sop_instance_uid == multiframe.SOPInstanceUID
     }
@@ -108,7 +108,7 @@ def test_client_reads_frames_above_the_inline_limit(client, cloud, imported, dat
     assert large.size > 4_712_523
     dataset = next(each for each in datasets if each.SOPInstanceUID == large.sop_instance_uid)
     uids = dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID
-    (content,) = client.retrieve_instance_frames(*uids, frame_numbers=[large.frame_number])
+    (content,) = client.retrieve_instance_frames(*uids, frame_numbers=[large.number])
     assert content == cloud.health_imaging.content(large)
 
 

@@ -7,10 +7,16 @@ import zlib
 
 import pydicom
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection, positive_data_acceptance
+from schemathesis.specs.openapi.checks import (
+    ignored_auth,
+    negative_data_rejection,
+    positive_data_acceptance,
+    status_code_conformance,
+)
 
 from framegate.rest.routes import MAX_HEADER_LENGTH, UNSUPPORTED_ROUTES
 from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
@@ -67,12 +73,17 @@ def _call_and_validate(case, deployment, known):
     if any(len(str(value)) > MAX_HEADER_LENGTH for value in (case.headers or {}).values()):
         # API Gateway refuses such a request; the local cloud passes it on.
         excluded.append(negative_data_rejection)
-    case.call_and_validate(
-        base_url=deployment.api_url,
-        auth=SigV4(ACCESS_KEY, SECRET_KEY, REGION),
-        allow_redirects=False,
-        excluded_checks=excluded,
-    )
+    transport = {
+        "base_url": deployment.api_url,
+        "auth": SigV4(ACCESS_KEY, SECRET_KEY, REGION),
+        "allow_redirects": False,
+    }
+    answer = case.call(**transport)
+    if answer.status_code == requests.codes.header_fields_too_large:
+        # The local cloud's web server refuses headers above 64 KiB, before the API gets the request.
+        assert sum(len(str(value)) for value in case.headers.values()) > MAX_HEADER_LENGTH
+        excluded.append(status_code_conformance)
+    case.validate_response(answer, excluded_checks=excluded, transport_kwargs=transport)
 
 
 def _has_conflicting_parameters(case):
