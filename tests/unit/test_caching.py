@@ -152,6 +152,7 @@ def test_vary_names_authorization_where_tokens_are_used(new_client, frame, auth,
     event = {
         "httpMethod": "GET",
         "resource": FRAME_ROUTE,
+        "path": FRAME_ROUTE.format(**vars_of(frame)),
         "pathParameters": vars_of(frame),
         "requestContext": {
             "requestId": "request-of-the-test",
