@@ -15,6 +15,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
+from framegate.settings import AuthorizerSettings, Settings
 from infra.build import bundling
 from infra.build.bundling import (
     AUTHORIZER_REQUIREMENTS,
@@ -183,26 +184,25 @@ SNAPSHOT = {
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_ACCESS_KEY_ID": "a",
     "AWS_SECRET_ACCESS_KEY": "b",
-    "FRAMEGATE_DATASTORE_IDS": "0" * 32,
-    "FRAMEGATE_FRAME_BUCKET": "bucket",
     "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/queue",
-    "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/deferred",
-    "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-    "FRAMEGATE_CORS_ORIGINS": "*",
-    "FRAMEGATE_AUTH": "iam",
-    "FRAMEGATE_AUDIT_CLAIM": "sub",
-    "FRAMEGATE_FRAME_CACHING": "revalidate",
-    "FRAMEGATE_COGNITO_CLIENT_IDS": "",
-    "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
-    # With a decision function, the snapshot needs the rules for Lambda's endpoint.
-    "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:image-access",
-    "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
-    "FRAMEGATE_JWT_ISSUER": "https://login.example.org",
-    "FRAMEGATE_JWT_AUDIENCE": "framegate",
-    "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
-    "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": "",
-    "FRAMEGATE_JWT_STUDIES_CLAIM": "",
-    "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": "",
+    **Settings(
+        datastore_ids=("0" * 32,),
+        frame_bucket="bucket",
+        presigned_url_lifetime_seconds=300,
+        deferred_store_queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/deferred",
+        cors_origins=("*",),
+        auth="iam",
+        uid_hash_secret="secret of the test",
+        # With a decision function, the snapshot needs the rules for Lambda's endpoint.
+        authorization_function_arn="arn:aws:lambda:eu-west-1:123456789012:function:image-access",
+        authorization_cache_seconds=60,
+    ).to_environment(),
+    **AuthorizerSettings(
+        datastore_ids=("0" * 32,),
+        issuer="https://login.example.org",
+        audiences=("framegate",),
+        datastores_claim=None,
+    ).to_environment(),
 }
 
 

@@ -322,10 +322,10 @@ def frame_index(source, objects):
 def new_api(settings, frame_delivery, frame_index, source, objects, bodies):
     """Returns an API like that of a new function, with other parts where the test gives them."""
 
-    def build(settings=settings, delivery=frame_delivery, index=frame_index, decision_function=None):
+    def build(settings=settings, delivery=frame_delivery, index=frame_index, decision_function=None, **options):
         access = ImageSetAccess(settings.datastore_ids, index, decision_function)
         dicomweb = DicomWebHandlers.build(settings, access, delivery, index, source, objects, bodies)
-        return FrameApi(settings, delivery, index, access, lambda: dicomweb.by_operation)
+        return FrameApi(settings, delivery, index, access, lambda: dicomweb.by_operation, **options)
 
     return build
 

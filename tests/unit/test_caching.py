@@ -11,6 +11,8 @@ import pytest
 import requests
 
 from framegate.access.caller import caller_context
+from framegate.access.principal import Principal
+from framegate.access.tokens import Grant
 from framegate.delivery.executor import FrameDelivery
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.routes import FRAME_ROUTE
@@ -150,10 +152,11 @@ def test_vary_names_authorization_where_tokens_are_used(new_client, frame, auth,
     event = {
         "httpMethod": "GET",
         "resource": FRAME_ROUTE,
+        "path": FRAME_ROUTE.format(**vars_of(frame)),
         "pathParameters": vars_of(frame),
         "requestContext": {
             "requestId": "request-of-the-test",
-            "authorizer": caller_context(int(time.time()) + 60, None),
+            "authorizer": caller_context(Grant(int(time.time()) + 60, None, Principal("a-caller", None)), None),
         },
     }
     answer = api.answer(event, 28_000)

@@ -20,6 +20,7 @@ from framegate.messages import (
     ValidatedManifest,
     decode,
 )
+from framegate.settings import AuthorizerSettings, ExportQueueSettings, ExportSettings, Settings
 from framegate.time_budget import TimeBudget
 from tests.documented_events import DATASTORE, FOLDER, IMAGE_SET, documented, health_imaging_events, image_set_event
 from tests.unit.conftest import BUCKET, forget_clients
@@ -39,32 +40,35 @@ def test_readme_names_the_source_of_every_sample():
 @pytest.fixture
 def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
     """The environment of functions that serve the data store of the samples."""
-    settings = {
-        "FRAMEGATE_DATASTORE_IDS": DATASTORE,
-        "FRAMEGATE_FRAME_BUCKET": BUCKET,
-        "FRAMEGATE_EVENT_BUS": "default",
-        "FRAMEGATE_EXPORT_RATE": "10000",
-        "FRAMEGATE_VERIFY": "false",
-        "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
-        "FRAMEGATE_EXPORT_QUEUE_URL": queue.url,
-        "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": deferred_store_queue.url,
-        "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
-        "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-        "FRAMEGATE_CORS_ORIGINS": "*",
-        "FRAMEGATE_AUTH": "iam",
-        "FRAMEGATE_AUDIT_CLAIM": "sub",
-        "FRAMEGATE_FRAME_CACHING": "revalidate",
-        "FRAMEGATE_COGNITO_CLIENT_IDS": "",
-        "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
-        "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",
-        "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "0",
-        "FRAMEGATE_JWT_ISSUER": "https://issuer.example",
-        "FRAMEGATE_JWT_AUDIENCE": "framegate",
-        "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
-        "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": "",
-        "FRAMEGATE_JWT_STUDIES_CLAIM": "",
-        "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": "",
-    }
+    parts = (
+        Settings(
+            datastore_ids=(DATASTORE,),
+            frame_bucket=BUCKET,
+            presigned_url_lifetime_seconds=300,
+            deferred_store_queue_url=deferred_store_queue.url,
+            cors_origins=("*",),
+            auth="iam",
+            uid_hash_secret="secret of the test",
+        ),
+        ExportSettings(
+            datastore_ids=(DATASTORE,),
+            frame_bucket=BUCKET,
+            event_bus="default",
+            calls_per_second=10_000,
+            verify=False,
+            events=("Created", "Updated", "Copied"),
+        ),
+        ExportQueueSettings(
+            queue_url=queue.url, deferred_store_queue_url=deferred_store_queue.url, removal_recheck_seconds=33
+        ),
+        AuthorizerSettings(
+            datastore_ids=(DATASTORE,),
+            issuer="https://issuer.example",
+            audiences=("framegate",),
+            datastores_claim=None,
+        ),
+    )
+    settings = {name: value for part in parts for name, value in part.to_environment().items()}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     caches = (api._api, export._worker, authorizer._settings, authorizer._checker)

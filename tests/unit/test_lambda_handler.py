@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from framegate.settings import Settings
 from tests.unit.conftest import SERVED
 
 LAMBDA_SRC = Path(__file__).parent.parent.parent / "lambda_src"
@@ -28,6 +29,16 @@ answer = lambda_handler(json.loads(sys.argv[1]), Context())
 lambda_handler(json.loads(sys.argv[1]), Context())
 print(json.dumps({"answer": answer, "modules": sorted(sys.modules), "late": sorted(set(sys.modules) - before)}))
 """
+
+SETTINGS = Settings(
+    datastore_ids=(SERVED,),
+    frame_bucket="bucket",
+    presigned_url_lifetime_seconds=300,
+    deferred_store_queue_url="https://sqs.example/queue",
+    cors_origins=("*",),
+    auth="iam",
+    uid_hash_secret="secret of the test",
+)
 
 SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk", "framegate.messages"}
 
@@ -58,18 +69,7 @@ def invoke(health_imaging):
                 "AWS_SECRET_ACCESS_KEY": "testing",
                 "AWS_DEFAULT_REGION": "us-east-1",
                 "AWS_ENDPOINT_URL_MEDICAL_IMAGING": health_imaging.url,
-                "FRAMEGATE_DATASTORE_IDS": SERVED,
-                "FRAMEGATE_FRAME_BUCKET": "bucket",
-                "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-                "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/queue",
-                "FRAMEGATE_CORS_ORIGINS": "*",
-                "FRAMEGATE_AUTH": "iam",
-                "FRAMEGATE_AUDIT_CLAIM": "sub",
-                "FRAMEGATE_FRAME_CACHING": "revalidate",
-                "FRAMEGATE_COGNITO_CLIENT_IDS": "",
-                "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
-                "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",
-                "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "0",
+                **SETTINGS.to_environment(),
                 **environment,
             },
             capture_output=True,

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framegate.aws.lambda_runtime import Base64Marshaller, Base64Text, install_marshaller
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import HttpResponse, JsonWithBase64
 from framegate.rest.routes import FRAME_ROUTE, INDEX_ROUTE
 from tests.unit.conftest import SERVED, Client
@@ -98,9 +97,9 @@ def test_frame_has_the_document_of_the_runtimes_marshaller(original, size, wrap)
 
 
 @pytest.fixture
-def recording(frame_delivery, frame_index, settings, original):
+def recording(new_api, original):
     """A client of the API as the function with the marshaller has it, which records the documents of the answers."""
-    return RecordingClient(FrameApi(settings, frame_delivery, frame_index, base64_apart=True), original)
+    return RecordingClient(new_api(base64_apart=True), original)
 
 
 class RecordingClient(Client):
