@@ -52,6 +52,7 @@ VPC_ENDPOINTS = (
     VpcEndpoint("s3", "s3", "gateway", ("api", "export", "export_requests"), "the frame bucket"),
     VpcEndpoint("sqs", "sqs", "interface", ("api", "export"), "deferred stores, and exports that continue"),
     VpcEndpoint("events", "events", "interface", ("export", "export_requests"), "results of exports"),
+    VpcEndpoint("lambda", "lambda", "interface", ("api",), "decisions, with `authorization_function_arn`"),
 )
 """The endpoints of the services that the functions' code calls."""
 

@@ -68,7 +68,7 @@ class Dashboard(Construct):
                 _capacity(metrics, watched),
                 _exports(metrics, watched),
                 _waiting(watched),
-                _refused(metrics),
+                _access(metrics),
             ],
         )
 
@@ -76,9 +76,10 @@ class Dashboard(Construct):
 def _requests(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
         _graph(
-            "Frames delivered, by delivery, and index pages",
+            "Frames delivered, by delivery, index pages and DICOM JSON",
             metrics.counted_by("delivery", Metric.FRAMES),
             metrics.counted(Metric.INDEX_PAGES, label="index"),
+            metrics.counted(Metric.DATASETS, label="DICOM JSON"),
             stacked=True,
         ),
         _graph("Bytes delivered, by delivery", metrics.counted_by("delivery", Metric.FRAME_BYTES), stacked=True),
@@ -176,7 +177,7 @@ def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
     ]
 
 
-def _refused(metrics: Metrics) -> list[cloudwatch.IWidget]:
+def _access(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
         _graph(
             "Refused requests",
@@ -184,7 +185,11 @@ def _refused(metrics: Metrics) -> list[cloudwatch.IWidget]:
             metrics.counted(FORBIDDEN_REQUESTS, label="forbidden (403)"),
             metrics.counted(DENIED_REQUESTS, label="of these, denied by a policy"),
             metrics.counted(Metric.ERRORS, status="403", label="of these, denied by the function"),
-        )
+        ),
+        _graph(
+            "Decision function latency, ms",
+            *(metrics.counted(Metric.AUTHORIZATION_LATENCY, f"p{each}", label=f"p{each}") for each in PERCENTILES),
+        ),
     ]
 
 

@@ -18,9 +18,9 @@ from tests.infra.project import DATASTORE_A, PROJECT
 WITHOUT_JSII = {name: value for name, value in os.environ.items() if not name.startswith("JSII_")}
 
 
-def run_app(context, **environment):
+def run_app(context, *, program=("app.py",), **environment):
     return subprocess.run(
-        [sys.executable, "app.py"],
+        [sys.executable, *program],
         cwd=PROJECT,
         env={**WITHOUT_JSII, "CDK_CONTEXT_JSON": json.dumps(context), "CDK_VALIDATION": "false", **environment},
         capture_output=True,
@@ -119,12 +119,31 @@ def test_failed_installation_reports_pips_error_and_later_syntheses_build_once(t
     assert len(bundles) == 2
 
 
-def test_application_runs_the_checks_of_cdk_nag(tmp_path, cdk_context):
-    result = run_app(cdk_context(), CDK_OUTDIR=str(tmp_path), CDK_VALIDATION="true")
+WITHOUT_ACKNOWLEDGMENTS = """
+from infra import acknowledge
+acknowledge.acknowledge = lambda *_: None
+import runpy
+runpy.run_path("app.py", run_name="__main__")
+"""
 
-    assert result.returncode == 0
-    # The CDK writes a report only if the application has checks.
-    assert (tmp_path / "validation-report.json").is_file()
+
+@pytest.mark.parametrize(
+    ("program", "returncode", "conclusions"),
+    [
+        (["app.py"], 0, {}),
+        # cdk-nag reports only findings, and the application has none. Without the acknowledgments, it has many.
+        (["-c", WITHOUT_ACKNOWLEDGMENTS], 1, {"AwsSolutions": "failure", "HIPAA.Security": "failure"}),
+    ],
+    ids=["application", "without acknowledgments"],
+)
+def test_application_runs_the_checks_of_cdk_nag(tmp_path, cdk_context, program, returncode, conclusions):
+    result = run_app(cdk_context(), program=program, CDK_OUTDIR=str(tmp_path), CDK_VALIDATION="true")
+    reports = json.loads((tmp_path / "validation-report.json").read_text())["pluginReports"]
+    found = {each["pluginName"]: each["conclusion"] for each in reports}
+
+    assert result.returncode == returncode
+    # The CDK itself reports the warnings of constructs.
+    assert {name: found[name] for name in found if name != "Construct Annotations"} == conclusions
 
 
 @pytest.mark.parametrize(

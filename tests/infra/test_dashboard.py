@@ -28,6 +28,9 @@ DIMENSIONS = {
 """Dimensions in addition to the service; the unit tests of the logged metrics check them too."""
 
 
+LATENCIES = {Metric.UPSTREAM_LATENCY, Metric.AUTHORIZATION_LATENCY}
+
+
 @pytest.fixture(scope="module")
 def dashboard(resources):
     return only(resources("AWS::CloudWatch::Dashboard"))
@@ -76,7 +79,7 @@ def test_dashboard_shows_deliveries_then_latency_capacity_exports_and_queues(wid
 
     assert [each["properties"]["title"] for each in ordered] == [
         "Alarms",
-        "Frames delivered, by delivery, and index pages",
+        "Frames delivered, by delivery, index pages and DICOM JSON",
         "Bytes delivered, by delivery",
         "Failed requests, by status",
         "Latency, ms",
@@ -92,6 +95,7 @@ def test_dashboard_shows_deliveries_then_latency_capacity_exports_and_queues(wid
         "Export queue: messages",
         "Request manifests",
         "Refused requests",
+        "Decision function latency, ms",
     ]
 
 
@@ -104,10 +108,11 @@ def test_dashboard_shows_all_alarms(widgets, resources):
 
 
 def test_latencies_are_percentiles(widgets):
-    times = [each for each in widgets if each["properties"]["title"] in ("Latency, ms", "HealthImaging latency, ms")]
+    titles = ("Latency, ms", "HealthImaging latency, ms", "Decision function latency, ms")
+    times = [each for each in widgets if each["properties"]["title"] in titles]
     statistics = [[entry[-1]["stat"] for entry in each["properties"]["metrics"]] for each in times]
 
-    assert statistics == [["p50", "p90", "p99"]] * 2
+    assert statistics == [["p50", "p90", "p99"]] * 3
 
 
 def test_dashboard_and_alarms_use_metric_names_and_dimensions_that_the_code_writes(own_metrics):
@@ -131,7 +136,7 @@ def test_exports_are_shown_as_a_rate_per_second(widgets):
 
 def test_counts_use_the_sum_and_latencies_a_percentile(own_metrics):
     for name, _, statistic in own_metrics:
-        assert (statistic == "Sum") is (name != Metric.UPSTREAM_LATENCY), name
+        assert (statistic == "Sum") is (name not in LATENCIES), name
 
 
 def test_dashboard_shows_every_metric_that_the_code_writes(widgets):

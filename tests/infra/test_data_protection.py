@@ -275,12 +275,12 @@ def test_every_log_group_has_the_configured_retention(synthesize, days):
 
 
 def test_production_keeps_audit_records_for_six_years(synthesize):
-    keys = {**EVERYTHING, "log_retention_days": "90"}
+    keys = {**EVERYTHING, "log_retention_days": "400"}
     groups = properties(synthesize(**keys), "AWS::Logs::LogGroup")
     days = {name: group["RetentionInDays"] for name, group in groups.items()}
     audited = ("RestApiAccessLogs", "ApiFunctionLogs", "ExportFunctionLogs", "RequestFunctionLogs")
 
-    assert sorted(days.values()) == [90, 2192, 2192, 2192, 2192]
+    assert sorted(days.values()) == [400, 2192, 2192, 2192, 2192]
     assert all(days[name] == 2192 for name in days if name.startswith(audited))
     (expiry,) = (
         rule["ExpirationInDays"]

@@ -61,6 +61,8 @@ def test_api_function_gets_its_default_settings(function, template, resources):
         "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
+        # The random part of the stack's id.
+        "FRAMEGATE_UID_HASH_SECRET": "${${AWS::StackId} / 2}",
         "FRAMEGATE_AUDIT_CLAIM": "sub",
         "FRAMEGATE_FRAME_CACHING": "revalidate",
         "FRAMEGATE_COGNITO_CLIENT_IDS": "",

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from framegate.rest.routes import INDEX_ROUTE
+from framegate.rest.routes import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUTE, ROUTES, STUDY_METADATA_ROUTE
 from infra.api.rest_api import CORS_REQUEST_HEADERS
 from tests.infra.cloudformation import logical_id, only, properties, text
 from tests.infra.project import PROJECT
@@ -47,29 +47,27 @@ def stage(resources):
 
 
 def test_api_has_these_methods(template):
-    frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
-    get_image_frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame"
-    index = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames"
-
-    assert methods(template).keys() == {
-        (frame, "GET"),
-        (frame, "HEAD"),
-        (frame, "ANY"),
-        (frame, "OPTIONS"),
-        (get_image_frame, "GET"),
-        (get_image_frame, "HEAD"),
-        (get_image_frame, "POST"),
-        (get_image_frame, "ANY"),
-        (get_image_frame, "OPTIONS"),
-        (index, "GET"),
-        (index, "HEAD"),
-        (index, "ANY"),
-        (index, "OPTIONS"),
-        ("/", "ANY"),
-        ("/", "OPTIONS"),
-        ("/{proxy+}", "ANY"),
-        ("/{proxy+}", "OPTIONS"),
+    own = {
+        (route.template, method)
+        for route in ROUTES
+        for operation in route.operations
+        for method in (["GET", "HEAD"] if operation.method == "GET" else [operation.method])
     }
+    paths = {"/", "/{proxy+}", *(route.template for route in ROUTES)}
+
+    # The other methods and paths go to the function too; API Gateway answers preflights itself.
+    assert methods(template).keys() == own | {(path, method) for path in paths for method in ("ANY", "OPTIONS")}
+    assert {
+        (FRAME_ROUTE, "GET"),
+        (FRAME_ROUTE, "HEAD"),
+        (GET_IMAGE_FRAME_ROUTE, "GET"),
+        (GET_IMAGE_FRAME_ROUTE, "HEAD"),
+        (GET_IMAGE_FRAME_ROUTE, "POST"),
+        (INDEX_ROUTE, "GET"),
+        (INDEX_ROUTE, "HEAD"),
+        (STUDY_METADATA_ROUTE.template, "GET"),
+        (STUDY_METADATA_ROUTE.template, "HEAD"),
+    } <= own
 
 
 def test_every_method_except_preflights_requires_iam_and_calls_the_alias(template, resources):
@@ -334,6 +332,7 @@ def test_access_log_is_json_without_free_text_of_clients(stage):
             {
                 "auth": "cognito",
                 "cognito_user_pool_arn": "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI",
+                "cognito_scopes": "frames/read",
                 "audit_claim": "email",
             },
             # Users choose the values of other claims, and API Gateway does not escape them.

@@ -6,17 +6,18 @@ import re
 
 import pytest
 
+from framegate.access import decision
 from framegate.healthimaging.client import API, HOST_PREFIX
 from infra.config import Config, ConfigError
 from infra.vpc import SERVICES_WITHOUT_ENDPOINT, VPC_ENDPOINTS, endpoints_table
 from tests.infra.cloudformation import listed, properties, role, statements
-from tests.infra.project import AUTH, DATASTORE_A, PROJECT, VPC
+from tests.infra.project import AUTH, DATASTORE_A, DECISION_FUNCTION, PROJECT, VPC
 
 
 @pytest.fixture(scope="module")
 def in_vpc(synthesize):
     """The template with every function in a VPC."""
-    return synthesize(**AUTH["jwt"], **VPC)
+    return synthesize(**AUTH["jwt"], **VPC, authorization_function_arn=DECISION_FUNCTION)
 
 
 def functions(template):
@@ -96,9 +97,12 @@ def test_endpoints_cover_the_services_that_each_function_may_call(in_vpc):
 
 def test_endpoints_cover_every_client_in_the_code():
     code = "\n".join(path.read_text() for path in (PROJECT / "lambda_src").rglob("*.py"))
+    signed = re.findall(r'^API, API_VERSION = "([a-z0-9-]+)"', code, re.MULTILINE)
     clients = re.findall(r'[ ._]client\(\s*"([a-z0-9-]+)"', code)
 
-    assert {*clients, API} == {each.service for each in VPC_ENDPOINTS}
+    # Both modules sign their requests themselves.
+    assert {*clients, API, decision.API} == {each.service for each in VPC_ENDPOINTS}
+    assert {*signed} == {API, decision.API}
 
 
 def test_endpoint_of_health_imaging_is_that_of_its_host_prefix():
