@@ -13,6 +13,7 @@ from rich.console import Console
 from framegate.rest.routes import ROUTES
 from smoke import api_checks
 from smoke.deployment import Deployment
+from smoke.dicomweb_checks import DicomWebChecks
 from smoke.report import Outcome, Report
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.dicomweb import dataset_of
@@ -97,7 +98,8 @@ def test_checks_pass_and_call_every_method_of_every_route(checks_of_imported, ap
     checks = checks_of_imported
     report = Report(Console(soft_wrap=True))
     assert report.check("find", checks.find) is Outcome.PASSED
-    outcomes = {name: report.check(name, check) for name, check in checks.by_name().items()}
+    every = {**checks.by_name(), **DicomWebChecks(checks).by_name()}
+    outcomes = {name: report.check(name, check) for name, check in every.items()}
     assert {name for name, outcome in outcomes.items() if outcome is Outcome.FAILED} == AT_API_GATEWAY
     assert {name for name, outcome in outcomes.items() if outcome is Outcome.SKIPPED} == ONLY_IN_AWS
     called = {(request.method, route_of(request.path)[0]) for request in api.requests}
