@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from smoke.deployment import EMULATED
-from smoke.dicomweb_checks import DicomWebChecks
 from smoke.report import CheckFailedError, CheckSkippedError, expect
 
 if TYPE_CHECKING:
@@ -71,7 +70,6 @@ class ApiChecks:
             "GET …/getImageFrame": self.frame_by_query,
             "HEAD …/getImageFrame": self.frame_by_query_head,
             "POST …/getImageFrame": self.frame_by_post,
-            **DicomWebChecks(self).by_name(),
             "an unknown frame": self.unknown_frame,
             "a malformed id": self.malformed_id,
             "a data store outside the deployment": self.other_datastore,
