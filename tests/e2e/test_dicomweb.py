@@ -103,13 +103,16 @@ def test_client_reads_one_and_several_frames(client, cloud, imported, multiframe
     assert client.retrieve_instance_frames(*uids, frame_numbers=[2, 1]) == [of_instance[2], of_instance[1]]
 
 
-def test_client_reads_frames_above_the_inline_limit(client, cloud, imported, datasets):
+def test_frame_above_the_inline_limit_is_a_multipart_body_in_s3(base, cloud, imported, datasets):
     large = max(imported.frames, key=lambda frame: frame.size)
     assert large.size > 4_712_523
     dataset = next(each for each in datasets if each.SOPInstanceUID == large.sop_instance_uid)
-    uids = dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID
-    (content,) = client.retrieve_instance_frames(*uids, frame_numbers=[large.number])
-    assert content == cloud.health_imaging.content(large)
+    url = f"{base}/{instance_path(dataset)}/frames/{large.number}"
+    answer = through(url, headers={"Accept": AS_STORED}, allow_redirects=False)
+    assert answer.status_code == 303
+    stored = requests.get(answer.headers["Location"], timeout=60)
+    assert stored.headers["Content-Type"].startswith("multipart/related")
+    assert cloud.health_imaging.content(large) in stored.content
 
 
 # Parity
