@@ -42,31 +42,6 @@ if TYPE_CHECKING:
 _DICOM = "application/dicom"
 _OCTET_STREAM = "application/octet-stream"
 
-_PREFIX = "dicom-"
-"""The prefix of the service's host for DICOMweb."""
-
-_DICOM_JSON = "application/dicom+json"
-_JSON = "application/json"
-_DICOM = "application/dicom"
-_OCTET_STREAM = "application/octet-stream"
-
-_STUDY = "/datastore/{datastoreId}/studies/{studyInstanceUid}"
-_SERIES = f"{_STUDY}/series/{{seriesInstanceUid}}"
-_INSTANCE = f"{_SERIES}/instances/{{sopInstanceUid}}"
-_PATHS = {
-    "SearchDICOMStudies": "/datastore/{datastoreId}/studies",
-    "SearchDICOMSeries": f"{_STUDY}/series",
-    "SearchDICOMInstances": f"{_SERIES}/instances",
-    "SearchDICOMStudyInstances": f"{_STUDY}/instances",
-    "SearchDICOMAllSeries": "/datastore/{datastoreId}/series",
-    "SearchDICOMAllInstances": "/datastore/{datastoreId}/instances",
-    "GetDICOMSeriesMetadata": f"{_SERIES}/metadata",
-    "GetDICOMInstance": _INSTANCE,
-    "GetDICOMInstanceMetadata": f"{_INSTANCE}/metadata",
-    "GetDICOMInstanceFrames": f"{_INSTANCE}/frames/{{frameList}}",
-    "GetDICOMBulkdata": f"{_INSTANCE}/bulkdata/{{bulkdataUriHash}}",
-}
-
 _PREFIX = "1.2.840.10008.1.2.4."
 _MEDIA_TYPES = {
     **dict.fromkeys((f"{_PREFIX}50", f"{_PREFIX}51", f"{_PREFIX}57", f"{_PREFIX}70"), ("image/jpeg",)),

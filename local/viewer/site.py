@@ -102,9 +102,7 @@ def _handler(site: ViewerSite) -> type[BaseHTTPRequestHandler]:
             form = dict(parse_qsl(self.rfile.read(length).decode()))
             path = urlsplit(self.path).path
             if path == f"{LOGIN}/authorize":
-                self._try(
-                    lambda: self._answer(b"", "text/html", HTTPStatus.SEE_OTHER, Location=site.login.log_in(form))
-                )
+                self._try(lambda: self._redirect(site.login.log_in(form)))
             elif path == f"{LOGIN}/token":
                 self._try(lambda: self._answer_json(site.login.tokens(form)))
             else:
