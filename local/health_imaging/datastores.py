@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from local.health_imaging.attributes import SERIES_UID, STUDY_UID
+from local.health_imaging.attributes import SERIES_UID, STUDY_UID, search_attributes
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.frames import CONTENT_TYPES, SYNTAXES, FrameContent
 from local.health_imaging.identifiers import check_identifier, new_identifier
@@ -156,13 +156,14 @@ class DataStores:
         addresses = []
         with self._lock:
             if image_set_id is None:
-                image_set = ImageSet(new_identifier(), datastore_id, {})
-                image_set.add_version(_study_without_a_file(), VersionProperties("CREATED"))
+                patient, study, series = _levels_without_a_file()
+                image_set = ImageSet(new_identifier(), datastore_id, search_attributes(patient | study | series))
+                image_set.add_version(_document(patient, study, series, {}), VersionProperties("CREATED"))
                 store.image_sets[image_set.id] = image_set
             else:
                 image_set = self.image_set(datastore_id, image_set_id)
-            (series,) = image_set.versions[-1]["Study"]["Series"].values()
-            instances, members = series["Instances"], iter(frames)
+            (of_series,) = image_set.versions[-1]["Study"]["Series"].values()
+            instances, members = of_series["Instances"], iter(frames)
             while group := list(islice(members, per_instance)):
                 entries = []
                 for frame in group:
@@ -246,10 +247,13 @@ def _metadata_of(instance: Instance, image_set: ImageSet) -> dict[str, Any]:
     }
 
 
-def _study_without_a_file() -> dict[str, Any]:
-    patient = {"PatientID": "no-file", "PatientName": "NO^FILE"}
-    study = {"StudyInstanceUID": str(generate_uid())}
-    return _document(patient, study, {"SeriesInstanceUID": str(generate_uid()), "Modality": "OT"}, {})
+def _levels_without_a_file() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Make the attributes of a patient, a new study and a new series."""
+    return (
+        {"PatientID": "no-file", "PatientName": "NO^FILE"},
+        {"StudyInstanceUID": str(generate_uid())},
+        {"SeriesInstanceUID": str(generate_uid()), "Modality": "OT"},
+    )
 
 
 def _instance_without_a_file(content_type: str, number: int, entries: list[Any]) -> tuple[str, dict[str, Any]]:

@@ -143,7 +143,8 @@ class Api:
 
     def request(self, method, url, **arguments):
         # `verify` is a parameter of the call because REQUESTS_CA_BUNDLE would override the session's.
-        arguments = {"timeout": 60, "allow_redirects": False, "verify": self._verify, **arguments}
+        # On a slow machine, requests wait in MiniStack, which has no timeout of its own.
+        arguments = {"timeout": 180, "allow_redirects": False, "verify": self._verify, **arguments}
         answer = self._session.request(method, url, **arguments)
         if answer.status_code >= requests.codes.bad_request:
             self.problems.append(f"{answer.headers} {answer.text}")

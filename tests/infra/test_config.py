@@ -337,7 +337,7 @@ def test_invalid_value_is_reported_with_its_key_and_an_example(key, value):
         (
             "datastore_ids",
             [f"{number:032}" for number in range(11)],
-            "lists 11 data stores, but a deployment can serve 10: deploy a second stack",
+            "lists 11 data stores, but a deployment can serve 6: deploy a second stack",
         ),
         ("environment", "prod", "'prod' is not one of development, production"),
         ("memory_mb", "511", "511 is not a whole number from 512 to 10240"),

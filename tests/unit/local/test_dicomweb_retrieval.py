@@ -470,6 +470,22 @@ def test_frame_without_a_file_has_metadata(emulator):
     assert [content for _, content in parts_of(dicomweb_get(f"{url}/frames/2,1", AS_STORED))] == [b"two", b"one"]
 
 
+def test_image_set_without_a_file_is_found_by_its_study(own_emulator, boto):
+    datastore_id = own_emulator.create_datastore("searched")
+    frames = [own_emulator.add_frame(datastore_id, content, "image/jph") for content in (b"one", b"two")]
+    studies = dicomweb_get(f"{own_emulator.url}/datastore/{datastore_id}/studies").json()
+    found = set()
+    for study in studies:
+        value = {"DICOMStudyInstanceUID": study["0020000D"]["Value"][0]}
+        criteria = {"filters": [{"values": [value], "operator": "EQUAL"}]}
+        (summary,) = boto.search_image_sets(datastoreId=datastore_id, searchCriteria=criteria)[
+            "imageSetsMetadataSummaries"
+        ]
+        assert summary["isPrimary"]
+        found.add(summary["imageSetId"])
+    assert found == {frame.image_set_id for frame in frames}
+
+
 # HTTP
 
 
