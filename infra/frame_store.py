@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from aws_cdk import Duration
+from aws_cdk import Aws, Duration, Fn
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
@@ -16,6 +16,7 @@ from framegate.bucket_layout import (
     EXPORT_PREFIX,
     FRAME_PREFIX,
     INDEX_PREFIX,
+    INSTANCE_PREFIX,
     METADATA_PREFIX,
     MISMATCH_TAG,
     MISMATCHED_PREFIX,
@@ -227,6 +228,11 @@ def _presigned_access() -> s3.CorsRule:
     )
 
 
+def uid_hash_secret() -> str:
+    """The random part of the stack's id: constant while the stack exists, and in no log or event of the bucket."""
+    return Fn.select(2, Fn.split("/", Aws.STACK_ID))
+
+
 def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
     rules = [
         _abort_incomplete_uploads(),
@@ -252,6 +258,7 @@ def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
             "Indexes": INDEX_PREFIX,
             "Metadata": METADATA_PREFIX,
             "Manifests": EXPORT_PREFIX,
+            "DicomFiles": INSTANCE_PREFIX,
         }
         rules += [
             s3.LifecycleRule(id=f"Expire{what}", prefix=prefix, expiration=expiration)

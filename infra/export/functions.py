@@ -14,6 +14,7 @@ from framegate.bucket_layout import (
     FRAME_PREFIX,
     IMAGE_SET_PREFIXES,
     INDEX_PREFIX,
+    INSTANCE_PREFIX,
     METADATA_PREFIX,
     MISMATCHED_PREFIX,
     QUEUED_PREFIX,
@@ -22,6 +23,7 @@ from framegate.bucket_layout import (
 )
 from framegate.messages import EVENT_SOURCE
 from framegate.settings import ExportQueueSettings, ExportSettings
+from infra.frame_store import uid_hash_secret
 from infra.lambda_function import LambdaFunction
 from infra.permissions import (
     acknowledge_image_sets,
@@ -258,6 +260,8 @@ def _export_settings(config: Config, frame_store: FrameStore) -> ExportSettings:
         calls_per_second=float(f"{config.export_rate_per_worker:.6g}"),
         verify=config.verify,
         events=config.export_events,
+        output=config.export_output,
+        uid_hash_secret=uid_hash_secret() if config.writes_dicom_files else "",
     )
 
 
@@ -284,8 +288,12 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
             *objects_of(frame_store, config, INDEX_PREFIX),
         ),
-        # With a deleted image set, its metadata and stored bodies go, too.
-        allow("RemoveMetadata", ["s3:DeleteObject"], *objects_of(frame_store, config, METADATA_PREFIX, BODY_PREFIX)),
+        # With a deleted image set, its metadata, stored bodies and DICOM files go, too.
+        allow(
+            "RemoveMetadata",
+            ["s3:DeleteObject"],
+            *objects_of(frame_store, config, METADATA_PREFIX, BODY_PREFIX, INSTANCE_PREFIX),
+        ),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
         allow(
             "AnnounceResults",

@@ -86,6 +86,34 @@ class FrameEntry:
     resolutions: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class InstanceEntry:
+    """A SOP instance, as listed in the metadata.
+
+    Attributes
+    ----------
+    series_instance_uid, sop_instance_uid : str
+        The series and the instance.
+    transfer_syntax_uid : str or None
+        The encoding of the stored frames; None means the data store's own lossless format.
+    frames : tuple of FrameEntry
+        Its frames; none for an instance without pixels, such as a report.
+    """
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str | None
+    frames: tuple[FrameEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSetContents:
+    """The study of an image set, and its instances in the order of its metadata."""
+
+    study_instance_uid: str | None
+    instances: tuple[InstanceEntry, ...]
+
+
 class MetadataError(ValueError):
     """The document is not the metadata of an image set, or exceeds a bound; the text completes "The metadata …"."""
 
@@ -162,7 +190,10 @@ _INSTANCE = _Object(
     },
 )
 _SERIES = _Object("a series", {"Instances": _Object("Instances", each_member=_INSTANCE)})
-_STUDY = _Object("Study", {"Series": _Object("Series", each_member=_SERIES)})
+_STUDY_DICOM = _Object(
+    "DICOM", {"StudyInstanceUID": _Value("StudyInstanceUID", is_strict=False)}, has_unique_names=False
+)
+_STUDY = _Object("Study", {"DICOM": _STUDY_DICOM, "Series": _Object("Series", each_member=_SERIES)})
 _DOCUMENT = _Object("a document", {"Study": _STUDY})
 
 _STUDY_UID_PATH = ["Study", "DICOM", "StudyInstanceUID"]
@@ -198,6 +229,33 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     >>> [(frame.image_frame_id, frame.frame_number) for frame in frames_of([document])]
     [('f1', 1), ('f2', 2)]
     """
+    for _, instance in _walk(document):
+        if instance is not None:
+            yield from instance.frames
+
+
+def contents_of(document: Iterable[bytes]) -> ImageSetContents:
+    """Return the study and the instances of an image set; see `frames_of` for the parameter and the errors.
+
+    Examples
+    --------
+    >>> series = b'{"1.2.3": {"Instances": {"1.2.3.4": {"DICOM": {}, "ImageFrames": []}}}}'
+    >>> contents = contents_of([b'{"Study": {"DICOM": {"StudyInstanceUID": "1.2"}, "Series": ' + series + b"}}"])
+    >>> contents.study_instance_uid, [each.sop_instance_uid for each in contents.instances]
+    ('1.2', ['1.2.3.4'])
+    """
+    study_uid: str | None = None
+    instances = []
+    for uid, instance in _walk(document):
+        # An import with a warning can have a UID of another form, and DICOMweb finds it by that.
+        study_uid = _short(uid) if isinstance(uid, str) else study_uid
+        if instance is not None:
+            instances.append(instance)
+    return ImageSetContents(study_uid, tuple(instances))
+
+
+def _walk(document: Iterable[bytes]) -> Iterator[tuple[str | None, InstanceEntry | None]]:
+    """Yield the UID of the study, wherever it stands, and each instance at its end, as pairs with None."""
     instance = _Instance()
     path: list[_Open] = []
     for events in _events_of(document):
@@ -207,7 +265,8 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
             elif event in ("end_map", "end_array"):
                 ended = path.pop().node
                 if ended is _INSTANCE:
-                    yield from instance.end(path[-1].member)
+                    # The path is document, Study, Series, a series, and its instances.
+                    yield None, instance.end(path[2].member, path[-1].member)
                 elif ended is _FRAME:
                     instance.end_frame()
                 elif ended is _RESOLUTION:
@@ -219,7 +278,10 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
                     _check_depth(len(path))
                 elif node is not None:
                     _check_value(node, path, is_null=value is None)
-                    instance.take(path[-1].node, path[-1].member, value)
+                    if path[-1].node is _STUDY_DICOM:
+                        yield value, None
+                    else:
+                        instance.take(path[-1].node, path[-1].member, value)
 
 
 def study_of(document: Iterable[bytes]) -> str | None:
@@ -456,12 +518,13 @@ class _Instance:
         frame.checksum = resolution.get("Checksum")
         self._resolution = {}
 
-    def end(self, sop_instance_uid: str) -> Iterator[FrameEntry]:
-        for number, frame in enumerate(self._frames, start=1):
+    def end(self, series_instance_uid: str, sop_instance_uid: str) -> InstanceEntry:
+        for frame in self._frames:
             if frame.id is None:
                 raise MetadataError("lists a frame with no ID")
-            yield FrameEntry(
-                frame.id,
+        frames = (
+            FrameEntry(
+                str(frame.id),
                 sop_instance_uid,
                 number,
                 self._syntax,
@@ -471,7 +534,11 @@ class _Instance:
                 frame.columns or self._size.get("Columns"),
                 frame.resolutions,
             )
+            for number, frame in enumerate(self._frames, start=1)
+        )
+        entry = InstanceEntry(series_instance_uid, sop_instance_uid, self._syntax, tuple(frames))
         self._begin()
+        return entry
 
 
 def _short(text: str) -> str:
