@@ -499,9 +499,9 @@ def _files(operation_id: str, template: str, what: str, media_types: tuple[str, 
                 method="GET",
                 operation_id=operation_id,
                 summary=f"Get {what}",
-                description="Returns DICOM files with the pixel data as it is stored (WADO-RS). Files that are too large "
-                "for a response are delivered by a redirect. Without `export_output=dicom`, always answers with the "
-                "problem `not-supported`.",
+                description="Returns DICOM files with the pixel data as it is stored (WADO-RS). Files that are too "
+                "large for a response are delivered by a redirect. Without `export_output=dicom`, always answers with "
+                "the problem `not-supported`.",
                 parameters=(ACCEPT, IMAGE_SET_ID_IN_QUERY, *_CONDITIONS),
                 returns="DicomFiles",
                 media_types=media_types,
