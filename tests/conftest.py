@@ -10,7 +10,12 @@ settings.register_profile("framegate", deadline=None, derandomize=True)
 settings.load_profile("framegate")
 
 
-USERS_OF_THE_VIEWER = ("/test_browser_cache.py", "/test_cornerstone.py", "/test_ohif.py")
+USERS_OF_THE_VIEWER = (
+    "/test_browser_cache.py",
+    "/test_cornerstone.py",
+    "/test_ohif.py",
+    "/e2e/test_viewers_page.py",
+)
 """End-to-end tests that share a cloud with a website and a login page."""
 
 

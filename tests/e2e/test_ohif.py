@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import time
 import zlib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import jwt
 import numpy as np
@@ -17,7 +18,9 @@ import pytest
 from PIL import Image
 
 from local.cloud import LocalCloudError
+from local.samples import MAMMOGRAM
 from local.viewer import ohif
+from tests import npm
 from tests.e2e.chromium import MAX_PAGE_SECONDS, chromium, needs_chromium
 from tests.e2e.viewer_samples import SERIES
 
@@ -62,10 +65,14 @@ SHOWN = f"""() => {{
 
 @pytest.fixture(scope="module", autouse=True)
 def application():
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed, so OHIF cannot be downloaded")
     try:
         ohif.download()
-    except (LocalCloudError, FileNotFoundError) as error:
-        pytest.skip(f"OHIF cannot be downloaded; it needs npm and its registry: {error}")
+    except LocalCloudError as error:
+        if npm.is_unreachable(str(error)):
+            pytest.skip("npm's registry cannot be reached, so OHIF cannot be downloaded")
+        raise
 
 
 @pytest.fixture(scope="module")
@@ -79,35 +86,49 @@ class Tab:
     """A page, and the requests of its scripts to the API and to S3."""
 
     page: object
+    site_url: str
     answers: list = field(default_factory=list)
     failures: list = field(default_factory=list)
 
-    def requests_for(self, ending):
-        return [each for each in self.answers if ending in each.path]
-
     @property
     def frames(self):
-        return self.requests_for("/frames/")
+        return [each for each in self.answers if "/frames/" in each.path]
 
     @property
     def from_s3(self):
         return [each for each in self.answers if not each.is_api]
 
-    def wait_for_text(self, text):
-        self.page.get_by_text(text).first.wait_for(timeout=MAX_PAGE_SECONDS * 1000)
+    def log_in(self, name):
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_role("button", name="Log in").click()
 
-    def wait_for_image(self, frame_path=""):
+    def wait_for_study_list(self):
+        self.page.get_by_text("Large, Images").first.wait_for(timeout=MAX_PAGE_SECONDS * 1000)
+
+    def open_series(self, dataset):
+        """Return to the study list, and open a series, without loading the application again."""
+        self._navigate("/")
+        self.wait_for_study_list()
+        self.answers.clear()
+        self.failures.clear()
+        self._navigate(path_of(dataset))
+
+    def _navigate(self, path):
+        # As the buttons for back and forward do.
+        self.page.evaluate(
+            "path => { history.pushState(null, '', path); dispatchEvent(new PopStateEvent('popstate')) }", path
+        )
+
+    def wait_for_frame(self, dataset, number=1):
         """Wait until the viewport shows a whole frame, and return what it shows."""
-        self.page.wait_for_function(IS_COMPLETE, arg=frame_path, timeout=MAX_PAGE_SECONDS * 1000)
-        shown = self.page.evaluate(SHOWN)
-        # Cornerstone draws in the next animation frame.
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        return {**shown, **self.page.evaluate(SHOWN)}
+        shown = f"{dataset.SOPInstanceUID}/frames/{number}"
+        self.page.wait_for_function(IS_COMPLETE, arg=shown, timeout=MAX_PAGE_SECONDS * 1000)
+        return self.page.evaluate(SHOWN)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def new_tab(browser, viewer):
-    """Opens a browser in which nobody has been, or in which a person has logged in."""
+    """Opens a browser in which nobody has been, or which has cookies."""
     contexts = []
     api = urlsplit(viewer.deployment.api_url)
     s3 = api.netloc.replace("localhost", "127.0.0.1")
@@ -116,7 +137,7 @@ def new_tab(browser, viewer):
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         contexts.append(context)
         context.add_cookies(list(cookies))
-        tab = Tab(context.new_page())
+        tab = Tab(context.new_page(), viewer.site.url)
 
         def note(request, status):
             url = urlsplit(request.url)
@@ -132,6 +153,16 @@ def new_tab(browser, viewer):
         context.close()
 
 
+@pytest.fixture(scope="module")
+def tab(new_tab):
+    """The tab of a person who logs in, and then opens one study after the other."""
+    opened = new_tab()
+    opened.page.goto(opened.site_url)
+    opened.log_in("radiologist")
+    opened.wait_for_study_list()
+    return opened
+
+
 def _answer(request, url, status, is_api):
     headers = request.headers
     return SimpleNamespace(
@@ -145,27 +176,10 @@ def _answer(request, url, status, is_api):
     )
 
 
-def log_in(tab, name):
-    tab.page.get_by_label("Name").fill(name)
-    tab.page.get_by_role("button", name="Log in").click()
-
-
-@pytest.fixture(scope="module")
-def cookies(browser, viewer):
-    """The cookies of a browser in which a person has logged in."""
-    context = browser.new_context()
-    tab = Tab(context.new_page())
-    tab.page.goto(viewer.site.url)
-    log_in(tab, "radiologist")
-    tab.wait_for_text("Study List")
-    found = context.cookies()
-    context.close()
-    return found
-
-
-def series_url(viewer, dataset):
+def path_of(dataset):
+    """The page that shows a series."""
     study, series = dataset.StudyInstanceUID, dataset.SeriesInstanceUID
-    return f"{viewer.site.url}/viewer?StudyInstanceUIDs={study}&SeriesInstanceUIDs={series}"
+    return f"/viewer?StudyInstanceUIDs={study}&SeriesInstanceUIDs={series}"
 
 
 def names_of(dataset):
@@ -228,11 +242,7 @@ def assert_answers_are_good(tab, *, accept=AS_STORED):
 # Login and study list
 
 
-def test_person_logs_in_and_finds_every_study(viewer, new_tab):
-    tab = new_tab()
-    tab.page.goto(viewer.site.url)
-    log_in(tab, "radiologist")
-    tab.wait_for_text("Large, Images")
+def test_study_list_has_every_study_once_a_person_has_logged_in(viewer, tab):
     names = {each.StudyInstanceUID: names_of(each) for each in viewer.datasets.values()}
     rows = tab.page.locator("tbody tr").all()
     assert sorted(each.locator("td").first.inner_text() for each in rows) == sorted(names.values())
@@ -242,23 +252,23 @@ def test_person_logs_in_and_finds_every_study(viewer, new_tab):
     assert subjects(tab.answers) == {"radiologist"}
 
 
-def test_reload_does_not_ask_for_the_name_again_until_the_person_logs_out(viewer, new_tab):
-    alice, bob = new_tab(), new_tab()
-    for tab, name in ((alice, "alice"), (bob, "bob")):
-        tab.page.goto(viewer.site.url)
-        log_in(tab, name)
-        tab.wait_for_text("Large, Images")
-    for tab in (alice, bob):
-        tab.answers.clear()
-        tab.page.reload()
-        tab.wait_for_text("Large, Images")
-    assert [subjects(tab.answers) for tab in (alice, bob)] == [{"alice"}, {"bob"}]
-    alice.page.goto(f"{viewer.site.url}/logout?redirect_uri={viewer.site.url}/")
-    alice.page.get_by_label("Name").wait_for()
-    bob.answers.clear()
-    bob.page.reload()
-    bob.wait_for_text("Large, Images")
-    assert subjects(bob.answers) == {"bob"}
+def test_reload_does_not_ask_for_the_name_again_until_the_person_logs_out(tab, new_tab):
+    other = new_tab()
+    other.page.goto(other.site_url)
+    other.log_in("student")
+    other.wait_for_study_list()
+    for each in (tab, other):
+        each.answers.clear()
+        each.page.reload()
+        each.wait_for_study_list()
+    assert [subjects(each.answers) for each in (tab, other)] == [{"radiologist"}, {"student"}]
+    other.page.goto(f"{other.site_url}/logout?redirect_uri={quote(other.site_url)}/")
+    other.page.get_by_label("Name").wait_for(timeout=MAX_PAGE_SECONDS * 1000)
+    # The other person is still logged in.
+    tab.answers.clear()
+    tab.page.reload()
+    tab.wait_for_study_list()
+    assert subjects(tab.answers) == {"radiologist"}
 
 
 # Images
@@ -269,11 +279,10 @@ def test_reload_does_not_ask_for_the_name_again_until_the_person_logs_out(viewer
     [("CT_small.dcm", True), ("MR2_UNCR.dcm", True), ("examples_rgb_color.dcm", False)],
     ids=["CT", "MR", "colour"],
 )
-def test_image_has_the_pixels_of_its_file(viewer, new_tab, cookies, name, is_rescaled):
+def test_image_has_the_pixels_of_its_file(viewer, tab, name, is_rescaled):
     dataset = viewer.datasets[name]
-    tab = new_tab(cookies)
-    tab.page.goto(series_url(viewer, dataset))
-    shown = tab.wait_for_image()
+    tab.open_series(dataset)
+    shown = tab.wait_for_frame(dataset)
     pixels = expected_pixels(dataset, 1, is_rescaled=is_rescaled)
     assert shown["crc32"] == zlib.crc32(pixels.tobytes())
     assert_canvas_shows(pixels, shown)
@@ -281,11 +290,10 @@ def test_image_has_the_pixels_of_its_file(viewer, new_tab, cookies, name, is_res
     assert tab.from_s3 == []
 
 
-def test_radiograph_above_the_inline_limit_comes_from_s3(viewer, new_tab, cookies):
-    dataset = viewer.datasets["mammogram-sized.dcm"]
-    tab = new_tab(cookies)
-    tab.page.goto(series_url(viewer, dataset))
-    shown = tab.wait_for_image()
+def test_radiograph_above_the_inline_limit_comes_from_s3(viewer, tab):
+    dataset = viewer.datasets[MAMMOGRAM]
+    tab.open_series(dataset)
+    shown = tab.wait_for_frame(dataset)
     pixels = expected_pixels(dataset, 1, is_rescaled=False)
     assert shown["crc32"] == zlib.crc32(pixels.tobytes())
     assert_canvas_shows(pixels, shown)
@@ -294,29 +302,26 @@ def test_radiograph_above_the_inline_limit_comes_from_s3(viewer, new_tab, cookie
     assert [each.status for each in tab.from_s3] == [200]
 
 
-def test_lossy_colour_frame_has_the_pixels_of_its_file(viewer, new_tab, cookies):
+def test_jpeg_baseline_has_the_pixels_of_its_file(viewer, tab):
     dataset = viewer.datasets["color3d_jpeg_baseline.dcm"]
-    tab = new_tab(cookies)
-    tab.page.goto(series_url(viewer, dataset))
-    shown = tab.wait_for_image("/frames/1")
+    tab.open_series(dataset)
+    shown = tab.wait_for_frame(dataset)
     assert_canvas_shows(expected_pixels(dataset, 1, is_rescaled=False), shown)
     assert_answers_are_good(tab)
 
 
-def test_every_frame_of_a_multiframe_image_is_read_once(viewer, new_tab, cookies):
+def test_every_frame_of_a_multiframe_image_is_read_once(viewer, tab):
     dataset = viewer.datasets["emri_small.dcm"]
     count = int(dataset.NumberOfFrames)
-    tab = new_tab(cookies)
-    tab.page.goto(series_url(viewer, dataset))
-    tab.wait_for_image("/frames/1")
+    tab.open_series(dataset)
+    tab.wait_for_frame(dataset)
     for number in (1, count):
         tab.page.evaluate(f"index => {VIEWPORT}.setImageIdIndex(index)", number - 1)
-        shown = tab.wait_for_image(f"/frames/{number}")
+        shown = tab.wait_for_frame(dataset, number)
         pixels = expected_pixels(dataset, number, is_rescaled=False)
         assert shown["crc32"] == zlib.crc32(pixels.tobytes())
     tab.page.wait_for_function(
-        "count => window.cornerstone.cache.getImageLoadObject && "
-        f"{VIEWPORT}.getImageIds().filter(id => window.cornerstone.cache.getImage(id)).length === count",
+        f"count => {VIEWPORT}.getImageIds().filter(id => window.cornerstone.cache.getImage(id)).length === count",
         arg=count,
         timeout=MAX_PAGE_SECONDS * 1000,
     )
@@ -324,26 +329,26 @@ def test_every_frame_of_a_multiframe_image_is_read_once(viewer, new_tab, cookies
     assert sorted(int(each.path.rpartition("/")[2]) for each in tab.frames) == list(range(1, count + 1))
 
 
-def test_uncompressed_pixels_are_drawn_if_the_viewer_asks_for_them(viewer, new_tab, cookies):
+def test_uncompressed_pixels_are_drawn_if_the_viewer_asks_for_them(viewer, tab, new_tab):
     dataset = viewer.datasets["CT_small.dcm"]
-    tab = new_tab(cookies)
+    tab = new_tab(tab.page.context.cookies())
     script = viewer.site.configuration_script().decode()
     change = f"window.config.dataSources[0].configuration.acceptHeader = {json.dumps([DECODED])};"
     tab.page.route(
         "**/app-config.js", lambda route: route.fulfill(body=script + change, content_type="text/javascript")
     )
-    tab.page.goto(series_url(viewer, dataset))
-    shown = tab.wait_for_image()
+    tab.page.goto(tab.site_url + path_of(dataset))
+    shown = tab.wait_for_frame(dataset)
     pixels = expected_pixels(dataset, 1, is_rescaled=True)
     assert shown["crc32"] == zlib.crc32(pixels.tobytes())
     assert_canvas_shows(pixels, shown)
     assert_answers_are_good(tab, accept=DECODED)
 
 
-def test_large_frame_is_drawn_over_a_slow_line(viewer, new_tab, cookies):
+def test_large_frame_is_drawn_over_a_slow_line(viewer, tab, new_tab):
     """OHIF decodes a frame while it arrives. A wrong form of answer fails only where that takes a while."""
     first, second = (viewer.datasets[name] for name in SERIES)
-    tab = new_tab(cookies)
+    tab = new_tab(tab.page.context.cookies())
     session = tab.page.context.new_cdp_session(tab.page)
     session.send("Network.enable")
 
@@ -354,8 +359,8 @@ def test_large_frame_is_drawn_over_a_slow_line(viewer, new_tab, cookies):
     # Only the frames are slow, not the application.
     tab.page.route("**/frames/**", slow_down)
     started = time.monotonic()
-    tab.page.goto(series_url(viewer, first))
-    shown = tab.wait_for_image()
+    tab.page.goto(tab.site_url + path_of(first))
+    shown = tab.wait_for_frame(first)
     seconds = time.monotonic() - started
     pixels = expected_pixels(first, 1, is_rescaled=False)
     assert shown["crc32"] == zlib.crc32(pixels.tobytes())
