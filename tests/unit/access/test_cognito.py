@@ -69,7 +69,9 @@ def test_group_with_the_name_of_a_data_store_grants_it(groups):
 @pytest.mark.parametrize("groups", [None, "", "[]", OTHER, f"{SERVED}x", f"x-{SERVED}", "*", f"{SERVED}-{OTHER}", []])
 def test_other_groups_grant_nothing(groups):
     with pytest.raises(DatastoreNotGranted):
-        authorize_caller(event({"cognito:groups": groups}), SOMEBODY, "cognito", CognitoRules(groups_are_datastores=True))
+        authorize_caller(
+            event({"cognito:groups": groups}), SOMEBODY, "cognito", CognitoRules(groups_are_datastores=True)
+        )
 
 
 def test_groups_are_ignored_unless_configured():
