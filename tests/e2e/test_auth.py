@@ -181,7 +181,7 @@ def audited(cloud, stack_name, count):
 
     It returns the sorted statuses by principal and image set, and the issuers in the records.
     """
-    log = log_reader(cloud, f"{stack_name}-ApiFunction")
+    log = log_reader(cloud, f"/{stack_name}/ApiFunction")
 
     def answers():
         return [line for line in log() if line.get("audit") == "answer"]
