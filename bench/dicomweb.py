@@ -169,9 +169,7 @@ class _Meter:
     def read(self) -> _Used:
         """The processor time since the meter was made, divided by the number of cores."""
         cores = os.cpu_count() or 1
-        every, functions = (
-            (after - before) / cores for before, after in zip(self._before, self._now(), strict=True)
-        )
+        every, functions = ((after - before) / cores for before, after in zip(self._before, self._now(), strict=True))
         return _Used(every, functions)
 
     def _now(self) -> tuple[float, float]:

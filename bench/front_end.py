@@ -47,11 +47,10 @@ def api_event(method: str, target: str, headers: Mapping[str, str]) -> dict[str,
     """
     url = urlsplit(target)
     path = url.path.removeprefix(STAGE)
-    for pattern, template in _ROUTES:
-        if match := pattern.fullmatch(path):
-            break
-    else:
+    found = next(((template, match) for pattern, template in _ROUTES if (match := pattern.fullmatch(path))), None)
+    if found is None:
         raise UnknownPathError(path)
+    template, match = found
     query = parse_qs(url.query, keep_blank_values=True)
     return {
         "httpMethod": method,

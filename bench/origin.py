@@ -177,7 +177,9 @@ class _Services:
         self._bucket = bucket
         entries = [{"ID": name, "FrameSizeInBytes": frame.size} for name, frame in frames.items()]
         instances = {INSTANCE_UID: {"DICOM": {}, "ImageFrames": entries}}
-        metadata = {"Study": {"DICOM": {"StudyInstanceUID": STUDY_UID}, "Series": {SERIES_UID: {"Instances": instances}}}}
+        metadata = {
+            "Study": {"DICOM": {"StudyInstanceUID": STUDY_UID}, "Series": {SERIES_UID: {"Instances": instances}}}
+        }
         self._metadata = gzip.compress(json.dumps(metadata).encode())
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -261,7 +261,14 @@ def recovery() -> str:
 
 def tables() -> dict[str, str]:
     """The tables of ``docs/scaling.md`` by name."""
-    return {"walls": walls(), "bursts": bursts(), "indexes": indexes(), "viewers": viewers(), "exports": export_times(), "growth": growth()}
+    return {
+        "walls": walls(),
+        "bursts": bursts(),
+        "indexes": indexes(),
+        "viewers": viewers(),
+        "exports": export_times(),
+        "growth": growth(),
+    }
 
 
 if __name__ == "__main__":
