@@ -65,9 +65,12 @@ def download(report: Callable[[str], None] = lambda _: None) -> Path:
 
 
 def _packed(specification: str, folder: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise LocalCloudError("npm, which downloads the viewer, is not installed")
     try:
         done = subprocess.run(
-            ["npm", "pack", specification, "--loglevel=error"],
+            [npm, "pack", specification, "--loglevel=error"],
             cwd=folder,
             capture_output=True,
             text=True,
