@@ -115,6 +115,15 @@ def test_frame_above_the_inline_limit_is_a_multipart_body_in_s3(base, cloud, imp
     assert cloud.health_imaging.content(large) in stored.content
 
 
+def test_client_reads_a_frame_above_the_inline_limit(client, cloud, imported, datasets):
+    """Not with ``retrieve_instance_frames``, which sends the API's name to S3 as ``Host``; see docs/viewers.md."""
+    large = max(imported.frames, key=lambda frame: frame.size)
+    dataset = next(each for each in datasets if each.SOPInstanceUID == large.sop_instance_uid)
+    uids = dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID
+    (frame,) = client.iter_instance_frames(*uids, frame_numbers=[large.number])
+    assert bytes(frame) == cloud.health_imaging.content(large)
+
+
 # Parity
 
 
