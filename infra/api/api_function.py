@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Fn, Stack
+from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 
 from framegate.bucket_layout import (
@@ -28,6 +28,7 @@ from infra.permissions import (
     data_stores,
     image_sets,
     objects_of,
+    uid_hash_secret,
     use_key,
 )
 
@@ -107,7 +108,7 @@ class ApiFunction(LambdaFunction):
                     auth=config.auth,
                     frame_caching=config.frame_caching,
                     audit_claim=config.audit_claim,
-                    uid_hash_secret=_uid_hash_secret(),
+                    uid_hash_secret=uid_hash_secret(),
                     cognito_client_ids=config.cognito_client_ids,
                     cognito_groups_are_datastores=config.cognito_groups_are_datastores,
                     authorization_function_arn=config.authorization_function_arn,
@@ -169,11 +170,6 @@ class ApiFunction(LambdaFunction):
         if config.api_concurrency is None:
             acknowledge(self.function, unreserved_concurrency_reason(config), "HIPAA.Security-LambdaConcurrency")
         self.alias = self.published()
-
-
-def _uid_hash_secret() -> str:
-    """The random part of the stack's id: constant while the stack exists, and in no log or event of the bucket."""
-    return Fn.select(2, Fn.split("/", Aws.STACK_ID))
 
 
 def unreserved_concurrency_reason(config: Config) -> str:

@@ -19,6 +19,7 @@ from framegate.bucket_layout import (
     QUEUED_PREFIX,
     REQUEST_PREFIX,
     RESULT_PREFIX,
+    STUDY_PREFIX,
 )
 from framegate.messages import EVENT_SOURCE
 from framegate.settings import ExportQueueSettings, ExportSettings
@@ -30,6 +31,7 @@ from infra.permissions import (
     allow,
     image_sets,
     objects_of,
+    uid_hash_secret,
     use_key,
 )
 
@@ -165,6 +167,7 @@ class ExportFunction(_ExportingFunction):
             description="Exports the frames of image sets on events",
             concurrency=config.export_concurrency + DEFERRED_STORE_CONCURRENCY,
             services=["s3", "sqs"],
+            prefixes=[f"{STUDY_PREFIX}{each}/" for each in config.datastore_ids],
             # An export that outlasts an invocation continues with a message to the function's own queue. After about 16
             # of them, Lambda would assume an endless loop and stop invoking the function.
             recursive_loop=lambda_.RecursiveLoop.ALLOW,
@@ -173,9 +176,15 @@ class ExportFunction(_ExportingFunction):
                     queue_url=queues.queue.queue_url,
                     deferred_store_queue_url=queues.deferred_stores.queue_url,
                     removal_recheck_seconds=config.timeout_seconds + LATE_STORE_SECONDS,
+                    uid_hash_secret=uid_hash_secret(),
                 ),
             ],
             statements=[
+                allow(
+                    "NoteStudies",
+                    ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                    *objects_of(frame_store, config, STUDY_PREFIX),
+                ),
                 allow("ConfirmDeletions", ["medical-imaging:GetImageSet"], *image_sets(Stack.of(scope), config)),
                 allow(
                     "WorkQueueOff",

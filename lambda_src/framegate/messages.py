@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from framegate.bucket_layout import progress_prefix
@@ -66,6 +66,8 @@ class ImageSetChanged:
         The image set.
     version_id : str or None
         The version that the change made, a decimal number; None if the event has no valid version.
+    is_primary : bool or None
+        Whether DICOMweb uses the image set without being asked for it; None if the event does not tell.
 
     References
     ----------
@@ -76,6 +78,7 @@ class ImageSetChanged:
     change: str
     image_set: ImageSetRef
     version_id: str | None
+    is_primary: bool | None = None
 
     @staticmethod
     def detail_type(change: str) -> str:
@@ -85,9 +88,10 @@ class ImageSetChanged:
     def to_json(self) -> dict[str, Any]:
         """Return the members of HealthImaging's event that Framegate reads."""
         version = {} if self.version_id is None else {"imageSetVersion": self.version_id}
+        primary = {} if self.is_primary is None else {"isPrimary": self.is_primary}
         return {
             "detail-type": self.detail_type(self.change),
-            "detail": {**_image_set_detail(self.image_set), **version},
+            "detail": {**_image_set_detail(self.image_set), **version, **primary},
         }
 
     @classmethod
@@ -95,7 +99,13 @@ class ImageSetChanged:
         """Read the event; see `decode` for errors."""
         detail = document["detail"]
         change = document["detail-type"].removeprefix(_IMAGE_SET_EVENT)
-        return cls(change, _image_set(detail), _version_id(detail.get("imageSetVersion")))
+        is_primary = detail.get("isPrimary")
+        return cls(
+            change,
+            _image_set(detail),
+            _version_id(detail.get("imageSetVersion")),
+            is_primary if isinstance(is_primary, bool) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,9 @@ class ExportOrder:
         Whether to decode lossless frames and compare their pixels with HealthImaging's checksums.
     progress : str or None
         Key of the progress that an earlier invocation saved.
+    is_primary : bool or None
+        What the event that caused the export says about the image set; see `ImageSetChanged`. The message does not have
+        it: the first invocation uses it.
     """
 
     KIND: ClassVar = "export"
@@ -144,11 +157,13 @@ class ExportOrder:
     image_frame_ids: tuple[str, ...] | None = None
     verify: bool = False
     progress: str | None = None
+    is_primary: bool | None = field(default=None, compare=False)
 
     @classmethod
     def on_change(cls, changed: ImageSetChanged, *, verify: bool) -> ExportOrder:
         """Return the order for the version that a change made."""
-        return cls.of_version(changed.image_set, changed.version_id, verify=verify)
+        order = cls.of_version(changed.image_set, changed.version_id, verify=verify)
+        return replace(order, is_primary=changed.is_primary)
 
     @classmethod
     def of_version(

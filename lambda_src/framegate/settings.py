@@ -277,11 +277,14 @@ class ExportQueueSettings:
     removal_recheck_seconds : int
         Seconds after which a deleted image set is removed a second time: as long as a request that started before the
         deletion may still be storing one of its frames.
+    uid_hash_secret : str
+        The key of the hashes that stand for DICOM UIDs in keys of the bucket; the same as that of `Settings`.
     """
 
     queue_url: str
     deferred_store_queue_url: str
     removal_recheck_seconds: int
+    uid_hash_secret: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ExportQueueSettings:
@@ -296,6 +299,7 @@ class ExportQueueSettings:
             queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
             deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             removal_recheck_seconds=int(environment["FRAMEGATE_REMOVAL_RECHECK_SECONDS"]),
+            uid_hash_secret=environment["FRAMEGATE_UID_HASH_SECRET"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -304,6 +308,7 @@ class ExportQueueSettings:
             "FRAMEGATE_EXPORT_QUEUE_URL": self.queue_url,
             "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(self.removal_recheck_seconds),
+            "FRAMEGATE_UID_HASH_SECRET": self.uid_hash_secret,
         }
 
 

@@ -69,6 +69,7 @@ def test_export_function_gets_its_settings(template, resources):
         "FRAMEGATE_EXPORT_QUEUE_URL": f"${{{queue_id(queues)}}}",
         "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": f"${{{queue_id(queues, 'DeferredStores')}}}",
         "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
+        "FRAMEGATE_UID_HASH_SECRET": "${${AWS::StackId} / 2}",
     }
 
 

@@ -46,6 +46,7 @@ QUEUE_ENVIRONMENT = {
     "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
     "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/deferred",
     "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
+    "FRAMEGATE_UID_HASH_SECRET": "secret",
 }
 REQUIRED = [
     (Settings, ENVIRONMENT),
@@ -100,6 +101,7 @@ def test_export_queue_settings_come_from_the_environment():
         queue_url="https://sqs.example/queue",
         deferred_store_queue_url="https://sqs.example/deferred",
         removal_recheck_seconds=33,
+        uid_hash_secret="secret",
     )
 
 
@@ -186,7 +188,11 @@ _SETTINGS = st.one_of(
         events=_ITEMS,
     ),
     st.builds(
-        ExportQueueSettings, queue_url=_NAMES, deferred_store_queue_url=_NAMES, removal_recheck_seconds=st.integers()
+        ExportQueueSettings,
+        queue_url=_NAMES,
+        deferred_store_queue_url=_NAMES,
+        removal_recheck_seconds=st.integers(),
+        uid_hash_secret=_NAMES,
     ),
     st.builds(LoggingSettings, service=_NAMES, level=_NAMES),
 )

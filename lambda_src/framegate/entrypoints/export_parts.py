@@ -20,6 +20,9 @@ from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from framegate.dicomweb.study_lists import StudyLists
     from framegate.settings import ExportSettings
 
 WORKERS = 24
@@ -41,8 +44,16 @@ class ExportParts:
     exporter: Exporter
 
     @classmethod
-    def build(cls, settings: ExportSettings) -> ExportParts:
-        """Build the parts; a function does it once and keeps them."""
+    def build(cls, settings: ExportSettings, studies: Callable[[ObjectStore], StudyLists] | None = None) -> ExportParts:
+        """Build the parts; a function does it once and keeps them.
+
+        Parameters
+        ----------
+        settings : ExportSettings
+            The function's settings.
+        studies : callable, optional
+            Returns the lists of studies, if the function keeps them.
+        """
         threads = ThreadPoolExecutor(S3_CALLS, thread_name_prefix="s3")
         s3 = partial(clients.s3, S3_CALLS)
         # Build the client now: boto3 cannot build one in several threads at once.
@@ -59,5 +70,6 @@ class ExportParts:
             remover,
             EventBus(clients.events, settings.event_bus),
             WORKERS,
+            studies(objects) if studies else None,
         )
         return cls(settings, source, objects, store, remover, exporter)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from framegate.access.audit import audited_export
 from framegate.bucket_layout import frame_key
+from framegate.dicomweb.study_lists import ImageSetVersion
 from framegate.export.copy_run import CopyRun
 from framegate.export.manifest import TRANSIENT, ExportedFrame, Outcome
-from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
+from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of, series_of
 from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.messages import ExportAnnouncement, ExportOrder, ObjectLocation
 from framegate.observability import logger
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from framegate.access.audit import ExportRead
     from framegate.aws.event_bus import EventBus
+    from framegate.dicomweb.study_lists import StudyLists
     from framegate.export.copying import FrameCopier
     from framegate.export.records import ExportRecords
     from framegate.healthimaging.client import HealthImaging
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from framegate.storage.frame_store import FrameStore
     from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.time_budget import TimeBudget
+
+MAX_START_BYTES = 256 * 1024
+"""Bytes at the start of the metadata in which the UIDs of the study and the series must be."""
 
 FINISH_SHARE, MAX_FINISH_SECONDS = 0.25, 30.0
 """Share of an invocation's time that is reserved for the manifest and the event, and its maximum in seconds."""
@@ -111,6 +116,8 @@ class Exporter:
         Announces that an export has ended.
     workers : int
         Number of threads that copy frames.
+    studies : StudyLists, optional
+        Gets the image sets that are exported on an event, so that the first request by UID needs no search.
     """
 
     def __init__(
@@ -123,6 +130,7 @@ class Exporter:
         remover: ImageSetRemover,
         bus: EventBus,
         workers: int,
+        studies: StudyLists | None = None,
     ) -> None:
         self._source = source
         self._store = store
@@ -132,6 +140,7 @@ class Exporter:
         self._remover = remover
         self._bus = bus
         self._workers = workers
+        self._studies = studies
 
     def export(
         self, order: ExportOrder, budget: TimeBudget, *, last_attempt: bool = False
@@ -163,6 +172,8 @@ class Exporter:
             result = self._export(order, budget)
         except _ImageSetDeletedError:
             # This export may have stored frames after the deletion's event was processed. Nothing else removes them.
+            if self._studies:
+                self._studies.forget(order.image_set, budget)
             self._remover.remove(order.image_set, budget)
             return self.give_up(order, FrameNotFound())
         except (VersionNotFound, UpstreamRejected, UpstreamRefused) as problem:
@@ -218,12 +229,33 @@ class Exporter:
         return frames + [_unknown_frame(order.image_set, each) for each in order.image_frame_ids if each in unknown]
 
     def _entries(self, order: ExportOrder, budget: TimeBudget) -> list[FrameEntry]:
+        start = bytearray()
+
+        def read(document: Iterator[bytes]) -> list[FrameEntry]:
+            start.clear()
+            return _entries_of(_noting_the_start(document, start))
+
         try:
-            return self._source.fetch_metadata(order.image_set, order.version_id, _entries_of, budget)
+            entries = self._source.fetch_metadata(order.image_set, order.version_id, read, budget)
         except FrameNotFound:
             if order.version_id and self._source.has_image_set(order.image_set, budget):
                 raise VersionNotFound from None
             raise _ImageSetDeletedError from None
+        self._note_study(order, bytes(start), budget)
+        return entries
+
+    def _note_study(self, order: ExportOrder, metadata: bytes, budget: TimeBudget) -> None:
+        """List the image set of an event under its study."""
+        uids = series_of([metadata])
+        if self._studies is None or order.version_id is None or order.is_primary is None or uids is None:
+            return
+        study_uid, series_uid = uids
+        try:
+            noted = ImageSetVersion(order.image_set, order.version_id, order.is_primary, series_uid)
+            self._studies.note(noted, study_uid, budget)
+        except Problem as problem:
+            # The first request for the series searches.
+            logger.warning("study not noted", extra=problem.log_fields)
 
     def _store_index(self, order: ExportOrder, entries: list[FrameEntry], budget: TimeBudget) -> None:
         if order.version_id is None or any(entry.transfer_syntax_uid is None for entry in entries):
@@ -301,6 +333,14 @@ class Exporter:
 
 class _ImageSetDeletedError(Exception):
     """The image set no longer exists."""
+
+
+def _noting_the_start(document: Iterator[bytes], start: bytearray) -> Iterator[bytes]:
+    """Pass a document on, and note its first `MAX_START_BYTES`."""
+    for piece in document:
+        if len(start) < MAX_START_BYTES:
+            start += piece[: MAX_START_BYTES - len(start)]
+        yield piece
 
 
 def _entries_of(document: Iterator[bytes]) -> list[FrameEntry]:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from framegate.access.image_sets import ImageSetAccess
     from framegate.delivery.executor import FrameDelivery
     from framegate.dicomweb.instances import InstanceFrame
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.healthimaging.client import FrameStream, HealthImaging
     from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import FrameIndex
