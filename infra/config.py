@@ -513,13 +513,14 @@ class Config:
     throttle_burst: Annotated[
         int, Field(ge=1, le=100_000), Key("Size of a burst of requests above `throttle_rate`", "400")
     ] = 1000
-    # HealthImaging allows 25 GetImageSet calls per second and account, and bursts of 50. The defaults leave a fifth to
-    # other callers, counting the HEAD requests, which get a quarter as many.
+    # HealthImaging allows 25 GetImageSet calls per second and account, and bursts of 50, and as many searches. The
+    # defaults leave a fifth to other callers, counting the HEAD requests, which get a quarter as many.
     index_throttle_rate: Annotated[
         int,
         Field(ge=1, le=100_000),
         Key(
-            "GET requests of the frame index per second above which the API answers 429; HEAD requests get a quarter",
+            "GET requests of the frame index, and of each search, per second above which the API answers 429; DICOM "
+            "metadata gets twice as many, HEAD requests a quarter",
             "32",
         ),
     ] = 16

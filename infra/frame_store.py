@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from aws_cdk import Aws, Duration, Fn
+from aws_cdk import Duration
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
@@ -226,11 +226,6 @@ def _presigned_access() -> s3.CorsRule:
         exposed_headers=_EXPOSED_HEADERS,
         max_age=86_400,
     )
-
-
-def uid_hash_secret() -> str:
-    """The random part of the stack's id: constant while the stack exists, and in no log or event of the bucket."""
-    return Fn.select(2, Fn.split("/", Aws.STACK_ID))
 
 
 def _lifecycle(config: Config) -> list[s3.LifecycleRule]:

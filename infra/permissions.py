@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from aws_cdk import Aws, Stack
+from aws_cdk import Aws, Fn, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from infra.config import Config
     from infra.frame_store import FrameStore
+
+
+def uid_hash_secret() -> str:
+    """The random part of the stack's id: constant while the stack exists, and in no log or event of the bucket."""
+    return Fn.select(2, Fn.split("/", Aws.STACK_ID))
 
 
 def allow(sid: str, actions: Sequence[str], *resources: str, **equal: str) -> iam.PolicyStatement:

@@ -20,7 +20,6 @@ from framegate.bucket_layout import (
 )
 from framegate.settings import Settings
 from infra.acknowledge import acknowledge
-from infra.frame_store import uid_hash_secret
 from infra.lambda_function import LambdaFunction
 from infra.permissions import (
     acknowledge_image_sets,
@@ -29,6 +28,7 @@ from infra.permissions import (
     data_stores,
     image_sets,
     objects_of,
+    uid_hash_secret,
     use_key,
 )
 

@@ -20,10 +20,10 @@ from framegate.bucket_layout import (
     QUEUED_PREFIX,
     REQUEST_PREFIX,
     RESULT_PREFIX,
+    STUDY_PREFIX,
 )
 from framegate.messages import EVENT_SOURCE
 from framegate.settings import ExportQueueSettings, ExportSettings
-from infra.frame_store import uid_hash_secret
 from infra.lambda_function import LambdaFunction
 from infra.permissions import (
     acknowledge_image_sets,
@@ -32,6 +32,7 @@ from infra.permissions import (
     allow,
     image_sets,
     objects_of,
+    uid_hash_secret,
     use_key,
 )
 
@@ -167,6 +168,7 @@ class ExportFunction(_ExportingFunction):
             description="Exports the frames of image sets on events",
             concurrency=config.export_concurrency + DEFERRED_STORE_CONCURRENCY,
             services=["s3", "sqs"],
+            prefixes=[f"{STUDY_PREFIX}{each}/" for each in config.datastore_ids],
             # An export that outlasts an invocation continues with a message to the function's own queue. After about 16
             # of them, Lambda would assume an endless loop and stop invoking the function.
             recursive_loop=lambda_.RecursiveLoop.ALLOW,
@@ -178,6 +180,11 @@ class ExportFunction(_ExportingFunction):
                 ),
             ],
             statements=[
+                allow(
+                    "NoteStudies",
+                    ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                    *objects_of(frame_store, config, STUDY_PREFIX),
+                ),
                 allow("ConfirmDeletions", ["medical-imaging:GetImageSet"], *image_sets(Stack.of(scope), config)),
                 allow(
                     "WorkQueueOff",
@@ -261,7 +268,7 @@ def _export_settings(config: Config, frame_store: FrameStore) -> ExportSettings:
         verify=config.verify,
         events=config.export_events,
         output=config.export_output,
-        uid_hash_secret=uid_hash_secret() if config.writes_dicom_files else "",
+        uid_hash_secret=uid_hash_secret(),
     )
 
 

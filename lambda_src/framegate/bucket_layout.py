@@ -114,6 +114,16 @@ def study_key(image_set: ImageSetRef, version_id: str) -> str:
     return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.study.json"
 
 
+def listed_prefix(image_set: ImageSetRef) -> str:
+    """Return the prefix of the objects that tell on which studies' lists events have put an image set."""
+    return f"{image_set_prefix(INDEX_PREFIX, image_set)}listed/"
+
+
+def listed_key(image_set: ImageSetRef, study_hash: str) -> str:
+    """Return the key of the object that tells that a study's list has an image set."""
+    return f"{listed_prefix(image_set)}{study_hash}.json"
+
+
 def latest_version_key(image_set: ImageSetRef) -> str:
     """Return the key of the object that names the latest version of an image set."""
     return f"{image_set_prefix(INDEX_PREFIX, image_set)}latest.json"

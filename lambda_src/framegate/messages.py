@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from framegate.bucket_layout import progress_prefix
@@ -71,6 +71,8 @@ class ImageSetChanged:
         The image set.
     version_id : str or None
         The version that the change made, a decimal number; None if the event has no valid version.
+    is_primary : bool or None
+        Whether DICOMweb uses the image set without being asked for it; None if the event does not tell.
 
     References
     ----------
@@ -81,6 +83,7 @@ class ImageSetChanged:
     change: str
     image_set: ImageSetRef
     version_id: str | None
+    is_primary: bool | None = None
 
     @staticmethod
     def detail_type(change: str) -> str:
@@ -90,9 +93,10 @@ class ImageSetChanged:
     def to_json(self) -> dict[str, Any]:
         """Return the members of HealthImaging's event that Framegate reads."""
         version = {} if self.version_id is None else {"imageSetVersion": self.version_id}
+        primary = {} if self.is_primary is None else {"isPrimary": self.is_primary}
         return {
             "detail-type": self.detail_type(self.change),
-            "detail": {**_image_set_detail(self.image_set), **version},
+            "detail": {**_image_set_detail(self.image_set), **version, **primary},
         }
 
     @classmethod
@@ -100,7 +104,13 @@ class ImageSetChanged:
         """Read the event; see `decode` for errors."""
         detail = document["detail"]
         change = document["detail-type"].removeprefix(_IMAGE_SET_EVENT)
-        return cls(change, _image_set(detail), _version_id(detail.get("imageSetVersion")))
+        is_primary = detail.get("isPrimary")
+        return cls(
+            change,
+            _image_set(detail),
+            _version_id(detail.get("imageSetVersion")),
+            is_primary if isinstance(is_primary, bool) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,9 @@ class ExportOrder:
         Key of the progress that an earlier invocation saved.
     output : ExportOutput
         What to store: frames, or a DICOM file of each instance. DICOM files always have the latest version.
+    is_primary : bool or None
+        What the event that caused the export says about the image set; see `ImageSetChanged`. The message does not have
+        it: the first invocation uses it.
     """
 
     KIND: ClassVar = "export"
@@ -152,11 +165,13 @@ class ExportOrder:
     verify: bool = False
     progress: str | None = None
     output: ExportOutput = "frames"
+    is_primary: bool | None = field(default=None, compare=False)
 
     @classmethod
     def on_change(cls, changed: ImageSetChanged, *, verify: bool, output: ExportOutput = "frames") -> ExportOrder:
         """Return the order for the version that a change made."""
-        return cls.of_version(changed.image_set, changed.version_id, verify=verify, output=output)
+        order = cls.of_version(changed.image_set, changed.version_id, verify=verify, output=output)
+        return replace(order, is_primary=changed.is_primary)
 
     @classmethod
     def of_version(

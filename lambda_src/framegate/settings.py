@@ -229,7 +229,7 @@ class ExportSettings:
     output : ExportOutput
         What exports on events store. ``dicom`` also allows DICOM files in request manifests.
     uid_hash_secret : str
-        The key of the hashes that stand for DICOM UIDs in keys of the bucket; empty if exports store no DICOM files.
+        The key of the hashes that stand for DICOM UIDs in keys of the bucket; the same as that of `Settings`.
     """
 
     datastore_ids: tuple[str, ...]

@@ -57,7 +57,7 @@ def test_request_function_gets_its_settings(template):
         "FRAMEGATE_VERIFY": "false",
         "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
         "FRAMEGATE_EXPORT_OUTPUT": "frames",
-        "FRAMEGATE_UID_HASH_SECRET": "",
+        "FRAMEGATE_UID_HASH_SECRET": "${${AWS::StackId} / 2}",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }

@@ -151,6 +151,10 @@ def test_api_function_has_exactly_these_permissions(template, role_of, arns):
 def test_export_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("export")) == {
         **exporting(arns),
+        "NoteStudies": (
+            ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "studies"),
+        ),
         "ConfirmDeletions": (["medical-imaging:GetImageSet"], IMAGE_SETS),
         "WorkQueueOff": (
             [

@@ -44,7 +44,7 @@ def new_dicom_exporter(store, objects, pace, threads, workers=4):
     instances = InstanceOutput(source, SeriesReader(source, SECRET), files, writer, store, copier, threads)
     bus = EventBus(lambda: boto3.client("events"), "default")
     remover = ImageSetRemover(objects)
-    return Exporter(source, store, copier, ExportRecords(objects), index, remover, bus, workers, instances)
+    return Exporter(source, store, copier, ExportRecords(objects), index, remover, bus, workers, None, instances)
 
 
 def dicom_order(image_set, **members):

@@ -190,9 +190,14 @@ _SETTINGS = st.one_of(
         calls_per_second=st.floats(allow_nan=False),
         verify=st.booleans(),
         events=_ITEMS,
+        uid_hash_secret=_NAMES,
+        output=st.sampled_from(["frames", "dicom"]),
     ),
     st.builds(
-        ExportQueueSettings, queue_url=_NAMES, deferred_store_queue_url=_NAMES, removal_recheck_seconds=st.integers()
+        ExportQueueSettings,
+        queue_url=_NAMES,
+        deferred_store_queue_url=_NAMES,
+        removal_recheck_seconds=st.integers(),
     ),
     st.builds(LoggingSettings, service=_NAMES, level=_NAMES),
 )

@@ -24,6 +24,9 @@ from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from framegate.dicomweb.study_lists import StudyLists
     from framegate.settings import ExportSettings
 
 WORKERS = 24
@@ -45,8 +48,16 @@ class ExportParts:
     exporter: Exporter
 
     @classmethod
-    def build(cls, settings: ExportSettings) -> ExportParts:
-        """Build the parts; a function does it once and keeps them."""
+    def build(cls, settings: ExportSettings, studies: Callable[[ObjectStore], StudyLists] | None = None) -> ExportParts:
+        """Build the parts; a function does it once and keeps them.
+
+        Parameters
+        ----------
+        settings : ExportSettings
+            The function's settings.
+        studies : callable, optional
+            Returns the lists of studies, if the function keeps them.
+        """
         threads = ThreadPoolExecutor(S3_CALLS, thread_name_prefix="s3")
         s3 = partial(clients.s3, S3_CALLS)
         # Build the client now: boto3 cannot build one in several threads at once.
@@ -55,6 +66,12 @@ class ExportParts:
         source, store = HealthImaging(clients.session(), max_connections=WORKERS), FrameStore(objects)
         remover, pace = ImageSetRemover(objects), Pace(settings.calls_per_second)
         copier = FrameCopier(source, store, pace)
+        lists = studies(objects) if studies else None
+        instances = (
+            cls._instances(settings, source, store, copier, objects, pace, lists)
+            if settings.output == "dicom"
+            else None
+        )
         exporter = Exporter(
             source,
             store,
@@ -64,7 +81,10 @@ class ExportParts:
             remover,
             EventBus(clients.events, settings.event_bus),
             WORKERS,
-            cls._instances(settings, source, store, copier, objects, pace) if settings.output == "dicom" else None,
+            lists,
+            cls._instances(settings, source, store, copier, objects, pace, lists)
+            if settings.output == "dicom"
+            else None,
         )
         return cls(settings, source, objects, store, remover, exporter)
 
@@ -76,8 +96,9 @@ class ExportParts:
         copier: FrameCopier,
         objects: ObjectStore,
         pace: Pace,
+        studies: StudyLists | None,
     ) -> InstanceOutput:
         series, files = SeriesReader(source, settings.uid_hash_secret), InstanceFiles(objects)
         threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="frames")
         writer = InstanceWriter(source, store, files, pace, threads)
-        return InstanceOutput(source, series, files, writer, store, copier, threads)
+        return InstanceOutput(source, series, files, writer, store, copier, threads, studies)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from framegate.access.audit import ExportRead
     from framegate.aws.event_bus import EventBus
+    from framegate.dicomweb.study_lists import StudyLists
     from framegate.export.copying import FrameCopier
     from framegate.export.outputs import InstanceOutput, Job, Output
     from framegate.export.records import ExportRecords
@@ -116,6 +117,8 @@ class Exporter:
         Announces that an export has ended.
     workers : int
         Number of threads that copy frames, or write DICOM files.
+    studies : StudyLists, optional
+        Gets the image sets that are exported on an event, so that the first request by UID needs no search.
     instances : InstanceOutput, optional
         Exports DICOM files, if the deployment does.
     """
@@ -130,16 +133,18 @@ class Exporter:
         remover: ImageSetRemover,
         bus: EventBus,
         workers: int,
+        studies: StudyLists | None = None,
         instances: InstanceOutput | None = None,
     ) -> None:
         self._source = source
         self._records = records
-        self._outputs: dict[ExportOutput, Output] = {"frames": FrameOutput(source, store, copier, index)}
+        self._outputs: dict[ExportOutput, Output] = {"frames": FrameOutput(source, store, copier, index, studies)}
         if instances:
             self._outputs["dicom"] = instances
         self._remover = remover
         self._bus = bus
         self._workers = workers
+        self._studies = studies
 
     def export(
         self, order: ExportOrder, budget: TimeBudget, *, last_attempt: bool = False
@@ -171,6 +176,8 @@ class Exporter:
             result = self._export(order, budget)
         except ImageSetDeletedError:
             # This export may have stored frames after the deletion's event was processed. Nothing else removes them.
+            if self._studies:
+                self._studies.forget(order.image_set, budget)
             self._remover.remove(order.image_set, budget)
             return self.give_up(order, FrameNotFound())
         except (VersionNotFound, UpstreamRejected, UpstreamRefused, DicomFilesOff) as problem:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from framegate.bucket_layout import frame_key, instance_key
 from framegate.datasets.part10 import DICOM_FILE
 from framegate.datasets.writer import MAX_FAILURES, StoredFrames
+from framegate.dicomweb.study_lists import ImageSetVersion
 from framegate.export.manifest import Exported, ExportedFrame, ExportedInstance, Outcome
-from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
+from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of, series_of
 from framegate.identifiers import FrameRef
 from framegate.observability import logger
 from framegate.problems import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from framegate.datasets.instance_files import InstanceFiles
     from framegate.datasets.series import InstanceSource, SeriesReader
     from framegate.datasets.writer import InstanceWriter
+    from framegate.dicomweb.study_lists import StudyLists
     from framegate.export.copying import FrameCopier
     from framegate.healthimaging.client import HealthImaging
     from framegate.identifiers import ImageSetRef
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from framegate.messages import ExportOrder
     from framegate.storage.frame_store import FrameStore
     from framegate.time_budget import TimeBudget
+
+MAX_START_BYTES = 256 * 1024
+"""Bytes at the start of the metadata in which the UIDs of the study and the series must be."""
 
 MAX_DIRECT_FRAMES = 5_000
 """Maximum number of frames that go straight into a DICOM file.
@@ -124,9 +129,19 @@ class FrameOutput:
         Copies single frames.
     index : FrameIndex
         Gets the list of frames, so that the first request for it needs no call.
+    studies : StudyLists, optional
+        Gets the image sets that are exported on an event, so that the first request by UID needs no search.
     """
 
-    def __init__(self, source: HealthImaging, store: FrameStore, copier: FrameCopier, index: FrameIndex) -> None:
+    def __init__(
+        self,
+        source: HealthImaging,
+        store: FrameStore,
+        copier: FrameCopier,
+        index: FrameIndex,
+        studies: StudyLists | None = None,
+    ) -> None:
+        self._studies = studies
         self._source = source
         self._store = store
         self._copier = copier
@@ -149,12 +164,22 @@ class FrameOutput:
         return frames + [_unknown_frame(order.image_set, each) for each in order.image_frame_ids if each in unknown]
 
     def _entries(self, order: ExportOrder, budget: TimeBudget) -> list[FrameEntry]:
+        start = bytearray()
+
+        def read(document: Iterator[bytes]) -> list[FrameEntry]:
+            start.clear()
+            return _entries_of(_noting_the_start(document, start))
+
         try:
-            return self._source.fetch_metadata(order.image_set, order.version_id, _entries_of, budget)
+            entries = self._source.fetch_metadata(order.image_set, order.version_id, read, budget)
         except FrameNotFound:
             if order.version_id and self._source.has_image_set(order.image_set, budget):
                 raise VersionNotFound from None
             raise ImageSetDeletedError from None
+        uids = series_of([bytes(start)])
+        if uids is not None:
+            note_study(self._studies, order, *uids, budget)
+        return entries
 
     def _store_index(self, order: ExportOrder, entries: list[FrameEntry], budget: TimeBudget) -> None:
         if order.version_id is None or any(entry.transfer_syntax_uid is None for entry in entries):
@@ -214,6 +239,28 @@ def stored_frames(store: FrameStore, image_set: ImageSetRef, budget: TimeBudget)
     return StoredFrames(set(store.names(image_set, budget)), set(store.mismatched_names(image_set, budget)))
 
 
+def note_study(
+    studies: StudyLists | None, order: ExportOrder, study_uid: str, series_uid: str, budget: TimeBudget
+) -> None:
+    """List the image set of an event under its study."""
+    if studies is None or order.version_id is None or order.is_primary is None:
+        return
+    try:
+        noted = ImageSetVersion(order.image_set, order.version_id, order.is_primary, series_uid)
+        studies.note(noted, study_uid, budget)
+    except Problem as problem:
+        # The first request for the series searches.
+        logger.warning("study not noted", extra=problem.log_fields)
+
+
+def _noting_the_start(document: Iterator[bytes], start: bytearray) -> Iterator[bytes]:
+    """Pass a document on, and note its first `MAX_START_BYTES`."""
+    for piece in document:
+        if len(start) < MAX_START_BYTES:
+            start += piece[: MAX_START_BYTES - len(start)]
+        yield piece
+
+
 def _entries_of(document: Iterator[bytes]) -> list[FrameEntry]:
     try:
         return list(frames_of(document))
@@ -255,6 +302,8 @@ class InstanceOutput:
         Stores and verifies the frames of a verifying export, and those of very large instances.
     threads : concurrent.futures.Executor
         Stores the frames of such instances.
+    studies : StudyLists, optional
+        See `FrameOutput`.
     """
 
     def __init__(
@@ -266,9 +315,11 @@ class InstanceOutput:
         store: FrameStore,
         copier: FrameCopier,
         threads: Executor,
+        studies: StudyLists | None = None,
     ) -> None:
         self._source = source
         self._series = series
+        self._studies = studies
         self.files = files
         self.writer = writer
         self.store = store
@@ -286,6 +337,9 @@ class InstanceOutput:
             if self.has_image_set(order.image_set, budget):
                 raise UpstreamFailed("HealthImaging", "has no metadata of a series that it lists") from None
             raise ImageSetDeletedError from None
+        if found:
+            _, study_uid, _, series_uid, *_ = found[0].path
+            note_study(self._studies, order, study_uid, series_uid, budget)
         sources = {each.sop_instance_uid: each for each in found}
         # The order of the metadata; an instance that was added since comes last.
         uids = dict.fromkeys([*(uid for uid in known if uid in finished or uid in sources), *sources])

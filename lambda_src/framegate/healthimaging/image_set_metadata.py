@@ -323,6 +323,47 @@ def study_of(document: Iterable[bytes]) -> str | None:
     return None
 
 
+def series_of(document: Iterable[bytes]) -> tuple[str, str] | None:
+    """Return the UIDs of the study and of the first series of an image set, and read no further than that.
+
+    HealthImaging writes the attributes of the study before its series.
+
+    Parameters
+    ----------
+    document : iterable of bytes
+        The JSON document, or its beginning, in pieces of any size.
+
+    Returns
+    -------
+    tuple of two str, or None
+        The UIDs; None if one of them is missing or malformed, or if the beginning lacks it.
+
+    Examples
+    --------
+    >>> series_of([b'{"Study": {"DICOM": {"StudyInstanceUID": "1.2.3"}, "Series": {"1.2.4": {"Inst'])
+    ('1.2.3', '1.2.4')
+    """
+    path: list[str | None] = []
+    study_uid: object = None
+    try:
+        for events in _events_of(document):
+            for event, value in events:
+                if event == "map_key":
+                    path[-1] = value
+                    if len(path) == 3 and path[:2] == ["Study", "Series"]:
+                        return (str(study_uid), value) if is_uid(study_uid) and is_uid(value) else None
+                elif event in ("start_map", "start_array"):
+                    path.append(None)
+                    _check_depth(len(path))
+                elif event in ("end_map", "end_array"):
+                    path.pop()
+                elif path == _STUDY_UID_PATH:
+                    study_uid = value
+    except MetadataError:
+        pass
+    return None
+
+
 class _Open:
     """An object or array that the parser is in.
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from framegate.access.image_sets import ImageSetAccess
     from framegate.delivery.executor import FrameDelivery
     from framegate.dicomweb.instances import InstanceFrame
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.healthimaging.client import FrameStream, HealthImaging
     from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import FrameIndex
@@ -71,6 +71,9 @@ _BULK_DATA_FORMS = (
     Form(Representation.RAW, UNKNOWN, None, (UNKNOWN,), is_default=True),
     Form(Representation.MULTIPART, UNKNOWN, None, (UNKNOWN,)),
 )
+
+_OF_SUBJECT = ("image_set_id", "version_id", "decision", "decisionReason")
+"""The log fields that differ between the image sets of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +216,11 @@ class DicomWebHandlers:
     def _image_sets(self, exchange: Exchange, series: SeriesAddress, action: Action) -> tuple[ImageSetVersion, ...]:
         """Find the image sets of a series, and check that the caller may read them."""
         image_sets = self._studies.image_sets(series, exchange.budget)
-        exchange.record.update(image_set_id=image_sets[0].image_set.image_set_id, version_id=image_sets[0].version_id)
         for each in image_sets:
+            # A refusal names the image set that is not granted.
+            exchange.record.update(image_set_id=each.image_set.image_set_id, version_id=each.version_id)
             require_access(exchange, self._access, each.image_set, action)
+            exchange.subjects.append({name: exchange.record[name] for name in _OF_SUBJECT if name in exchange.record})
         return image_sets
 
     def _require_served(self, exchange: Exchange, datastore_id: str) -> None:
@@ -304,7 +309,10 @@ class DicomWebHandlers:
         numbers = frame_numbers(exchange.request)
         instance = self._instance(exchange, Action.READ_FRAME)
         requested = self._instances.frames(instance.image_sets, instance.sop_instance_uid, numbers, exchange.budget)
-        exchange.record.update(image_set_id=requested[0].frame.image_set_id, frames=len(requested))
+        read = {each.frame.image_set_id for each in requested}
+        exchange.subjects = [each for each in exchange.subjects if each["image_set_id"] in read]
+        exchange.record.update(exchange.subjects[0])
+        exchange.record.update(frames=len(requested))
         if len(requested) == 1:
             exchange.record.update(image_frame_id=requested[0].frame.image_frame_id)
             return self._one_frame(exchange, instance, numbers[0], requested[0])

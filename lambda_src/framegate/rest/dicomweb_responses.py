@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from framegate.dicomweb.metadata import DicomMetadata
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.dicomweb.uids import SeriesAddress
     from framegate.rest.exchange import Exchange
     from framegate.rest.http import HttpRequest

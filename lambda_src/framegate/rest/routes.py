@@ -142,7 +142,7 @@ class Operation:
         Whether the request has a body.
     throttle : str or None
         Name of the operation's own limit of requests per second, because it uses a small quota of HealthImaging:
-        ``index``. None applies the limit of the stage.
+        ``index``, ``search`` or ``metadata``. None applies the limit of the stage.
     """
 
     method: Literal["GET", "POST"]
@@ -155,7 +155,7 @@ class Operation:
     problems: tuple[type[problems.Problem], ...]
     example: str
     takes_body: bool = False
-    throttle: Literal["index"] | None = None
+    throttle: Literal["index", "search", "metadata"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,6 +464,7 @@ def _search(operation_id: str, template: str, what: str) -> Route:
                 media_types=_DICOM_JSON_TYPES,
                 problems=(*_DICOMWEB_PROBLEMS, problems.ResultTooLarge),
                 example="[searches](viewers.md#searches)",
+                throttle="search",
             ),
         ),
     )
@@ -485,6 +486,7 @@ def _metadata(operation_id: str, template: str, what: str, parameters: tuple[Par
                 media_types=_DICOM_JSON_TYPES,
                 problems=_DICOMWEB_PROBLEMS,
                 example="[metadata](viewers.md#metadata)",
+                throttle="metadata",
             ),
         ),
     )
