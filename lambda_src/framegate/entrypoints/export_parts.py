@@ -82,9 +82,7 @@ class ExportParts:
             EventBus(clients.events, settings.event_bus),
             WORKERS,
             lists,
-            cls._instances(settings, source, store, copier, objects, pace, lists)
-            if settings.output == "dicom"
-            else None,
+            instances,
         )
         return cls(settings, source, objects, store, remover, exporter)
 
