@@ -311,7 +311,12 @@ def _own_throttles(config: Config) -> dict[str, apigateway.MethodDeploymentOptio
     API Gateway counts the requests of each method by themselves. HEAD runs the code of GET and makes the same calls, so
     it gets a quarter as many requests, and both together stay below HealthImaging's quota.
     """
-    limits = {"index": (config.index_throttle_rate, config.index_throttle_burst)}
+    rate, burst = config.index_throttle_rate, config.index_throttle_burst
+    limits = {
+        "index": (rate, burst),
+        "search": (rate, burst),
+        "metadata": (rate * METADATA_RATE_FACTOR, burst * METADATA_BURST_FACTOR),
+    }
     options = {}
     for route in ROUTES:
         for method, operation in route.operation_by_method.items():
