@@ -309,9 +309,16 @@ def _own_throttles(config: Config) -> dict[str, apigateway.MethodDeploymentOptio
     """Return the settings of the methods with a limit of their own, by path and method.
 
     API Gateway counts the requests of each method by themselves. HEAD runs the code of GET and makes the same calls, so
-    it gets a quarter as many requests, and both together stay below HealthImaging's quota.
+    it gets a quarter as many requests, and both together stay below HealthImaging's quota. No limit exceeds that of the
+    stage.
     """
-    limits = {"index": (config.index_throttle_rate, config.index_throttle_burst)}
+    rate, burst = config.index_throttle_rate, config.index_throttle_burst
+    limits = {
+        "index": (rate, burst),
+        # Searches have the same quota as GetImageSet, one for each route.
+        "search": (rate, burst),
+        "metadata": (METADATA_RATE_FACTOR * rate, METADATA_BURST_FACTOR * burst),
+    }
     options = {}
     for route in ROUTES:
         for method, operation in route.operation_by_method.items():
