@@ -309,13 +309,15 @@ def _own_throttles(config: Config) -> dict[str, apigateway.MethodDeploymentOptio
     """Return the settings of the methods with a limit of their own, by path and method.
 
     API Gateway counts the requests of each method by themselves. HEAD runs the code of GET and makes the same calls, so
-    it gets a quarter as many requests, and both together stay below HealthImaging's quota.
+    it gets a quarter as many requests, and both together stay below HealthImaging's quota. No limit exceeds that of the
+    stage.
     """
     rate, burst = config.index_throttle_rate, config.index_throttle_burst
     limits = {
         "index": (rate, burst),
+        # Searches have the same quota as GetImageSet, one for each route.
         "search": (rate, burst),
-        "metadata": (rate * METADATA_RATE_FACTOR, burst * METADATA_BURST_FACTOR),
+        "metadata": (METADATA_RATE_FACTOR * rate, METADATA_BURST_FACTOR * burst),
     }
     options = {}
     for route in ROUTES:

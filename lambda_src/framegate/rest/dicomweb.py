@@ -23,6 +23,7 @@ from framegate.dicomweb.searches import Searches, records_of_studies, studies_in
 from framegate.dicomweb.studies import StudyDirectory
 from framegate.dicomweb.uids import SeriesAddress, StudyAddress, hash_of, require_uid
 from framegate.healthimaging.media_types import UNKNOWN
+from framegate.identifiers import require_identifier
 from framegate.problems import (
     DatastoreNotServed,
     FrameNotFound,
@@ -223,7 +224,7 @@ class DicomWebHandlers:
 
     def _search(self, template: str, exchange: Exchange) -> HttpResponse:
         request = exchange.request
-        datastore_id = StudyAddress(request.path["datastoreId"], "0").datastore_id
+        datastore_id = require_identifier("datastoreId", request.path["datastoreId"])
         self._require_served(exchange, datastore_id)
         _, _, *segments = template.strip("/").split("/")
         uids = {f"{{{each.name}}}": each.name for each in (routes.STUDY_UID, routes.SERIES_UID)}
@@ -319,8 +320,7 @@ class DicomWebHandlers:
         if preconditions.is_held(tag.value):
             return self._not_modified(exchange, tag)
         if form.is_decoded:
-            preconditions.require_match(tag.value)
-            if preconditions.is_not_modified(tag.value):
+            if preconditions.evaluate(tag.value):
                 return self._not_modified(exchange, tag)
             return self._decoded_frames(exchange, instance, [number], frame_id, tag)
         frame_request = FrameRequest(
@@ -341,8 +341,7 @@ class DicomWebHandlers:
         if isinstance(delivered, LinkedFrame):
             exchange.record.update(delivery="url", bytes=delivered.size)
             return redirect_to_frame(self._delivery, entry.frame, frame_request, delivered, form, exchange.budget)
-        preconditions.require_match(tag.value)
-        if preconditions.is_not_modified(tag.value):
+        if preconditions.evaluate(tag.value):
             return self._not_modified(exchange, tag)
         exchange.record.update(delivery="inline", bytes=delivered.size, upstream_bytes=delivered.bytes_read)
         return inline_response(entry.frame, delivered, tag, wrapping, self._cache_control)
@@ -354,13 +353,10 @@ class DicomWebHandlers:
         if selection(request) is not None:
             raise InvalidRequest("size, resolution and levels apply to a request for one frame.")
         negotiation = _negotiation(exchange, entries[0], multipart_only=True)
-        form, preconditions = negotiation.form(entries[0].content_type), Preconditions.of(request)
+        form = negotiation.form(entries[0].content_type)
         name = digest(*(each.frame.image_frame_id for each in entries))
         tag = FrameTag.of(name, form)
-        if preconditions.is_held(tag.value):
-            return self._not_modified(exchange, tag)
-        preconditions.require_match(tag.value)
-        if preconditions.is_not_modified(tag.value):
+        if Preconditions.of(request).evaluate(tag.value):
             return self._not_modified(exchange, tag)
         if form.is_decoded:
             return self._decoded_frames(exchange, instance, numbers, name, tag)
