@@ -1,4 +1,4 @@
-"""Drawn pixels equal those of pydicom, an independent implementation, for the real files of pydicom and pydicom-data."""
+"""Drawn pixels equal those of pydicom for the real files of pydicom and pydicom-data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def files():
             warnings.simplefilter("ignore")
             try:
                 dataset = pydicom.dcmread(path, stop_before_pixels=False)
-            except Exception:  # noqa: S112 - some sample files are broken on purpose
+            except Exception:
+                # Some sample files are broken on purpose.
                 continue
         meta = getattr(dataset, "file_meta", {})
         if "PixelData" in dataset and str(meta.get("TransferSyntaxUID", "")) in SYNTAXES:
@@ -70,7 +71,7 @@ def expected_pixels(dataset, stored, presentation):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", list(files()), ids=lambda path: path.name)
 def test_first_frame_differs_from_pydicoms_by_at_most_one_grey_level(path):
     dataset = pydicom.dcmread(path)
     try:
