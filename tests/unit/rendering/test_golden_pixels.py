@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import data_store
 import numpy as np
 import pydicom
+import pydicom.data
 import pytest
-from pydicom.data import get_testdata_files
 from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_color_lut, apply_modality_lut
 
@@ -18,11 +19,12 @@ from framegate.rendering.presentation import Presentation
 
 UNREADABLE_BY_PYDICOM = "pydicom cannot decode the file"
 PIXEL_DATA = "7FE00010"
+FOLDERS = [Path(module.__file__).parent for module in (pydicom.data, data_store)]
 
 
 def files():
     """The paths of the sample files with pixels in a transfer syntax that Framegate draws."""
-    for path in sorted(map(Path, get_testdata_files("*.dcm"))):
+    for path in sorted(path for folder in FOLDERS for path in folder.rglob("*.dcm")):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
