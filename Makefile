@@ -1,4 +1,4 @@
-# The one entrance. Every target sets up what it needs, and again when a pin changes.
+# Every target installs what it needs, and installs it again when a pin changes.
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ export no_proxy := $(NO_PROXY)
 
 SHELL := /bin/bash
 
-# A dot for each package, and pip's own words only where it fails.
+# Print a dot for each package, and pip's messages only if it fails.
 define install
 set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --requirement $(2) 2>$(1)/install.log \
   | awk '/^Collecting/ { printf "."; fflush() } /^Installing collected/ { printf " unpacking"; fflush() } END { print "" }' \
@@ -20,30 +20,33 @@ set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --re
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test tests smoke bench lint synth openapi tables lock licences sbom audit clean tools
+.PHONY: help setup demo serve viewer test tests smoke bench lint synth openapi tables lock licences sbom audit clean tools
 
-help: ## Show what there is.
+help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
 
-setup: $(VENV)/.ready node_modules/.ready $(MINISTACK)/.ready ## Install all that the other targets need.
+setup: $(VENV)/.ready node_modules/.ready $(MINISTACK)/.ready ## Install everything that the other targets need.
 
 demo: setup ## Run the whole system locally on real DICOM files, and show what it did.
 	@$(RUN)/python -m local.demo
 
-serve: setup ## The same local system, kept running, with curl lines to try.
+serve: setup ## Run the same local system until Ctrl-C, with curl lines to try.
 	@$(RUN)/python -m local.serve
+
+viewer: setup ## Run OHIF on the local system until Ctrl-C, with a login page: one URL to open.
+	@$(RUN)/python -m local.viewer
 
 smoke: $(VENV)/.ready ## Check a real deployment: every route and export once, for stack=… and image_set=….
 	@$(RUN)/python -m smoke --stack $(or $(stack),Framegate) $(if $(image_set),--image-set $(image_set))
 
-# Both at the same time: much of the tests' is waiting.
+# Linters and tests run at the same time, because the tests wait for much of their time.
 test: setup ## Lint, type-check and run every test.
 	@$(MAKE) --no-print-directory -j2 lint tests
 
 tests: $(VENV)/.ready
 	@$(RUN)/python -m pytest
 
-bench: setup ## Measure, in some three minutes: a table, bench/results.json and bench/results.png.
+bench: setup ## Measure Framegate in about four minutes: a table, bench/results.json and bench/results.png.
 	@$(RUN)/python -m bench
 
 lint: $(VENV)/.ready ## Only the linter and the type checker.
@@ -88,14 +91,14 @@ clean: ## Remove everything that a target made.
 	@rm -rf $(VENV) $(MINISTACK) $(AUDIT) node_modules audit/node_modules tests/openapi/node_modules lambda_src/*.egg-info sbom cdk.out \
 	  .bundle-cache .local-cloud demo-output .*_cache .hypothesis
 
-# Named by the stamps below, so that a machine that lacks something hears of it in one line, before anything else.
+# The .ready files below depend on this, so that make names a missing tool in one line before it starts any work.
 tools:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null || { \
-	  echo "Framegate needs Python 3.11 to 3.14 and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo 'not there'). Install one, or name it: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
+	  echo "Framegate needs Python 3.11 to 3.14, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo 'not installed'). Install one of these versions, or name one: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "Framegate needs Python's venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || { \
-	  echo "Framegate needs Node.js 20 or newer, for the CDK, and node is $$(node --version 2>/dev/null || echo 'not there'). Install it, then run make again." >&2; exit 1; }
+	  echo "Framegate needs Node.js 20 or newer for the CDK, but node is $$(node --version 2>/dev/null || echo 'not installed'). Install it, then run make again." >&2; exit 1; }
 	@command -v npm >/dev/null || { \
 	  echo "Framegate needs npm, which comes with Node.js; install it, then run make again." >&2; exit 1; }
 

@@ -27,7 +27,7 @@ TOOLS = PROJECT / ".venv-audit" / "bin"
 SPECTRAL = PROJECT / "audit" / "node_modules" / ".bin" / "spectral"
 CODE = ("lambda_src", "infra", "local", "smoke", "app.py")
 OPENAPI = PROJECT / "docs" / "openapi.json"
-CALLERS_POLICY = PROJECT / "docs" / "access.md"
+POLICY_PAGES = (PROJECT / "docs" / "access.md", PROJECT / "docs" / "security.md")
 
 _PLACEHOLDER = re.compile("<([a-z ]+)>")
 _EXAMPLES = {"account": ACCOUNT, "region": REGION}
@@ -97,12 +97,13 @@ def checkov(audited: Audited) -> Iterator[Finding]:
 
 
 def parliament(audited: Audited) -> Iterator[Finding]:
-    """Run parliament over every policy of every template, and over the one that docs/access.md gives to callers."""
+    """Run parliament over every policy of every template, and over those that the documentation gives."""
     written: dict[str, str] = {}
     folder = audited.folder / "policies"
     folder.mkdir()
     documents = [each for template in audited.templates.values() for each in policies(template)]
-    documents += [(str(CALLERS_POLICY.relative_to(PROJECT)), policy) for policy in documented_policies()]
+    for page in POLICY_PAGES:
+        documents += [(str(page.relative_to(PROJECT)), policy) for policy in documented_policies(page)]
     for number, (place, document) in enumerate(documents):
         path = folder / f"{number}.json"
         path.write_text(json.dumps(document), encoding="utf-8")
@@ -117,14 +118,14 @@ def parliament(audited: Audited) -> Iterator[Finding]:
         yield Finding("parliament", found["issue"], place, message)
 
 
-def documented_policies() -> list[dict[str, Any]]:
-    """Return the IAM policies in docs/access.md, with examples in the place of ``<region>`` and the like."""
-    blocks = CALLERS_POLICY.read_text(encoding="utf-8").split("```")[1::2]
+def documented_policies(page: Path) -> list[dict[str, Any]]:
+    """Return the policies on a page of the documentation, with examples in the place of ``<region>`` and the like."""
+    blocks = page.read_text(encoding="utf-8").split("```")[1::2]
     examples = (_PLACEHOLDER.sub(lambda found: _EXAMPLES.get(found[1], "example"), each) for each in blocks)
     parsed = [json.loads(each.removeprefix("json\n")) for each in examples if each.startswith("json\n")]
     found = [each for each in parsed if isinstance(each, dict) and "Statement" in each]
     if not found:
-        raise AuditError("docs/access.md no longer has an IAM policy in a block marked json")
+        raise AuditError(f"{page.relative_to(PROJECT)} no longer has a policy in a block marked json")
     return found
 
 

@@ -27,6 +27,8 @@ CONFIGURATIONS: dict[str, dict[str, str]] = {
         "cognito_user_pool_arn": "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI",
         "cognito_scopes": "frames/read",
         "vpc_endpoint_ids": "vpce-0123456789abcdef0",
+        "vpc_subnet_ids": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
+        "vpc_security_group_ids": "sg-0123456789abcdef0",
     },
 }
 """The context of each deployment that is audited, by the name of its folder."""

@@ -10,7 +10,7 @@ from aws_cdk import App, Validations
 from cdk_nag import NIST80053R5Checks
 
 from audit.deployments import CONFIGURATIONS, REPORT
-from infra.application import compose
+from infra.application import add_checks, compose
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +39,7 @@ def synthesize(name: str, outdir: Path) -> None:
     }
     app = App(context=context, outdir=str(outdir))
     compose(app)
+    add_checks(app)
     Validations.of(app).add_plugins(NIST80053R5Checks(app))
     try:
         app.synth()

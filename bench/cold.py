@@ -10,8 +10,10 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.invocations import OURS, USUAL, event
 from bench.measure import PROJECT, Row, in_turns, ratios, row
 from bench.origin import Frame, Origin
+from bench.runtime_api import Function
 from infra.build.bundling import bundle
 
 if TYPE_CHECKING:
@@ -20,36 +22,22 @@ if TYPE_CHECKING:
 CT, CT_BYTES = "c" * 32, 185_000
 STARTS = 12
 
-PROGRAM = """
-import json, sys
-from bench.invocations import context, event
-from {module} import lambda_handler
-answer = lambda_handler(event({frame!r}), context())
-assert answer["statusCode"] == 200 and answer["isBase64Encoded"], answer
-json.dumps(answer)
-"""
-
 
 def measure() -> list[Row]:
     """Time the first response of both handlers in a new process; an empty program gives the minimum."""
     with Origin({CT: Frame(os.urandom(CT_BYTES))}) as origin:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(PROJECT),
-            "POWERTOOLS_TRACE_DISABLED": "true",
-            **origin.environment(),
-        }
+        environment = origin.environment()
         seconds = in_turns(
             {
-                "ours": lambda: _run(PROGRAM.format(module="framegate.entrypoints.api", frame=CT), environment),
-                "usual": lambda: _run(PROGRAM.format(module="bench.usual_handler", frame=CT), environment),
-                "nothing": lambda: _run("", environment),
+                "ours": lambda: _first_response(OURS, environment),
+                "usual": lambda: _first_response(USUAL, environment),
+                "nothing": lambda: subprocess.run([sys.executable, "-c", ""], check=True, cwd=PROJECT),
             },
             STARTS,
             warm_up=1,
         )
     return [
-        row("cold start until the first response: over the usual handler", ratios(*_two(seconds)), target=0.6),
+        row("cold start until the first response: over the usual handler", ratios(*_two(seconds)), target=0.55),
         row("  Framegate, ms", [1000 * each for each in seconds["ours"]], unit="ms"),
         row("  of which an empty interpreter, ms", [1000 * each for each in seconds["nothing"]], unit="ms"),
         row("zipped bundle", [_zipped_bundle() / 1e6], unit="MB", target=5.0),
@@ -60,10 +48,10 @@ def _two(seconds: Mapping[str, list[float]]) -> tuple[list[float], list[float]]:
     return seconds["ours"], seconds["usual"]
 
 
-def _run(program: str, environment: Mapping[str, str]) -> None:
-    subprocess.run(
-        [sys.executable, "-c", program], env=dict(environment), stdout=subprocess.DEVNULL, check=True, cwd=PROJECT
-    )
+def _first_response(handler: str, environment: Mapping[str, str]) -> None:
+    with Function(handler, environment) as function:
+        response = function.invoke(event(CT)).response()
+    assert response["statusCode"] == 200, response
 
 
 def _zipped_bundle() -> int:

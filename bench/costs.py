@@ -72,7 +72,9 @@ class Usage:
     # A bucket key saves up to 99 % of KMS requests (Amazon S3 user guide, "Reducing the cost of SSE-KMS with Amazon S3
     # Bucket Keys").
     kms_share: float = 0.01
-    request_log_bytes: int = 2000  # lines of the access log and the function, and Lambda's START, END and REPORT
+    request_log_bytes: int = (
+        3000  # the access log, the function's log and audit records, and Lambda's START, END and REPORT
+    )
     traced: float = 0.05  # share of the requests above one per second: X-Ray's default rule
     image_set_frames: int = 500
     on_request: bool = True  # by request manifest, which costs more: transitions instead of messages
@@ -89,10 +91,11 @@ class Deployment:
     """The resources that are billed by the month; a test compares their numbers with the template."""
 
     dashboards: int = 1
-    alarm_metrics: int = 12
+    alarm_metrics: int = 17
     keys: int = 1
     acl_rules: int = 3
-    polled_queues: int = 1
+    token_rules: int = 1
+    polled_queues: int = 2
 
 
 PRICES, USAGE, DEPLOYMENT = Prices(), Usage(), Deployment()
@@ -204,7 +207,7 @@ def idle_dollars(
     prices : Prices
         The prices.
     usage : Usage
-        Gives the rate at which Lambda polls the export queue.
+        Gives the rate at which Lambda polls each queue.
     deployment : Deployment
         The resources that are billed by the month.
     """
@@ -217,10 +220,11 @@ def idle_dollars(
         "dashboard (the first three of an account are free)": prices.dashboard_month * deployment.dashboards,
         f"alarms ({deployment.alarm_metrics} metrics)": prices.alarm_metric_month * deployment.alarm_metrics,
         "KMS key": prices.key_month * deployment.keys,
-        "polls of the export queue (the first million requests are free)": prices.sqs_request * polls,
+        "polls of the two queues (the first million requests are free)": prices.sqs_request * polls,
     }
     if config.waf:
-        costs["AWS WAF"] = prices.acl_month + prices.acl_rule_month * deployment.acl_rules
+        rules = deployment.acl_rules + (0 if config.auth == "iam" else deployment.token_rules)
+        costs["AWS WAF"] = prices.acl_month + prices.acl_rule_month * rules
     return costs
 
 

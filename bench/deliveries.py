@@ -10,22 +10,23 @@ import os
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from bench.durations import ASSUMED, DEFAULT, SIZES, Delivery, write_measured
-from bench.invocations import context, event
+from bench.invocations import OURS, event
 from bench.measure import Row, environment, last_line_of_python, peak_memory, row, silence
 from bench.origin import DATASTORE, IMAGE_SET, Frame, Link, Origin
+from bench.runtime_api import Function
 from framegate.entrypoints.export_parts import WORKERS
 from framegate.rest.http import INLINE_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 LATENCY_SECONDS = 0.02
 """Delay of each response of HealthImaging and S3."""
 
-TURNS = 15
+TURNS, EXPORTS = 15, 3
 EXPORTED = {20_000: 300, 185_000: 300, 2_600_000: 60, 10_000_000: 24}
 """Number of exported frames, by their size."""
 
@@ -54,7 +55,10 @@ def _measure_one(name: str, size: int, delivery: Delivery) -> list[Row]:
         Origin(frames, Link(LATENCY_SECONDS, bandwidth), tls=delivery != "export") as origin,
         environment(origin.environment()),
     ):
-        found = json.loads(last_line_of_python("-m", "bench.deliveries", delivery, str(count)))
+        if delivery == "export":
+            found = json.loads(last_line_of_python("-m", "bench.deliveries", str(count)))
+        else:
+            found = _answered(delivery, origin.environment())
     what = f"{name} {delivery.replace('_', ', ')}"
     return [
         row(f"billed: {what}", found["ms"], unit="ms", key=("ms", str(size), delivery)),
@@ -62,29 +66,22 @@ def _measure_one(name: str, size: int, delivery: Delivery) -> list[Row]:
     ]
 
 
-def _measure_here(delivery: Delivery, count: int) -> dict[str, Any]:
-    with silence():
-        task = _exporting(count) if delivery == "export" else _answering(delivery)
-        # The first invocation creates clients, so it is not typical.
-        turns = [task() for _ in range((3 if delivery == "export" else TURNS) + 1)][1:]
-    return {"ms": turns, "peak_mib": peak_memory() / MIB}
-
-
-def _answering(delivery: Delivery) -> Callable[[], float]:
-    from framegate.entrypoints import api
-
+def _answered(delivery: Delivery, environment: Mapping[str, str]) -> dict[str, Any]:
     headers = {"Accept": "application/json" if delivery == "json" else "image/*"}
     request = event("0" * 32, QUERIES.get(delivery, ""), **headers)
     expected = 303 if delivery in QUERIES else 200
+    with Function(OURS, environment) as function:
+        # The first invocation creates clients, so it is not typical.
+        assert function.invoke(request).response()["statusCode"] == expected
+        milliseconds = [1000 * function.invoke(request).seconds for _ in range(TURNS)]
+        return {"ms": milliseconds, "peak_mib": function.peak_memory() / MIB}
 
-    def answer() -> float:
-        started = time.perf_counter()
-        result = api.lambda_handler(request, context())
-        json.dumps(result)
-        assert result["statusCode"] == expected, result
-        return 1000 * (time.perf_counter() - started)
 
-    return answer
+def _exported(count: int) -> dict[str, Any]:
+    with silence():
+        export = _exporting(count)
+        milliseconds = [export() for _ in range(EXPORTS + 1)][1:]
+    return {"ms": milliseconds, "peak_mib": peak_memory() / MIB}
 
 
 def _exporting(count: int) -> Callable[[], float]:
@@ -110,9 +107,9 @@ def _exporting(count: int) -> Callable[[], float]:
 
 
 def main() -> None:
-    """Measure every delivery; or, with arguments, one delivery in this process."""
+    """Measure every delivery; or, with an argument, an export of that many frames in this process."""
     if len(sys.argv) > 1:
-        print(json.dumps(_measure_here(cast("Delivery", sys.argv[1]), int(sys.argv[2]))))
+        print(json.dumps(_exported(int(sys.argv[1]))))
         return
     rows = measure()
     for each in rows:

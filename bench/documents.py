@@ -13,6 +13,7 @@ from bench import costs, scaling
 from bench.durations import load_measured
 from infra.config import config_table
 from infra.openapi import routes_table
+from infra.vpc import endpoints_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +28,12 @@ def tables() -> dict[str, str]:
     return {
         "configuration": config_table(),
         "routes": routes_table(),
+        "vpc_endpoints": endpoints_table(),
         "frames": costs.table(load_measured()),
         "idle": costs.idle_table(),
         "archive": costs.archive_table(),
         **scaling.tables(),
+        "recovery": scaling.recovery(),
     }
 
 

@@ -9,6 +9,9 @@ from bench.origin import DATASTORE, IMAGE_SET
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+OURS, USUAL = "framegate.entrypoints.api.lambda_handler", "bench.usual_handler.lambda_handler"
+"""Handlers as Lambda names them: ours and the baseline."""
+
 ROUTE = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
 
 

@@ -14,7 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PROJECT = Path(__file__).parent.parent
+PYTHONPATH = os.pathsep.join([str(PROJECT), str(PROJECT / "lambda_src")])
+"""The project's modules for another process, whatever is installed."""
 
 Task = Callable[[], object]
 
@@ -112,17 +116,26 @@ def last_line_of_python(*arguments: str) -> str:
 
     The lines before it are log lines.
     """
-    paths = {"PYTHONPATH": str(PROJECT), "POWERTOOLS_TRACE_DISABLED": "true"}
+    paths = {"PYTHONPATH": PYTHONPATH, "POWERTOOLS_TRACE_DISABLED": "true"}
     done = subprocess.run(
         [sys.executable, *arguments], env={**os.environ, **paths}, stdout=subprocess.PIPE, check=True, cwd=PROJECT
     )
     return done.stdout.decode().splitlines()[-1]
 
 
-def peak_memory() -> int:
-    """The peak memory of this process in bytes."""
-    # Linux reports KiB, macOS bytes (getrusage(2)).
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def peak_memory(pid: int | None = None) -> int:
+    """The peak memory of a process in bytes, by default of this one.
+
+    Without ``/proc``, it is this process's peak, or the present memory of another process.
+    """
+    status = Path(f"/proc/{pid or 'self'}/status")
+    if status.exists():
+        # getrusage(2) would include the memory of the parent from before the program was loaded.
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    if pid is None:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 @contextlib.contextmanager

@@ -129,9 +129,10 @@ class Origin:
                 datastore_ids=(DATASTORE,),
                 frame_bucket=BUCKET,
                 presigned_url_lifetime_seconds=300,
-                export_queue_url=f"{self.url}/queue",
+                deferred_store_queue_url=f"{self.url}/queue",
                 cors_origins=("*",),
                 auth="iam",
+                uid_hash_secret="bench",  # noqa: S106 - the bench has no UIDs to hide
             ).to_environment(),
             **ExportSettings(
                 datastore_ids=(DATASTORE,),

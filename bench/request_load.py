@@ -12,6 +12,7 @@ from bench.account import GET_IMAGE_FRAME, Account, Bucket
 from framegate.aws.retries import RetryQuota
 from framegate.export.pace import MIN_CALLS_PER_SECOND, REACTION_SECONDS, RECOVERY_SECONDS
 from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES
+from infra.export.functions import DEFERRED_STORE_CONCURRENCY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +28,11 @@ API, LAMBDA = "`throttle_rate`", "Lambda's concurrency"
 def health_imaging(operation: str) -> str:
     """The name of HealthImaging's quota for an operation, in tables."""
     return f"HealthImaging, `{operation}`"
+
+
+def reserved_concurrency(config: Config) -> int:
+    """Return the concurrency that the two export functions reserve."""
+    return 2 * config.export_concurrency + DEFERRED_STORE_CONCURRENCY
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ def simulate_requests(
     quotas = {operation: account.quota(operation) for kind in kinds for operation in kind.calls}
     quotas.setdefault(GET_IMAGE_FRAME, account.quota(GET_IMAGE_FRAME))
     buckets = {operation: Bucket(rate, burst, full * burst) for operation, (rate, burst) in quotas.items()}
-    limit = account.concurrency - 2 * config.export_concurrency
+    limit = account.concurrency - reserved_concurrency(config)
     idle: list[RetryQuota] = []
     traffic, busy = Traffic(0.0), 0
     weights = [kind.share for kind in kinds]
@@ -197,7 +203,7 @@ def predicted_walls(kinds: Sequence[Kind], config: Config, account: Account) -> 
             calls[operation] += kind.share  # type: ignore[assignment]
     return {
         API: min(config.throttle_rate, account.api_rate),
-        LAMBDA: (account.concurrency - 2 * config.export_concurrency) / seconds,
+        LAMBDA: (account.concurrency - reserved_concurrency(config)) / seconds,
         **{health_imaging(operation): account.quota(operation)[0] / number for operation, number in calls.items()},
     }
 

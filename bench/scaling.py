@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.account import GET_IMAGE_FRAME, GET_IMAGE_SET, GET_IMAGE_SET_METADATA, Account
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, worker_limits
-from bench.export_load import max_waiting, predicted_export, simulate_export
+from bench.export_load import extrapolated_export, max_waiting, predicted_export, simulate_export
 from bench.request_load import Kind, first_wall, simulate_requests
 
 if TYPE_CHECKING:
@@ -113,6 +113,9 @@ STUDIES = {
     "one frame of 185 kB": (1, SIZES["185 kB"]),
 }
 
+MAX_SIMULATED = 10_000
+"""Image sets of the largest export that is simulated; larger ones are extrapolated."""
+
 GROWTH = ((400, 2), (800, 2), (400, 8), (800, 8), (1600, 8), (4000, 20))
 """Pairs of `export_rate` and `export_concurrency`."""
 
@@ -179,12 +182,14 @@ def export_times() -> str:
     """Make the table of export durations, by events and by request manifest, for image sets that arrive at once."""
 
     def row(count: int) -> tuple[object, ...]:
-        runs = (
-            simulate_export(count, *study, by_events=by_events)
+        seconds = (
+            extrapolated_export(count, *study, by_events=by_events)
+            if count > MAX_SIMULATED
+            else simulate_export(count, *study, by_events=by_events).seconds
             for study in STUDIES.values()
             for by_events in (True, False)
         )
-        return f"{count:,}", *(duration(run.seconds) for run in runs)
+        return f"{count:,}", *map(duration, seconds)
 
     header = " | ".join(f"{name}: by events | on request" for name in STUDIES)
     waiting = [each for study in STUDIES.values() for each in (f"{max_waiting(*study):,}", "any")]
@@ -211,8 +216,24 @@ def growth() -> str:
     return table(f"`export_rate` | `export_concurrency` | {header}", (row(*each) for each in GROWTH))
 
 
+RECOVERY = ((10_000, 2, 400), (100_000, 2, 400), (1_000_000, 2, 400), (1_000_000, 8, 800))
+"""Image sets to export again, `export_concurrency` and `export_rate`."""
+
+
+def recovery() -> str:
+    """Make the table of the time that exporting everything again takes, with request manifests."""
+
+    def row(count: int, concurrency: int, rate: int) -> tuple[object, ...]:
+        config = replace(DEFAULT, export_rate=rate, export_concurrency=concurrency)
+        times = (predicted_export(count, *study, config, by_events=False) for study in STUDIES.values())
+        return f"{count:,}", f"{rate:,}", concurrency, *map(duration, times)
+
+    header = f"image sets | `export_rate` | `export_concurrency` | {' | '.join(STUDIES)}"
+    return table(header, (row(*each) for each in RECOVERY))
+
+
 def tables() -> dict[str, str]:
-    """All tables by name."""
+    """The tables of ``docs/scaling.md`` by name."""
     return {"walls": walls(), "bursts": bursts(), "indexes": indexes(), "exports": export_times(), "growth": growth()}
 
 

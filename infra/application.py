@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from aws_cdk import App, Validations
+from aws_cdk import Annotations, App, Validations
 from cdk_nag import AwsSolutionsChecks, HIPAASecurityChecks
 
 from infra.config import Config, ConfigError
@@ -30,9 +30,19 @@ def compose(app: App) -> FramegateStack:
         The configuration has faults. The application is unchanged.
     """
     config = Config.from_context(app.node.get_all_context())
-    # Synthesis fails on every finding that is not acknowledged next to its construct.
+    stack = FramegateStack(app, "Framegate", config=config)
+    if config.environment == "production" and "*" in config.cors_origins:
+        Annotations.of(stack).add_warning_v2(
+            "framegate:corsOrigins",
+            "cors_origins=* lets pages of every origin call the API. List the origins of your viewers, for example: "
+            "-c cors_origins=https://viewer.example.org",
+        )
+    return stack
+
+
+def add_checks(app: App) -> None:
+    """Make synthesis fail on every finding of cdk-nag that is not acknowledged next to its construct."""
     Validations.of(app).add_plugins(AwsSolutionsChecks(app), HIPAASecurityChecks(app))
-    return FramegateStack(app, "Framegate", config=config)
 
 
 def main() -> None:
@@ -42,4 +52,5 @@ def main() -> None:
         compose(app)
     except ConfigError as error:
         sys.exit(str(error))
+    add_checks(app)
     app.synth()

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from framegate.settings import FrameCaching  # noqa: TC001 - pydantic reads the annotations at run time
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from pydantic_core import ErrorDetails
+
+MAX_DATASTORES = 6
+"""Maximum number of data stores of a deployment. Each takes up to 700 characters of a role's inline policy, which IAM
+limits to 10,240 (IAM user guide, "IAM and AWS STS quotas")."""
 
 # CDK namespaces the context keys that it defines (`aws:cdk:…`, `@aws-cdk/…`, `availability-zones:account=…`). These
 # two, which the CLI's commands `acknowledge` and `migrate` write, are the exceptions.
@@ -125,6 +131,15 @@ def _every_origin_or_a_list(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _few_enough(datastore_ids: tuple[str, ...]) -> tuple[str, ...]:
+    if len(datastore_ids) > MAX_DATASTORES:
+        raise ValueError(
+            f"lists {len(datastore_ids)} data stores, but a deployment can serve {MAX_DATASTORES}: "
+            "deploy a second stack"
+        )
+    return datastore_ids
+
+
 def _in_order(events: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(events, key=("Created", "Updated", "Copied").index))
 
@@ -139,13 +154,27 @@ _HeaderName = Annotated[
 ]
 # RFC 6749, section 3.3, without the comma, which separates list items.
 _Scope = Annotated[str, _text(r"[!#-+\--\[\]-~]{1,256}", "a scope of OAuth 2.0")]
+_ClientId = Annotated[str, _text("[A-Za-z0-9_+]{1,128}", "the id of an app client")]
 _Audience = Annotated[str, _text(r"[!-+\--~]{1,256}", "an audience without spaces and commas")]
 _VpcEndpointId = Annotated[str, _text("vpce-[0-9a-f]{8,17}", "the id of a VPC endpoint")]
+_SubnetId = Annotated[str, _text("subnet-[0-9a-f]{8,17}", "the id of a subnet")]
+_SecurityGroupId = Annotated[str, _text("sg-[0-9a-f]{8,17}", "the id of a security group")]
 _Event = Literal["Created", "Updated", "Copied"]
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 _LogRetentionDays = Literal[
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
 ]
+
+
+HIPAA_RETENTION_DAYS = 2192
+"""Six years, for which a covered entity keeps the records of its security measures: 45 CFR 164.316(b)(2)(i)."""
+
+PRODUCTION_MIN_RETENTION_DAYS: Mapping[str, int] = {
+    "log_retention_days": 365,
+    "audit_retention_days": HIPAA_RETENTION_DAYS,
+}
+"""Minimum values of keys in ``environment=production``, in days. AWS Config's rule cw-loggroup-retention-period-check
+expects a year for logs, and so do its conformance packs for HIPAA and NIST SP 800-53."""
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(strict=True, regex_engine="python-re"))
@@ -165,6 +194,7 @@ class Config:
         tuple[_DatastoreId, ...],
         Field(description="a list of data store ids", min_length=1),
         _UNIQUE,
+        AfterValidator(_few_enough),
         Key(
             "HealthImaging data stores to serve and export; requests for other data stores are refused",
             "0123456789abcdef0123456789abcdef",
@@ -181,7 +211,8 @@ class Config:
     environment: Annotated[
         Literal["development", "production"],
         Key(
-            "Purpose of the deployment; `production` protects the stack from deletion and deploys gradually",
+            "Purpose of the deployment; `production` protects the stack from deletion, deploys gradually, and refuses "
+            "settings that [put it at risk](security.md#production)",
             "production",
         ),
     ] = "development"
@@ -214,6 +245,14 @@ class Config:
     presigned_url_lifetime_seconds: Annotated[
         int, Field(ge=60, le=3600), Key("Lifetime of a pre-signed URL, in seconds", "900")
     ] = 300
+    frame_caching: Annotated[
+        FrameCaching,
+        Key(
+            "What browsers may do with frames: `revalidate` keeps them and asks the API before each use, `immutable` "
+            "uses them without asking, for machines that one person uses, and `no-store` keeps none",
+            "no-store",
+        ),
+    ] = "revalidate"
     cors_origins: Annotated[
         tuple[_Origin, ...],
         Field(description="a list of origins", min_length=1),
@@ -259,6 +298,24 @@ class Config:
             OnlyWith("auth", "cognito"),
         ),
     ] = ()
+    cognito_client_ids: Annotated[
+        tuple[_ClientId, ...],
+        Field(description="a list of app client ids"),
+        _UNIQUE,
+        Key(
+            "App clients of the user pool whose tokens are accepted; `auth=cognito` requires these or `cognito_scopes`",
+            "1example23456789",
+            OnlyWith("auth", "cognito"),
+        ),
+    ] = ()
+    cognito_groups_are_datastores: Annotated[
+        bool,
+        Key(
+            "Whether callers may read only the data stores whose ids are names of their groups (`cognito:groups`)",
+            "true",
+            OnlyWith("auth", "cognito"),
+        ),
+    ] = False
     jwt_issuer: Annotated[
         str | None,
         _text(_ISSUER, "an https:// URL without query and fragment"),
@@ -287,6 +344,70 @@ class Config:
             OnlyWith("auth", "jwt"),
         ),
     ] = None
+    api_concurrency: Annotated[
+        int | None,
+        Field(ge=1, le=100_000),
+        Key(
+            "Concurrent requests of the API function, reserved from the account's concurrency; with `none`, the "
+            "function shares the unreserved concurrency of the account",
+            "500",
+        ),
+    ] = None
+    audit_claim: Annotated[
+        str,
+        _text("[!-~]{1,256}", "the name of a claim"),
+        Key(
+            "Claim that names the caller in the audit record, with `auth=cognito` or `auth=jwt`",
+            "preferred_username",
+        ),
+    ] = "sub"
+    jwt_image_sets_claim: Annotated[
+        str | None,
+        _text("[!-~]{1,256}", "the name of a claim"),
+        Key(
+            "Claim that lists the image sets that the caller may read",
+            "https://example.org/image-sets",
+            OnlyWith("auth", "jwt"),
+        ),
+    ] = None
+    jwt_studies_claim: Annotated[
+        str | None,
+        _text("[!-~]{1,256}", "the name of a claim"),
+        Key(
+            "Claim that lists the study instance UIDs whose image sets the caller may read",
+            "https://example.org/studies",
+            OnlyWith("auth", "jwt"),
+        ),
+    ] = None
+    jwt_max_lifetime_seconds: Annotated[
+        int | None,
+        Field(ge=60, le=31_536_000),
+        Key(
+            "Maximum lifetime of a token, in seconds; with `none`, its issuer decides",
+            "3600",
+            OnlyWith("auth", "jwt"),
+        ),
+    ] = None
+    authorization_function_arn: Annotated[
+        str | None,
+        _text(
+            "arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:function:[A-Za-z0-9_-]{1,64}(?::[A-Za-z0-9_$-]{1,128})?",
+            "the ARN of a Lambda function, its version or its alias",
+        ),
+        Key(
+            "Lambda function of yours, in the same Region, that decides who may read which image set",
+            "arn:aws:lambda:eu-west-1:123456789012:function:image-access:live",
+        ),
+    ] = None
+    authorization_cache_seconds: Annotated[
+        int,
+        Field(ge=0, le=3600),
+        Key(
+            "Seconds for which a decision of `authorization_function_arn` is cached; the function can ask for less",
+            "300",
+            OnlyWith("authorization_function_arn"),
+        ),
+    ] = 60
     waf: Annotated[
         bool,
         Key("Whether AWS WAF protects the API, with AWS's common rules and a rate limit", "true"),
@@ -301,6 +422,16 @@ class Config:
             OnlyWith("waf", value=True),
         ),
     ] = 20_000
+    # WAF cannot aggregate by caller under IAM: the header Authorization differs for each request.
+    waf_token_rate_limit: Annotated[
+        int,
+        Field(ge=10, le=100_000_000),
+        Key(
+            "Requests that one token may send in five minutes, for `auth=jwt` and `auth=cognito`",
+            "5000",
+            OnlyWith("waf", value=True),
+        ),
+    ] = 10_000
     domain_name: Annotated[
         str | None,
         _text(_DOMAIN_NAME, "a domain name in lower case"),
@@ -336,6 +467,37 @@ class Config:
             "vpce-0123456789abcdef0",
         ),
     ] = ()
+    # https://docs.aws.amazon.com/lambda/latest/api/API_VpcConfig.html
+    vpc_subnet_ids: Annotated[
+        tuple[_SubnetId, ...],
+        Field(description="a list of subnet ids", max_length=16),
+        _UNIQUE,
+        Key(
+            "Subnets of the functions; docs/access.md lists the VPC endpoints that they need. With `none`, the "
+            "functions are in no VPC of yours",
+            "subnet-0123456789abcdef0",
+        ),
+    ] = ()
+    vpc_security_group_ids: Annotated[
+        tuple[_SecurityGroupId, ...],
+        Field(description="a list of security group ids", max_length=5),
+        _UNIQUE,
+        Key(
+            "Security groups of the functions; they must allow HTTPS to the VPC endpoints",
+            "sg-0123456789abcdef0",
+            OnlyWith("vpc_subnet_ids", required=True),
+        ),
+    ] = ()
+    s3_vpc_endpoint_ids: Annotated[
+        tuple[_VpcEndpointId, ...],
+        Field(description="a list of VPC endpoint ids"),
+        _UNIQUE,
+        Key(
+            "VPC endpoints for S3; pre-signed URLs work through them only. With `none`, they work from any network",
+            "vpce-0fedcba9876543210",
+            OnlyWith("vpc_endpoint_ids"),
+        ),
+    ] = ()
     fips_endpoints: Annotated[
         bool,
         Key(
@@ -351,6 +513,19 @@ class Config:
     throttle_burst: Annotated[
         int, Field(ge=1, le=100_000), Key("Size of a burst of requests above `throttle_rate`", "400")
     ] = 1000
+    # HealthImaging allows 25 GetImageSet calls per second and account, and bursts of 50. The defaults leave a fifth to
+    # other callers, counting the HEAD requests, which get a quarter as many.
+    index_throttle_rate: Annotated[
+        int,
+        Field(ge=1, le=100_000),
+        Key(
+            "GET requests of the frame index per second above which the API answers 429; HEAD requests get a quarter",
+            "32",
+        ),
+    ] = 16
+    index_throttle_burst: Annotated[
+        int, Field(ge=1, le=100_000), Key("Size of a burst of requests above `index_throttle_rate`", "64")
+    ] = 32
     export_events: Annotated[
         tuple[_Event, ...],
         Field(description="a list of Created, Updated, Copied"),
@@ -366,7 +541,8 @@ class Config:
         int,
         Field(ge=2, le=500),
         Key(
-            "Concurrent workers for exports on events, and as many again for request manifests",
+            "Concurrent workers for exports on events, and as many again for request manifests; two more store the "
+            "frames that took too long for a request",
             "5",
         ),
     ] = 2
@@ -414,8 +590,17 @@ class Config:
         ),
     ] = None
     log_retention_days: Annotated[
-        _LogRetentionDays, Key("Retention of logs in days, a value that CloudWatch Logs accepts", "90")
+        _LogRetentionDays,
+        Key("Retention of logs in days, a value that CloudWatch Logs accepts; at least 365 in `production`", "731"),
     ] = 365
+    audit_retention_days: Annotated[
+        _LogRetentionDays | None,
+        Key(
+            "Retention in days of the logs that have audit records, at least that of other logs; `none` means 2192 in "
+            "`production`, otherwise `log_retention_days`",
+            "3653",
+        ),
+    ] = None
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Key("Lowest level that the functions log", "DEBUG"),
@@ -427,6 +612,14 @@ class Config:
             "destroy",
         ),
     ] = "retain"
+    unusual_image_sets_per_hour: Annotated[
+        int,
+        Field(ge=10, le=1_000_000),
+        Key(
+            "Image sets that one principal reads in an hour, above which an alarm is raised; an image set is a series",
+            "5000",
+        ),
+    ] = 1000
     api_gateway_account_role: Annotated[
         bool,
         Key(
@@ -440,6 +633,12 @@ class Config:
     def export_rate_per_worker(self) -> float:
         """GetImageFrame calls per second of one worker; each of the two export functions has as many workers."""
         return self.export_rate / (2 * self.export_concurrency)
+
+    @property
+    def audit_log_retention_days(self) -> int:
+        """Days for which audit records are kept. Their log groups have other lines, too, which must stay as long."""
+        default_days = HIPAA_RETENTION_DAYS if self.environment == "production" else self.log_retention_days
+        return max(self.audit_retention_days or default_days, self.log_retention_days)
 
     @property
     def deploys_gradually(self) -> bool:
@@ -568,8 +767,45 @@ def _conflicts(values: Mapping[str, Any], already_faulty: Collection[str]) -> di
             faults[name] = f"has no effect without {condition}. Remove it, or add: -c {needed}"
         elif condition.required and is_met and not is_given:
             faults[name] = f"is missing, and {condition} requires it. For example: -c {name}={key.example}"
+    if settings["auth"] == "iam" and settings["waf_token_rate_limit"] != _defaults()["waf_token_rate_limit"]:
+        faults.setdefault(
+            "waf_token_rate_limit", "has no effect with auth=iam, where requests have no token. Remove it"
+        )
+    if settings["audit_claim"] != _defaults()["audit_claim"] and settings["auth"] == "iam":
+        faults["audit_claim"] = "has no effect with auth=iam, because the caller's ARN is on record. Remove it"
+    choice = {"cognito_scopes", "cognito_client_ids"}
+    if (
+        settings["auth"] == "cognito"
+        and not any(settings[name] for name in choice)
+        and not choice & set(already_faulty)
+    ):
+        example = config_keys()["cognito_scopes"].example
+        faults["cognito_scopes"] = (
+            "is missing, and so is cognito_client_ids; auth=cognito requires one of the two, because the user pool "
+            f"issues tokens to all of its app clients. For example: -c cognito_scopes={example}"
+        )
     if settings["vpc_endpoint_ids"] and settings["domain_name"]:
         faults["vpc_endpoint_ids"] = "makes the API private, but domain_name needs a public API. Remove one of the two"
+    if settings["environment"] == "production":
+        faults |= {name: fault for name, fault in _production_faults(settings).items() if name not in already_faulty}
+    return faults
+
+
+def _production_faults(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the faults of keys that put a production deployment at risk."""
+    faults = {}
+    if settings["event_source"] != _defaults()["event_source"]:
+        faults["event_source"] = (
+            "lets other applications of the account announce deletions, which environment=production forbids. Remove it"
+        )
+    if settings["removal_policy"] == "destroy":
+        faults["removal_policy"] = "destroys frames and logs, which environment=production forbids. Remove it"
+    for name, minimum in PRODUCTION_MIN_RETENTION_DAYS.items():
+        if settings[name] is not None and settings[name] < minimum:
+            faults[name] = (
+                f"is shorter than the {minimum} days that environment=production requires. "
+                f"For example: -c {name}={minimum}"
+            )
     return faults
 
 

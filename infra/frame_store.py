@@ -10,17 +10,27 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from framegate.bucket_layout import (
+    BODY_LIFETIME_DAYS,
+    BODY_PREFIX,
+    CLAIM_PREFIX,
     EXPORT_PREFIX,
     FRAME_PREFIX,
     INDEX_PREFIX,
+    METADATA_PREFIX,
     MISMATCH_TAG,
     MISMATCHED_PREFIX,
     QUEUED_PREFIX,
+    STUDY_LIFETIME_DAYS,
+    STUDY_PREFIX,
+    TEMPORARY_DAYS,
+    TEMPORARY_TAG,
 )
 from infra.acknowledge import acknowledge
 from infra.retention import removal_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from aws_cdk import aws_kms as kms
 
     from infra.config import Config
@@ -30,6 +40,9 @@ DELETED_LOG_DAYS = 30
 
 IS_MISMATCHED = {f"s3:ExistingObjectTag/{name}": value for name, value in MISMATCH_TAG.items()}
 """The condition of a frame that was found wrong and not moved yet."""
+
+IS_PRESIGNED = {"s3:authType": "REST-QUERY-STRING"}
+"""The condition of a request by pre-signed URL."""
 
 # Headers of a pre-signed GET's response that a web page may read. S3 accepts no wildcard here.
 _EXPOSED_HEADERS = [
@@ -82,7 +95,7 @@ class FrameStore(Construct):
             minimum_tls_version=1.2,
             versioned=True,
             lifecycle_rules=[
-                s3.LifecycleRule(id="ExpireAccessLogs", expiration=Duration.days(config.log_retention_days)),
+                s3.LifecycleRule(id="ExpireAccessLogs", expiration=Duration.days(config.audit_log_retention_days)),
                 s3.LifecycleRule(
                     id="RemoveDeletedAccessLogs",
                     noncurrent_version_expiration=Duration.days(DELETED_LOG_DAYS),
@@ -116,6 +129,9 @@ class FrameStore(Construct):
             event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
         )
         self._deny_mismatched_frames_to_urls()
+        self._deny_old_urls(config.presigned_url_lifetime_seconds)
+        if config.s3_vpc_endpoint_ids:
+            self._deny_urls_outside(config.s3_vpc_endpoint_ids)
         self._acknowledge_findings(access_logs)
 
     def deny_mismatched_frames_to(self, role: iam.Role) -> None:
@@ -124,9 +140,41 @@ class FrameStore(Construct):
 
     def _deny_mismatched_frames_to_urls(self) -> None:
         """Deny pre-signed URLs access to mismatched frames, even URLs signed before the mismatch was found."""
-        presigned = {"s3__authType": "REST-QUERY-STRING"}
-        self._deny_reading("SignNoUrlsForMismatchedFrames", MISMATCHED_PREFIX, **presigned)
-        self._deny_reading("EndUrlsOfMismatchedFrames", FRAME_PREFIX, **presigned, **IS_MISMATCHED)
+        self._deny_reading("SignNoUrlsForMismatchedFrames", MISMATCHED_PREFIX, **IS_PRESIGNED)
+        self._deny_reading("EndUrlsOfMismatchedFrames", FRAME_PREFIX, **IS_PRESIGNED, **IS_MISMATCHED)
+
+    def _deny_old_urls(self, lifetime_seconds: int) -> None:
+        """Deny pre-signed URLs that are older than Framegate's own, whoever signed them and for how long.
+
+        References
+        ----------
+        Amazon S3 API reference, "Amazon S3 Signature Version 4 Authentication Specific Policy Keys".
+        """
+        age_limit = {"NumericGreaterThan": {"s3:signatureAge": lifetime_seconds * 1000}}
+        self._deny_urls("EndOldUrls", age_limit)
+
+    def _deny_urls_outside(self, vpc_endpoint_ids: Sequence[str]) -> None:
+        """Deny pre-signed URLs outside these VPC endpoints. Requests without any endpoint do not equal them either.
+
+        References
+        ----------
+        AWS PrivateLink guide, "Control access to VPC endpoints"; IAM user guide, ``aws:SourceVpce``.
+        """
+        elsewhere = {"StringNotEquals": {"aws:SourceVpce": list(vpc_endpoint_ids)}}
+        self._deny_urls("KeepUrlsInsideVpcEndpoints", elsewhere)
+
+    def _deny_urls(self, sid: str, conditions: Mapping[str, Mapping[str, object]]) -> None:
+        """Deny pre-signed URLs under conditions. The functions sign a header instead, so this never applies to them."""
+        self.bucket.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid=sid,
+                effect=iam.Effect.DENY,
+                principals=[iam.AnyPrincipal()],
+                actions=["s3:*"],
+                resources=[self.bucket.bucket_arn, self.bucket.arn_for_objects("*")],
+                conditions={"StringEquals": IS_PRESIGNED, **conditions},
+            )
+        )
 
     def _deny_reading(self, sid: str, prefix: str, **equal: str) -> None:
         # S3 replaces a role in `Principal` by its id, which a new role of the same name does not have. The condition
@@ -185,11 +233,26 @@ def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
         # Nothing expires under MISMATCHED_PREFIX: an object there marks its frame as mismatched until a verified copy
         # replaces it. The export function removes a marker when it has stored the frame; older markers are leftovers.
         s3.LifecycleRule(id="ExpireMarkers", prefix=QUEUED_PREFIX, expiration=Duration.days(1)),
+        s3.LifecycleRule(
+            id="ExpireTemporaryCopies",
+            prefix=FRAME_PREFIX,
+            tag_filters=TEMPORARY_TAG,
+            expiration=Duration.days(TEMPORARY_DAYS),
+        ),
+        s3.LifecycleRule(id="ExpireBodies", prefix=BODY_PREFIX, expiration=Duration.days(BODY_LIFETIME_DAYS)),
+        # One search finds the image sets of a study again.
+        s3.LifecycleRule(id="ExpireStudies", prefix=STUDY_PREFIX, expiration=Duration.days(STUDY_LIFETIME_DAYS)),
+        s3.LifecycleRule(id="ExpireClaims", prefix=CLAIM_PREFIX, expiration=Duration.days(1)),
     ]
     if config.frame_retention_days is not None:
         expiration = Duration.days(config.frame_retention_days)
         # An index is rebuilt on request. Manifests are useless without their frames.
-        expiring = {"Frames": FRAME_PREFIX, "Indexes": INDEX_PREFIX, "Manifests": EXPORT_PREFIX}
+        expiring = {
+            "Frames": FRAME_PREFIX,
+            "Indexes": INDEX_PREFIX,
+            "Metadata": METADATA_PREFIX,
+            "Manifests": EXPORT_PREFIX,
+        }
         rules += [
             s3.LifecycleRule(id=f"Expire{what}", prefix=prefix, expiration=expiration)
             for what, prefix in expiring.items()

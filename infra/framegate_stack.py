@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aws_cdk import CfnOutput, Stack, Tags
+from aws_cdk import aws_cloudwatch as cloudwatch
 
 from infra.api.api_function import ApiFunction
 from infra.api.authorization import authorization
@@ -14,12 +15,15 @@ from infra.build.bundling import DECODER_REQUIREMENTS
 from infra.build.package_layer import PackageLayer
 from infra.encryption_key import EncryptionKey
 from infra.export.functions import ExportFunction, RequestFunction
-from infra.export.queue import ExportQueue
+from infra.export.queue import ExportQueues
 from infra.export.requests import ExportRequests
 from infra.frame_store import FrameStore
 from infra.operations.alarm_topic import AlarmTopic
 from infra.operations.alarms import Alarms
 from infra.operations.dashboard import Dashboard
+from infra.operations.key_watch import KeyWatch
+from infra.operations.saved_queries import SavedQueries
+from infra.operations.unusual_reads import UnusualReads
 from infra.operations.watched import WatchedResources
 
 if TYPE_CHECKING:
@@ -51,8 +55,10 @@ class FramegateStack(Stack):
         )
         key = EncryptionKey(self, "Key", config=config)
         frame_store = FrameStore(self, "FrameStore", config=config, key=key)
-        export_queue = ExportQueue(self, "ExportQueue", config=config, frame_store=frame_store)
-        function = ApiFunction(self, "ApiFunction", config=config, frame_store=frame_store, queue=export_queue.queue)
+        queues = ExportQueues(self, "ExportQueue", config=config, frame_store=frame_store)
+        function = ApiFunction(
+            self, "ApiFunction", config=config, frame_store=frame_store, queue=queues.deferred_stores
+        )
         api = RestApi(
             self,
             "RestApi",
@@ -73,7 +79,7 @@ class FramegateStack(Stack):
             "ExportFunction",
             config=config,
             frame_store=frame_store,
-            queue=export_queue.queue,
+            queues=queues,
             decoder=decoder,
         )
         request_function = RequestFunction(
@@ -85,21 +91,36 @@ class FramegateStack(Stack):
             config=config,
             frame_store=frame_store,
             function=request_function.function,
-            dead_letters=export_queue.dead_letters,
+            dead_letters=queues.dead_letters,
         )
         watched = WatchedResources(
             api_function=function.alias,
             export_function=export_function.function,
             request_function=request_function.function,
-            queue=export_queue.queue,
-            dead_letters=export_queue.dead_letters,
+            queue=queues.queue,
+            dead_letters=queues.dead_letters,
+            deferred_stores=queues.deferred_stores,
+            deferred_store_dead_letters=queues.deferred_store_dead_letters,
             state_machine=requests.state_machine,
         )
         alarms = Alarms(self, "Alarms", config=config, watched=watched)
-        alarm_topic = AlarmTopic(self, "AlarmTopic", config=config, key=key, alarms=alarms.all)
+        unusual_reads = UnusualReads(self, "UnusualReads", config=config, log_group=function.function.log_group)
+        alarm_topic = AlarmTopic(
+            self, "AlarmTopic", config=config, key=key, alarms=alarms.all, unusual_reads=unusual_reads
+        )
+        key_watch = KeyWatch(self, "KeyWatch", config=config, key=key)
         if config.deploys_gradually:
             GradualDeployment(self, "GradualDeployment", function=function, alarms=alarms.of_deployments)
-        dashboard = Dashboard(self, "Dashboard", config=config, alarms=alarms.all, watched=watched)
+        log_alarm = cloudwatch.Alarm.from_alarm_arn(self, "UnusualReadsAlarm", unusual_reads.alarm_arn)
+        dashboard = Dashboard(self, "Dashboard", config=config, alarms=[*alarms.all, log_alarm], watched=watched)
+        SavedQueries(
+            self,
+            "SavedQueries",
+            config=config,
+            api_log=function.log_group,
+            access_log=api.access_logs,
+            export_logs=[export_function.log_group, request_function.log_group],
+        )
         CfnOutput(self, "ApiUrl", value=api.url, description="Base URL of the REST API")
         CfnOutput(
             self,
@@ -110,14 +131,26 @@ class FramegateStack(Stack):
         CfnOutput(
             self,
             "ExportQueueUrl",
-            value=export_queue.queue.queue_url,
-            description="Queue of exports on events, removals and deferred stores",
+            value=queues.queue.queue_url,
+            description="Queue of exports on events, and removals",
         )
         CfnOutput(
             self,
             "ExportDeadLetterQueueUrl",
-            value=export_queue.dead_letters.queue_url,
-            description="Queue of messages that failed for good",
+            value=queues.dead_letters.queue_url,
+            description="Queue of exports and removals that failed for good",
+        )
+        CfnOutput(
+            self,
+            "DeferredStoreQueueUrl",
+            value=queues.deferred_stores.queue_url,
+            description="Queue of frames that took too long for a request",
+        )
+        CfnOutput(
+            self,
+            "DeferredStoreDeadLetterQueueUrl",
+            value=queues.deferred_store_dead_letters.queue_url,
+            description="Queue of deferred stores that failed for good",
         )
         CfnOutput(
             self,
@@ -126,6 +159,7 @@ class FramegateStack(Stack):
             description="State machine that processes request manifests",
         )
         CfnOutput(self, "AlarmTopicArn", value=alarm_topic.topic.topic_arn, description="Topic of the alarms")
+        CfnOutput(self, "KeyTopicArn", value=key_watch.topic.topic_arn, description="Topic of changes of the key")
         CfnOutput(self, "DashboardName", value=dashboard.name, description="CloudWatch dashboard")
         CfnOutput(self, "DatastoreIds", value=",".join(config.datastore_ids), description="Served data stores")
         CfnOutput(self, "Auth", value=config.auth, description="How callers are authorized: iam, cognito or jwt")

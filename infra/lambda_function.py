@@ -19,6 +19,7 @@ from infra.permissions import (
     write_traces,
 )
 from infra.retention import log_group
+from infra.vpc import network_interface_statements, vpc_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,8 @@ class LambdaFunction(Construct):
         Whether Lambda stops the function when it seems to invoke itself.
     layers : sequence of lambda_.ILayerVersion
         Packages in addition to the bundle.
+    has_audit_records : bool
+        Whether the function writes audit records.
 
     Attributes
     ----------
@@ -71,6 +74,8 @@ class LambdaFunction(Construct):
         The function's role.
     function : lambda_.Function
         The function.
+    log_group : logs.LogGroup
+        Its log.
     """
 
     def __init__(
@@ -90,17 +95,31 @@ class LambdaFunction(Construct):
         reserved_concurrency: int | None = None,
         recursive_loop: lambda_.RecursiveLoop | None = None,
         layers: Sequence[lambda_.ILayerVersion] = (),
+        has_audit_records: bool = True,
     ) -> None:
         super().__init__(scope, construct_id)
-        group = log_group(self, "Logs", config, key)
+        self.log_group = log_group(self, "Logs", config, key, has_audit_records=has_audit_records)
         self.role = service_role(
             self,
             "Role",
             service="lambda.amazonaws.com",
             description=f"Role of the function that {description[0].lower()}{description[1:]}",
-            statements=[*statements, write_logs(group), write_traces()],
+            statements=[
+                *statements,
+                write_logs(self.log_group),
+                write_traces(),
+                *network_interface_statements(config),
+            ],
         )
-        acknowledge_traces(self.role)
+        if config.vpc_subnet_ids:
+            acknowledge(
+                self.role,
+                "X-Ray has no resource-level permissions. Lambda needs those for network interfaces on all resources "
+                "(AWSLambdaVPCAccessExecutionRole); a second statement denies them to the function's code.",
+                "AwsSolutions-IAM5[Resource::*]",
+            )
+        else:
+            acknowledge_traces(self.role)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -119,7 +138,7 @@ class LambdaFunction(Construct):
             recursive_loop=recursive_loop,
             layers=list(layers),
             # The log format stays text. Lambda's JSON format would filter and rewrite the JSON lines of the code.
-            log_group=group,
+            log_group=self.log_group,
             environment_encryption=key,
             environment={
                 # The metrics of all deployments in an account share a namespace, so the service tells them apart.
@@ -139,16 +158,18 @@ class LambdaFunction(Construct):
             "state machine wait for the response, and the export queue has its own dead-letter queue.",
             "HIPAA.Security-LambdaDLQ",
         )
-        acknowledge(
-            self.function,
-            "The function calls only public endpoints of AWS, signed and over TLS, and accepts no connections. It "
-            "needs no private resource that a VPC would give access to.",
-            "HIPAA.Security-LambdaInsideVPC",
-        )
+        cfn_function = cast("lambda_.CfnFunction", self.function.node.default_child)
+        # The CDK's own construct would look up the VPC. The subnets and security groups are all that Lambda needs.
+        cfn_function.vpc_config = vpc_config(config)
+        if not config.vpc_subnet_ids:
+            acknowledge(
+                self.function,
+                "The function calls only public endpoints of AWS, signed and over TLS, and accepts no connections. "
+                "The configuration key `vpc_subnet_ids` puts it into subnets of the deployer.",
+                "HIPAA.Security-LambdaInsideVPC",
+            )
         # The CDK adds a dependency on the role, which the function references anyway.
-        cast("lambda_.CfnFunction", self.function.node.default_child).add_metadata(
-            "cfn-lint", {"config": {"ignore_checks": ["W3005"]}}
-        )
+        cfn_function.add_metadata("cfn-lint", {"config": {"ignore_checks": ["W3005"]}})
 
     def published(self) -> lambda_.Alias:
         """Publish a version, and return its alias ``live``. Only published versions start from a snapshot."""

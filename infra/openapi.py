@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from framegate import problems
 from framegate.healthimaging import media_types
-from framegate.identifiers import IDENTIFIER_PATTERN
+from framegate.identifiers import IDENTIFIER_PATTERN, MAX_UID_LENGTH
 from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.http import INLINE_LIMIT
@@ -20,9 +20,9 @@ from framegate.rest.routes import (
     MAX_PAGE_POSITION_LENGTH,
     MAX_PIXELS,
     MAX_RESULTS,
-    MAX_UID_LENGTH,
     PAGE_POSITION_PATTERN,
     ROUTES,
+    UNSUPPORTED_ROUTES,
     Choice,
     Identifier,
     Integer,
@@ -51,7 +51,19 @@ MAX_URL_LENGTH = 8_192
 
 MAX_RETRY_AFTER_SECONDS = 3_600
 
-_TAGS = {"Frame": "frames", "Index": "index"}
+MAX_DATASETS = 1_000_000
+"""Maximum number of instances whose metadata one response may have."""
+
+_TAGS = {
+    "Frame": "frames",
+    "Index": "index",
+    "Datasets": "dicomweb",
+    "InstanceFrames": "dicomweb",
+    "BulkData": "dicomweb",
+}
+
+_RANGE_STATUSES = ("206", "416")
+"""Statuses of range requests. RFC 9110, section 14.2, defines these for GET only."""
 
 
 def _text(max_length: int, **more: Any) -> Json:
@@ -59,7 +71,9 @@ def _text(max_length: int, **more: Any) -> Json:
 
 
 def _whole_number(minimum: int, maximum: int, **more: Any) -> Json:
-    return {"type": "integer", "minimum": minimum, "maximum": maximum, **more}
+    # OpenAPI Specification 3.1.1, section 4.4, "Data Types".
+    bits = 32 if minimum >= -(2**31) and maximum < 2**31 else 64
+    return {"type": "integer", "format": f"int{bits}", "minimum": minimum, "maximum": maximum, **more}
 
 
 def _or_null(schema: Json) -> Json:
@@ -84,6 +98,7 @@ def routes_table() -> str:
         f"| `{operation.method} {route.template}` | {operation.example} |"
         for route in ROUTES
         for operation in route.operations
+        if operation.returns != "Nothing"
     ]
     return "\n".join(["| method and path | example |", "| --- | --- |", *rows])
 
@@ -116,8 +131,10 @@ def document() -> Json:
         "tags": [
             {"name": "frames", "description": "Deliver a frame or part of one."},
             {"name": "index", "description": "List the frames of an image set."},
+            {"name": "dicomweb", "description": "DICOMweb, with the paths of HealthImaging's own (DICOM PS3.18)."},
         ],
-        "paths": {route.template: _path_item(route) for route in ROUTES},
+        # A description tells what clients can use, and an operation needs a success (OpenAPI 3.1.0, section 4.8.16).
+        "paths": {route.template: _path_item(route) for route in ROUTES if route not in UNSUPPORTED_ROUTES},
         "components": {
             "securitySchemes": {
                 "sigv4": {
@@ -131,7 +148,8 @@ def document() -> Json:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "A token of the user pool or OpenID Connect issuer that the deployment trusts.",
+                    "description": "A token of the user pool or OpenID Connect issuer that the deployment trusts, "
+                    "validated as RFC8725 recommends.",
                 },
             },
             "responses": _responses(),
@@ -172,11 +190,9 @@ def _head(operation: Operation) -> Json:
     described["parameters"] = [
         _parameter(each) for each in operation.parameters if each.name not in ("Range", "If-Range")
     ]
-    successes = [status for status in described["responses"] if status < "400" and status != "206"]
-    described["responses"] = {
-        **_references(f"{operation.returns}Head", successes),
-        **_references("Head", ("4XX", "5XX")),
-    }
+    described["responses"] = _references(
+        f"{operation.returns}Head", (status for status in _statuses(operation) if status not in _RANGE_STATUSES)
+    )
     return described
 
 
@@ -251,11 +267,8 @@ def _responses() -> Json:
         }
         for status, response in {**responses, **_problem_responses(causes)}.items():
             described[f"{returns}{status}"] = response
-        for status, response in responses.items():
-            if status != "206":
+            if status not in _RANGE_STATUSES:
                 described[f"{returns}Head{status}"] = _without_content(response)
-    described["Head4XX"] = {"description": "The status and headers of GET's response, without the problem document."}
-    described["Head5XX"] = described["Head4XX"]
     return described
 
 
@@ -313,7 +326,65 @@ def _index_successes() -> Json:
     }
 
 
-_SUCCESSES = {"Frame": _frame_successes, "Index": _index_successes}
+def _instance_frames_successes() -> Json:
+    types = ["multipart/related", *sorted({*media_types.STORED.values(), "image/jhc", "image/jp2"}), "*/*"]
+    body = dict.fromkeys(types, _bytes())
+    by_id = _frame_successes()
+    return {
+        "200": {
+            **by_id["200"],
+            "description": "The frames, in the form that the client accepts.",
+            "headers": {**by_id["200"]["headers"], **_caching_headers()},
+            "content": body,
+        },
+        "206": {**by_id["206"], "content": body},
+        "303": {**by_id["303"], "description": "A redirect to the frame, or to a multipart body with the frames."},
+        "304": {"description": "The client holds the frames.", "headers": _caching_headers()},
+    }
+
+
+def _dataset_successes() -> Json:
+    schema = {"schema": {"$ref": "#/components/schemas/Datasets"}}
+    return {
+        "200": {
+            "description": "An array of datasets in DICOM JSON.",
+            # A search has no entity tag.
+            "headers": {
+                **_caching_headers(required=False),
+                "Content-Encoding": _optional_header({"type": "string", "const": "gzip"}),
+            },
+            "content": {"application/dicom+json": schema, "application/json": schema},
+        },
+        "303": {
+            "description": "A redirect to metadata that is too large for a response.",
+            "headers": {
+                "Location": _header(_text(MAX_URL_LENGTH, format="uri")),
+                "Cache-Control": _header({"type": "string", "const": "no-store"}),
+            },
+        },
+        "304": {"description": "The client holds the metadata.", "headers": _caching_headers()},
+    }
+
+
+def _bulk_data_successes() -> Json:
+    redirect = _dataset_successes()["303"]
+    return {
+        "200": {
+            "description": "The value.",
+            "headers": {"Cache-Control": _header(_text(100))},
+            "content": dict.fromkeys(["multipart/related", "application/octet-stream", "*/*"], _bytes()),
+        },
+        "303": {**redirect, "description": "A redirect to a value that is too large for a response."},
+    }
+
+
+_SUCCESSES = {
+    "Frame": _frame_successes,
+    "Index": _index_successes,
+    "Datasets": _dataset_successes,
+    "InstanceFrames": _instance_frames_successes,
+    "BulkData": _bulk_data_successes,
+}
 """The successful responses of everything that an operation can return."""
 
 
@@ -375,6 +446,8 @@ def _problem_response(status: int, titles: dict[str, str]) -> Json:
     if status == _status_of(problems.Throttled):
         # API Gateway's own response to an exhausted quota has no Retry-After.
         response["headers"] = {"Retry-After": _optional_header(_seconds())}
+    if status == _status_of(problems.FramePending):
+        response["headers"] = {"Retry-After": _optional_header(_seconds())}
     if status == _status_of(problems.RangeNotSatisfiable):
         response["headers"] = {"Content-Range": _header(_text(100, pattern=r"^bytes \*/\d+$"))}
     return response
@@ -423,7 +496,7 @@ def _schemas() -> Json:
             {
                 "type": {"type": "string", "const": "urn:framegate:frame-queued"},
                 "title": _text(100),
-                "status": {"type": "integer", "const": 202},
+                "status": _whole_number(202, 202),
                 "detail": _text(1_000),
                 "requestId": _text(100),
             }
@@ -458,6 +531,10 @@ def _schemas() -> Json:
                 "columns": _or_null(_whole_number(1, MAX_PIXELS)),
                 "resolutions": _or_null(_whole_number(1, MAX_DECOMPOSITIONS + 1)),
             }
+        ),
+        "Datasets": {"type": "array", "maxItems": MAX_DATASETS, "items": {"$ref": "#/components/schemas/Dataset"}},
+        "Dataset": _object(
+            {}, is_closed=False, description="A dataset in the DICOM JSON model (DICOM PS3.18, annex F), by tag."
         ),
         "Problem": _object(
             {

@@ -88,6 +88,23 @@ def image_sets(stack: Stack, config: Config) -> list[str]:
     ]
 
 
+def data_stores(stack: Stack, config: Config) -> list[str]:
+    """Return the ARNs of the configured data stores."""
+    return [
+        stack.format_arn(service="medical-imaging", resource="datastore", resource_name=each)
+        for each in config.datastore_ids
+    ]
+
+
+def objects_of(frame_store: FrameStore, config: Config, *prefixes: str) -> list[str]:
+    """Return ARN patterns of the objects of the configured data stores under these prefixes of the bucket."""
+    return [
+        frame_store.bucket.arn_for_objects(f"{prefix}{datastore_id}/*")
+        for prefix in prefixes
+        for datastore_id in config.datastore_ids
+    ]
+
+
 def use_key(frame_store: FrameStore, *services: str) -> iam.PolicyStatement:
     """Return the statement that allows use of the stack's key through these services only."""
     via = [f"{service}.{Aws.REGION}.{Aws.URL_SUFFIX}" for service in services]
@@ -131,6 +148,13 @@ def acknowledge_image_sets(role: iam.Role, config: Config) -> None:
             f"datastore/{datastore_id}/imageset/*]"
             for datastore_id in config.datastore_ids
         ),
+    )
+
+
+def acknowledge_objects(role: iam.Role, frame_store: FrameStore, config: Config, *prefixes: str) -> None:
+    """Acknowledge that a role accesses all objects of the configured data stores under these prefixes."""
+    acknowledge_prefixes(
+        role, frame_store, *(f"{prefix}{each}/" for prefix in prefixes for each in config.datastore_ids)
     )
 
 

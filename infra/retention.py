@@ -40,7 +40,13 @@ def unique_name(prefix: str) -> str:
 
 
 def log_group(
-    scope: Construct, construct_id: str, config: Config, key: kms.IKey, name: str | None = None
+    scope: Construct,
+    construct_id: str,
+    config: Config,
+    key: kms.IKey,
+    name: str | None = None,
+    *,
+    has_audit_records: bool = False,
 ) -> logs.LogGroup:
     """Create an encrypted log group with the configured retention.
 
@@ -56,10 +62,14 @@ def log_group(
         Encrypts the events. Its policy matches the names of the groups.
     name : str, optional
         Name of the group, if a service requires one; otherwise CloudFormation generates it.
+    has_audit_records : bool
+        Whether the log has audit records, which may have to be kept for longer.
     """
     group = logs.LogGroup(
         scope, construct_id, log_group_name=name, encryption_key=key, removal_policy=removal_policy(config)
     )
     # CloudFormation takes a number of days. The CDK's enumeration would need a table from numbers to members.
-    cast("logs.CfnLogGroup", group.node.default_child).retention_in_days = config.log_retention_days
+    cast("logs.CfnLogGroup", group.node.default_child).retention_in_days = (
+        config.audit_log_retention_days if has_audit_records else config.log_retention_days
+    )
     return group

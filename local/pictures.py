@@ -24,9 +24,14 @@ SIDE_PIXELS = 420
 """Width of each picture in `side_by_side`."""
 
 
+def essence(content_type: str) -> str:
+    """Return a media type without its parameters, such as ``transfer-syntax``."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def picture_of(content: bytes, media_type: str) -> Image.Image | None:
     """Decode a frame to an 8-bit picture; None if its media type is not an image."""
-    decode = _DECODERS.get(media_type)
+    decode = _DECODERS.get(essence(media_type))
     return None if decode is None else picture_of_pixels(decode(content))
 
 

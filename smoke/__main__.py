@@ -10,6 +10,7 @@ from rich.console import Console
 
 from smoke.api_checks import ApiChecks
 from smoke.deployment import Deployment
+from smoke.dicomweb_checks import DicomWebChecks
 from smoke.export_checks import ExportChecks
 from smoke.platform_checks import PlatformChecks
 from smoke.report import Outcome, Report
@@ -44,7 +45,7 @@ def run(report: Report, deployment: Deployment, image_set: str | None) -> None:
         "SnapStart": platform.snap_start,
         "TLS": platform.tls,
     }
-    of_api = api.by_name()
+    of_api = {**api.by_name(), **DicomWebChecks(api).by_name()}
     of_exports = ["export by request manifest", "export by event", "clean-up"]
     find, access_log = "a frame to request", "access log"
     if Outcome.FAILED in basics:

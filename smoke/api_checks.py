@@ -40,6 +40,8 @@ class ApiChecks:
     ----------
     frame : Frame
         The frame that the checks request, once `find` has run.
+    frames : list of dict
+        The entries of its image set's frame index.
     request_id : str
         API Gateway's id of an answered request.
     """
@@ -48,7 +50,7 @@ class ApiChecks:
     frames: list[dict[str, Any]]
 
     def __init__(self, deployment: Deployment, image_set: str | None = None) -> None:
-        self._deployment = deployment
+        self.deployment = deployment
         self._image_set = image_set
         self.request_id = ""
 
@@ -82,7 +84,7 @@ class ApiChecks:
             raise CheckFailedError("no image set has a frame: import a DICOM file, or name one with image_set=…")
         datastore_id, image_set_id, self.frames = min(candidates, key=lambda each: sum(map(_size, each[2])))
         smallest = min(self.frames, key=_size)
-        self.frame = self._deployment.reference(datastore_id, image_set_id, smallest["imageFrameId"])
+        self.frame = self.deployment.reference(datastore_id, image_set_id, smallest["imageFrameId"])
         return (
             f"image set {image_set_id} of data store {datastore_id}, {len(self.frames)} frames; "
             f"one of {len(self.frame.content):,} bytes"
@@ -90,10 +92,10 @@ class ApiChecks:
 
     def index(self) -> str:
         """``GET …/imageFrames`` pages through the index and answers 304 to a current ETag."""
-        first = self._get(f"{self._set_url()}/imageFrames?maxResults=1")
+        first = self.get(f"{self._set_url()}/imageFrames?maxResults=1")
         expect("status", first.status_code, 200)
         expect("entries of a page of one", len(first.json()["imageFrames"]), 1)
-        again = self._get(
+        again = self.get(
             f"{self._set_url()}/imageFrames?maxResults=1", headers={"If-None-Match": first.headers["ETag"]}
         )
         expect("status with If-None-Match", again.status_code, 304)
@@ -101,48 +103,48 @@ class ApiChecks:
 
     def frame_bytes(self) -> str:
         """``GET …/imageFrame/{id}`` returns what ``GetImageFrame`` returns."""
-        first = self._get(self._frame_url())
+        first = self.get(self._frame_url())
         self.request_id = first.headers.get("x-amzn-RequestId", "")
-        answer = self._follow(first)
+        answer = self.follow(first)
         expect("status", answer.status_code, 200)
-        self._expect_whole(answer.content)
+        self.expect_whole(answer.content)
         return f"{len(answer.content):,} bytes of {answer.headers.get('Content-Type')}, identical to GetImageFrame"
 
     def frame_head(self) -> str:
         """``HEAD …/imageFrame/{id}`` has the status and ETag of GET, without a body."""
-        return self._expect_head(self._frame_url())
+        return self.expect_head(self._frame_url())
 
     def frame_by_query_head(self) -> str:
         """``HEAD …/getImageFrame?imageFrameId=`` has the status and ETag of GET, without a body."""
-        return self._expect_head(f"{self._set_url()}/getImageFrame?imageFrameId={self.frame.image_frame_id}")
+        return self.expect_head(f"{self._set_url()}/getImageFrame?imageFrameId={self.frame.image_frame_id}")
 
     def index_head(self) -> str:
         """``HEAD …/imageFrames`` has the status and ETag of GET, without a body."""
-        return self._expect_head(f"{self._set_url()}/imageFrames")
+        return self.expect_head(f"{self._set_url()}/imageFrames")
 
     def frame_json(self) -> str:
         """``Accept: application/json`` returns the frame in base64, or its URL."""
-        answer = self._get(self._frame_url(), headers={"Accept": "application/json"})
+        answer = self.get(self._frame_url(), headers={"Accept": "application/json"})
         expect("status", answer.status_code, 200)
         document = answer.json()
         expect("contentLength", document["contentLength"], len(self.frame.content))
         if "imageFrameBlob" not in document:
             return "JSON with a pre-signed URL"
-        self._expect_whole(base64.b64decode(document["imageFrameBlob"]))
+        self.expect_whole(base64.b64decode(document["imageFrameBlob"]))
         return "JSON with the frame in base64"
 
     def frame_not_modified(self) -> str:
         """``If-None-Match`` with the current ``ETag`` answers 304."""
-        first = self._get(self._frame_url())
+        first = self.get(self._frame_url())
         if "ETag" not in first.headers:
             raise CheckSkippedError("the frame is delivered by URL, which has no ETag")
-        answer = self._get(self._frame_url(), headers={"If-None-Match": first.headers["ETag"]})
+        answer = self.get(self._frame_url(), headers={"If-None-Match": first.headers["ETag"]})
         expect("status", answer.status_code, 304)
         return "304"
 
     def frame_range(self) -> str:
         """``Range`` returns part of the frame."""
-        answer = self._get(self._frame_url(), headers={"Range": "bytes=2-9", "Accept": "*/*"})
+        answer = self.get(self._frame_url(), headers={"Range": "bytes=2-9", "Accept": "*/*"})
         if answer.status_code == 303:
             raise CheckSkippedError("the frame is delivered by URL, where S3 answers ranges")
         expect("status", answer.status_code, 206)
@@ -151,7 +153,7 @@ class ApiChecks:
 
     def frame_resolution(self) -> str:
         """``?resolution=0`` returns the smallest stored resolution, or the whole frame where there is one."""
-        answer = self._follow(self._get(f"{self._frame_url()}?resolution=0"))
+        answer = self.follow(self.get(f"{self._frame_url()}?resolution=0"))
         expect("status", answer.status_code, 200)
         if len(answer.content) > len(self.frame.content):
             raise CheckFailedError(f"{len(answer.content):,} bytes, more than the whole frame")
@@ -161,7 +163,7 @@ class ApiChecks:
     def frame_by_query(self) -> str:
         """``GET …/getImageFrame?imageFrameId=`` returns the same frame."""
         url = f"{self._set_url()}/getImageFrame?imageFrameId={self.frame.image_frame_id}"
-        self._expect_whole(self._follow(self._get(url)).content)
+        self.expect_whole(self.follow(self.get(url)).content)
         return "identical"
 
     def frame_by_post(self) -> str:
@@ -173,15 +175,15 @@ class ApiChecks:
             timeout=TIMEOUT_SECONDS,
             allow_redirects=False,
         )
-        self._expect_whole(self._follow(answer).content)
+        self.expect_whole(self.follow(answer).content)
         return "identical"
 
     def frame_by_url(self) -> str:
         """``?delivery=url`` stores a copy in the bucket and redirects to a pre-signed URL of it."""
-        answer = self._get(f"{self._frame_url()}?delivery=url")
+        answer = self.get(f"{self._frame_url()}?delivery=url")
         expect("status", answer.status_code, 303)
         stored = requests.get(answer.headers["Location"], timeout=TIMEOUT_SECONDS)
-        self._expect_whole(stored.content)
+        self.expect_whole(stored.content)
         part = requests.get(answer.headers["Location"], headers={"Range": "bytes=0-1"}, timeout=TIMEOUT_SECONDS)
         expect("status of a range from S3", part.status_code, 206)
         return "303 to S3; the copy is identical, and S3 answers ranges"
@@ -206,16 +208,16 @@ class ApiChecks:
 
     def unknown_frame(self) -> str:
         """An unknown frame answers 404 with a problem document."""
-        return self._expect_problem(f"{self._set_url()}/imageFrame/{UNKNOWN_ID}", 404, "frame-not-found")
+        return self.expect_problem(f"{self._set_url()}/imageFrame/{UNKNOWN_ID}", 404, "frame-not-found")
 
     def malformed_id(self) -> str:
         """A malformed identifier answers 400 with a problem document."""
-        return self._expect_problem(f"{self._set_url()}/imageFrame/not-an-id", 400, "invalid-identifier")
+        return self.expect_problem(f"{self._set_url()}/imageFrame/not-an-id", 400, "invalid-identifier")
 
     def other_datastore(self) -> str:
         """A data store outside the deployment answers 403."""
-        url = f"{self._deployment.api_url}/datastore/{UNKNOWN_ID}/imageSet/{UNKNOWN_ID}/imageFrame/{UNKNOWN_ID}"
-        answer = self._get(url)
+        url = f"{self.deployment.api_url}/datastore/{UNKNOWN_ID}/imageSet/{UNKNOWN_ID}/imageFrame/{UNKNOWN_ID}"
+        answer = self.get(url)
         expect("status", answer.status_code, 403)
         return "403"
 
@@ -241,8 +243,8 @@ class ApiChecks:
             datastore_id, _, image_set_id = self._image_set.partition("/")
             yield datastore_id, image_set_id, self._entries(datastore_id, image_set_id)
             return
-        client = self._deployment.client("medical-imaging")
-        for datastore_id in self._deployment.datastore_ids:
+        client = self.deployment.client("medical-imaging")
+        for datastore_id in self.deployment.datastore_ids:
             found = client.search_image_sets(datastoreId=datastore_id, maxResults=MAX_IMAGE_SETS)
             for summary in found["imageSetsMetadataSummaries"]:
                 if entries := self._entries(datastore_id, summary["imageSetId"]):
@@ -250,11 +252,11 @@ class ApiChecks:
 
     def _entries(self, datastore_id: str, image_set_id: str) -> list[dict[str, Any]]:
         """Read all entries of an image set's frame index."""
-        url = f"{self._deployment.api_url}/datastore/{datastore_id}/imageSet/{image_set_id}/imageFrames?maxResults=1000"
+        url = f"{self.deployment.api_url}/datastore/{datastore_id}/imageSet/{image_set_id}/imageFrames?maxResults=1000"
         entries: list[dict[str, Any]] = []
         token: str | None = ""
         while token is not None:
-            answer = self._get(f"{url}&nextToken={token}" if token else url)
+            answer = self.get(f"{url}&nextToken={token}" if token else url)
             if answer.status_code != 200:
                 raise CheckFailedError(_described(answer))
             document = answer.json()
@@ -264,26 +266,28 @@ class ApiChecks:
 
     def _set_url(self) -> str:
         frame = self.frame
-        return f"{self._deployment.api_url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}"
+        return f"{self.deployment.api_url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}"
 
     def _frame_url(self) -> str:
         return f"{self._set_url()}/imageFrame/{self.frame.image_frame_id}"
 
     def _http(self) -> requests.Session:
-        return self._deployment.http()
+        return self.deployment.http()
 
-    def _get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
+    def get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
+        """Get a URL with the API's credentials, without following redirects."""
         return self._http().get(url, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
 
     def _presigned_get(self, key: str) -> requests.Response:
         """Get an object by a URL that the caller's own AWS credentials sign."""
-        parameters = {"Bucket": self._deployment.bucket, "Key": key}
-        client = self._deployment.client("s3")
+        parameters = {"Bucket": self.deployment.bucket, "Key": key}
+        client = self.deployment.client("s3")
         url = client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=URL_LIFETIME_SECONDS)
         return requests.get(url, timeout=TIMEOUT_SECONDS)
 
-    def _expect_head(self, url: str) -> str:
-        whole = self._get(url)
+    def expect_head(self, url: str) -> str:
+        """Check that HEAD has the status and ETag of GET, without a body."""
+        whole = self.get(url)
         answer = self._http().head(url, headers={"Accept": "*/*"}, timeout=TIMEOUT_SECONDS, allow_redirects=False)
         expect("status", answer.status_code, whole.status_code)
         expect("ETag", answer.headers.get("ETag"), whole.headers.get("ETag"))
@@ -291,7 +295,7 @@ class ApiChecks:
         length = answer.headers.get("Content-Length", "absent")
         return f"{answer.status_code} without a body, Content-Length {length} (GET: {len(whole.content)} bytes)"
 
-    def _follow(self, answer: requests.Response) -> requests.Response:
+    def follow(self, answer: requests.Response) -> requests.Response:
         """Follow a redirect to a pre-signed URL, without signing again; return any other response unchanged."""
         if answer.status_code == 303:
             return requests.get(answer.headers["Location"], timeout=TIMEOUT_SECONDS)
@@ -299,14 +303,16 @@ class ApiChecks:
             raise CheckFailedError(_described(answer))
         return answer
 
-    def _expect_whole(self, content: bytes) -> None:
+    def expect_whole(self, content: bytes) -> None:
+        """Check that the bytes are those of ``GetImageFrame``."""
         if content != self.frame.content:
             raise CheckFailedError(
                 f"{len(content):,} bytes, which differ from the {len(self.frame.content):,} bytes of GetImageFrame"
             )
 
-    def _expect_problem(self, url: str, status: int, slug: str) -> str:
-        answer = self._get(url)
+    def expect_problem(self, url: str, status: int, slug: str) -> str:
+        """Check that GET answers with a problem document."""
+        answer = self.get(url)
         expect("status", answer.status_code, status)
         expect("type", answer.json()["type"], f"urn:framegate:problem:{slug}")
         return f"{status}, {slug}"

@@ -68,11 +68,12 @@ class PlatformChecks:
         return f"{len(names)} alarms, none in ALARM"
 
     def dead_letters(self) -> str:
-        """The dead-letter queue is empty."""
-        url = self._deployment.outputs["ExportDeadLetterQueueUrl"]
+        """The dead-letter queues are empty."""
         name = "ApproximateNumberOfMessages"
-        answer = self._deployment.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
-        expect("messages in the dead-letter queue", answer["Attributes"][name], "0")
+        for output in ("ExportDeadLetterQueueUrl", "DeferredStoreDeadLetterQueueUrl"):
+            url = self._deployment.outputs[output]
+            answer = self._deployment.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
+            expect(f"messages in {output}", answer["Attributes"][name], "0")
         return "empty"
 
     def snap_start(self) -> str:

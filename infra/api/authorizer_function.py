@@ -33,7 +33,7 @@ class AuthorizerFunction(LambdaFunction):
     construct_id : str
         The construct's id in `scope`.
     config : Config
-        Gives the issuer, the audiences, and the claim that lists data stores.
+        Gives the issuer, the audiences, the claims that list what is granted, and the longest lifetime.
     key : kms.IKey
         Encrypts the log, the environment variables and the snapshots.
 
@@ -62,12 +62,17 @@ class AuthorizerFunction(LambdaFunction):
             timeout_seconds=TIMEOUT_SECONDS,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS,
             layers=[layer],
+            has_audit_records=False,
             settings=[
                 AuthorizerSettings(
                     datastore_ids=config.datastore_ids,
                     issuer=config.jwt_issuer or "",
                     audiences=config.jwt_audience,
                     datastores_claim=config.jwt_datastores_claim,
+                    audit_claim=config.audit_claim,
+                    image_sets_claim=config.jwt_image_sets_claim,
+                    studies_claim=config.jwt_studies_claim,
+                    max_lifetime_seconds=config.jwt_max_lifetime_seconds,
                 )
             ],
             statements=[],

@@ -1,13 +1,16 @@
-"""AWS WAF in front of the REST API: AWS's rules against common attacks, and a rate limit per IP address."""
+"""AWS WAF in front of the REST API: AWS's rules against common attacks, and rate limits per IP address and token."""
 
 from __future__ import annotations
 
+import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aws_cdk import Stack
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
+from framegate.problems import Throttled
 from infra.retention import WAF_LOGS, log_group, unique_name
 
 if TYPE_CHECKING:
@@ -37,10 +40,18 @@ COUNTED_RULES = (
 REDACTED_HEADERS = ("authorization", "x-amz-security-token", "cookie")
 
 
-class Firewall(Construct):
-    """Blocks requests that match AWS's managed rules, and IP addresses that exceed the rate limit.
+THROTTLED_BODY = "throttled"
+"""Key of the problem document for tokens that exceed their limit."""
 
-    API Gateway answers a blocked request with a problem document that web pages can read.
+RETRY_AFTER_SECONDS = 60
+"""Value of ``Retry-After`` for these tokens. WAF counts the last five minutes anew every few seconds."""
+
+
+class Firewall(Construct):
+    """Blocks requests that match AWS's managed rules, and IP addresses and tokens that exceed their rate limits.
+
+    A blocked request gets a problem document that web pages can read: from API Gateway, or from WAF itself with status
+    429 if a token exceeds its limit.
 
     Parameters
     ----------
@@ -68,10 +79,13 @@ class Firewall(Construct):
             scope="REGIONAL",
             default_action=wafv2.CfnWebACL.DefaultActionProperty(allow={}),
             visibility_config=self._visibility("Firewall"),
+            custom_response_bodies={THROTTLED_BODY: _throttled_body()} if config.auth != "iam" else None,
             rules=[
                 self._rate_limit(0, config),
                 self._managed(1, "AWSManagedRulesKnownBadInputsRuleSet"),
                 self._managed(2, "AWSManagedRulesCommonRuleSet", COUNTED_RULES),
+                # With IAM, the header Authorization is a signature, which differs for each request.
+                *([self._token_rate_limit(3, config)] if config.auth != "iam" else []),
             ],
         )
         wafv2.CfnWebACLAssociation(self, "Association", resource_arn=stage.stage_arn, web_acl_arn=acl.attr_arn)
@@ -92,6 +106,46 @@ class Firewall(Construct):
                     # that follow, and they still pass when those are blocked, so that the page can read the problem.
                     aggregate_key_type="CUSTOM_KEYS",
                     custom_keys=[keys(ip={}), keys(http_method={})],
+                )
+            ),
+        )
+
+    def _token_rate_limit(self, priority: int, config: Config) -> wafv2.CfnWebACL.RuleProperty:
+        transformation = wafv2.CfnWebACL.TextTransformationProperty
+        header = wafv2.CfnWebACL.CustomHTTPHeaderProperty
+        return wafv2.CfnWebACL.RuleProperty(
+            name="TokenRateLimit",
+            priority=priority,
+            action=wafv2.CfnWebACL.RuleActionProperty(
+                block=wafv2.CfnWebACL.BlockActionProperty(
+                    custom_response=wafv2.CfnWebACL.CustomResponseProperty(
+                        response_code=int(HTTPStatus.TOO_MANY_REQUESTS),
+                        custom_response_body_key=THROTTLED_BODY,
+                        response_headers=[header(name=name, value=value) for name, value in _throttled_headers(config)],
+                    )
+                )
+            ),
+            visibility_config=self._visibility("TokenRateLimit"),
+            statement=wafv2.CfnWebACL.StatementProperty(
+                rate_based_statement=wafv2.CfnWebACL.RateBasedStatementProperty(
+                    limit=config.waf_token_rate_limit,
+                    evaluation_window_sec=RATE_WINDOW_SECONDS,
+                    # Requests without the header, such as preflights, do not count.
+                    aggregate_key_type="CUSTOM_KEYS",
+                    custom_keys=[
+                        wafv2.CfnWebACL.RateBasedStatementCustomKeyProperty(
+                            header=wafv2.CfnWebACL.RateLimitHeaderProperty(
+                                name="authorization",
+                                text_transformations=[
+                                    # The word Bearer may be written in any case and with more spaces.
+                                    transformation(priority=0, type="COMPRESS_WHITE_SPACE"),
+                                    transformation(priority=1, type="LOWERCASE"),
+                                    # WAF logs the beginning of the value, which must not be that of a token.
+                                    transformation(priority=2, type="MD5"),
+                                ],
+                            )
+                        )
+                    ],
                 )
             ),
         )
@@ -154,3 +208,33 @@ class Firewall(Construct):
                 ],
             },
         )
+
+
+def _throttled_body() -> wafv2.CfnWebACL.CustomResponseBodyProperty:
+    """Return the problem document for tokens that exceed their limit.
+
+    References
+    ----------
+    AWS WAF developer guide, "Custom responses for Block actions": the media type is one of three, and a custom response
+    cannot set the header Content-Type. So the document goes out as ``application/json``.
+    """
+    document = {
+        "type": f"urn:framegate:problem:{Throttled.slug}",
+        "title": Throttled.title,
+        "status": int(HTTPStatus.TOO_MANY_REQUESTS),
+        "detail": "This token has sent too many requests in the last five minutes. Try again after the time in "
+        "Retry-After.",
+    }
+    return wafv2.CfnWebACL.CustomResponseBodyProperty(content=json.dumps(document), content_type="APPLICATION_JSON")
+
+
+def _throttled_headers(config: Config) -> list[tuple[str, str]]:
+    # WAF cannot select the origin from a list. The document contains nothing secret, so every origin may read it.
+    origin = config.cors_origins[0] if len(config.cors_origins) == 1 else "*"
+    return [
+        ("Retry-After", str(RETRY_AFTER_SECONDS)),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Expose-Headers", "Retry-After"),
+    ]

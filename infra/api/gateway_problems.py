@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_apigateway as apigateway
 
+from framegate.rest.http import SECURITY_HEADERS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -187,7 +189,8 @@ def add_gateway_problems(
     for problem in problems:
         if config.auth != "iam":
             problem = replace(problem, detail=_TOKEN_DETAILS.get(problem.response_type, problem.detail))
-        headers = {"Content-Type": "'application/problem+json'", "Cache-Control": "'no-store'", **cors}
+        security = {name: f"'{value}'" for name, value in SECURITY_HEADERS.items()}
+        headers = {"Content-Type": "'application/problem+json'", "Cache-Control": "'no-store'", **security, **cors}
         if problem.retry_after_seconds is not None:
             headers["Retry-After"] = f"'{problem.retry_after_seconds}'"
         if problem.response_type == "UNAUTHORIZED" and config.auth != "iam":

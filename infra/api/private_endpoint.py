@@ -31,8 +31,15 @@ def endpoint_configuration(scope: Construct, config: Config) -> apigateway.Endpo
     )
 
 
-def resource_policy(config: Config) -> iam.PolicyDocument | None:
+def resource_policy(config: Config, stage: str) -> iam.PolicyDocument | None:
     """Return the resource policy of a private API, which denies requests outside its VPC endpoints.
+
+    Parameters
+    ----------
+    config : Config
+        Gives the VPC endpoints and the authorization.
+    stage : str
+        Name of the stage. The policy allows nothing on any other stage, such as the console's test invocations.
 
     Notes
     -----
@@ -43,7 +50,7 @@ def resource_policy(config: Config) -> iam.PolicyDocument | None:
     """
     if not config.vpc_endpoint_ids:
         return None
-    allowed = "execute-api:/*" if config.auth == "cognito" else "execute-api:/*/OPTIONS/*"
+    allowed = f"execute-api:/{stage}/*" if config.auth == "cognito" else f"execute-api:/{stage}/OPTIONS/*"
     return iam.PolicyDocument(
         statements=[
             iam.PolicyStatement(

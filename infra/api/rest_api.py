@@ -12,6 +12,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from framegate.observability import NAMESPACE
+from framegate.rest.http import SECURITY_HEADERS
 from framegate.rest.routes import METHODS, ROUTES
 from infra.acknowledge import acknowledge
 from infra.api.domain import Domain
@@ -27,9 +28,23 @@ if TYPE_CHECKING:
     from infra.config import Config
 
 THROTTLED_REQUESTS = "ThrottledRequests"
-"""Metric of the requests that were answered with 429. A filter of the access log counts them, not the code."""
+UNAUTHORIZED_REQUESTS = "UnauthorizedRequests"
+FORBIDDEN_REQUESTS = "ForbiddenRequests"
+DENIED_REQUESTS = "DeniedRequests"
+
+ACCESS_LOG_METRICS = {
+    THROTTLED_REQUESTS: '{ $.status = "429" }',
+    UNAUTHORIZED_REQUESTS: '{ $.status = "401" }',
+    FORBIDDEN_REQUESTS: '{ $.status = "403" }',
+    # The policy of the caller, the authorizer or the API denies the request. Other 403s have no valid signature.
+    DENIED_REQUESTS: '{ $.errorType = "ACCESS_DENIED" }',
+}
+"""Metrics that filters of the access log count, and their patterns. API Gateway's own metric counts every 4xx."""
 
 STAGE = "v1"
+
+HEAD_SHARE = 0.25
+"""HEAD requests that an operation with a limit of its own accepts, for each GET request."""
 
 CORS_REQUEST_HEADERS = (
     # A browser sends a preflight for an Accept header that contains a quoted string (Fetch standard, "CORS-safelisted
@@ -69,9 +84,19 @@ ACCESS_LOG_FIELDS = {
     "integrationStatus": "$context.integration.status",
     "responseLength": "$context.responseLength",
     "callerArn": "$context.identity.userArn",
+    "sourceIp": "$context.identity.sourceIp",
     "errorType": "$context.error.responseType",
-    "xrayTraceId": "$context.xrayTraceId",
 }
+"""The members of the access log under every kind of authorization."""
+
+# API Gateway inserts values without escaping them. `sub` is a UUID in Cognito, whereas a user may have chosen the value
+# of another claim. The authorizer encodes the claim that it passes on.
+PRINCIPAL_FIELDS = {
+    "iam": {"principal": "$context.identity.userArn"},
+    "cognito": {"principal": "$context.authorizer.claims.sub", "issuer": "$context.authorizer.claims.iss"},
+    "jwt": {"principal": "$context.authorizer.principal", "issuer": "$context.authorizer.issuer"},
+}
+"""The members of the access log that name the caller, by kind of authorization."""
 
 
 _AUTHORIZED_BY = {
@@ -102,6 +127,8 @@ class RestApi(Construct):
     ----------
     api : apigateway.RestApi
         The API.
+    access_logs : logs.LogGroup
+        The access log.
     url : str
         Base URL of the API, without a trailing slash.
     """
@@ -117,7 +144,7 @@ class RestApi(Construct):
         authorization: apigateway.MethodOptions,
     ) -> None:
         super().__init__(scope, construct_id)
-        access_logs = log_group(self, "AccessLogs", config, key)
+        self.access_logs = log_group(self, "AccessLogs", config, key, has_audit_records=True)
         self.api = apigateway.RestApi(
             self,
             # API Gateway cannot change the endpoint type of an API whose access mode is STRICT. The different id makes
@@ -126,7 +153,7 @@ class RestApi(Construct):
             rest_api_name=config.stack_name,
             description="Image frames of AWS HealthImaging by URL",
             endpoint_configuration=endpoint_configuration(self, config),
-            policy=resource_policy(config),
+            policy=resource_policy(config, STAGE),
             # An API with a custom domain name must not be reachable by its default endpoint.
             disable_execute_api_endpoint=config.domain_name is not None or None,
             # API Gateway decodes the function's base64 only for listed media types, and a frame can have any.
@@ -142,30 +169,33 @@ class RestApi(Construct):
                 stage_name=STAGE,
                 throttling_rate_limit=config.throttle_rate,
                 throttling_burst_limit=config.throttle_burst,
-                tracing_enabled=True,
+                method_options=_own_throttles(config),
+                # API Gateway's trace segments contain the URL with its path and query: UIDs, and patients' names in
+                # searches (API Gateway developer guide, "Understanding AWS X-Ray traces"). The function's do not.
+                tracing_enabled=False,
                 # Metrics of methods cost $0.30 a month each. Alarms and dashboard read those of the stage, which are
                 # free.
                 metrics_enabled=False,
                 logging_level=apigateway.MethodLoggingLevel.OFF,
                 data_trace_enabled=False,
-                access_log_destination=apigateway.LogGroupLogDestination(access_logs),
+                access_log_destination=apigateway.LogGroupLogDestination(self.access_logs),
                 access_log_format=apigateway.AccessLogFormat.custom(
-                    json.dumps({"service": config.stack_name, **ACCESS_LOG_FIELDS})
+                    json.dumps({"service": config.stack_name, **ACCESS_LOG_FIELDS, **PRINCIPAL_FIELDS[config.auth]})
                 ),
             ),
         )
         cfn_api = cast("apigateway.CfnRestApi", self.api.node.default_child)
         cfn_api.security_policy = security_policy(config)
         cfn_api.endpoint_access_mode = endpoint_access_mode(config)
-        # API Gateway has no metric of its own for throttled requests: it counts them among all 4xx responses.
-        access_logs.add_metric_filter(
-            THROTTLED_REQUESTS,
-            filter_pattern=logs.FilterPattern.string_value("$.status", "=", "429"),
-            metric_namespace=NAMESPACE,
-            metric_name=THROTTLED_REQUESTS,
-            metric_value="1",
-            dimensions={"service": "$.service"},
-        )
+        for name, pattern in ACCESS_LOG_METRICS.items():
+            self.access_logs.add_metric_filter(
+                name,
+                filter_pattern=logs.FilterPattern.literal(pattern),
+                metric_namespace=NAMESPACE,
+                metric_name=name,
+                metric_value="1",
+                dimensions={"service": "$.service"},
+            )
         # Remove the CDK's output of the URL: the stack has its own.
         self.api.node.try_remove_child("Endpoint")
         self.url = self._url(config)
@@ -208,6 +238,10 @@ class RestApi(Construct):
         cfn_method = cast("apigateway.CfnMethod", method.node.default_child)
         for part in ("Integration", "Integration.IntegrationResponses.0"):
             cfn_method.add_property_override(f"{part}.ContentHandling", "CONVERT_TO_TEXT")
+        for name, value in SECURITY_HEADERS.items():
+            parameter = f"ResponseParameters.method\\.response\\.header\\.{name}"
+            cfn_method.add_property_override(f"MethodResponses.0.{parameter}", value=True)
+            cfn_method.add_property_override(f"Integration.IntegrationResponses.0.{parameter}", f"'{value}'")
         if config.cognito_scopes:
             acknowledge(
                 method,
@@ -232,8 +266,14 @@ class RestApi(Construct):
         )
         acknowledge(
             self.api.deployment_stage,
-            "Clients cache frames. API Gateway's cache accepts responses up to 1 MB and would keep frames after their "
-            "image set is deleted.",
+            "API Gateway's trace segments contain the URL: UIDs, and patients' names in searches. The function traces "
+            "its requests instead.",
+            "HIPAA.Security-APIGWXrayEnabled",
+        )
+        acknowledge(
+            self.api.deployment_stage,
+            "API Gateway's cache would answer without the function, which checks the caller and records the read. It "
+            "would keep frames after their image set is deleted, and it accepts responses up to 1 MB only.",
             "HIPAA.Security-APIGWCacheEnabledAndEncrypted",
         )
         acknowledge(
@@ -256,6 +296,29 @@ class RestApi(Construct):
                 "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
                 "AmazonAPIGatewayPushToCloudWatchLogs]",
             )
+
+
+def _own_throttles(config: Config) -> dict[str, apigateway.MethodDeploymentOptions]:
+    """Return the settings of the methods with a limit of their own, by path and method.
+
+    API Gateway counts the requests of each method by themselves. HEAD runs the code of GET and makes the same calls, so
+    it gets a quarter as many requests, and both together stay below HealthImaging's quota.
+    """
+    limits = {"index": (config.index_throttle_rate, config.index_throttle_burst)}
+    options = {}
+    for route in ROUTES:
+        for method, operation in route.operation_by_method.items():
+            if operation.throttle is not None:
+                rate, burst = limits[operation.throttle]
+                options[f"{route.template}/{method}"] = apigateway.MethodDeploymentOptions(
+                    throttling_rate_limit=rate * HEAD_SHARE if method == "HEAD" else rate,
+                    throttling_burst_limit=max(1, int(burst * HEAD_SHARE)) if method == "HEAD" else burst,
+                    # A method with settings of its own does not inherit these from the stage.
+                    metrics_enabled=False,
+                    logging_level=apigateway.MethodLoggingLevel.OFF,
+                    data_trace_enabled=False,
+                )
+    return options
 
 
 def _cors_request_headers(config: Config) -> list[str]:

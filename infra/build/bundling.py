@@ -24,8 +24,8 @@ AUTHORIZER_REQUIREMENTS = LAMBDA_SRC / "authorizer-requirements.txt"
 PYTHON_VERSION = "3.13"
 
 # botocore ships the models of all AWS services, 25 MB. The functions create clients from these only; aws_xray_sdk
-# creates its client on import. HealthImaging needs no client, only the rules for its endpoint.
-SERVICE_MODELS = frozenset({"events", "medical-imaging", "s3", "sqs", "xray"})
+# creates its client on import. HealthImaging and Lambda need no client, only the rules for their endpoints.
+SERVICE_MODELS = frozenset({"events", "lambda", "medical-imaging", "s3", "sqs", "xray"})
 
 # imagecodecs ships sixty codecs, 90 MB. The decoder process loads these only, with the libraries that they link to.
 CODECS = frozenset({"_htj2k", "_jpeg2k", "_shared", "_shared_cython"})

@@ -9,28 +9,46 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as event_sources
 
 from framegate.bucket_layout import (
+    BODY_PREFIX,
     EXPORT_PREFIX,
     FRAME_PREFIX,
+    IMAGE_SET_PREFIXES,
     INDEX_PREFIX,
+    METADATA_PREFIX,
     MISMATCHED_PREFIX,
     QUEUED_PREFIX,
     REQUEST_PREFIX,
+    RESULT_PREFIX,
 )
 from framegate.messages import EVENT_SOURCE
 from framegate.settings import ExportQueueSettings, ExportSettings
 from infra.lambda_function import LambdaFunction
-from infra.permissions import acknowledge_image_sets, acknowledge_prefixes, allow, image_sets, use_key
+from infra.permissions import (
+    acknowledge_image_sets,
+    acknowledge_objects,
+    acknowledge_prefixes,
+    allow,
+    image_sets,
+    objects_of,
+    use_key,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aws_cdk import aws_iam as iam
-    from aws_cdk import aws_sqs as sqs
     from constructs import Construct
 
     from infra.config import Config
+    from infra.export.queue import ExportQueues
     from infra.frame_store import FrameStore
 
 BATCH_SIZE = 5
 """Messages per invocation. A batch helps because imports send hundreds of events for image sets of a single frame."""
+
+DEFERRED_STORE_CONCURRENCY = 2
+"""Workers for deferred stores, in addition to those for exports: the minimum of an SQS event source. Each stores one
+frame at a time, because a client waits for it."""
 
 LATE_STORE_SECONDS = 5
 """Seconds after the end of a request during which S3 may still store an object of it."""
@@ -38,7 +56,77 @@ LATE_STORE_SECONDS = 5
 _OBJECT_ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
 
 
-class ExportFunction(LambdaFunction):
+class _ExportingFunction(LambdaFunction):
+    """The base of the functions that export: their size, layer, settings and permissions.
+
+    Parameters
+    ----------
+    scope : Construct
+        The stack.
+    construct_id : str
+        The construct's id in `scope`.
+    config : Config
+        Gives the size, the call rate and the data stores.
+    frame_store : FrameStore
+        The bucket of frames and manifests.
+    decoder : lambda_.ILayerVersion
+        The layer with the decoders.
+    handler, description : str
+        See `LambdaFunction`.
+    concurrency : int
+        The reserved concurrency. Each function has its own, so that neither delays the other.
+    prefixes : sequence of str
+        Prefixes of the bucket that the function uses, in addition to those of every export.
+    services : sequence of str
+        Services that use the stack's key on the function's behalf.
+    settings, statements : sequence
+        Further settings and permissions.
+    recursive_loop : lambda_.RecursiveLoop, optional
+        See `LambdaFunction`.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: Config,
+        frame_store: FrameStore,
+        decoder: lambda_.ILayerVersion,
+        handler: str,
+        description: str,
+        concurrency: int,
+        services: Sequence[str],
+        prefixes: Sequence[str] = (),
+        settings: Sequence[ExportQueueSettings] = (),
+        statements: Sequence[iam.PolicyStatement] = (),
+        recursive_loop: lambda_.RecursiveLoop | None = None,
+    ) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            config=config,
+            key=frame_store.key,
+            handler=handler,
+            description=description,
+            memory_mb=config.export_memory_mb,
+            timeout_seconds=config.export_timeout_seconds,
+            reserved_concurrency=concurrency,
+            recursive_loop=recursive_loop,
+            layers=[decoder],
+            settings=[_export_settings(config, frame_store), *settings],
+            statements=[
+                *_export_statements(Stack.of(scope), config, frame_store),
+                *statements,
+                use_key(frame_store, *services),
+            ],
+        )
+        acknowledge_image_sets(self.role, config)
+        acknowledge_objects(self.role, frame_store, config, *IMAGE_SET_PREFIXES)
+        acknowledge_prefixes(self.role, frame_store, *prefixes)
+
+
+class ExportFunction(_ExportingFunction):
     """The function that exports and removes image sets on events, and runs deferred stores.
 
     Parameters
@@ -51,8 +139,8 @@ class ExportFunction(LambdaFunction):
         Gives the concurrency, the call rate and the data stores.
     frame_store : FrameStore
         The bucket of frames and manifests.
-    queue : sqs.Queue
-        The export queue.
+    queues : ExportQueues
+        The queues that invoke the function.
     decoder : lambda_.ILayerVersion
         The layer with the decoders.
     """
@@ -64,33 +152,31 @@ class ExportFunction(LambdaFunction):
         *,
         config: Config,
         frame_store: FrameStore,
-        queue: sqs.Queue,
+        queues: ExportQueues,
         decoder: lambda_.ILayerVersion,
     ) -> None:
         super().__init__(
             scope,
             construct_id,
             config=config,
-            key=frame_store.key,
+            frame_store=frame_store,
+            decoder=decoder,
             handler="export",
             description="Exports the frames of image sets on events",
-            memory_mb=config.export_memory_mb,
-            timeout_seconds=config.export_timeout_seconds,
-            reserved_concurrency=config.export_concurrency,
+            concurrency=config.export_concurrency + DEFERRED_STORE_CONCURRENCY,
+            services=["s3", "sqs"],
             # An export that outlasts an invocation continues with a message to the function's own queue. After about 16
             # of them, Lambda would assume an endless loop and stop invoking the function.
             recursive_loop=lambda_.RecursiveLoop.ALLOW,
-            layers=[decoder],
             settings=[
-                _export_settings(config, frame_store),
                 ExportQueueSettings(
-                    queue_url=queue.queue_url,
+                    queue_url=queues.queue.queue_url,
+                    deferred_store_queue_url=queues.deferred_stores.queue_url,
                     removal_recheck_seconds=config.timeout_seconds + LATE_STORE_SECONDS,
                 ),
             ],
             statements=[
-                *_export_statements(Stack.of(scope), config, frame_store),
-                use_key(frame_store, "s3", "sqs"),
+                allow("ConfirmDeletions", ["medical-imaging:GetImageSet"], *image_sets(Stack.of(scope), config)),
                 allow(
                     "WorkQueueOff",
                     [
@@ -100,26 +186,24 @@ class ExportFunction(LambdaFunction):
                         "sqs:ChangeMessageVisibility",
                         "sqs:SendMessage",
                     ],
-                    queue.queue_arn,
+                    queues.queue.queue_arn,
+                    queues.deferred_stores.queue_arn,
                 ),
             ],
         )
-        acknowledge_image_sets(self.role, config)
-        acknowledge_prefixes(
-            self.role, frame_store, FRAME_PREFIX, MISMATCHED_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX
-        )
-        self.function.add_event_source(
-            event_sources.SqsEventSource(
-                queue,
-                batch_size=BATCH_SIZE,
-                report_batch_item_failures=True,
-                # Otherwise the poller would receive messages without a free worker, which counts as a receive.
-                max_concurrency=config.export_concurrency,
+        # Without a maximum, the poller would receive messages without a free worker, which counts as a receive.
+        for queue, batch_size, concurrency in (
+            (queues.queue, BATCH_SIZE, config.export_concurrency),
+            (queues.deferred_stores, 1, DEFERRED_STORE_CONCURRENCY),
+        ):
+            self.function.add_event_source(
+                event_sources.SqsEventSource(
+                    queue, batch_size=batch_size, report_batch_item_failures=True, max_concurrency=concurrency
+                )
             )
-        )
 
 
-class RequestFunction(LambdaFunction):
+class RequestFunction(_ExportingFunction):
     """The function that runs the tasks of the state machine for request manifests.
 
     It has its own reserved concurrency, so that a manifest of a million lines does not delay exports on events.
@@ -151,30 +235,17 @@ class RequestFunction(LambdaFunction):
             scope,
             construct_id,
             config=config,
-            key=frame_store.key,
+            frame_store=frame_store,
+            decoder=decoder,
             handler="export_requests",
             description="Exports the frames of image sets on request",
-            memory_mb=config.export_memory_mb,
-            timeout_seconds=config.export_timeout_seconds,
-            reserved_concurrency=config.export_concurrency,
-            layers=[decoder],
-            settings=[_export_settings(config, frame_store)],
+            concurrency=config.export_concurrency,
+            services=["s3"],
+            prefixes=[REQUEST_PREFIX, RESULT_PREFIX],
             statements=[
-                *_export_statements(Stack.of(scope), config, frame_store),
                 allow("ReadRequests", ["s3:GetObject"], frame_store.bucket.arn_for_objects(f"{REQUEST_PREFIX}*")),
-                use_key(frame_store, "s3"),
+                allow("KeepResults", _OBJECT_ACTIONS, frame_store.bucket.arn_for_objects(f"{RESULT_PREFIX}*")),
             ],
-        )
-        acknowledge_image_sets(self.role, config)
-        acknowledge_prefixes(
-            self.role,
-            frame_store,
-            FRAME_PREFIX,
-            MISMATCHED_PREFIX,
-            INDEX_PREFIX,
-            EXPORT_PREFIX,
-            QUEUED_PREFIX,
-            REQUEST_PREFIX,
         )
 
 
@@ -200,19 +271,21 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
         ),
         allow(
             "StoreFrames",
-            [*_OBJECT_ACTIONS, "s3:GetObjectTagging", "s3:PutObjectTagging"],
-            *(bucket.arn_for_objects(f"{each}*") for each in (FRAME_PREFIX, MISMATCHED_PREFIX)),
+            [*_OBJECT_ACTIONS, "s3:GetObjectTagging", "s3:PutObjectTagging", "s3:DeleteObjectTagging"],
+            *objects_of(frame_store, config, FRAME_PREFIX, MISMATCHED_PREFIX),
         ),
         allow(
             "KeepRecords",
             _OBJECT_ACTIONS,
-            *(bucket.arn_for_objects(f"{each}*") for each in (EXPORT_PREFIX, QUEUED_PREFIX)),
+            *objects_of(frame_store, config, EXPORT_PREFIX, QUEUED_PREFIX),
         ),
         allow(
             "NoteVersions",
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
-            bucket.arn_for_objects(f"{INDEX_PREFIX}*"),
+            *objects_of(frame_store, config, INDEX_PREFIX),
         ),
+        # With a deleted image set, its metadata and stored bodies go, too.
+        allow("RemoveMetadata", ["s3:DeleteObject"], *objects_of(frame_store, config, METADATA_PREFIX, BODY_PREFIX)),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
         allow(
             "AnnounceResults",

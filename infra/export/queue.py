@@ -1,4 +1,4 @@
-"""The export queue, its dead-letter queue, and the rules that send HealthImaging's events to it."""
+"""The queues of the export function, and the rules that send HealthImaging's events to one of them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ MAX_RECEIVES = 8
 RETENTION = Duration.days(14)
 
 
-class ExportQueue(Construct):
-    """The queue of exports, removals and deferred stores, with its dead-letter queue.
+class ExportQueues(Construct):
+    """The export queue and the deferred store queue, each with its dead-letter queue.
+
+    The API function may send to the deferred store queue only, so it cannot start exports and removals, and its frames
+    do not wait behind them.
 
     Parameters
     ----------
@@ -40,9 +43,13 @@ class ExportQueue(Construct):
     Attributes
     ----------
     queue : sqs.Queue
-        The export queue. It holds events of image sets and Framegate's own messages.
+        The export queue. It holds events of image sets and messages of the export function.
     dead_letters : sqs.Queue
-        The dead-letter queue. It holds messages that failed for good, and events that EventBridge could not deliver.
+        Its dead-letter queue. It holds messages that failed for good, and events that EventBridge could not deliver.
+    deferred_stores : sqs.Queue
+        The deferred store queue. It holds messages of the API function.
+    deferred_store_dead_letters : sqs.Queue
+        Its dead-letter queue.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: Config, frame_store: FrameStore) -> None:
@@ -56,12 +63,21 @@ class ExportQueue(Construct):
             enforce_ssl=True,
             retention_period=RETENTION,
         )
+        # AWS Lambda developer guide, "Using Lambda with Amazon SQS": six times the function's timeout.
+        visibility_timeout = Duration.seconds(6 * config.export_timeout_seconds)
         self.dead_letters = encrypted_queue("DeadLetters")
         self.queue = encrypted_queue(
             "Queue",
-            # AWS Lambda developer guide, "Using Lambda with Amazon SQS": six times the function's timeout.
-            visibility_timeout=Duration.seconds(6 * config.export_timeout_seconds),
+            visibility_timeout=visibility_timeout,
             dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.dead_letters),
+        )
+        self.deferred_store_dead_letters = encrypted_queue("DeferredStoreDeadLetters")
+        self.deferred_stores = encrypted_queue(
+            "DeferredStores",
+            visibility_timeout=visibility_timeout,
+            dead_letter_queue=sqs.DeadLetterQueue(
+                max_receive_count=MAX_RECEIVES, queue=self.deferred_store_dead_letters
+            ),
         )
         self._allow_events(self._rules(config), frame_store)
 

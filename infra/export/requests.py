@@ -12,7 +12,7 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from framegate.bucket_layout import EXPORT_PREFIX, REQUEST_PREFIX, map_results_prefix
+from framegate.bucket_layout import REQUEST_PREFIX, RESULT_PREFIX, map_results_prefix
 from framegate.messages import ExportTask, SummarizeTask, ValidateTask
 from framegate.problems import InvalidRequestManifest
 from infra.acknowledge import acknowledge
@@ -149,7 +149,7 @@ class ExportRequests(Construct):
             )
             for each in (f"{name}:*", f"{name}/{MAP_LABEL}:*")
         )
-        results = frame_store.bucket.arn_for_objects(f"{EXPORT_PREFIX}*")
+        results = frame_store.bucket.arn_for_objects(f"{RESULT_PREFIX}*")
         role = service_role(
             self,
             "Role",
@@ -212,7 +212,7 @@ class ExportRequests(Construct):
                 ),
             ],
         )
-        acknowledge_prefixes(role, frame_store, EXPORT_PREFIX)
+        acknowledge_prefixes(role, frame_store, RESULT_PREFIX)
         acknowledge(
             role,
             "Neither X-Ray nor log delivery has resource-level permissions.",

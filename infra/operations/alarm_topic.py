@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
 
     from infra.config import Config
+    from infra.operations.unusual_reads import UnusualReads
 
 
 class AlarmTopic(Construct):
@@ -34,6 +35,8 @@ class AlarmTopic(Construct):
         Encrypts the messages.
     alarms : sequence of cloudwatch.Alarm
         The alarms that publish to the topic.
+    unusual_reads : UnusualReads
+        The log alarm, which publishes to it, too.
 
     Attributes
     ----------
@@ -49,6 +52,7 @@ class AlarmTopic(Construct):
         config: Config,
         key: kms.Key,
         alarms: Sequence[cloudwatch.Alarm],
+        unusual_reads: UnusualReads,
     ) -> None:
         super().__init__(scope, construct_id)
         self.topic = sns.Topic(
@@ -58,7 +62,8 @@ class AlarmTopic(Construct):
         for alarm in alarms:
             alarm.add_alarm_action(action)
             alarm.add_ok_action(action)
-        self._allow_alarms(config, key, alarms)
+        unusual_reads.alarm.alarm_actions = unusual_reads.alarm.ok_actions = [self.topic.topic_arn]
+        self._allow_alarms(config, key, [*(alarm.alarm_arn for alarm in alarms), unusual_reads.alarm_arn])
         if config.alarm_email is not None:
             sns.Subscription(
                 self,
@@ -68,7 +73,7 @@ class AlarmTopic(Construct):
                 endpoint=config.alarm_email,
             )
 
-    def _allow_alarms(self, config: Config, key: kms.Key, alarms: Sequence[cloudwatch.Alarm]) -> None:
+    def _allow_alarms(self, config: Config, key: kms.Key, alarm_arns: Sequence[str]) -> None:
         cloudwatch_service = iam.ServicePrincipal("cloudwatch.amazonaws.com")
         same_account = {"aws:SourceAccount": Aws.ACCOUNT_ID}
         self.topic.add_to_resource_policy(
@@ -79,7 +84,7 @@ class AlarmTopic(Construct):
                 resources=[self.topic.topic_arn],
                 conditions={
                     "StringEquals": same_account,
-                    "ArnEquals": {"aws:SourceArn": [alarm.alarm_arn for alarm in alarms]},
+                    "ArnEquals": {"aws:SourceArn": list(alarm_arns)},
                 },
             )
         )

@@ -9,7 +9,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from framegate.observability import Metric
-from infra.api.rest_api import THROTTLED_REQUESTS
+from infra.api.rest_api import DENIED_REQUESTS, FORBIDDEN_REQUESTS, THROTTLED_REQUESTS, UNAUTHORIZED_REQUESTS
 from infra.operations.metrics import FIVE_MINUTES, SUM, Metrics
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ REFUSED_REQUESTS = 10
 
 OLD_MESSAGE_DAYS = 7
 """Age of the oldest export message that raises the alarm: half of the time for which SQS keeps a message."""
+
+REFUSED_CREDENTIALS = 100
+"""Requests in five minutes that raise the alarm if they are answered with 401, or with 403.
+
+A viewer whose token expires can send some dozens before it gets another.
+"""
+
+REFUSED_DATA_STORES = 20
+"""Requests of authenticated callers, refused in five minutes for what they ask for, that raise the alarm."""
 
 ONE_MINUTE = Duration.minutes(1)
 
@@ -70,10 +79,14 @@ class Alarms(Construct):
             self._throttling(metrics, watched.api_function),
             self._old_messages(watched.queue),
             self._dead_letters(watched.dead_letters),
+            self._deferred_store_dead_letters(watched.deferred_store_dead_letters),
             self._failed_exports(metrics),
             self._failed_requests(watched.state_machine),
             self._export_errors(watched.export_function),
             self._request_errors(watched.request_function),
+            self._unauthorized(metrics),
+            self._forbidden(metrics),
+            self._refused_data_stores(metrics),
         ]
 
     def _server_errors(self, metrics: Metrics) -> cloudwatch.Alarm:
@@ -155,6 +168,19 @@ class Alarms(Construct):
             threshold=1,
         )
 
+    def _deferred_store_dead_letters(self, dead_letters: sqs.Queue) -> cloudwatch.Alarm:
+        return self._alarm(
+            "DeferredStoreDeadLetters",
+            dead_letters.metric_approximate_number_of_messages_visible(
+                period=ONE_MINUTE, statistic=cloudwatch.Stats.MAXIMUM
+            ),
+            "Frames that took too long for a request could not be stored either. Look up the cause by the message's id "
+            "in the log of the export function, correct it, and send the messages back: aws sqs "
+            f"start-message-move-task --source-arn {dead_letters.queue_arn}",
+            section="Dead letters",
+            threshold=1,
+        )
+
     def _failed_exports(self, metrics: Metrics) -> cloudwatch.Alarm:
         return self._alarm(
             "FailedExports",
@@ -204,6 +230,46 @@ class Alarms(Construct):
             threshold=1,
             evaluation_periods=6,
             datapoints_to_alarm=3,
+        )
+
+    def _unauthorized(self, metrics: Metrics) -> cloudwatch.Alarm:
+        return self._alarm(
+            "Unauthorized",
+            metrics.counted(UNAUTHORIZED_REQUESTS),
+            f"At least {REFUSED_CREDENTIALS} requests in five minutes had no valid token (401). Look up their "
+            "addresses and routes in the access log. A viewer that does not renew its token looks the same as somebody "
+            "who tries tokens.",
+            section="Unauthorized requests",
+            threshold=REFUSED_CREDENTIALS,
+        )
+
+    def _forbidden(self, metrics: Metrics) -> cloudwatch.Alarm:
+        return self._alarm(
+            "Forbidden",
+            metrics.counted(FORBIDDEN_REQUESTS),
+            f"At least {REFUSED_CREDENTIALS} requests in five minutes were forbidden (403). Look up the reasons and "
+            "the callers in the access log.",
+            section="Forbidden requests",
+            threshold=REFUSED_CREDENTIALS,
+        )
+
+    def _refused_data_stores(self, metrics: Metrics) -> cloudwatch.Alarm:
+        return self._alarm(
+            "RefusedDataStores",
+            cloudwatch.MathExpression(
+                expression="FILL(denied, 0) + FILL(refused, 0)",
+                using_metrics={
+                    "denied": metrics.counted(DENIED_REQUESTS),
+                    "refused": metrics.counted(Metric.ERRORS, status="403"),
+                },
+                label="Refused data stores",
+                period=FIVE_MINUTES,
+            ),
+            f"In five minutes, callers with valid credentials requested data that they may not read at least "
+            f"{REFUSED_DATA_STORES} times. Look up who they are, and whether their permissions or their intentions "
+            "are wrong.",
+            section="Refused data stores",
+            threshold=REFUSED_DATA_STORES,
         )
 
     def _alarm(

@@ -9,7 +9,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from framegate.observability import Metric
-from infra.api.rest_api import THROTTLED_REQUESTS
+from infra.api.rest_api import DENIED_REQUESTS, FORBIDDEN_REQUESTS, THROTTLED_REQUESTS, UNAUTHORIZED_REQUESTS
 from infra.operations.metrics import FIVE_MINUTES, SUM, Metrics
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Dashboard(Construct):
         The construct's id in `scope`.
     config : Config
         Gives the name of the deployment.
-    alarms : sequence of cloudwatch.Alarm
+    alarms : sequence of cloudwatch.IAlarm
         The alarms that the first row shows.
     watched : WatchedResources
         The resources whose metrics the dashboard shows.
@@ -50,7 +50,7 @@ class Dashboard(Construct):
         construct_id: str,
         *,
         config: Config,
-        alarms: Sequence[cloudwatch.Alarm],
+        alarms: Sequence[cloudwatch.IAlarm],
         watched: WatchedResources,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -68,6 +68,7 @@ class Dashboard(Construct):
                 _capacity(metrics, watched),
                 _exports(metrics, watched),
                 _waiting(watched),
+                _access(metrics),
             ],
         )
 
@@ -75,9 +76,10 @@ class Dashboard(Construct):
 def _requests(metrics: Metrics) -> list[cloudwatch.IWidget]:
     return [
         _graph(
-            "Frames delivered, by delivery, and index pages",
+            "Frames delivered, by delivery, index pages and DICOM JSON",
             metrics.counted_by("delivery", Metric.FRAMES),
             metrics.counted(Metric.INDEX_PAGES, label="index"),
+            metrics.counted(Metric.DATASETS, label="DICOM JSON"),
             stacked=True,
         ),
         _graph("Bytes delivered, by delivery", metrics.counted_by("delivery", Metric.FRAME_BYTES), stacked=True),
@@ -159,12 +161,34 @@ def _waiting(watched: WatchedResources) -> list[cloudwatch.IWidget]:
             watched.dead_letters.metric_approximate_number_of_messages_visible(
                 statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters"
             ),
+            watched.deferred_stores.metric_approximate_number_of_messages_visible(
+                statistic=MAXIMUM, period=FIVE_MINUTES, label="deferred stores waiting"
+            ),
+            watched.deferred_store_dead_letters.metric_approximate_number_of_messages_visible(
+                statistic=MAXIMUM, period=FIVE_MINUTES, label="dead letters of deferred stores"
+            ),
         ),
         _graph(
             "Request manifests",
             state_machine.metric_started(statistic=SUM, period=FIVE_MINUTES, label="started"),
             state_machine.metric_succeeded(statistic=SUM, period=FIVE_MINUTES, label="succeeded"),
             state_machine.metric_failed(statistic=SUM, period=FIVE_MINUTES, label="failed"),
+        ),
+    ]
+
+
+def _access(metrics: Metrics) -> list[cloudwatch.IWidget]:
+    return [
+        _graph(
+            "Refused requests",
+            metrics.counted(UNAUTHORIZED_REQUESTS, label="no valid token (401)"),
+            metrics.counted(FORBIDDEN_REQUESTS, label="forbidden (403)"),
+            metrics.counted(DENIED_REQUESTS, label="of these, denied by a policy"),
+            metrics.counted(Metric.ERRORS, status="403", label="of these, denied by the function"),
+        ),
+        _graph(
+            "Decision function latency, ms",
+            *(metrics.counted(Metric.AUTHORIZATION_LATENCY, f"p{each}", label=f"p{each}") for each in PERCENTILES),
         ),
     ]
 

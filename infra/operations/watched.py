@@ -23,6 +23,8 @@ class WatchedResources:
         The functions that export on events and for request manifests.
     queue, dead_letters : sqs.Queue
         The export queue and its dead-letter queue.
+    deferred_stores, deferred_store_dead_letters : sqs.Queue
+        The deferred store queue and its dead-letter queue.
     state_machine : sfn.StateMachine
         The state machine that processes request manifests.
     """
@@ -32,4 +34,6 @@ class WatchedResources:
     request_function: lambda_.Function
     queue: sqs.Queue
     dead_letters: sqs.Queue
+    deferred_stores: sqs.Queue
+    deferred_store_dead_letters: sqs.Queue
     state_machine: sfn.StateMachine

@@ -6,6 +6,7 @@ the names of their request manifests.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,10 +19,28 @@ MISMATCHED_PREFIX = "mismatched/"
 """Frames whose pixels differ from those that HealthImaging imported; no URL reaches them."""
 
 INDEX_PREFIX = "indexes/"
-"""Frame indexes, and the latest version of each image set."""
+"""Frame indexes, and the latest version and the study of each image set."""
 
 QUEUED_PREFIX = "queued/"
-"""Markers of frames that are waiting in the export queue."""
+"""Markers of frames that are waiting in the deferred store queue."""
+
+METADATA_PREFIX = "metadata/"
+"""DICOM metadata of series, as DICOMweb clients get it."""
+
+BODY_PREFIX = "bodies/"
+"""Response bodies that are too large for a response. The REST API signs URLs for this prefix, too."""
+
+BODY_LIFETIME_DAYS = 2
+"""Days after which a stored body expires. The next request for it stores it again."""
+
+STUDY_PREFIX = "studies/"
+"""The image sets of each study, under a keyed hash of its UID."""
+
+STUDY_LIFETIME_DAYS = 7
+"""Days after which the list of a study's image sets expires, because its image sets may all be deleted."""
+
+CLAIM_PREFIX = "claims/"
+"""Notes that an invocation is doing a piece of work, or has found nothing."""
 
 EXPORT_PREFIX = "exports/"
 """Manifests and progress of exports, and the results of request manifests."""
@@ -32,14 +51,33 @@ REQUEST_PREFIX = "export-requests/"
 RESULT_PREFIX = f"{EXPORT_PREFIX}requests/"
 """Results of request manifests."""
 
-IMAGE_SET_PREFIXES = (FRAME_PREFIX, MISMATCHED_PREFIX, INDEX_PREFIX, EXPORT_PREFIX, QUEUED_PREFIX)
+IMAGE_SET_PREFIXES = (
+    FRAME_PREFIX,
+    MISMATCHED_PREFIX,
+    INDEX_PREFIX,
+    EXPORT_PREFIX,
+    QUEUED_PREFIX,
+    METADATA_PREFIX,
+    BODY_PREFIX,
+)
 """The prefixes that hold objects of image sets. A deleted image set is removed from all of them."""
 
 MISMATCH_TAG = {"framegate-pixels": "mismatch"}
 """The tag of a frame whose pixels differ from those that HealthImaging imported."""
 
+TEMPORARY_TAG = {"framegate-copy": "temporary"}
+"""The tag of a frame that a request stored. It expires, unless an export needs it and removes this tag."""
+
+TEMPORARY_DAYS = 7
+"""Days after which a frame with `TEMPORARY_TAG` expires."""
+
 JSON_LINES = "application/jsonl"
 """Media type of indexes, manifests and progress: JSON Lines (https://jsonlines.org)."""
+
+
+def digest(*texts: str) -> str:
+    """Return a short digest of texts, for a name that identifies several of them."""
+    return sha256("\n".join(texts).encode()).hexdigest()[:32]
 
 
 def image_set_prefix(prefix: str, image_set: ImageSetRef) -> str:
@@ -67,9 +105,34 @@ def index_key(image_set: ImageSetRef, version_id: str, index_format: int) -> str
     return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.{index_format}.jsonl"
 
 
+def study_key(image_set: ImageSetRef, version_id: str) -> str:
+    """Return the key of the object that names the study of an image set's version."""
+    return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.study.json"
+
+
 def latest_version_key(image_set: ImageSetRef) -> str:
     """Return the key of the object that names the latest version of an image set."""
     return f"{image_set_prefix(INDEX_PREFIX, image_set)}latest.json"
+
+
+def metadata_key(image_set: ImageSetRef, name: str) -> str:
+    """Return the key of a series' metadata; `name` tells the versions of its image sets and the API's base URL."""
+    return f"{image_set_prefix(METADATA_PREFIX, image_set)}{name}.json.gz"
+
+
+def body_key(image_set: ImageSetRef, name: str) -> str:
+    """Return the key of a response body."""
+    return f"{image_set_prefix(BODY_PREFIX, image_set)}{name}"
+
+
+def study_list_key(datastore_id: str, study_hash: str) -> str:
+    """Return the key of the list of a study's image sets."""
+    return f"{STUDY_PREFIX}{datastore_id}/{study_hash}.json"
+
+
+def claim_key(datastore_id: str, name: str) -> str:
+    """Return the key of the claim for a piece of work."""
+    return f"{CLAIM_PREFIX}{datastore_id}/{name}.json"
 
 
 def manifest_key(image_set: ImageSetRef, export_id: str) -> str:

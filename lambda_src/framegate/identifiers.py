@@ -1,4 +1,4 @@
-"""Identifiers of image sets and image frames in AWS HealthImaging."""
+"""Identifiers of image sets and image frames in AWS HealthImaging, and UIDs of DICOM."""
 
 from __future__ import annotations
 
@@ -11,10 +11,21 @@ from framegate.problems import InvalidIdentifier
 IDENTIFIER_PATTERN = r"[0-9a-z]{32}"
 _IDENTIFIER = re.compile(IDENTIFIER_PATTERN)
 
+MAX_UID_LENGTH = 256
+"""Maximum characters of a UID. DICOM allows 64 (PS3.5, section 9.1); HealthImaging accepts 256."""
+
+UID_PATTERN = rf"[0-9.]{{1,{MAX_UID_LENGTH}}}"
+_UID = re.compile(UID_PATTERN)
+
 
 def is_identifier(value: object) -> bool:
     """Whether a value is a well-formed HealthImaging identifier."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
+def is_uid(value: object) -> bool:
+    """Whether a value has the characters and the length of a DICOM UID."""
+    return isinstance(value, str) and _UID.fullmatch(value) is not None
 
 
 @dataclass(frozen=True, slots=True)

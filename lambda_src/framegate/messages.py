@@ -1,9 +1,10 @@
 """The messages that Framegate receives and sends: one class each, encoded and decoded here alone.
 
-Three kinds:
+Four kinds:
 
 - messages of the export queue: `ImageSetChanged` and `ImageSetDeleted`, events of HealthImaging that EventBridge
-  delivers; and `ExportOrder`, `RemoveImageSet` and `StoreFrame`, which Framegate sends;
+  delivers; and `ExportOrder` and `RemoveImageSet`, which the export function sends;
+- messages of the deferred store queue: `StoreFrame`, which the API function sends;
 - tasks of the state machine for request manifests: `ValidateTask`, `ExportTask`, `SummarizeTask`;
 - the event that announces the result of an export: `ExportAnnouncement`.
 
@@ -13,6 +14,7 @@ Messages contain HealthImaging's identifiers, keys and counts, and no DICOM attr
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,6 +34,13 @@ CREATED, UPDATED, COPIED = "Created", "Updated", "Copied"
 MAX_VERSION_DIGITS = 10
 
 _IMAGE_SET_EVENT = "Image Set "
+
+# Use fullmatch for each of them: `$` would let a trailing newline through, into a URL and a key.
+_VERSION = re.compile(rf"0|[1-9][0-9]{{0,{MAX_VERSION_DIGITS - 1}}}", re.ASCII)
+# `ExportRecords` saves progress under a random UUID.
+_PROGRESS_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.jsonl")
+# AWS Step Functions API reference, "StartExecution": the characters that a name must not contain.
+_EXECUTION_NAME = re.compile(r"""[^\s<>{}\[\]?*"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f]{1,80}""")
 
 
 class UnknownMessageError(ValueError):
@@ -139,8 +148,14 @@ class ExportOrder:
     @classmethod
     def on_change(cls, changed: ImageSetChanged, *, verify: bool) -> ExportOrder:
         """Return the order for the version that a change made."""
-        export_id = f"version-{changed.version_id or 'latest'}"
-        return cls(changed.image_set, export_id, changed.version_id, verify=verify)
+        return cls.of_version(changed.image_set, changed.version_id, verify=verify)
+
+    @classmethod
+    def of_version(
+        cls, image_set: ImageSetRef, version_id: str | None, *, verify: bool, progress: str | None = None
+    ) -> ExportOrder:
+        """Return the order for all frames of a version; None is the latest."""
+        return cls(image_set, f"version-{version_id or 'latest'}", version_id, verify=verify, progress=progress)
 
     def to_json(self) -> dict[str, Any]:
         """Return the message that continues the export in another invocation."""
@@ -158,19 +173,17 @@ class ExportOrder:
     def from_json(cls, document: Mapping[str, Any]) -> ExportOrder:
         """Read the message; see `decode` for errors.
 
-        The progress must be that of the message's own image set: the export removes its progress when it ends.
+        Every member is checked as a whole. The message can only continue an export on an event, which exports all
+        frames of a version: a message for some frames would replace the manifest of all.
         """
-        image_set, frame_ids, progress = _image_set(document), document["imageFrameIds"], document["progress"]
-        if progress is not None and not progress.startswith(progress_prefix(image_set)):
-            raise KeyError("progress")
-        return cls(
-            image_set,
-            document["exportId"],
-            document["versionId"],
-            None if frame_ids is None else tuple(frame_ids),
-            document["verify"],
-            progress,
-        )
+        image_set, version_id = _image_set(document), document["versionId"]
+        _require(version_id is None or _matches(_VERSION, version_id))
+        progress, verify = document["progress"], document["verify"]
+        _require(progress is None or _is_progress_of(image_set, progress))
+        _require(isinstance(verify, bool))
+        order = cls.of_version(image_set, version_id, verify=verify, progress=progress)
+        _require(document["exportId"] == order.export_id and document["imageFrameIds"] is None)
+        return order
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +210,8 @@ class RemoveImageSet:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> RemoveImageSet:
         """Read the message; see `decode` for errors."""
-        return cls(_image_set(document), bool(document["again"]))
+        _require(isinstance(document["again"], bool))
+        return cls(_image_set(document), document["again"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +233,13 @@ class StoreFrame:
 
 
 QueueMessage = ImageSetChanged | ImageSetDeleted | ExportOrder | RemoveImageSet | StoreFrame
-"""A message of the export queue."""
+"""A message of the export queue or of the deferred store queue."""
+
+EXPORT_MESSAGES: tuple[type[QueueMessage], ...] = (ImageSetChanged, ImageSetDeleted, ExportOrder, RemoveImageSet)
+"""The messages of the export queue. The API function cannot send to it."""
+
+DEFERRED_STORE_MESSAGES: tuple[type[QueueMessage], ...] = (StoreFrame,)
+"""The messages of the deferred store queue."""
 
 _OWN_MESSAGES: dict[str, type[ExportOrder | RemoveImageSet | StoreFrame]] = {
     each.KIND: each for each in (ExportOrder, RemoveImageSet, StoreFrame)
@@ -231,17 +251,17 @@ _EVENTS: dict[str, type[ImageSetChanged | ImageSetDeleted]] = {
 
 
 def encode(message: QueueMessage) -> str:
-    """Return the body of a message of the export queue."""
+    """Return the body of a message of a queue."""
     return json.dumps(message.to_json())
 
 
 def decode(body: str) -> QueueMessage:
-    """Read the body of a message of the export queue.
+    """Read the body of a message of a queue.
 
     Raises
     ------
     UnknownMessageError
-        If it is neither an event of HealthImaging nor a message of Framegate, or has a malformed identifier. The error
+        If it is neither an event of HealthImaging nor a message of Framegate, or has a malformed member. The error
         repeats nothing of the body.
     """
     try:
@@ -348,12 +368,27 @@ class ExportTask:
         ----------
         verify : bool
             Whether to verify pixels even if the line does not ask for it.
+
+        Raises
+        ------
+        InvalidIdentifier
+            If an identifier is malformed.
+        UnknownTaskError
+            If another member is malformed.
         """
+        image_set, version_id = _image_set(self.request), self.request.get("versionId")
         frame_ids = self.request.get("imageFrameIds")
+        if not (
+            _matches(_EXECUTION_NAME, self.execution)
+            and isinstance(self.line, int)
+            and (version_id is None or _matches(_VERSION, version_id))
+            and (self.progress is None or _is_progress_of(image_set, self.progress))
+        ):
+            raise UnknownTaskError
         return ExportOrder(
-            _image_set(self.request),
+            image_set,
             f"{self.execution}-{self.line}",
-            self.request.get("versionId"),
+            version_id,
             None if frame_ids is None else tuple(frame_ids),
             verify or self.request.get("verify", False),
             self.progress,
@@ -577,6 +612,26 @@ def _image_set_detail(image_set: ImageSetRef) -> dict[str, str]:
 
 def _image_set(holder: Mapping[str, Any]) -> ImageSetRef:
     return ImageSetRef(holder["datastoreId"], holder.get("imagesetId") or holder["imageSetId"])
+
+
+def _require(condition: bool) -> None:
+    """Raise the error of a message whose members are malformed; `decode` words it."""
+    if not condition:
+        raise KeyError
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_progress_of(image_set: ImageSetRef, value: object) -> bool:
+    """Whether a value is the key of an image set's progress: the export removes that object when it ends."""
+    prefix = progress_prefix(image_set)
+    return (
+        isinstance(value, str)
+        and value.startswith(prefix)
+        and _PROGRESS_NAME.fullmatch(value.removeprefix(prefix)) is not None
+    )
 
 
 def _version_id(value: object) -> str | None:

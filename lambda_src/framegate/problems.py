@@ -16,6 +16,9 @@ No description repeats a value that came from outside: such a value may be anyth
     ├── TokenExpired
     ├── DatastoreNotServed
     ├── DatastoreNotGranted
+    ├── ClientNotAccepted
+    ├── ImageSetNotGranted
+    ├── AuthorizationUnavailable
     ├── UnknownRoute
     ├── MethodNotAllowed
     ├── NotAcceptable
@@ -29,6 +32,10 @@ No description repeats a value that came from outside: such a value may be anyth
     ├── FrameNotFound
     ├── ImageSetNotFound
     ├── VersionNotFound
+    ├── InstanceNotFound
+    ├── FramePending
+    ├── ResultTooLarge
+    ├── NotSupported
     ├── FrameConflict
     ├── ServiceProblem
     │   ├── Throttled
@@ -164,6 +171,30 @@ class DatastoreNotGranted(Problem):
     description = "The caller's token does not list that data store among those that its holder may read."
 
 
+class ClientNotAccepted(Problem):
+    """The caller's token was issued to an app client that this deployment does not accept."""
+
+    slug = "client-not-accepted"
+    title = "The token's client is not accepted"
+    description = "The caller's token was issued to an app client that this deployment does not accept."
+
+
+class ImageSetNotGranted(Problem):
+    """Neither the lists of the caller's token nor the deployment's decision function allow reading the image set."""
+
+    slug = "image-set-not-granted"
+    title = "The image set is not granted"
+    description = "The caller may not read that image set."
+
+
+class AuthorizationUnavailable(Problem):
+    """The decision function gave no valid answer, so nobody knows whether the caller may read the image set."""
+
+    slug = "authorization-unavailable"
+    title = "Access could not be checked"
+    description = "The function that decides who may read an image set gave no valid answer."
+
+
 class UnknownRoute(Problem):
     """No route has this path.
 
@@ -207,24 +238,24 @@ class MethodNotAllowed(Problem):
 
 
 class NotAcceptable(Problem):
-    """The client accepts neither the frame's media type nor JSON.
+    """The client accepts no form in which the resource is available.
 
     Parameters
     ----------
-    media_type : str
-        The frame's media type.
+    available : sequence of str
+        The media types in which it is available.
     """
 
     slug = "not-acceptable"
     title = "No representation is acceptable"
 
-    def __init__(self, media_type: str) -> None:
+    def __init__(self, available: Sequence[str]) -> None:
         super().__init__()
-        self.media_type = media_type
+        self.available = tuple(available)
 
     @property
     def description(self) -> str:
-        return f"The frame is {self.media_type}; the client accepts neither that nor application/json."
+        return f"The client accepts none of the available media types: {', '.join(self.available)}."
 
 
 class FrameNotAvailable(Problem):
@@ -369,6 +400,51 @@ class VersionNotFound(Problem):
     slug = "version-not-found"
     title = "There is no such version"
     description = "HealthImaging has the image set, but not that version of it."
+
+
+class InstanceNotFound(Problem):
+    """No primary image set has the study, series, instance or frame."""
+
+    slug = "instance-not-found"
+    title = "There is no such study, series, instance or frame"
+    description = "No primary image set has that study, series, instance or frame."
+
+
+class FramePending(Problem):
+    """The frame is being stored, and can be delivered afterwards."""
+
+    slug = "frame-pending"
+    title = "The frame is being stored"
+    description = "Storing this frame takes longer than a request may last, so it continues in the background."
+
+
+class ResultTooLarge(Problem):
+    """The result of a search does not fit into a response.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Maximum size of a response.
+    """
+
+    slug = "result-too-large"
+    title = "The result does not fit into a response"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__()
+        self.max_bytes = max_bytes
+
+    @property
+    def description(self) -> str:
+        return f"The result of the search has more than {self.max_bytes:,} bytes, the maximum of a response."
+
+
+class NotSupported(Problem):
+    """DICOMweb defines this retrieval, but Framegate does not offer it."""
+
+    slug = "not-supported"
+    title = "This retrieval is not supported"
+    description = "Framegate does not support this retrieval of DICOMweb."
 
 
 class FrameConflict(Problem):

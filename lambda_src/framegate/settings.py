@@ -8,10 +8,28 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+FrameCaching = Literal["revalidate", "immutable", "no-store"]
+"""The values of the configuration key ``frame_caching``."""
+
+CACHE_CONTROL: dict[FrameCaching, str] = {
+    "revalidate": "private, no-cache",
+    "immutable": "private, max-age=31536000, immutable",
+    "no-store": "no-store",
+}
+"""The Cache-Control header of frames, by value of ``frame_caching``.
+
+With ``revalidate``, a browser keeps a frame but asks before each use, so that the API checks the caller every time.
+With ``immutable``, the browser's cache hands a frame to whoever uses the browser next.
+
+References
+----------
+RFC 9111, sections 5.2.2.4 and 5.2.2.5; RFC 8246.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +44,41 @@ class Settings:
         Name of the bucket that holds frames.
     presigned_url_lifetime_seconds : int
         Seconds for which a pre-signed URL is valid.
-    export_queue_url : str
+    deferred_store_queue_url : str
         URL of the queue that takes frames too large for a request.
     cors_origins : tuple of str
         The origins whose pages may read answers; ``("*",)`` allows any.
     auth : str
         Who checks the caller: ``iam``, ``cognito``, or ``jwt`` for Framegate's own authorizer.
+    uid_hash_secret : str
+        The key of the hashes that stand for DICOM UIDs in keys of the bucket.
+    frame_caching : FrameCaching
+        What browsers may do with the frames that they received: a key of `CACHE_CONTROL`.
+    audit_claim : str
+        The claim that names a caller in the audit record, if callers have tokens.
+    cognito_client_ids : tuple of str
+        The app clients whose tokens are accepted under ``cognito``; empty accepts those of every client.
+    cognito_groups_are_datastores : bool
+        Whether callers may read only the data stores whose ids are names of their groups in Cognito.
+    authorization_function_arn : str or None
+        The Lambda function that decides who may read an image set; None if there is none.
+    authorization_cache_seconds : int
+        Seconds for which its answers are cached.
     """
 
     datastore_ids: tuple[str, ...]
     frame_bucket: str
     presigned_url_lifetime_seconds: int
-    export_queue_url: str
+    deferred_store_queue_url: str
     cors_origins: tuple[str, ...]
     auth: str
+    uid_hash_secret: str
+    frame_caching: FrameCaching = "revalidate"
+    audit_claim: str = "sub"
+    cognito_client_ids: tuple[str, ...] = ()
+    cognito_groups_are_datastores: bool = False
+    authorization_function_arn: str | None = None
+    authorization_cache_seconds: int = 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -54,9 +93,16 @@ class Settings:
             datastore_ids=_split(environment["FRAMEGATE_DATASTORE_IDS"]),
             frame_bucket=environment["FRAMEGATE_FRAME_BUCKET"],
             presigned_url_lifetime_seconds=int(environment["FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS"]),
-            export_queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
+            deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             cors_origins=_split(environment["FRAMEGATE_CORS_ORIGINS"]),
             auth=environment["FRAMEGATE_AUTH"],
+            uid_hash_secret=environment["FRAMEGATE_UID_HASH_SECRET"],
+            frame_caching=cast("FrameCaching", environment["FRAMEGATE_FRAME_CACHING"]),
+            audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
+            cognito_client_ids=_split(environment["FRAMEGATE_COGNITO_CLIENT_IDS"]),
+            cognito_groups_are_datastores=environment["FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES"] == "true",
+            authorization_function_arn=environment["FRAMEGATE_AUTHORIZATION_FUNCTION_ARN"] or None,
+            authorization_cache_seconds=int(environment["FRAMEGATE_AUTHORIZATION_CACHE_SECONDS"]),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -71,9 +117,16 @@ class Settings:
             "FRAMEGATE_DATASTORE_IDS": _join(self.datastore_ids),
             "FRAMEGATE_FRAME_BUCKET": self.frame_bucket,
             "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": str(self.presigned_url_lifetime_seconds),
-            "FRAMEGATE_EXPORT_QUEUE_URL": self.export_queue_url,
+            "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_CORS_ORIGINS": _join(self.cors_origins),
             "FRAMEGATE_AUTH": self.auth,
+            "FRAMEGATE_UID_HASH_SECRET": self.uid_hash_secret,
+            "FRAMEGATE_FRAME_CACHING": self.frame_caching,
+            "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
+            "FRAMEGATE_COGNITO_CLIENT_IDS": _join(self.cognito_client_ids),
+            "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": str(self.cognito_groups_are_datastores).lower(),
+            "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": self.authorization_function_arn or "",
+            "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": str(self.authorization_cache_seconds),
         }
 
 
@@ -91,12 +144,22 @@ class AuthorizerSettings:
         The accepted audiences; a token must name one of them.
     datastores_claim : str or None
         The claim that lists the data stores that a token grants; None if tokens grant all.
+    audit_claim : str
+        The claim that names a caller in the audit record.
+    image_sets_claim, studies_claim : str or None
+        The claims that list the image sets and the studies that a token grants; None if none is configured.
+    max_lifetime_seconds : int or None
+        Maximum lifetime of a token; None if there is no maximum.
     """
 
     datastore_ids: tuple[str, ...]
     issuer: str
     audiences: tuple[str, ...]
     datastores_claim: str | None
+    audit_claim: str = "sub"
+    image_sets_claim: str | None = None
+    studies_claim: str | None = None
+    max_lifetime_seconds: int | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> AuthorizerSettings:
@@ -104,14 +167,18 @@ class AuthorizerSettings:
 
         Raises
         ------
-        KeyError
-            If a variable is missing: the stack and the function are of different releases.
+        KeyError, ValueError
+            If a variable is missing or not a number: the stack and the function are of different releases.
         """
         return cls(
             datastore_ids=_split(environment["FRAMEGATE_DATASTORE_IDS"]),
             issuer=environment["FRAMEGATE_JWT_ISSUER"],
             audiences=_split(environment["FRAMEGATE_JWT_AUDIENCE"]),
             datastores_claim=environment["FRAMEGATE_JWT_DATASTORES_CLAIM"] or None,
+            audit_claim=environment["FRAMEGATE_AUDIT_CLAIM"],
+            image_sets_claim=environment["FRAMEGATE_JWT_IMAGE_SETS_CLAIM"] or None,
+            studies_claim=environment["FRAMEGATE_JWT_STUDIES_CLAIM"] or None,
+            max_lifetime_seconds=int(environment["FRAMEGATE_JWT_MAX_LIFETIME_SECONDS"] or 0) or None,
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -127,6 +194,10 @@ class AuthorizerSettings:
             "FRAMEGATE_JWT_ISSUER": self.issuer,
             "FRAMEGATE_JWT_AUDIENCE": _join(self.audiences),
             "FRAMEGATE_JWT_DATASTORES_CLAIM": self.datastores_claim or "",
+            "FRAMEGATE_AUDIT_CLAIM": self.audit_claim,
+            "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": self.image_sets_claim or "",
+            "FRAMEGATE_JWT_STUDIES_CLAIM": self.studies_claim or "",
+            "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": str(self.max_lifetime_seconds or ""),
         }
 
 
@@ -195,18 +266,21 @@ class ExportSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExportQueueSettings:
-    """The further settings of the function behind the export queue.
+    """The further settings of the function behind the export queue and the deferred store queue.
 
     Parameters
     ----------
     queue_url : str
-        URL of the queue.
+        URL of the export queue.
+    deferred_store_queue_url : str
+        URL of the deferred store queue.
     removal_recheck_seconds : int
         Seconds after which a deleted image set is removed a second time: as long as a request that started before the
         deletion may still be storing one of its frames.
     """
 
     queue_url: str
+    deferred_store_queue_url: str
     removal_recheck_seconds: int
 
     @classmethod
@@ -220,6 +294,7 @@ class ExportQueueSettings:
         """
         return cls(
             queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
+            deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             removal_recheck_seconds=int(environment["FRAMEGATE_REMOVAL_RECHECK_SECONDS"]),
         )
 
@@ -227,6 +302,7 @@ class ExportQueueSettings:
         """Return the variables that `from_environment` reads."""
         return {
             "FRAMEGATE_EXPORT_QUEUE_URL": self.queue_url,
+            "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(self.removal_recheck_seconds),
         }
 

@@ -103,6 +103,11 @@ class Attributes:
     warnings: list[InstanceWarning] = field(default_factory=list)
 
     @property
+    def all_levels(self) -> dict[str, Any]:
+        """The attributes of all levels, by keyword."""
+        return self.patient | self.study | self.series | self.instance
+
+    @property
     def searched(self) -> dict[str, str]:
         """The ``DICOMTags`` that SearchImageSets returns for an image set with these attributes."""
         return search_attributes(self.patient | self.study | self.series)

@@ -190,7 +190,7 @@ class ImageSetChanges:
         if promote:
             self._check_promotion(source)
         target = ImageSet(new_identifier(), source.datastore_id, dict(source.attributes), is_primary=promote)
-        _share_frames(target, source, part)
+        _share_content(target, source, part)
         _commit(target, part, "COPIED")
         self._stores.get(source.datastore_id).image_sets[target.id] = target
         return target
@@ -215,7 +215,7 @@ class ImageSetChanges:
             _fail(target, "COPY_FAILED", problem, forced=force)
         else:
             series["Instances"] |= added["Instances"]
-            _share_frames(target, source, part)
+            _share_content(target, source, part)
             _commit(target, metadata, "COPIED", forced=force)
 
     def _announce(self, image_set: ImageSet, status: str, detail_type: str, source: ImageSet | None = None) -> None:
@@ -312,8 +312,10 @@ def _with_instances(metadata: Mapping[str, Any], uids: Collection[str] | None) -
     return part
 
 
-def _share_frames(target: ImageSet, source: ImageSet, part: Mapping[str, Any]) -> None:
+def _share_content(target: ImageSet, source: ImageSet, part: Mapping[str, Any]) -> None:
     (series,) = part["Study"]["Series"].values()
-    for instance in series["Instances"].values():
+    for uid, instance in series["Instances"].items():
+        if uid in source.files:
+            target.files[uid] = source.files[uid]
         for entry in instance["ImageFrames"]:
             target.frames[entry["ID"]] = source.frames[entry["ID"]]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from local.health_imaging.attributes import SERIES_UID, STUDY_UID
+from local.health_imaging.attributes import SERIES_UID, STUDY_UID, search_attributes
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.frames import CONTENT_TYPES, SYNTAXES, FrameContent
 from local.health_imaging.identifiers import check_identifier, new_identifier
-from local.health_imaging.image_sets import Frame, FrameAddress, ImageSet, VersionProperties
+from local.health_imaging.image_sets import Frame, FrameAddress, ImageSet, SourceFile, VersionProperties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -132,6 +132,10 @@ class DataStores:
             created = image_set is None
             if image_set is None:
                 image_set = ImageSet(new_identifier(), datastore_id, searched, is_primary=not of_series)
+            for each in instances:
+                codes = tuple(int(warning.reason) for warning in each.warnings)
+                file = SourceFile(each.dataset, each.attributes, each.transfer_syntax_uid, codes)
+                image_set.files[each.sop_instance_uid] = file
             added = {each.sop_instance_uid: _metadata_of(each, image_set) for each in instances}
             old = {} if created else image_set.instances()
             patient, study, series = first.patient, first.study, first.series
@@ -152,13 +156,14 @@ class DataStores:
         addresses = []
         with self._lock:
             if image_set_id is None:
-                image_set = ImageSet(new_identifier(), datastore_id, {})
-                image_set.add_version(_study_without_a_file(), VersionProperties("CREATED"))
+                patient, study, series = _levels_without_a_file()
+                image_set = ImageSet(new_identifier(), datastore_id, search_attributes(patient | study | series))
+                image_set.add_version(_document(patient, study, series, {}), VersionProperties("CREATED"))
                 store.image_sets[image_set.id] = image_set
             else:
                 image_set = self.image_set(datastore_id, image_set_id)
-            (series,) = image_set.versions[-1]["Study"]["Series"].values()
-            instances, members = series["Instances"], iter(frames)
+            (of_series,) = image_set.versions[-1]["Study"]["Series"].values()
+            instances, members = of_series["Instances"], iter(frames)
             while group := list(islice(members, per_instance)):
                 entries = []
                 for frame in group:
@@ -242,10 +247,13 @@ def _metadata_of(instance: Instance, image_set: ImageSet) -> dict[str, Any]:
     }
 
 
-def _study_without_a_file() -> dict[str, Any]:
-    patient = {"PatientID": "no-file", "PatientName": "NO^FILE"}
-    study = {"StudyInstanceUID": str(generate_uid())}
-    return _document(patient, study, {"SeriesInstanceUID": str(generate_uid()), "Modality": "OT"}, {})
+def _levels_without_a_file() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Make the attributes of a patient, a new study and a new series."""
+    return (
+        {"PatientID": "no-file", "PatientName": "NO^FILE"},
+        {"StudyInstanceUID": str(generate_uid())},
+        {"SeriesInstanceUID": str(generate_uid()), "Modality": "OT"},
+    )
 
 
 def _instance_without_a_file(content_type: str, number: int, entries: list[Any]) -> tuple[str, dict[str, Any]]:

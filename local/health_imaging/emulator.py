@@ -67,7 +67,7 @@ class HealthImagingEmulator(HealthImagingService):
     ) -> None:
         super().__init__(s3=s3, events=events, event_source=event_source, account_id=account_id, region=region)
         self._server = Server(port, self, Throttles(DOCUMENTED_QUOTAS if throttles else {}, clock))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = self._server.origin
 
     def __enter__(self) -> Self:
         self._thread = serve(self._server)

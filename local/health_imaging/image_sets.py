@@ -12,6 +12,11 @@ from local.health_imaging.attributes import SERIES_UID, STUDY_UID
 from local.health_imaging.errors import ServiceError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydicom import Dataset
+
+    from local.health_imaging.attributes import Attributes
     from local.health_imaging.frames import FrameContent
 
 
@@ -31,6 +36,28 @@ class FrameAddress:
     datastore_id: str
     image_set_id: str
     image_frame_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """The DICOM file of an instance: what DICOMweb returns, but the metadata of the image set does not hold.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The data set of the file. Its pixel data is empty if the instance has frames.
+    attributes : Attributes
+        The attributes at the import. The metadata of later versions may differ.
+    transfer_syntax_uid : str
+        The stored transfer syntax.
+    warning_codes : tuple of int
+        The codes of the warnings of the import.
+    """
+
+    dataset: Dataset
+    attributes: Attributes
+    transfer_syntax_uid: str
+    warning_codes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +94,10 @@ class ImageSet:
         The metadata of each version, in order.
     history : dict of int to VersionProperties
         The properties of versions, by version number, which counts from 1.
+    files : dict of str to SourceFile
+        The DICOM files of its instances, by SOP Instance UID; frames that were added without a file have none.
+    documents : dict of str to tuple
+        The DICOM JSON of instances, by SOP Instance UID, with the metadata that it was made from.
     """
 
     id: str
@@ -80,6 +111,8 @@ class ImageSet:
     versions: list[dict[str, Any]] = field(default_factory=list)
     history: dict[int, VersionProperties] = field(default_factory=dict)
     frames: dict[str, Frame] = field(default_factory=dict)
+    files: dict[str, SourceFile] = field(default_factory=dict)
+    documents: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
     def add_version(self, metadata: dict[str, Any], properties: VersionProperties) -> None:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from local.health_imaging.attributes import Attributes, read_attributes
 from local.health_imaging.dicom_files import read_dicom_file
-from local.health_imaging.transcoding import EncodedFrame, PixelDataError, encode_frames
+from local.health_imaging.quiet_pydicom import quiet_pydicom
+from local.health_imaging.transcoding import PIXEL_DATA, EncodedFrame, PixelDataError, encode_frames
 
 if TYPE_CHECKING:
-    from local.health_imaging.import_warnings import InstanceWarning
+    from pydicom import Dataset
 
-# We report problems ourselves, so pydicom's warnings are off. Python's warning filters are global: hence the lock.
-_PYDICOM = threading.Lock()
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    from local.health_imaging.import_warnings import InstanceWarning
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A SOP instance: its attributes, its frames in the stored transfer syntax, and its warnings."""
+    """A SOP instance: its attributes, its frames in the stored transfer syntax, and its warnings.
+
+    `dataset` is the file's data set. Its pixel data is empty if there are frames.
+    """
 
     attributes: Attributes
     transfer_syntax_uid: str
+    dataset: Dataset
     frames: list[EncodedFrame] = field(default_factory=list)
     warnings: list[InstanceWarning] = field(default_factory=list)
 
@@ -55,7 +55,7 @@ def read_instance(content: bytes, lossless_storage_format: str) -> Instance:
     UnreadableAttributeError
         If one of its attributes cannot be read, or a UID is missing.
     """
-    with _PYDICOM, warnings.catch_warnings(action="ignore"):
+    with quiet_pydicom():
         dataset = read_dicom_file(content)
         attributes = read_attributes(dataset)
         try:
@@ -63,5 +63,8 @@ def read_instance(content: bytes, lossless_storage_format: str) -> Instance:
         except PixelDataError as error:
             # The service stores such pixel data unchanged; its guide does not say that they have frames.
             syntax = str(dataset.file_meta.TransferSyntaxUID)
-            return Instance(attributes, syntax, warnings=[*attributes.warnings, error.warning])
-        return Instance(attributes, syntax, frames, attributes.warnings)
+            return Instance(attributes, syntax, dataset, warnings=[*attributes.warnings, error.warning])
+        for tag in PIXEL_DATA:
+            if tag in dataset:
+                dataset[tag].value = None
+        return Instance(attributes, syntax, dataset, frames, attributes.warnings)

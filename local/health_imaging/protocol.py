@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote
 
 from botocore import xform_name
@@ -202,24 +202,43 @@ def structure_members(name: str) -> set[str]:
     return set(shape.members) if isinstance(shape, StructureShape) else set()
 
 
-class Router:
+class Routable(Protocol):
+    """An operation that a router can find: its name, method, path and host prefix."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> re.Pattern[str]: ...
+    @property
+    def host_prefix(self) -> str: ...
+
+
+_Other = TypeVar("_Other", bound=Routable)
+
+
+class Router(Generic[_Other]):
     """Finds the operation of a request.
 
     Parameters
     ----------
     implementation : object
         Has a method for each implemented operation, with boto3's name for it.
+    others : iterable of Routable
+        Operations that the model does not have.
     """
 
-    def __init__(self, implementation: object) -> None:
+    def __init__(self, implementation: object, others: Iterable[_Other] = ()) -> None:
         operations = [Operation(name) for name in SERVICE.operation_names]
         self.operations = [each for each in operations if hasattr(implementation, each.python_name)]
-        self._host_prefixes = {each.host_prefix for each in operations} - {""}
+        self._all: list[Operation | _Other] = [*self.operations, *others]
+        self._host_prefixes = {each.host_prefix for each in (*operations, *self._all)} - {""}
 
-    def find(self, method: str, path: str, host: str = "") -> tuple[Operation, dict[str, str]]:
+    def find(self, method: str, path: str, host: str = "") -> tuple[Operation | _Other, dict[str, str]]:
         """Find the operation at a percent-encoded path, and the path's labels.
 
-        A host that starts with one of the model's host prefixes serves only the operations with that prefix. Any other
+        A host that starts with one of the host prefixes serves only the operations with that prefix. Any other
         host serves all operations, because clients of an emulator turn the prefix off.
 
         Raises
@@ -228,7 +247,7 @@ class Router:
             UnknownOperationException if there is no such operation (AWS, "Common errors").
         """
         prefix = next((each for each in self._host_prefixes if host.startswith(each)), None)
-        for operation in self.operations:
+        for operation in self._all:
             if prefix not in (None, operation.host_prefix):
                 continue
             if operation.method == method and (match := operation.path.fullmatch(path)):

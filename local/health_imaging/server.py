@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from local.health_imaging.administration import administer
 from local.health_imaging.answers import Answer, Body, json_answer
+from local.health_imaging.dicomweb import DICOMWEB_OPERATIONS, DICOMweb, DICOMwebOperation
+from local.health_imaging.dicomweb_instances import DICOMwebRequest
 from local.health_imaging.errors import ServiceError
 from local.health_imaging.faults import STATUSES, Call
 from local.health_imaging.faulty_connection import FaultyConnection
@@ -39,9 +41,11 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int, service: HealthImagingService, throttles: Throttles) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.service = service
+        self.origin = f"http://127.0.0.1:{self.server_address[1]}"
         self.throttles = throttles
         self.operations = Operations(service)
-        self.router = Router(self.operations)
+        self.dicomweb = DICOMweb(service.stores)
+        self.router = Router(self.operations, DICOMWEB_OPERATIONS)
         self.closing = threading.Event()
         self._connections: set[socket.socket] = set()
         self._serving: list[threading.Thread] = []
@@ -113,21 +117,30 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(_error(error))
         return self._answer_operation(operation, labels, query, content)
 
-    def _answer_operation(self, operation: Operation, labels: dict[str, str], query: str, content: bytes) -> None:
+    def _answer_operation(
+        self, operation: Operation | DICOMwebOperation, labels: dict[str, str], query: str, content: bytes
+    ) -> None:
         service = self.server.service
-        image_set_id = labels.get("imageSetId") or labels.get("sourceImageSetId")
+        request = DICOMwebRequest(labels, query, self.headers.get("Accept"), self.server.origin)
+        image_set_id = labels.get("imageSetId") or labels.get("sourceImageSetId") or request.image_set_id
         call = Call(operation.name, labels.get("datastoreId"), image_set_id)
         service.calls.begin(call)
         connection = FaultyConnection(self.connection, self.rfile, self.server.closing)
         fault = None
         try:
             try:
-                members = self._members(operation, labels, query, content)
-                call.image_frame_id = members.get("imageFrameInformation", {}).get("imageFrameId")
+                self._check(operation)
+                members = {}
+                if isinstance(operation, Operation):
+                    members = self._members(operation, labels, query, content)
+                    call.image_frame_id = members.get("imageFrameInformation", {}).get("imageFrameId")
                 fault = service.faults.next_for(call)
                 if fault is not None:
                     connection.begin(fault)
-                answer = self._result(operation, members)
+                if isinstance(operation, Operation):
+                    answer = self._result(operation, members)
+                else:
+                    answer = self.server.dicomweb.answer(operation, request)
             except ServiceError as error:
                 answer = _error(error)
             except OSError:
@@ -143,12 +156,15 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             call.done.set()
 
-    def _members(self, operation: Operation, labels: dict[str, str], query: str, content: bytes) -> dict[str, Any]:
-        """Check a request before its operation, and read its members."""
+    def _check(self, operation: Operation | DICOMwebOperation) -> None:
+        """Check that a request is signed, and count it."""
         if "Authorization" not in self.headers:
             raise ServiceError("AccessDeniedException", "The request is not signed")
         if not self.server.throttles.take(operation.name):
             raise ServiceError("ThrottlingException", "Rate exceeded")
+
+    def _members(self, operation: Operation, labels: dict[str, str], query: str, content: bytes) -> dict[str, Any]:
+        """Read the members of a request."""
         operation.check_body_type(self.headers.get("Content-Type"), content)
         return operation.parse(labels, query, content)
 

@@ -198,5 +198,7 @@ class HealthImagingService:
         self._events.image_set("Image Set Deleting", image_set)
         image_set.state, image_set.workflow_status = "DELETED", "DELETED"
         image_set.frames.clear()
+        image_set.files.clear()
+        image_set.documents.clear()
         self._events.image_set("Image Set Deleted", image_set)
         return image_set

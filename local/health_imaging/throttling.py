@@ -38,6 +38,18 @@ DOCUMENTED_QUOTAS = {
     "TagResource": Quota(10, 20),
     "ListTagsForResource": Quota(10, 20),
     "UntagResource": Quota(10, 20),
+    "GetDICOMInstance": Quota(50, 100),
+    "GetDICOMInstanceMetadata": Quota(50, 100),
+    "GetDICOMInstanceFrames": Quota(50, 100),
+    "GetDICOMSeriesMetadata": Quota(50, 100),
+    # The guide has no quotas for these: they get those of their siblings GetDICOMInstance and SearchImageSets.
+    "GetDICOMBulkdata": Quota(50, 100),
+    "SearchDICOMStudies": Quota(25, 50),
+    "SearchDICOMSeries": Quota(25, 50),
+    "SearchDICOMInstances": Quota(25, 50),
+    "SearchDICOMStudyInstances": Quota(25, 50),
+    "SearchDICOMAllSeries": Quota(25, 50),
+    "SearchDICOMAllInstances": Quota(25, 50),
 }
 """Quotas by operation (AWS HealthImaging Developer Guide, "AWS HealthImaging throttling limits")."""
 

@@ -38,7 +38,7 @@ LOSSLESS_STORAGE_FORMATS = {"HTJ2K": HTJ2K_RPCL, "JPEG_2000_LOSSLESS": JPEG_2000
 MAX_BASE_PIXELS = 64
 """Pixels on the longer side of the base resolution (DICOM PS3.5, section A.4.7, HTJ2K RPCL)."""
 
-_PIXEL_DATA = (BaseTag(0x7FE00010), BaseTag(0x7FE00008), BaseTag(0x7FE00009))
+PIXEL_DATA = (BaseTag(0x7FE00010), BaseTag(0x7FE00008), BaseTag(0x7FE00009))
 """Pixel Data, Float Pixel Data and Double Float Pixel Data."""
 
 _MAX_STEP = 4
@@ -120,7 +120,7 @@ def encode_frames(dataset: Dataset, lossless_storage_format: str = "HTJ2K") -> t
     PixelDataError
         If the pixel data cannot become frames.
     """
-    tag = next((each for each in _PIXEL_DATA if each in dataset), None)
+    tag = next((each for each in PIXEL_DATA if each in dataset), None)
     if tag is None:
         if "Rows" in dataset and "Columns" in dataset and "PixelDataProviderURL" not in dataset:
             problem = "The file has Rows and Columns, but no pixel data"
@@ -160,7 +160,7 @@ def _encode(dataset: Dataset, syntax: str, number_of_frames: int, stored: str) -
         return stored, [_ENCODERS[stored](image) for image in images]
     except (ValueError, TypeError, NotImplementedError, imagecodecs.Htj2kError, imagecodecs.Jpeg2kError):
         # Pixels that the codec cannot represent, such as floating point, are stored uncompressed.
-        return EXPLICIT_VR_LITTLE_ENDIAN, [_described(_little_endian(image), image) for image in images]
+        return EXPLICIT_VR_LITTLE_ENDIAN, [_described(little_endian(image), image) for image in images]
 
 
 def _number(dataset: Dataset, keyword: str, allowed: range, default: int | None = None) -> int:
@@ -214,7 +214,7 @@ def _native(dataset: Dataset, syntax: str, layout: _Layout, number_of_frames: in
         if any(layout.bits > 8 * _MAX_RLE_RATIO * len(frame) for frame in frames):
             raise _wrong_pixels("A frame of PixelData is too short for Rows, Columns and SamplesPerPixel")
     else:
-        tag = next(each for each in _PIXEL_DATA if each in dataset)
+        tag = next(each for each in PIXEL_DATA if each in dataset)
         # YBR_FULL_422 has two samples per pixel instead of three (PS3.3, section C.7.6.3.1.2).
         subsampled = dataset.get("PhotometricInterpretation") == "YBR_FULL_422"
         needed = math.ceil(layout.bits * number_of_frames * (2 / 3 if subsampled else 1) / 8)
@@ -366,10 +366,11 @@ def _described(content: bytes, image: np.ndarray) -> EncodedFrame:
 
 
 def _checksum(image: np.ndarray) -> dict[str, int]:
-    return {"Width": image.shape[1], "Height": image.shape[0], "Checksum": zlib.crc32(_little_endian(image))}
+    return {"Width": image.shape[1], "Height": image.shape[0], "Checksum": zlib.crc32(little_endian(image))}
 
 
-def _little_endian(image: np.ndarray) -> bytes:
+def little_endian(image: np.ndarray) -> bytes:
+    """The samples of an image in little-endian order."""
     return image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
 
 

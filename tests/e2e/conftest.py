@@ -18,6 +18,14 @@ from tests.e2e.watching import log_messages
 
 ORIGIN = "https://viewer.example"
 
+CONTENT_TYPES = {
+    "image/jph": "image/jph; transfer-syntax=1.2.840.10008.1.2.4.202",
+    "image/jpeg": "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50",
+    "image/j2c": "image/j2c; transfer-syntax=1.2.840.10008.1.2.4.91",
+    "application/octet-stream": "application/octet-stream",
+}
+"""The Content-Type with which the API sends frames, by HealthImaging's media type."""
+
 
 @pytest.fixture(scope="session")
 def cloud():
@@ -135,7 +143,9 @@ class Api:
 
     def request(self, method, url, **arguments):
         # `verify` is a parameter of the call because REQUESTS_CA_BUNDLE would override the session's.
-        answer = self._session.request(method, url, timeout=60, allow_redirects=False, verify=self._verify, **arguments)
+        # On a slow machine, requests wait in MiniStack, which has no timeout of its own.
+        arguments = {"timeout": 180, "allow_redirects": False, "verify": self._verify, **arguments}
+        answer = self._session.request(method, url, **arguments)
         if answer.status_code >= requests.codes.bad_request:
             self.problems.append(f"{answer.headers} {answer.text}")
         return answer

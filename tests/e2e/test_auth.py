@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hmac
+import io
 import json
 import os
 import time
+import zipfile
 from base64 import b64encode
 from hashlib import sha256
 
@@ -13,9 +16,9 @@ import pytest
 import requests
 
 from framegate.access.tokens import LEEWAY_SECONDS
-from local.cloud import LocalCloud
+from local.cloud import ACCOUNT, LocalCloud
 from local.token_issuer import KEY_SET, SigningKey, TokenIssuer
-from tests.e2e.conftest import ORIGIN, Api, log_reader
+from tests.e2e.conftest import CONTENT_TYPES, ORIGIN, Api, log_reader
 from tests.e2e.watching import wait_for
 from tests.forging import base64url, compact, hs256, part, public_pem
 
@@ -58,6 +61,9 @@ class Caller:
     def __init__(self, deployment):
         self._api = Api(deployment.api_url)
 
+    def frame_url(self, frame):
+        return self._api.frame_url(frame)
+
     def get(self, frame, authorization=None, **arguments):
         return self.request("GET", self._api.frame_url(frame), authorization, **arguments)
 
@@ -65,6 +71,14 @@ class Caller:
         given = {"Authorization": authorization} if authorization is not None else {}
         headers = {"Origin": ORIGIN, **given, **(headers or {})}
         return requests.request(method, url, headers=headers, timeout=60, allow_redirects=False, **arguments)
+
+    def head(self, frame, authorization=None):
+        return self.request("HEAD", self._api.frame_url(frame), authorization)
+
+    def index(self, frame, authorization=None):
+        return self.request(
+            "GET", f"{self._api.frame_url(frame).rpartition('/imageFrame/')[0]}/imageFrames", authorization
+        )
 
     def preflight(self, frame):
         asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
@@ -79,6 +93,87 @@ def problem(answer):
     assert document["status"] == answer.status_code
     assert document["requestId"]
     return answer.status_code, document["type"].removeprefix("urn:framegate:problem:")
+
+
+# The decision function of the deployer
+
+DECIDE = """
+import json, os
+
+def handler(event, context):
+    if event["principal"] == os.environ["BROKEN_FOR"]:
+        raise ValueError("out of order")
+    denied = [event["principal"], event["studyInstanceUID"]] in json.loads(os.environ["DENIED"])
+    reason = "not on the ward" if denied else "treats the patient"
+    return {"allow": not denied, "reason": reason, "cacheSeconds": 0}
+"""
+
+
+class DecisionFunction:
+    """A Lambda function in the local cloud that denies what a test tells it to."""
+
+    def __init__(self, cloud):
+        self._lambda = cloud.client("lambda")
+        code = io.BytesIO()
+        with zipfile.ZipFile(code, "w") as archive:
+            archive.writestr("decide.py", DECIDE)
+        self.arn = self._lambda.create_function(
+            FunctionName="image-access",
+            Runtime="python3.13",
+            Handler="decide.handler",
+            Role=f"arn:aws:iam::{ACCOUNT}:role/image-access",
+            Code={"ZipFile": code.getvalue()},
+            Environment={"Variables": {"DENIED": "[]", "BROKEN_FOR": ""}},
+        )["FunctionArn"]
+
+    def configure(self, denied=(), broken_for=""):
+        variables = {"DENIED": json.dumps([list(each) for each in denied]), "BROKEN_FOR": broken_for}
+        self._lambda.update_function_configuration(FunctionName="image-access", Environment={"Variables": variables})
+
+
+@pytest.fixture(scope="module")
+def decision_function(cloud):
+    return DecisionFunction(cloud)
+
+
+@pytest.fixture
+def decisions(decision_function):
+    """The decision function, which allows everything before and after the test."""
+    decision_function.configure()
+    yield decision_function
+    decision_function.configure()
+
+
+@pytest.fixture(scope="module")
+def study_of(cloud):
+    """The study instance UID of a frame's image set."""
+
+    def read(frame):
+        metadata = cloud.client("medical-imaging").get_image_set_metadata(
+            datastoreId=frame.datastore_id, imageSetId=frame.image_set_id
+        )
+        document = json.loads(gzip.decompress(metadata["imageSetMetadataBlob"].read()))
+        return document["Study"]["DICOM"]["StudyInstanceUID"]
+
+    return read
+
+
+def statuses(caller, frames, authorization):
+    """The statuses of a frame, its headers, a revalidation and the index, for each frame."""
+    return [
+        [
+            caller.get(frame, authorization).status_code,
+            caller.head(frame, authorization).status_code,
+            caller.get(
+                frame, authorization, headers={"If-None-Match": f'"{frame.image_frame_id}.image/jph"'}
+            ).status_code,
+            caller.index(frame, authorization).status_code,
+        ]
+        for frame in frames
+    ]
+
+
+ALLOWED, DENIED = [200, 200, 304, 200], [403] * 4
 
 
 # Tokens of an OpenID Connect issuer
@@ -121,7 +216,8 @@ def claims(issuer, datastores):
 
 def test_token_gets_the_frame(caller, key, claims, frames):
     answer = caller.get(frames[0], f"Bearer {key.sign(claims())}")
-    assert (answer.status_code, answer.content, answer.headers["Content-Type"]) == (200, SMALL, "image/jph")
+    assert (answer.status_code, answer.content) == (200, SMALL)
+    assert answer.headers["Content-Type"] == CONTENT_TYPES["image/jph"]
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
@@ -172,6 +268,20 @@ def test_token_reads_only_the_listed_data_stores(caller, key, claims, frames):
     assert problem(caller.get(frames[1], f"Bearer {token}")) == (403, "caller-denied")
 
 
+def test_audit_records_tell_two_callers_apart(caller, cloud, issuer, key, claims, frames):
+    log = log_reader(cloud, "ApiFunction")
+    for name in ("jane", "john"):
+        assert caller.get(frames[0], f"Bearer {key.sign(claims(sub=name))}").status_code == 200
+
+    def answered():
+        return [line for line in log() if line.get("audit") == "answer"]
+
+    wait_for(lambda: len(answered()) >= 2)
+    answers = answered()
+    assert [each["principal"] for each in answers] == ["jane", "john"]
+    assert {(each["issuer"], each["imageFrameId"]) for each in answers} == {(issuer.url, frames[0].image_frame_id)}
+
+
 def test_token_that_lists_several_data_stores_reads_each(caller, key, claims, datastores, frames):
     token = key.sign(claims(**{CLAIM: " ".join(datastores)}))
     assert [caller.get(frame, f"Bearer {token}").status_code for frame in frames] == [200, 200]
@@ -208,6 +318,114 @@ def test_authorizers_log_has_nothing_of_the_token(caller, cloud, key, claims, fr
     assert not [part for part in ("Mueller", *good.split("."), *late.split(".")) if part in written]
 
 
+# Image sets and studies that a token lists
+
+IMAGE_SETS, STUDIES = "https://example.org/image-sets", "https://example.org/studies"
+
+
+@pytest.fixture(scope="module")
+def list_deployment(cloud, datastores, issuer, decision_function):
+    return cloud.deploy(
+        *datastores,
+        stack_name="Framegate-Lists",
+        cors_origins=ORIGIN,
+        api_gateway_account_role="false",
+        auth="jwt",
+        jwt_issuer=issuer.url,
+        jwt_audience="framegate",
+        jwt_image_sets_claim=IMAGE_SETS,
+        jwt_studies_claim=STUDIES,
+        jwt_max_lifetime_seconds="3600",
+        authorization_function_arn=decision_function.arn,
+    )
+
+
+@pytest.fixture
+def list_caller(list_deployment, key):
+    return Caller(list_deployment)
+
+
+def test_two_people_read_the_image_sets_that_their_tokens_list(list_caller, issuer, key, frames, study_of, decisions):
+    first = f"Bearer {key.sign(issuer.claims(sub='first', **{STUDIES: [study_of(frames[0])]}))}"
+    second = f"Bearer {key.sign(issuer.claims(sub='second', **{IMAGE_SETS: frames[1].image_set_id}))}"
+    nobody = f"Bearer {key.sign(issuer.claims(sub='nobody'))}"
+    assert statuses(list_caller, frames, first) == [ALLOWED, DENIED]
+    assert statuses(list_caller, frames, second) == [DENIED, ALLOWED]
+    assert statuses(list_caller, frames, nobody) == [DENIED, DENIED]
+    assert problem(list_caller.get(frames[1], first)) == (403, "image-set-not-granted")
+
+
+def test_decision_function_tells_two_holders_of_tokens_apart(
+    list_caller, cloud, issuer, key, frames, study_of, decisions
+):
+    lists = {STUDIES: [study_of(frame) for frame in frames]}
+    first, second = (f"Bearer {key.sign(issuer.claims(sub=name, **lists))}" for name in ("first", "second"))
+    log = log_reader(cloud, None)
+    decisions.configure(denied=[("first", study_of(frames[1])), ("second", study_of(frames[0]))])
+    assert statuses(list_caller, frames, first) == [ALLOWED, DENIED]
+    assert statuses(list_caller, frames, second) == [DENIED, ALLOWED]
+    lines = log()
+    decided = {(line.get("decision"), line.get("decisionReason")) for line in lines if "decision" in line}
+    assert decided == {("allow", "treats the patient"), ("deny", "not on the ward")}
+    assert not [frame for frame in frames if study_of(frame) in json.dumps(lines)]
+
+
+def test_broken_decision_function_lets_nobody_in(list_caller, issuer, key, frames, study_of, decisions):
+    token = key.sign(issuer.claims(sub="first", **{STUDIES: [study_of(frames[0])]}))
+    decisions.configure(broken_for="first")
+    answer = list_caller.get(frames[0], f"Bearer {token}")
+    assert problem(answer) == (503, "authorization-unavailable")
+    assert answer.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("header", "changed"),
+    [
+        ({"typ": "logout+jwt"}, {}),
+        ({}, {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}),
+        ({}, {"token_use": "refresh"}),
+        ({}, {"typ": "Refresh"}),
+        ({}, {"exp": int(time.time()) + 86_400}),
+    ],
+)
+def test_token_of_another_kind_answers_401(list_caller, issuer, key, frames, header, changed):
+    token = key.sign(issuer.claims(**{IMAGE_SETS: frames[0].image_set_id, **changed}), headers=header)
+    assert problem(list_caller.get(frames[0], f"Bearer {token}")) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("suffix", ["/", "//", "%20"])
+def test_path_that_is_not_exactly_the_route_reads_nothing(list_caller, issuer, key, frames, suffix):
+    token = key.sign(issuer.claims(**{IMAGE_SETS: frames[0].image_set_id}))
+    answer = list_caller.request("GET", list_caller.frame_url(frames[0]) + suffix, f"Bearer {token}")
+    assert answer.status_code in (400, 403, 404)
+    assert answer.content != SMALL
+
+
+# IAM
+
+
+@pytest.fixture(scope="module")
+def iam_deployment(cloud, datastores, decision_function):
+    return cloud.deploy(
+        *datastores,
+        stack_name="Framegate-Iam",
+        api_gateway_account_role="false",
+        authorization_function_arn=decision_function.arn,
+    )
+
+
+def test_decision_function_tells_two_iam_users_apart(iam_deployment, cloud, frames, study_of, decisions):
+    iam, apis = cloud.client("iam"), []
+    for name in ("first", "second"):
+        user = iam.create_user(UserName=name)["User"]
+        access = iam.create_access_key(UserName=name)["AccessKey"]
+        apis.append((user["Arn"], Api(iam_deployment.api_url, access["AccessKeyId"], access["SecretAccessKey"])))
+    (first_arn, first), (second_arn, second) = apis
+    decisions.configure(denied=[(first_arn, study_of(frames[1])), (second_arn, study_of(frames[0]))])
+    assert [first.get(frame).status_code for frame in frames] == [200, 403]
+    assert [second.get(frame).status_code for frame in frames] == [403, 200]
+
+
 # Tokens of a Cognito user pool
 
 
@@ -225,16 +443,20 @@ def new_pool(cognito, name):
         Name="frames",
         Scopes=[{"ScopeName": each, "ScopeDescription": each} for each in ("read", "other")],
     )
-    client = cognito.create_user_pool_client(
+    return pool, new_client(cognito, pool, "pipeline")
+
+
+def new_client(cognito, pool, name):
+    """An app client that gets access tokens for the scopes of a pool with its secret."""
+    return cognito.create_user_pool_client(
         UserPoolId=pool["Id"],
-        ClientName="pipeline",
+        ClientName=name,
         GenerateSecret=True,
         AllowedOAuthFlows=["client_credentials"],
         AllowedOAuthScopes=["frames/read", "frames/other"],
         AllowedOAuthFlowsUserPoolClient=True,
         ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"],
     )["UserPoolClient"]
-    return pool, client
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +465,13 @@ def pool(cognito):
 
 
 @pytest.fixture(scope="module")
-def cognito_deployment(cloud, datastores, pool):
+def second_client(cognito, pool):
+    """The pool, and another of its app clients that the deployment accepts."""
+    return pool[0], new_client(cognito, pool[0], "viewer")
+
+
+@pytest.fixture(scope="module")
+def cognito_deployment(cloud, datastores, pool, second_client, decision_function):
     return cloud.deploy(
         *datastores,
         stack_name="Framegate-Cognito",
@@ -252,6 +480,8 @@ def cognito_deployment(cloud, datastores, pool):
         auth="cognito",
         cognito_user_pool_arn=pool[0]["Arn"],
         cognito_scopes=SCOPE,
+        cognito_client_ids=f"{pool[1]['ClientId']},{second_client[1]['ClientId']}",
+        authorization_function_arn=decision_function.arn,
     )
 
 
@@ -300,6 +530,23 @@ def user_tokens(cognito, pool):
 def test_access_token_with_the_scope_reads_every_data_store(member, access_token, pool, frames):
     token = access_token(pool, SCOPE)
     assert [member.get(frame, f"Bearer {token}").content for frame in frames] == [SMALL, SMALL]
+
+
+def test_decision_function_tells_two_clients_of_a_pool_apart(
+    member, access_token, pool, second_client, frames, study_of, decisions
+):
+    first, second = access_token(pool, SCOPE), access_token(second_client, SCOPE)
+    first_name, second_name = part(first, 1)["sub"], part(second, 1)["sub"]
+    decisions.configure(denied=[(first_name, study_of(frames[1])), (second_name, study_of(frames[0]))])
+    assert statuses(member, frames, f"Bearer {first}") == [ALLOWED, DENIED]
+    assert statuses(member, frames, f"Bearer {second}") == [DENIED, ALLOWED]
+
+
+def test_token_of_an_unlisted_client_of_the_pool_answers_401(member, access_token, cognito, pool, frames):
+    token = access_token((pool[0], new_client(cognito, pool[0], "somebody-else")), SCOPE)
+    answer = member.get(frames[0], f"Bearer {token}")
+    assert problem(answer) == (401, "client-not-accepted")
+    assert answer.headers["x-amzn-Remapped-WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
 def test_preflight_needs_no_cognito_token(member, frames):

@@ -90,7 +90,8 @@ def test_truncated_frame_answers_502_and_leaves_nothing_in_s3(api, emulator, dat
     emulator.faults.arm(Fault(then=then, after=33 * MIB))
     answer = api.get(frame)
     assert (answer.status_code, answer.headers["Content-Type"]) == (502, "application/problem+json")
-    assert len(emulator.calls) == 3
+    # The deferred store of an earlier test's frame may still be running.
+    assert len([call for call in emulator.calls if call.image_frame_id == frame.image_frame_id]) == 3
     assert nothing_left(frame)
     emulator.faults.clear()
     assert api.get(frame).status_code == 303

@@ -291,6 +291,37 @@ def test_stack_can_have_an_alarm_on_an_expression(cloud):
     stacks.delete_stack(StackName=name)
 
 
+def test_stack_can_have_an_alarm_on_logs(cloud):
+    stacks, topic = cloud.client("cloudformation"), f"arn:aws:sns:{REGION}:{ACCOUNT}:test"
+    properties = {
+        "AlarmName": f"test-{uuid.uuid4().hex}",
+        "ScheduledQueryConfiguration": {
+            "QueryString": "filter ispresent(caller)",
+            "AggregationExpression": "count_distinct(image) by caller",
+            "LogGroupIdentifiers": ["test"],
+            "ScheduleConfiguration": {"ScheduleExpression": "rate(15 minutes)", "StartTimeOffset": 3600},
+            "ScheduledQueryRoleARN": f"arn:aws:iam::{ACCOUNT}:role/test",
+        },
+        "ComparisonOperator": "GreaterThanThreshold",
+        "QueryResultsToEvaluate": 1,
+        "QueryResultsToAlarm": 1,
+        "Threshold": 5,
+        "AlarmActions": [topic],
+    }
+    name = properties["AlarmName"]
+    for operation, threshold in (("create", 5), ("update", 6)):
+        alarm = {"Type": "AWS::CloudWatch::LogAlarm", "Properties": {**properties, "Threshold": threshold}}
+        template = {"Resources": {"Alarm": alarm}}
+        getattr(stacks, f"{operation}_stack")(StackName=name, TemplateBody=json.dumps(template))
+        stacks.get_waiter(f"stack_{operation}_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+        (found,) = cloud.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+        assert (found["AlarmActions"], found["Threshold"]) == ([topic], threshold)
+        assert found["StateValue"] == "INSUFFICIENT_DATA"
+    stacks.delete_stack(StackName=name)
+    stacks.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+    assert not cloud.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+
+
 def test_function_uses_packages_of_this_machine_instead_of_its_layer(cloud, function):
     lambdas = cloud.client("lambda")
     layer = lambdas.publish_layer_version(

@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 import zlib
 
+import pydicom
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection, positive_data_acceptance
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    ignored_auth,
+    negative_data_rejection,
+    positive_data_acceptance,
+    status_code_conformance,
+)
 
-from framegate.rest.routes import MAX_HEADER_LENGTH
+from framegate.rest.routes import MAX_HEADER_LENGTH, UNSUPPORTED_ROUTES
 from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
 from local.signing import SigV4
 from tests.infra.project import PROJECT
@@ -24,7 +32,13 @@ schema = schemathesis.openapi.from_path(PROJECT / "docs" / "openapi.json", confi
 def known(imported):
     """Existing identifiers, which replace well-formed ones so that the request reaches a frame."""
     frame = next(frame for frame in imported.frames if 100_000 < frame.size < 1_000_000)
+    datasets = (pydicom.dcmread(path, stop_before_pixels=True) for path in imported.folder.iterdir())
+    dataset = next(each for each in datasets if each.SOPInstanceUID == frame.sop_instance_uid)
     return {
+        "studyInstanceUID": str(dataset.StudyInstanceUID),
+        "seriesInstanceUID": str(dataset.SeriesInstanceUID),
+        "instanceUID": str(dataset.SOPInstanceUID),
+        "frameList": "1",
         "datastoreId": frame.datastore_id,
         "imageSetId": frame.image_set_id,
         "imageFrameId": frame.image_frame_id,
@@ -51,17 +65,25 @@ def _call_and_validate(case, deployment, known):
         _name_what_exists(case, known)
     # The check sends other credentials, which the signature would replace. See test_permissions.py and test_auth.py.
     excluded = [ignored_auth]
-    if _has_conflicting_parameters(case) or _has_a_condition(case):
+    if _has_conflicting_parameters(case) or _has_a_condition(case) or _has_free_text(case):
         excluded.append(positive_data_acceptance)
+    if case.operation.path in {route.template for route in UNSUPPORTED_ROUTES}:
+        # The operation is declared as unsupported, and always answers 501.
+        excluded.append(not_a_server_error)
     if any(len(str(value)) > MAX_HEADER_LENGTH for value in (case.headers or {}).values()):
         # API Gateway refuses such a request; the local cloud passes it on.
         excluded.append(negative_data_rejection)
-    case.call_and_validate(
-        base_url=deployment.api_url,
-        auth=SigV4(ACCESS_KEY, SECRET_KEY, REGION),
-        allow_redirects=False,
-        excluded_checks=excluded,
-    )
+    transport = {
+        "base_url": deployment.api_url,
+        "auth": SigV4(ACCESS_KEY, SECRET_KEY, REGION),
+        "allow_redirects": False,
+    }
+    answer = case.call(**transport)
+    if answer.status_code == requests.codes.header_fields_too_large:
+        # The local cloud's web server refuses headers above 64 KiB, before the API gets the request.
+        assert sum(len(str(value)) for value in case.headers.values()) > MAX_HEADER_LENGTH
+        excluded.append(status_code_conformance)
+    case.validate_response(answer, excluded_checks=excluded, transport_kwargs=transport)
 
 
 def _has_conflicting_parameters(case):
@@ -69,6 +91,11 @@ def _has_conflicting_parameters(case):
     kinds = ({"size"}, {"resolution"}, {"startLevel", "endLevel"})
     given = set(case.query or {})
     return sum(bool(kind & given) for kind in kinds) > 1 or {"startLevel", "endLevel"} <= given or "nextToken" in given
+
+
+def _has_free_text(case):
+    """Whether a valid request may get 406 or 400 for media types or attributes that nobody offers."""
+    return bool({"accept", "includefield"} & set(case.query or {}))
 
 
 def _has_a_condition(case):
@@ -89,5 +116,5 @@ def _information(body):
 
 
 def _is_well_formed(name, value):
-    pattern = r"[0-9.]{1,256}" if name == "sopInstanceUID" else r"[0-9a-z]{32}"
+    pattern = r"[0-9.,]{1,256}" if name.endswith("UID") or name == "frameList" else r"[0-9a-z]{32}"
     return isinstance(value, str) and bool(re.fullmatch(pattern, value))

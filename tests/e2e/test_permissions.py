@@ -11,6 +11,7 @@ import pytest
 import requests
 from pydicom.data import get_testdata_file
 
+from framegate.rest.routes import METHODS
 from local.cloud import ACCOUNT, REGION, LocalCloud
 from local.health_imaging import Fault, FrameAddress
 from local.signing import SigV4
@@ -51,7 +52,10 @@ def reader_of_the_first(cloud, deployment, datastores):
     statement = {
         "Effect": "Allow",
         "Action": "execute-api:Invoke",
-        "Resource": f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{api_id}/{stage}/*/datastore/{datastores[0]}/*",
+        "Resource": [
+            f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{api_id}/{stage}/{method}/datastore/{datastores[0]}/*"
+            for method in METHODS
+        ],
     }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     iam.put_user_policy(UserName="reader", PolicyName="read-one-data-store", PolicyDocument=policy)
@@ -176,7 +180,7 @@ def test_local_cloud_enforces_the_permission_to_store(api, cloud, datastores):
     (role,) = [each["RoleName"] for each in iam.list_roles()["Roles"] if "ApiFunction" in each["RoleName"]]
     (policy_name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
     policy = iam.get_role_policy(RoleName=role, PolicyName=policy_name)["PolicyDocument"]
-    less = {**policy, "Statement": [each for each in policy["Statement"] if each["Sid"] != "StoreFramesAndIndexes"]}
+    less = {**policy, "Statement": [each for each in policy["Statement"] if each["Sid"] != "StoreFrames"]}
     frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
     try:
         iam.put_role_policy(RoleName=role, PolicyName=policy_name, PolicyDocument=json.dumps(less))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import time
 
 import pydicom
 import pytest
 
+from tests.e2e.conftest import Api
 from tests.e2e.watching import log_messages
 
 IDENTIFYING_VRS = {"PN", "DA", "TM", "DT", "LO", "LT", "SH", "ST", "UC", "UT", "UI", "AS"}
@@ -75,6 +77,7 @@ def written(cloud, deployment, heard, answered, imported):
         "errors": answered,
         "keys, tags and headers": [],
         "manifests and indexes": [],
+        "datasets for viewers": [],
     }
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for key in (each["Key"] for each in page.get("Contents", [])):
@@ -88,9 +91,13 @@ def written(cloud, deployment, heard, answered, imported):
                 texts["keys, tags and headers"].append(f"{key} {tags} {head['ResponseMetadata']['HTTPHeaders']}")
             else:
                 texts["keys, tags and headers"].append(key)
-                content = s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+                content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+                if key.startswith(("metadata/", "bodies/", "studies/")):
+                    # What viewers request contains all attributes. Only the keys must not.
+                    texts["datasets for viewers"].append(repr(content))
+                    continue
                 lists_frames = key.endswith("/manifest.jsonl") or key.startswith("indexes/")
-                texts["manifests and indexes" if lists_frames else "keys, tags and headers"].append(content)
+                texts["manifests and indexes" if lists_frames else "keys, tags and headers"].append(content.decode())
     return {kind: "\n".join(parts) for kind, parts in texts.items()}
 
 
@@ -141,3 +148,40 @@ def test_written_text_contains_no_identifying_attribute(written, identifying, so
 def test_sop_instance_uids_appear_only_in_manifests_and_indexes(written, sop_instance_uids, kind):
     assert found_in(written[kind], sop_instance_uids) == set()
     assert found_in(written["manifests and indexes"], sop_instance_uids) == sop_instance_uids
+
+
+def test_searches_and_uids_leave_no_trace_of_patients(cloud, deployment, imported, datasets, s3):
+    """UIDs are in paths, and names in queries. The function's log and the bucket's keys are compared here.
+
+    Without the measures, these logs would hold them: the traces of API Gateway, whose segments contain the URL (its
+    tracing is off); the access log, if its format had the path (it has the template of the route); the firewall's log
+    (it redacts path and query); and a function's log line that quotes an error of HealthImaging (no line quotes one).
+    `tests/infra` shows the first three, because the local cloud writes none of these logs.
+    """
+    api = Api(deployment.api_url)
+    base = f"{deployment.api_url}/datastore/{imported.datastore_id}"
+    since = time.time()
+    secrets = set()
+    for dataset in datasets:
+        study = f"{base}/studies/{dataset.StudyInstanceUID}"
+        series = f"{study}/series/{dataset.SeriesInstanceUID}"
+        name = str(dataset.get("PatientName", "")) or "Nobody^Known"
+        secrets |= {name, str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID)}
+        for url, query in (
+            (f"{base}/studies", {"PatientName": name}),
+            (f"{base}/studies", {"PatientName": name, "limit": "-1"}),
+            (f"{study}/series", {"PatientName": name}),
+            (f"{series}/metadata", {}),
+            (f"{series}/instances/{dataset.SOPInstanceUID}/frames/1", {"accept": name}),
+            (f"{study}/series/1.2.3/metadata", {}),
+        ):
+            assert api.request("GET", url, params=query).status_code in (200, 303, 400, 404, 406)
+    lines = "\n".join(log_messages(cloud, "ApiFunction", since))
+    assert "studies/{studyInstanceUID}/series" in lines
+    keys = "\n".join(
+        each["Key"]
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=deployment.frame_bucket)
+        for each in page["Contents"]
+    )
+    assert "metadata/" in keys
+    assert found_in(lines + keys, {each for each in secrets if len(each) >= MIN_TEXT_LENGTH}) == set()

@@ -105,6 +105,9 @@ class Queue:
         attributes = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=self.COUNTS)["Attributes"]
         return not any(int(attributes[name]) for name in self.COUNTS)
 
+    def send(self, document):
+        self.sqs.send_message(QueueUrl=self.url, MessageBody=json.dumps(document))
+
     def receive(self):
         messages = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages", [])
         for message in messages:

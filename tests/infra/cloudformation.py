@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 
 def text(value):
@@ -72,3 +73,9 @@ def state_machine(template):
     """Return the properties of the state machine, and its definition."""
     found = only(properties(template, "AWS::StepFunctions::StateMachine"))
     return found, json.loads(text(found["DefinitionString"]))
+
+
+def queue_id(queues, construct=""):
+    """Return the logical id of the queue with a construct id: the export queue, or ``DeferredStores``."""
+    (found,) = (name for name in queues if re.fullmatch(rf"ExportQueue{construct}[0-9A-F]{{8}}", name))
+    return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from botocore.session import get_session
 
 from framegate.observability import Metric
-from tests.infra.cloudformation import function, listed, logical_id, only, properties, text
+from tests.infra.cloudformation import function, listed, logical_id, only, properties, queue_id, statements, text
 from tests.infra.project import PROJECT
 
 NAMES = [
@@ -16,11 +17,16 @@ NAMES = [
     "Throttling",
     "OldMessages",
     "DeadLetters",
+    "DeferredStoreDeadLetters",
     "FailedExports",
     "FailedRequests",
     "ExportErrors",
     "RequestErrors",
+    "Unauthorized",
+    "Forbidden",
+    "RefusedDataStores",
 ]
+LOG_ALARM = "Framegate-UnusualReads"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +39,19 @@ def alarms(resources):
 def headings():
     """The sections of the runbook."""
     return re.findall(r"^#+ (.+)$", (PROJECT / "docs" / "operations.md").read_text(), re.MULTILINE)
+
+
+def alarm_topic(resources):
+    """Return the logical id of the topic of alarms, which the key encrypts."""
+    (topic,) = (name for name, each in resources("AWS::SNS::Topic").items() if "KmsMasterKeyId" in each)
+    return topic
+
+
+def topic_policy(resources, topic):
+    """Return the statements of the policy of a topic by their ``Sid``."""
+    policies = resources("AWS::SNS::TopicPolicy").values()
+    (policy,) = (each for each in policies if [logical_id(named) for named in each["Topics"]] == [topic])
+    return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
 
 
 def expression(alarm):
@@ -56,7 +75,8 @@ def metrics(alarm):
 
 def test_message_of_half_the_retention_period_raises_an_alarm(alarms, resources):
     alarm = alarms["OldMessages"]
-    (queue,) = (each for each in resources("AWS::SQS::Queue").values() if "RedrivePolicy" in each)
+    queues = resources("AWS::SQS::Queue")
+    queue = queues[queue_id(queues)]
 
     assert (alarm["MetricName"], alarm["Statistic"]) == ("ApproximateAgeOfOldestMessage", "Maximum")
     assert alarm["Threshold"] == queue["MessageRetentionPeriod"] / 2
@@ -85,7 +105,7 @@ def test_missing_data_raises_no_alarm(alarms, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_start_and_end_of_each_alarm_go_to_the_topic(alarms, resources, name):
-    (topic,) = resources("AWS::SNS::Topic")
+    topic = alarm_topic(resources)
 
     assert [text(each) for each in alarms[name]["AlarmActions"]] == [f"${{{topic}}}"]
     assert [text(each) for each in alarms[name]["OKActions"]] == [f"${{{topic}}}"]
@@ -125,9 +145,11 @@ def test_throttling_by_the_api_or_lambda_raises_an_alarm_after_three_periods(ala
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (10, 3)
 
 
-def test_first_dead_letter_raises_an_alarm_that_says_how_to_send_it_back(alarms, resources):
-    alarm = alarms["DeadLetters"]
-    (queue,) = (each for each in resources("AWS::SQS::Queue").values() if "RedrivePolicy" in each)
+@pytest.mark.parametrize(("name", "construct"), [("DeadLetters", ""), ("DeferredStoreDeadLetters", "DeferredStores")])
+def test_first_dead_letter_raises_an_alarm_that_says_how_to_send_it_back(alarms, resources, name, construct):
+    alarm = alarms[name]
+    queues = resources("AWS::SQS::Queue")
+    queue = queues[queue_id(queues, construct)]
     dead_letters = logical_id(queue["RedrivePolicy"]["deadLetterTargetArn"])
     (dimension,) = alarm["Dimensions"]
 
@@ -192,25 +214,150 @@ def test_alarms_carry_the_stack_name(synthesize):
 
 
 def test_only_alarms_of_the_stack_may_publish_to_the_topic(resources):
-    _, statement = only(resources("AWS::SNS::TopicPolicy"))["PolicyDocument"]["Statement"]
+    _, statement = topic_policy(resources, alarm_topic(resources)).values()
     condition = statement["Condition"]
+    *of_metrics, of_logs = condition["ArnEquals"]["aws:SourceArn"]
 
     assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert listed(statement["Action"]) == ["sns:Publish"]
     assert condition["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
-    assert {logical_id(arn) for arn in condition["ArnEquals"]["aws:SourceArn"]} == (
-        resources("AWS::CloudWatch::Alarm").keys()
+    assert {logical_id(arn) for arn in of_metrics} == resources("AWS::CloudWatch::Alarm").keys()
+    assert text(of_logs) == (
+        f"arn:${{AWS::Partition}}:cloudwatch:${{AWS::Region}}:${{AWS::AccountId}}:alarm:{LOG_ALARM}"
     )
 
 
-def test_topic_has_a_subscription_only_with_an_address(template, synthesize):
-    subscribed = only(properties(synthesize(alarm_email="operations@example.org"), "AWS::SNS::Subscription"))
+def test_each_topic_has_a_subscription_only_with_an_address(template, synthesize):
+    with_address = synthesize(alarm_email="operations@example.org")
+    subscriptions = properties(with_address, "AWS::SNS::Subscription").values()
 
     template.resource_count_is("AWS::SNS::Subscription", 0)
-    assert (subscribed["Protocol"], subscribed["Endpoint"]) == ("email", "operations@example.org")
+    assert {(each["Protocol"], each["Endpoint"]) for each in subscriptions} == {("email", "operations@example.org")}
+    assert {logical_id(each["TopicArn"]) for each in subscriptions} == properties(
+        with_address, "AWS::SNS::Topic"
+    ).keys()
 
 
-def test_topic_is_an_output(template, resources):
-    (topic,) = resources("AWS::SNS::Topic")
+def test_both_topics_are_outputs(template, resources):
+    outputs = template.to_json()["Outputs"]
+    topics = {output: logical_id(outputs[output]["Value"]) for output in ("AlarmTopicArn", "KeyTopicArn")}
 
-    assert text(template.to_json()["Outputs"]["AlarmTopicArn"]["Value"]) == f"${{{topic}}}"
+    assert topics["AlarmTopicArn"] == alarm_topic(resources)
+    assert set(topics.values()) == resources("AWS::SNS::Topic").keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "threshold"),
+    [("Unauthorized", "UnauthorizedRequests", 100), ("Forbidden", "ForbiddenRequests", 100)],
+)
+def test_burst_of_refused_credentials_raises_an_alarm(alarms, name, metric, threshold):
+    alarm = alarms[name]
+
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("Framegate", metric, "Sum")
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": "Framegate"}]
+    assert (alarm["Threshold"], alarm["Period"], alarm["EvaluationPeriods"]) == (threshold, 300, 1)
+
+
+def test_refused_data_stores_raise_an_alarm_whoever_refuses_them(alarms):
+    alarm = alarms["RefusedDataStores"]
+    (refused,) = (each for each in alarm["Metrics"] if each["Id"] == "refused")
+
+    assert expression(alarm) == "FILL(denied, 0) + FILL(refused, 0)"
+    assert metrics(alarm) == {
+        "denied": ("Framegate", "DeniedRequests", "Sum", 300),
+        "refused": ("Framegate", Metric.ERRORS, "Sum", 300),
+    }
+    assert {"Name": "status", "Value": "403"} in refused["MetricStat"]["Metric"]["Dimensions"]
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (20, 1)
+
+
+def test_principal_that_reads_more_image_sets_in_an_hour_raises_an_alarm(synthesize):
+    template = synthesize(unusual_image_sets_per_hour="250")
+    alarm = only(properties(template, "AWS::CloudWatch::LogAlarm"))
+    query = alarm["ScheduledQueryConfiguration"]
+    schedule = query["ScheduleConfiguration"]
+
+    assert alarm["AlarmName"] == LOG_ALARM
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 250)
+    assert (alarm["QueryResultsToAlarm"], alarm["QueryResultsToEvaluate"]) == (1, 1)
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert query["AggregationExpression"] == "count_distinct(imageSetId) by principal"
+    assert query["QueryString"] == "filter ispresent(principal) and ispresent(imageSetId) and status < 400"
+    assert schedule["StartTimeOffset"] - schedule["EndTimeOffset"] == 3600
+    assert schedule["ScheduleExpression"] == "rate(15 minutes)"
+
+
+def test_log_alarm_publishes_to_the_topic_and_names_a_section_of_the_runbook(resources, headings):
+    alarm = only(resources("AWS::CloudWatch::LogAlarm"))
+    topic = alarm_topic(resources)
+    section = re.search(r" \(docs/operations\.md, (.+)\)$", alarm["AlarmDescription"])[1]
+
+    assert [text(each) for each in alarm["AlarmActions"]] == [f"${{{topic}}}"]
+    assert [text(each) for each in alarm["OKActions"]] == [f"${{{topic}}}"]
+    assert section in headings
+
+
+def test_query_of_the_log_alarm_may_read_one_log_only(template, resources):
+    query = only(resources("AWS::CloudWatch::LogAlarm"))["ScheduledQueryConfiguration"]
+    found = resources("AWS::IAM::Role")[logical_id(query["ScheduledQueryRoleARN"])]
+    (trust,) = found["AssumeRolePolicyDocument"]["Statement"]
+    (statement,) = statements(found).values()
+    (group,) = query["LogGroupIdentifiers"]
+
+    assert trust["Principal"] == {"Service": "logs.amazonaws.com"}
+    assert statement["Action"] == ["logs:GetQueryResults", "logs:StartQuery"]
+    assert text(statement["Resource"]) == f"${{{logical_id(group)}.Arn}}"
+
+
+def key_rule(resources):
+    (rule,) = (
+        each for each in resources("AWS::Events::Rule").items() if each[1]["EventPattern"]["source"] == ["aws.kms"]
+    )
+    return rule
+
+
+@pytest.mark.parametrize("call", ["DisableKey", "ScheduleKeyDeletion", "PutKeyPolicy"])
+def test_call_that_makes_the_key_unusable_or_open_matches_the_rule(resources, call):
+    _, rule = key_rule(resources)
+    (key,) = resources("AWS::KMS::Key")
+    detail = rule["EventPattern"]["detail"]
+
+    assert rule["EventPattern"]["detail-type"] == ["AWS API Call via CloudTrail"]
+    assert detail["eventSource"] == ["kms.amazonaws.com"]
+    assert call in detail["eventName"]
+    assert [text(each) for each in detail["resources"]["ARN"]] == [f"${{{key}.Arn}}"]
+    assert rule.get("State", "ENABLED") == "ENABLED"
+
+
+def test_watched_calls_are_operations_of_kms(resources):
+    _, rule = key_rule(resources)
+    operations = get_session().get_service_model("kms").operation_names
+
+    assert set(rule["EventPattern"]["detail"]["eventName"]) <= set(operations)
+
+
+def test_notice_of_a_disabled_key_needs_no_key(resources):
+    name, rule = key_rule(resources)
+    (target,) = rule["Targets"]
+    topic = logical_id(target["Arn"])
+    statement = topic_policy(resources, topic)["TakeKeyChanges"]
+
+    assert topic != alarm_topic(resources)
+    assert "KmsMasterKeyId" not in resources("AWS::SNS::Topic")[topic]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert text(statement["Condition"]["ArnEquals"]["aws:SourceArn"]) == f"${{{name}.Arn}}"
+    assert statement["Action"] == "sns:Publish"
+
+
+def test_notice_of_a_change_of_the_key_says_who_did_what_and_names_a_section_of_the_runbook(resources, headings):
+    _, rule = key_rule(resources)
+    transformer = rule["Targets"][0]["InputTransformer"]
+    template = text(transformer["InputTemplate"])
+
+    assert transformer["InputPathsMap"] == {
+        "call": "$.detail.eventName",
+        "caller": "$.detail.userIdentity.arn",
+        "time": "$.time",
+    }
+    assert set(re.findall(r"<(\w+)>", template)) == transformer["InputPathsMap"].keys()
+    assert re.search(r"\(docs/operations\.md, (.+)\)\"$", template)[1] in headings

@@ -8,16 +8,19 @@ import subprocess
 import sys
 
 import pytest
+from aws_cdk import App
+from aws_cdk.assertions import Annotations, Match
 
+from infra.application import compose
 from tests.infra.project import DATASTORE_A, PROJECT
 
 # The environment without variables for jsii, which `make` or another test may have set.
 WITHOUT_JSII = {name: value for name, value in os.environ.items() if not name.startswith("JSII_")}
 
 
-def run_app(context, **environment):
+def run_app(context, *, program=("app.py",), **environment):
     return subprocess.run(
-        [sys.executable, "app.py"],
+        [sys.executable, *program],
         cwd=PROJECT,
         env={**WITHOUT_JSII, "CDK_CONTEXT_JSON": json.dumps(context), "CDK_VALIDATION": "false", **environment},
         capture_output=True,
@@ -95,27 +98,63 @@ def test_cdk_command_line_prints_only_the_configuration_errors(tmp_path):
     assert cdk == ".venv/bin/python app.py: Subprocess exited with error 1"
 
 
-def test_synthesis_of_unchanged_sources_reuses_the_bundle(tmp_path, cdk_context):
-    context = {key: value for key, value in cdk_context().items() if key != "aws:cdk:bundling-stacks"}
-    first = run_app(context, CDK_OUTDIR=str(tmp_path))
-    bundles = [each for each in tmp_path.iterdir() if each.name.startswith("asset.")]
-    # These settings keep pip from installing anything.
-    second = run_app(context, CDK_OUTDIR=str(tmp_path), PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+NO_INDEX = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+"""Settings with which pip finds no packages."""
 
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert first.stdout == second.stdout == ""
-    assert bundles == [each for each in tmp_path.iterdir() if each.name.startswith("asset.")]
+
+def test_failed_installation_reports_pips_error_and_later_syntheses_build_once(tmp_path, cdk_context):
+    context = {key: value for key, value in cdk_context().items() if key != "aws:cdk:bundling-stacks"}
+    failed = run_app(context, CDK_OUTDIR=str(tmp_path), **NO_INDEX)
+    built = run_app(context, CDK_OUTDIR=str(tmp_path))
+    bundles = sorted(tmp_path.glob("asset.*"))
+    bundled = {path.relative_to(each).as_posix() for each in bundles for path in each.glob("**/*.py")}
+    reused = run_app(context, CDK_OUTDIR=str(tmp_path), **NO_INDEX)
+
+    assert (failed.returncode, built.returncode, reused.returncode) == (1, 0, 0)
+    assert "pip could not install lambda_src/requirements.txt: ERROR:" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert built.stdout == reused.stdout == ""
+    assert {"boto3/__init__.py", "python/imagecodecs/__init__.py"} <= bundled
+    assert bundles == sorted(tmp_path.glob("asset.*"))
     assert len(bundles) == 2
 
 
-def test_failed_installation_reports_pips_error_and_the_next_synthesis_succeeds(tmp_path, cdk_context):
-    context = {key: value for key, value in cdk_context().items() if key != "aws:cdk:bundling-stacks"}
-    no_index = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
-    failed = run_app(context, CDK_OUTDIR=str(tmp_path), **no_index)
-    later = run_app(context, CDK_OUTDIR=str(tmp_path))
-    bundled = {path.relative_to(each).as_posix() for each in tmp_path.glob("asset.*") for path in each.glob("**/*.py")}
+WITHOUT_ACKNOWLEDGMENTS = """
+from infra import acknowledge
+acknowledge.acknowledge = lambda *_: None
+import runpy
+runpy.run_path("app.py", run_name="__main__")
+"""
 
-    assert (failed.returncode, later.returncode) == (1, 0)
-    assert "pip could not install lambda_src/requirements.txt: ERROR:" in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert {"boto3/__init__.py", "python/imagecodecs/__init__.py"} <= bundled
+
+@pytest.mark.parametrize(
+    ("program", "returncode", "conclusions"),
+    [
+        (["app.py"], 0, {}),
+        # cdk-nag reports only findings, and the application has none. Without the acknowledgments, it has many.
+        (["-c", WITHOUT_ACKNOWLEDGMENTS], 1, {"AwsSolutions": "failure", "HIPAA.Security": "failure"}),
+    ],
+    ids=["application", "without acknowledgments"],
+)
+def test_application_runs_the_checks_of_cdk_nag(tmp_path, cdk_context, program, returncode, conclusions):
+    result = run_app(cdk_context(), program=program, CDK_OUTDIR=str(tmp_path), CDK_VALIDATION="true")
+    reports = json.loads((tmp_path / "validation-report.json").read_text())["pluginReports"]
+    found = {each["pluginName"]: each["conclusion"] for each in reports}
+
+    assert result.returncode == returncode
+    # The CDK itself reports the warnings of constructs.
+    assert {name: found[name] for name in found if name != "Construct Annotations"} == conclusions
+
+
+@pytest.mark.parametrize(
+    ("keys", "warnings"),
+    [
+        ({"environment": "production"}, 1),
+        ({"environment": "production", "cors_origins": "https://viewer.example.org"}, 0),
+        ({}, 0),
+    ],
+)
+def test_production_warns_of_pages_of_every_origin(cdk_context, keys, warnings):
+    stack = compose(App(context=cdk_context(**keys)))
+
+    assert len(Annotations.from_stack(stack).find_warning("*", Match.string_like_regexp("cors_origins"))) == warnings

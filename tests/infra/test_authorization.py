@@ -9,7 +9,7 @@ import pytest
 
 from infra.api.authorization import TOKEN_FORM
 from tests.infra.cloudformation import function, logical_id, only, properties, role, statements, text
-from tests.infra.project import ACCESS, AUTH, DATASTORE_A, DATASTORE_B, USER_POOL
+from tests.infra.project import ACCESS, AUTH, DATASTORE_A, DATASTORE_B, DECISION_FUNCTION, USER_POOL
 
 TYPES = {"iam": "AWS_IAM", "cognito": "COGNITO_USER_POOLS", "jwt": "CUSTOM"}
 
@@ -76,6 +76,34 @@ def test_configured_scopes_are_required(synthesize, name, scopes):
     assert [each.get("AuthorizationScopes") for each in guarded] == [scopes] * len(guarded)
 
 
+def test_api_function_gets_the_clients_and_the_use_of_groups(synthesize):
+    variables = function(synthesize(**AUTH["cognito"]), "api")["Environment"]["Variables"]
+
+    assert variables["FRAMEGATE_COGNITO_CLIENT_IDS"] == "1example23456789,2example23456789"
+    assert variables["FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES"] == "true"
+
+
+# The decision function
+
+
+def test_api_function_may_invoke_the_decision_function_alone(synthesize):
+    template = synthesize(**AUTH["cognito"])
+    found = function(template, "api")
+    statement = statements(role(template, found["Role"]))["AskDecisionFunction"]
+
+    assert found["Environment"]["Variables"]["FRAMEGATE_AUTHORIZATION_FUNCTION_ARN"] == DECISION_FUNCTION
+    assert found["Environment"]["Variables"]["FRAMEGATE_AUTHORIZATION_CACHE_SECONDS"] == "60"
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "lambda:InvokeFunction")
+    assert statement["Resource"] == DECISION_FUNCTION
+
+
+def test_no_other_role_may_invoke_the_decision_function(synthesize):
+    template = synthesize(**AUTH["cognito"])
+    roles = [json.dumps(each) for each in properties(template, "AWS::IAM::Role").values()]
+
+    assert len([each for each in roles if DECISION_FUNCTION in each]) == 1
+
+
 # JWT
 
 
@@ -126,6 +154,10 @@ def test_authorizer_gets_its_settings(jwt):
         "FRAMEGATE_JWT_ISSUER": "https://login.example.org/realms/imaging",
         "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example.org",
         "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
+        "FRAMEGATE_AUDIT_CLAIM": "sub",
+        "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": "https://example.org/image-sets",
+        "FRAMEGATE_JWT_STUDIES_CLAIM": "https://example.org/studies",
+        "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": "3600",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }

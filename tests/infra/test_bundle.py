@@ -15,6 +15,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
+from framegate.settings import AuthorizerSettings, Settings
 from infra.build import bundling
 from infra.build.bundling import (
     AUTHORIZER_REQUIREMENTS,
@@ -88,7 +89,7 @@ def test_layer_is_below_20_or_6_mb_zipped(layer, tmp_path, name, limit, architec
 def test_bundle_contains_only_the_used_service_models(bundled):
     services = {each.name for each in (bundled("arm64") / "botocore" / "data").iterdir() if each.is_dir()}
 
-    assert services == {"events", "medical-imaging", "s3", "sqs", "xray"}
+    assert services == {"events", "lambda", "medical-imaging", "s3", "sqs", "xray"}
 
 
 def test_bundle_contains_all_source_files_and_no_compiled_ones(bundled):
@@ -183,15 +184,25 @@ SNAPSHOT = {
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_ACCESS_KEY_ID": "a",
     "AWS_SECRET_ACCESS_KEY": "b",
-    "FRAMEGATE_DATASTORE_IDS": "0" * 32,
-    "FRAMEGATE_FRAME_BUCKET": "bucket",
     "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/queue",
-    "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-    "FRAMEGATE_CORS_ORIGINS": "*",
-    "FRAMEGATE_AUTH": "iam",
-    "FRAMEGATE_JWT_ISSUER": "https://login.example.org",
-    "FRAMEGATE_JWT_AUDIENCE": "framegate",
-    "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
+    **Settings(
+        datastore_ids=("0" * 32,),
+        frame_bucket="bucket",
+        presigned_url_lifetime_seconds=300,
+        deferred_store_queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/deferred",
+        cors_origins=("*",),
+        auth="iam",
+        uid_hash_secret="secret of the test",
+        # With a decision function, the snapshot needs the rules for Lambda's endpoint.
+        authorization_function_arn="arn:aws:lambda:eu-west-1:123456789012:function:image-access",
+        authorization_cache_seconds=60,
+    ).to_environment(),
+    **AuthorizerSettings(
+        datastore_ids=("0" * 32,),
+        issuer="https://login.example.org",
+        audiences=("framegate",),
+        datastores_claim=None,
+    ).to_environment(),
 }
 
 

@@ -9,13 +9,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infra.config import Config, ConfigError, config_keys, config_table
+from tests.infra.project import VPC
 
 A = "a" * 32
 B = "0123456789abcdef0123456789abcdef"
 
+DECISION_FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:image-access"
 USER_POOL = "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI"
 CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
-COGNITO = {"auth": "cognito", "cognito_user_pool_arn": USER_POOL}
+COGNITO = {"auth": "cognito", "cognito_user_pool_arn": USER_POOL, "cognito_client_ids": "1example23456789"}
 JWT = {"auth": "jwt", "jwt_issuer": "https://login.example.org/realms/imaging", "jwt_audience": "framegate"}
 DOMAIN = {"domain_name": "frames.example.org", "domain_certificate_arn": CERTIFICATE}
 
@@ -47,20 +49,25 @@ def test_only_datastore_ids_is_required():
         memory_mb=1769,
         timeout_seconds=28,
         presigned_url_lifetime_seconds=300,
+        frame_caching="revalidate",
         cors_origins=("*",),
         cors_request_headers=(),
         auth="iam",
         cognito_user_pool_arn=None,
         cognito_scopes=(),
+        cognito_client_ids=(),
+        cognito_groups_are_datastores=False,
         jwt_issuer=None,
         jwt_audience=(),
         jwt_datastores_claim=None,
         waf=False,
         waf_rate_limit=20_000,
+        audit_claim="sub",
         domain_name=None,
         domain_certificate_arn=None,
         domain_hosted_zone_id=None,
         vpc_endpoint_ids=(),
+        s3_vpc_endpoint_ids=(),
         fips_endpoints=False,
         throttle_rate=500,
         throttle_burst=1000,
@@ -73,6 +80,7 @@ def test_only_datastore_ids_is_required():
         event_source="aws.medical-imaging",
         frame_retention_days=None,
         log_retention_days=365,
+        audit_retention_days=None,
         log_level="INFO",
         removal_policy="retain",
         api_gateway_account_role=False,
@@ -114,6 +122,8 @@ def test_datastore_ids_are_text_or_a_json_list(value):
         ("frame_retention_days", "", None),
         ("frame_retention_days", None, None),
         ("log_retention_days", "90", 90),
+        ("audit_retention_days", "3653", 3653),
+        ("audit_retention_days", "none", None),
         ("api_gateway_account_role", "true", True),
         ("api_gateway_account_role", True, True),
         ("fips_endpoints", "true", True),
@@ -141,6 +151,8 @@ def test_datastore_ids_are_text_or_a_json_list(value):
         ("waf", "true", True),
         ("vpc_endpoint_ids", "vpce-0123456789abcdef0,vpce-01234567", ("vpce-0123456789abcdef0", "vpce-01234567")),
         ("vpc_endpoint_ids", "none", ()),
+        ("frame_caching", "immutable", "immutable"),
+        ("frame_caching", "no-store", "no-store"),
     ],
 )
 def test_valid_values_are_accepted(key, value, read_as):
@@ -157,6 +169,15 @@ def test_valid_values_are_accepted(key, value, read_as):
         (JWT, "jwt_audience", "framegate,https://frames.example.org", ("framegate", "https://frames.example.org")),
         (JWT, "jwt_datastores_claim", "https://example.org/datastores", "https://example.org/datastores"),
         (JWT, "jwt_datastores_claim", "none", None),
+        (COGNITO, "cognito_client_ids", "a1,b2", ("a1", "b2")),
+        (COGNITO, "cognito_groups_are_datastores", "true", True),
+        (JWT, "jwt_image_sets_claim", "image_sets", "image_sets"),
+        (JWT, "jwt_studies_claim", "https://example.org/studies", "https://example.org/studies"),
+        (JWT, "jwt_max_lifetime_seconds", "60", 60),
+        (JWT, "jwt_max_lifetime_seconds", "none", None),
+        ({}, "authorization_function_arn", DECISION_FUNCTION, DECISION_FUNCTION),
+        ({}, "authorization_function_arn", f"{DECISION_FUNCTION}:live", f"{DECISION_FUNCTION}:live"),
+        ({"authorization_function_arn": DECISION_FUNCTION}, "authorization_cache_seconds", "0", 0),
         ({"waf": "true"}, "waf_rate_limit", "100", 100),
         (DOMAIN, "domain_name", "xn--bcher-kva.example.org", "xn--bcher-kva.example.org"),
         (DOMAIN, "domain_hosted_zone_id", "Z0123456789ABCDEFGHIJ", "Z0123456789ABCDEFGHIJ"),
@@ -218,6 +239,8 @@ def test_valid_values_that_need_another_key_are_accepted(other_keys, key, value,
         ("event_source", "a" * 257),
         ("frame_retention_days", 0),
         ("log_retention_days", 31),
+        ("audit_retention_days", 2190),
+        ("audit_claim", "two words"),
         ("log_level", "info"),
         ("removal_policy", "snapshot"),
         ("api_gateway_account_role", "yes"),
@@ -254,6 +277,16 @@ def test_valid_values_that_need_another_key_are_accepted(other_keys, key, value,
         ("cognito_user_pool_arn", f"{USER_POOL}\n"),
         ("cognito_scopes", "frames read"),
         ("cognito_scopes", 'frames"read'),
+        ("cognito_client_ids", "a b"),
+        ("cognito_groups_are_datastores", "yes"),
+        ("jwt_image_sets_claim", "image sets"),
+        ("jwt_studies_claim", "studies\n"),
+        ("jwt_max_lifetime_seconds", "59"),
+        ("authorization_function_arn", "image-access"),
+        ("authorization_function_arn", f"{DECISION_FUNCTION}\n"),
+        ("authorization_function_arn", "arn:aws:lambda:eu-west-1:123456789012:function:*"),
+        ("authorization_function_arn", "arn:aws:lambda:eu-west-1:123456789012:layer:image-access"),
+        ("authorization_cache_seconds", "3601"),
         ("jwt_issuer", "http://login.example.org"),
         ("jwt_issuer", "login.example.org"),
         ("jwt_issuer", "https://"),
@@ -279,6 +312,10 @@ def test_valid_values_that_need_another_key_are_accepted(other_keys, key, value,
         ("domain_certificate_arn", "12345678-1234-1234-1234-123456789012"),
         ("domain_hosted_zone_id", "example.org"),
         ("vpc_endpoint_ids", "vpc-0123456789abcdef0"),
+        ("s3_vpc_endpoint_ids", "vpc-0123456789abcdef0"),
+        ("frame_caching", "private"),
+        ("frame_caching", "none"),
+        ("datastore_ids", ",".join(f"{number:032}" for number in range(11))),
         ("vpc_endpoint_ids", "vpce-0123456789abcdef0,vpce-0123456789abcdef0"),
     ],
 )
@@ -297,6 +334,11 @@ def test_invalid_value_is_reported_with_its_key_and_an_example(key, value):
         ("datastore_ids", [], "[] is not a list of data store ids"),
         ("datastore_ids", {"id": A}, f"{{'id': '{A}'}} is not a list of data store ids"),
         ("datastore_ids", f"{A},{A}", f"'{A}' is given more than once"),
+        (
+            "datastore_ids",
+            [f"{number:032}" for number in range(11)],
+            "lists 11 data stores, but a deployment can serve 6: deploy a second stack",
+        ),
         ("environment", "prod", "'prod' is not one of development, production"),
         ("memory_mb", "511", "511 is not a whole number from 512 to 10240"),
         ("memory_mb", "1769.0", "'1769.0' is not a whole number from 512 to 10240"),
@@ -329,7 +371,7 @@ def test_message_shows_the_value_and_what_the_key_accepts(key, value, message):
 @pytest.mark.parametrize(
     ("keys", "missing", "needed_by"),
     [
-        ({"auth": "cognito"}, "cognito_user_pool_arn", "auth=cognito"),
+        ({"auth": "cognito", "cognito_scopes": "frames/read"}, "cognito_user_pool_arn", "auth=cognito"),
         ({**JWT, "jwt_issuer": None}, "jwt_issuer", "auth=jwt"),
         ({**JWT, "jwt_audience": None}, "jwt_audience", "auth=jwt"),
         ({**JWT, "jwt_audience": []}, "jwt_audience", "auth=jwt"),
@@ -345,10 +387,38 @@ def test_key_required_by_another_is_reported_with_an_example(keys, missing, need
 
 
 @pytest.mark.parametrize(
+    "given", [{}, {"cognito_scopes": ""}, {"cognito_scopes": "none", "cognito_client_ids": "none"}]
+)
+def test_cognito_needs_scopes_or_client_ids(given):
+    (fault,) = faults(datastore_ids=A, auth="cognito", cognito_user_pool_arn=USER_POOL, **given).values()
+
+    assert "auth=cognito requires one of the two" in fault
+    assert "cognito_client_ids" in fault
+    assert "-c cognito_scopes=frames/read" in fault
+
+
+@pytest.mark.parametrize("given", [{"cognito_scopes": "frames/read"}, {"cognito_client_ids": "a1"}])
+def test_cognito_needs_only_one_of_scopes_and_client_ids(given):
+    read(auth="cognito", cognito_user_pool_arn=USER_POOL, **given)
+
+
+def test_invalid_scopes_are_reported_once():
+    found = faults(datastore_ids=A, auth="cognito", cognito_user_pool_arn=USER_POOL, cognito_scopes='a"b')
+
+    assert list(found) == ["cognito_scopes"]
+    assert "is not a scope" in found["cognito_scopes"]
+
+
+@pytest.mark.parametrize(
     ("keys", "idle", "what_it_needs"),
     [
         ({"cognito_user_pool_arn": USER_POOL}, "cognito_user_pool_arn", "auth=cognito"),
         ({**JWT, "cognito_scopes": "frames/read"}, "cognito_scopes", "auth=cognito"),
+        ({**JWT, "cognito_client_ids": "a1"}, "cognito_client_ids", "auth=cognito"),
+        ({**JWT, "cognito_groups_are_datastores": "true"}, "cognito_groups_are_datastores", "auth=cognito"),
+        ({"jwt_image_sets_claim": "image_sets"}, "jwt_image_sets_claim", "auth=jwt"),
+        ({**COGNITO, "jwt_studies_claim": "studies"}, "jwt_studies_claim", "auth=jwt"),
+        ({"jwt_max_lifetime_seconds": "3600"}, "jwt_max_lifetime_seconds", "auth=jwt"),
         ({**COGNITO, "jwt_issuer": JWT["jwt_issuer"]}, "jwt_issuer", "auth=jwt"),
         ({"auth": "iam", "jwt_audience": "framegate"}, "jwt_audience", "auth=jwt"),
         ({"jwt_datastores_claim": "datastores"}, "jwt_datastores_claim", "auth=jwt"),
@@ -358,6 +428,15 @@ def test_key_required_by_another_is_reported_with_an_example(keys, missing, need
 def test_key_without_effect_is_reported(keys, idle, what_it_needs):
     assert faults(datastore_ids=A, **keys) == {
         idle: f"has no effect without {what_it_needs}. Remove it, or add: -c {what_it_needs}"
+    }
+
+
+def test_s3_endpoints_without_a_private_api_are_reported():
+    example = config_keys()["vpc_endpoint_ids"].example
+
+    assert faults(datastore_ids=A, s3_vpc_endpoint_ids="vpce-0123456789abcdef0") == {
+        "s3_vpc_endpoint_ids": "has no effect without vpc_endpoint_ids. "
+        f"Remove it, or add: -c vpc_endpoint_ids={example}"
     }
 
 
@@ -460,16 +539,80 @@ def test_any_unknown_key_is_reported_by_name_on_one_line(key, value):
 
 
 def test_every_key_has_an_example_that_is_accepted():
-    other_keys = {"cognito": COGNITO, "jwt": JWT, "waf": {"waf": True}, "domain": DOMAIN}
+    other_keys = {
+        "audit_claim": JWT,
+        "authorization": {"authorization_function_arn": DECISION_FUNCTION},
+        "cognito": COGNITO,
+        "jwt": JWT,
+        "waf": {**JWT, "waf": True},
+        "domain": DOMAIN,
+        "vpc": VPC,
+        "s3": {"vpc_endpoint_ids": config_keys()["vpc_endpoint_ids"].example},
+    }
     for name, key in config_keys().items():
-        keys = other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
+        keys = other_keys.get(name) or other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
         assert getattr(read(**{**keys, name: key.example}), name) is not None
+
+
+def test_audit_claim_needs_tokens():
+    assert read(**JWT, audit_claim="email").audit_claim == read(**COGNITO, audit_claim="email").audit_claim == "email"
+    assert "auth=iam" in faults(audit_claim="email")["audit_claim"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "days"),
+    [
+        ({}, 365),
+        ({"log_retention_days": 30}, 30),
+        ({"environment": "production"}, 2192),
+        ({"environment": "production", "log_retention_days": 3653}, 3653),
+        ({"environment": "production", "audit_retention_days": 2557}, 2557),
+        ({"audit_retention_days": 2192, "log_retention_days": 30}, 2192),
+        ({"audit_retention_days": 7}, 365),
+    ],
+)
+def test_audit_records_are_kept_for_six_years_in_production(keys, days):
+    assert read(**keys).audit_log_retention_days == days
 
 
 def test_every_default_is_accepted():
     for field in fields(Config):
         if field.default is not MISSING:
             assert read(**{field.name: field.default}) == read()
+
+
+PRODUCTION = {"environment": "production"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"event_source": "local.medical-imaging"}, "announce deletions"),
+        ({"removal_policy": "destroy"}, "destroys frames and logs"),
+        ({"log_retention_days": "180"}, "shorter than the 365 days"),
+        ({"log_retention_days": "1"}, "-c log_retention_days=365"),
+    ],
+)
+def test_production_refuses_settings_that_development_allows(keys, words):
+    (name,) = keys
+    error = config_error({"datastore_ids": A, **PRODUCTION, **keys})
+
+    assert read(**keys)
+    assert list(error.faults) == [name]
+    assert words in error.faults[name]
+
+
+@pytest.mark.parametrize("keys", [{}, {"log_retention_days": "365"}, {"log_retention_days": "2192"}])
+def test_production_accepts_its_minimum_retention(keys):
+    assert read(**PRODUCTION, **keys).environment == "production"
+
+
+def test_token_rate_limit_needs_tokens():
+    error = config_error({"datastore_ids": A, "waf": "true", "waf_token_rate_limit": "100"})
+
+    assert "auth=iam" in error.faults["waf_token_rate_limit"]
+    for tokens in (JWT, COGNITO):
+        assert read(**tokens, waf="true", waf_token_rate_limit="100").waf_token_rate_limit == 100
 
 
 def test_reference_table_has_a_row_for_each_key():

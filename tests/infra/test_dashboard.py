@@ -10,8 +10,13 @@ import pytest
 from framegate.observability import NAMESPACE, Metric
 from tests.infra.cloudformation import only, properties, text
 
-FILTERED = "ThrottledRequests"
-"""Written by a metric filter of the access log, not by the code."""
+FILTERED = {
+    "ThrottledRequests": '{ $.status = "429" }',
+    "UnauthorizedRequests": '{ $.status = "401" }',
+    "ForbiddenRequests": '{ $.status = "403" }',
+    "DeniedRequests": '{ $.errorType = "ACCESS_DENIED" }',
+}
+"""Metrics that filters of the access log write, not the code; and the patterns of the filters."""
 
 DIMENSIONS = {
     Metric.FRAMES: {"delivery"},
@@ -21,6 +26,9 @@ DIMENSIONS = {
     Metric.COLD_STARTS: {"handler"},
 }
 """Dimensions in addition to the service; the unit tests of the logged metrics check them too."""
+
+
+LATENCIES = {Metric.UPSTREAM_LATENCY, Metric.AUTHORIZATION_LATENCY}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +79,7 @@ def test_dashboard_shows_deliveries_then_latency_capacity_exports_and_queues(wid
 
     assert [each["properties"]["title"] for each in ordered] == [
         "Alarms",
-        "Frames delivered, by delivery, and index pages",
+        "Frames delivered, by delivery, index pages and DICOM JSON",
         "Bytes delivered, by delivery",
         "Failed requests, by status",
         "Latency, ms",
@@ -86,26 +94,31 @@ def test_dashboard_shows_deliveries_then_latency_capacity_exports_and_queues(wid
         "Export queue: age of the oldest message, s",
         "Export queue: messages",
         "Request manifests",
+        "Refused requests",
+        "Decision function latency, ms",
     ]
 
 
 def test_dashboard_shows_all_alarms(widgets, resources):
     (status,) = (each for each in widgets if each["type"] == "alarm")
 
-    assert len(status["properties"]["alarms"]) == len(resources("AWS::CloudWatch::Alarm"))
+    assert len(status["properties"]["alarms"]) == len(
+        {**resources("AWS::CloudWatch::Alarm"), **resources("AWS::CloudWatch::LogAlarm")}
+    )
 
 
 def test_latencies_are_percentiles(widgets):
-    times = [each for each in widgets if each["properties"]["title"] in ("Latency, ms", "HealthImaging latency, ms")]
+    titles = ("Latency, ms", "HealthImaging latency, ms", "Decision function latency, ms")
+    times = [each for each in widgets if each["properties"]["title"] in titles]
     statistics = [[entry[-1]["stat"] for entry in each["properties"]["metrics"]] for each in times]
 
-    assert statistics == [["p50", "p90", "p99"]] * 2
+    assert statistics == [["p50", "p90", "p99"]] * 3
 
 
 def test_dashboard_and_alarms_use_metric_names_and_dimensions_that_the_code_writes(own_metrics):
     assert len(own_metrics) > 15
     for name, dimensions, _ in own_metrics:
-        assert name in {*Metric, FILTERED}
+        assert name in {*Metric, *FILTERED}
         assert dimensions["service"] == "Framegate"
         assert dimensions.keys() - {"service"} <= DIMENSIONS.get(name, set())
 
@@ -123,27 +136,36 @@ def test_exports_are_shown_as_a_rate_per_second(widgets):
 
 def test_counts_use_the_sum_and_latencies_a_percentile(own_metrics):
     for name, _, statistic in own_metrics:
-        assert (statistic == "Sum") is (name != Metric.UPSTREAM_LATENCY), name
+        assert (statistic == "Sum") is (name not in LATENCIES), name
 
 
 def test_dashboard_shows_every_metric_that_the_code_writes(widgets):
-    assert {name for name, _, _ in shown(widgets)} == {*Metric, FILTERED}
+    assert {name for name, _, _ in shown(widgets)} == {*Metric, *FILTERED}
 
 
-def test_metric_filter_counts_every_429_in_the_access_log(template, resources):
-    found = only(resources("AWS::Logs::MetricFilter"))
+@pytest.mark.parametrize("name", FILTERED)
+def test_metric_filter_counts_refused_requests_in_the_access_log(resources, name):
     stage = only(resources("AWS::ApiGateway::Stage"))
+    filters = {each["MetricTransformations"][0]["MetricName"]: each for each in filters_of(resources)}
+    found = filters[name]
     (transformation,) = found["MetricTransformations"]
 
+    assert filters.keys() == FILTERED.keys()
     assert f":log-group:{text(found['LogGroupName'])}" in text(stage["AccessLogSetting"]["DestinationArn"])
-    assert found["FilterPattern"] == '{ $.status = "429" }'
+    assert found["FilterPattern"] == FILTERED[name]
     assert transformation == {
         "MetricNamespace": NAMESPACE,
-        "MetricName": FILTERED,
+        "MetricName": name,
         "MetricValue": "1",
         "Dimensions": [{"Key": "service", "Value": "$.service"}],
     }
+    (field,) = re.findall(r"\$\.(\w+)", found["FilterPattern"])
+    assert field in json.loads(stage["AccessLogSetting"]["Format"])
     assert json.loads(stage["AccessLogSetting"]["Format"])["service"] == "Framegate"
+
+
+def filters_of(resources):
+    return resources("AWS::Logs::MetricFilter").values()
 
 
 def test_dashboard_name_contains_the_region(dashboard, template):

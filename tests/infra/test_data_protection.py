@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from botocore.session import get_session
 
@@ -28,6 +31,7 @@ WITHOUT_DATA = {
     "AWS::ApiGateway::Stage",  # without a cache
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
+    "AWS::CloudWatch::LogAlarm",
     "AWS::CodeDeploy::Application",
     "AWS::CodeDeploy::DeploymentGroup",
     "AWS::Events::Rule",
@@ -39,6 +43,7 @@ WITHOUT_DATA = {
     "AWS::Lambda::Permission",
     "AWS::Lambda::Version",
     "AWS::Logs::MetricFilter",
+    "AWS::Logs::QueryDefinition",
     "AWS::S3::BucketPolicy",
     "AWS::SNS::Subscription",
     "AWS::SNS::TopicPolicy",
@@ -51,6 +56,17 @@ EVERYTHING = {"environment": "production", "alarm_email": "operations@example.or
 def default_encryption(bucket):
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     return rule["ServerSideEncryptionByDefault"]
+
+
+def takes_key_changes(name, template):
+    """Return whether a topic receives notices about the key, which the key cannot encrypt once it is disabled."""
+    rules = properties(template, "AWS::Events::Rule").values()
+    return name in {
+        logical_id(target["Arn"])
+        for rule in rules
+        if rule["EventPattern"]["source"] == ["aws.kms"]
+        for target in rule["Targets"]
+    }
 
 
 def takes_access_logs(name, template):
@@ -71,10 +87,10 @@ def test_every_resource_with_data_is_encrypted_with_the_stack_key(synthesize, ke
         name: logical_id(key_of(each))
         for kind, key_of in ENCRYPTED.items()
         for name, each in properties(template, kind).items()
-        if not takes_access_logs(name, template)
+        if not takes_access_logs(name, template) and not takes_key_changes(name, template)
     }
 
-    assert len(used) == 13
+    assert len(used) == 15
     assert set(used.values()) == {key}
 
 
@@ -258,6 +274,23 @@ def test_every_log_group_has_the_configured_retention(synthesize, days):
     assert {group["RetentionInDays"] for group in groups.values()} == {int(days)}
 
 
+def test_production_keeps_audit_records_for_six_years(synthesize):
+    keys = {**EVERYTHING, "log_retention_days": "400"}
+    groups = properties(synthesize(**keys), "AWS::Logs::LogGroup")
+    days = {name: group["RetentionInDays"] for name, group in groups.items()}
+    audited = ("RestApiAccessLogs", "ApiFunctionLogs", "ExportFunctionLogs", "RequestFunctionLogs")
+
+    assert sorted(days.values()) == [400, 2192, 2192, 2192, 2192]
+    assert all(days[name] == 2192 for name in days if name.startswith(audited))
+    (expiry,) = (
+        rule["ExpirationInDays"]
+        for bucket in properties(synthesize(**keys), "AWS::S3::Bucket").values()
+        for rule in bucket["LifecycleConfiguration"]["Rules"]
+        if rule["Id"] == "ExpireAccessLogs"
+    )
+    assert expiry == 2192
+
+
 @pytest.mark.parametrize(("removal_policy", "deletion"), [("retain", "RetainExceptOnCreate"), ("destroy", "Delete")])
 @pytest.mark.parametrize("kind", ["AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"])
 def test_stored_data_outlives_the_stack_unless_configured_otherwise(synthesize, removal_policy, deletion, kind):
@@ -271,3 +304,17 @@ def test_stored_data_outlives_the_stack_unless_configured_otherwise(synthesize, 
 @pytest.mark.parametrize(("environment", "protected"), [("development", False), ("production", True)])
 def test_production_stack_is_protected_from_deletion(synthesize_stack, environment, protected):
     assert bool(synthesize_stack(environment=environment).termination_protection) is protected
+
+
+@pytest.mark.parametrize("keys", [{}, EVERYTHING, REACH["private"]], ids=["default", "everything", "private"])
+def test_template_names_no_region(synthesize, keys):
+    written = json.dumps(synthesize(**keys).to_json())
+
+    assert "AWS::Region" in written
+    assert re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", written) == []
+
+
+def test_no_resource_copies_data_to_another_region(template):
+    written = json.dumps(template.to_json())
+
+    assert not re.search(r"Replica|GlobalTable|MultiRegion|CrossRegion", written)

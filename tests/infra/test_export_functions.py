@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import frame_bucket, function, logical_id, only, properties, text
+from tests.infra.cloudformation import frame_bucket, function, logical_id, only, properties, queue_id, text
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
 HANDLERS = ["export", "export_requests"]
@@ -27,7 +27,8 @@ def test_export_functions_have_the_configured_memory_and_timeout(synthesize, han
 def test_export_functions_reserve_the_configured_concurrency(synthesize, handler, workers):
     found = function(synthesize(export_concurrency=str(workers)), handler)
 
-    assert found["ReservedConcurrentExecutions"] == workers
+    # Two more workers of the export function run deferred stores, which would otherwise wait behind exports.
+    assert found["ReservedConcurrentExecutions"] == workers + (2 if handler == "export" else 0)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +62,12 @@ def test_request_function_gets_its_settings(template):
 
 
 def test_export_function_gets_its_settings(template, resources):
-    (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
+    queues = resources("AWS::SQS::Queue")
 
     assert environment(template, "export") == {
         **environment(template, "export_requests"),
-        "FRAMEGATE_EXPORT_QUEUE_URL": f"${{{queue}}}",
+        "FRAMEGATE_EXPORT_QUEUE_URL": f"${{{queue_id(queues)}}}",
+        "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": f"${{{queue_id(queues, 'DeferredStores')}}}",
         "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
     }
 
@@ -96,21 +98,33 @@ def test_decoder_layer_matches_the_runtime_and_architecture_of_the_functions(tem
     assert layer["CompatibleArchitectures"] == found["Architectures"]
 
 
-def test_export_function_takes_batches_of_five_and_reports_failed_messages(template, resources):
-    mapping = only(resources("AWS::Lambda::EventSourceMapping"))
+def mappings(template):
+    """Return the event source of each of the two queues: the export queue and the deferred store queue."""
+    queues = properties(template, "AWS::SQS::Queue")
+    names = {queue_id(queues): "exports", queue_id(queues, "DeferredStores"): "deferred stores"}
+    found = properties(template, "AWS::Lambda::EventSourceMapping").values()
+    return {names[logical_id(each["EventSourceArn"])]: each for each in found}
+
+
+@pytest.mark.parametrize(("source", "batch_size"), [("exports", 5), ("deferred stores", 1)])
+def test_export_function_takes_batches_and_reports_failed_messages(template, resources, source, batch_size):
+    mapping = mappings(template)[source]
     name = logical_id(mapping["FunctionName"])
 
     assert resources("AWS::Lambda::Function")[name] == function(template, "export")
-    assert mapping["BatchSize"] == 5
+    assert mapping["BatchSize"] == batch_size
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     # A batching window would delay a frame that a client waits for.
     assert "MaximumBatchingWindowInSeconds" not in mapping
 
 
-def test_event_source_concurrency_matches_the_workers(synthesize):
-    mapping = only(properties(synthesize(export_concurrency="5"), "AWS::Lambda::EventSourceMapping"))
+@pytest.mark.parametrize("workers", [2, 5])
+def test_event_sources_never_need_more_workers_than_are_reserved(synthesize, workers):
+    template = synthesize(export_concurrency=str(workers))
+    found = {name: each["ScalingConfig"]["MaximumConcurrency"] for name, each in mappings(template).items()}
 
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 5}
+    assert found == {"exports": workers, "deferred stores": 2}
+    assert sum(found.values()) == function(template, "export")["ReservedConcurrentExecutions"]
 
 
 def test_export_function_may_send_messages_to_its_own_queue(template):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import logical_id, properties, text
+from tests.infra.cloudformation import logical_id, properties, queue_id, text
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
 FOURTEEN_DAYS = 14 * 24 * 60 * 60
@@ -21,11 +21,10 @@ def dead_letters(template):
     return name, properties(template, "AWS::SQS::Queue")[name]
 
 
-def queue_of(template):
-    (found,) = (
-        (name, each) for name, each in properties(template, "AWS::SQS::Queue").items() if "RedrivePolicy" in each
-    )
-    return found
+def queue_of(template, construct=""):
+    queues = properties(template, "AWS::SQS::Queue")
+    name = queue_id(queues, construct)
+    return name, queues[name]
 
 
 def rules(template):
@@ -33,7 +32,7 @@ def rules(template):
     return {
         tuple(each["EventPattern"]["detail-type"]): each
         for each in properties(template, "AWS::Events::Rule").values()
-        if each["EventPattern"]["source"] != ["aws.s3"]
+        if each["EventPattern"]["source"] not in (["aws.s3"], ["aws.kms"])
     }
 
 
@@ -78,9 +77,10 @@ def test_event_source_is_configurable(synthesize):
     assert [each["EventPattern"]["source"] for each in found] == [["local.medical-imaging"]] * 2
 
 
+@pytest.mark.parametrize("construct", ["", "DeferredStores"])
 @pytest.mark.parametrize("seconds", ["300", "900"])
-def test_visibility_timeout_is_six_times_the_function_timeout(synthesize, seconds):
-    _, found = queue_of(synthesize(export_timeout_seconds=seconds))
+def test_visibility_timeout_is_six_times_the_function_timeout(synthesize, seconds, construct):
+    _, found = queue_of(synthesize(export_timeout_seconds=seconds), construct)
 
     assert found["VisibilityTimeout"] == 6 * int(seconds)
 
@@ -103,3 +103,21 @@ def test_queues_are_outputs(template, queue, dead_letters):
 
     assert text(outputs["ExportQueueUrl"]["Value"]) == f"${{{queue[0]}}}"
     assert text(outputs["ExportDeadLetterQueueUrl"]["Value"]) == f"${{{dead_letters[0]}}}"
+
+
+def test_deferred_stores_have_queues_of_their_own(template, queue, dead_letters):
+    name, found = queue_of(template, "DeferredStores")
+    target = logical_id(found["RedrivePolicy"]["deadLetterTargetArn"])
+    outputs = template.to_json()["Outputs"]
+
+    assert len({name, target, queue[0], dead_letters[0]}) == 4
+    assert found["RedrivePolicy"]["maxReceiveCount"] == 8
+    assert text(outputs["DeferredStoreQueueUrl"]["Value"]) == f"${{{name}}}"
+    assert text(outputs["DeferredStoreDeadLetterQueueUrl"]["Value"]) == f"${{{target}}}"
+
+
+def test_no_rule_sends_to_the_deferred_store_queue(template):
+    name, _ = queue_of(template, "DeferredStores")
+    targets = [target for rule in properties(template, "AWS::Events::Rule").values() for target in rule["Targets"]]
+
+    assert name not in {logical_id(target["Arn"]) for target in targets if "Fn::GetAtt" in target["Arn"]}

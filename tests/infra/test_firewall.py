@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from framegate.problems import Throttled
 from tests.infra.cloudformation import only, properties, text
+from tests.infra.project import AUTH
 
 # Rules of the common rule set that count matching requests instead of blocking them.
 COUNTED = {
@@ -133,3 +137,67 @@ def test_web_acl_log_group_has_the_name_prefix_of_waf_and_the_configured_retenti
     assert text(found["LogGroupName"]).startswith("aws-waf-logs-Framegate-")
     assert found["RetentionInDays"] == 90
     assert text(destination).endswith(f":log-group:${{{group}}}")
+
+
+# The rate limit of a token
+
+TOKENS = ["cognito", "cognito with scopes", "jwt"]
+
+
+def token_rule(template):
+    acl = only(properties(template, "AWS::WAFv2::WebACL"))
+    (rule,) = (each for each in acl["Rules"] if each["Name"] == "TokenRateLimit")
+    return rule, acl
+
+
+@pytest.mark.parametrize("auth", TOKENS)
+@pytest.mark.parametrize(("keys", "limit"), [({}, 10_000), ({"waf_token_rate_limit": "100"}, 100)])
+def test_each_token_has_a_rate_limit(synthesize, auth, keys, limit):
+    rule, _ = token_rule(synthesize(waf="true", **keys, **AUTH[auth]))
+    rate = rule["Statement"]["RateBasedStatement"]
+
+    assert (rate["Limit"], rate["EvaluationWindowSec"], rate["AggregateKeyType"]) == (limit, 300, "CUSTOM_KEYS")
+    (key,) = rate["CustomKeys"]
+    assert key["Header"]["Name"] == "authorization"
+
+
+def test_spelling_of_bearer_does_not_start_another_count_and_tokens_are_not_logged(synthesize):
+    rule, _ = token_rule(synthesize(waf="true", **AUTH["jwt"]))
+    (key,) = rule["Statement"]["RateBasedStatement"]["CustomKeys"]
+    transformations = sorted(key["Header"]["TextTransformations"], key=lambda each: each["Priority"])
+
+    # WAF logs the beginning of the aggregation key, so the last transformation hashes it.
+    assert [each["Type"] for each in transformations] == ["COMPRESS_WHITE_SPACE", "LOWERCASE", "MD5"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "origin"),
+    [
+        ({}, "*"),
+        ({"cors_origins": "https://a.example.org"}, "https://a.example.org"),
+        ({"cors_origins": "https://a.example.org,https://b.example.org"}, "*"),
+    ],
+)
+def test_token_above_its_limit_gets_429_as_a_problem_that_pages_can_read(synthesize, keys, origin):
+    rule, acl = token_rule(synthesize(waf="true", **keys, **AUTH["jwt"]))
+    response = rule["Action"]["Block"]["CustomResponse"]
+    body = acl["CustomResponseBodies"][response["CustomResponseBodyKey"]]
+    problem = json.loads(body["Content"])
+
+    assert response["ResponseCode"] == problem["status"] == 429
+    assert (problem["type"], problem["title"]) == ("urn:framegate:problem:throttled", Throttled.title)
+    assert "token" in problem["detail"]
+    # WAF accepts three media types, and no Content-Type among the headers.
+    assert body["ContentType"] == "APPLICATION_JSON"
+    assert {each["Name"]: each["Value"] for each in response["ResponseHeaders"]} == {
+        "Retry-After": "60",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": "Retry-After",
+    }
+
+
+def test_signed_requests_have_no_token_rule(acl):
+    assert "TokenRateLimit" not in {each["Name"] for each in acl["Rules"]}
+    assert "CustomResponseBodies" not in acl

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.infra import cloudformation
-from tests.infra.cloudformation import frame_bucket, text
+from tests.infra.cloudformation import frame_bucket, properties, text
+from tests.infra.project import AUTH, REACH
+
+S3_ENDPOINTS = ["vpce-0fedcba9876543210", "vpce-22222222222222222"]
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +38,17 @@ def test_bucket_cors_allows_pre_signed_urls_from_any_origin(bucket):
     assert not [header for header in rule["ExposedHeaders"] if "*" in header]
 
 
-@pytest.fixture(scope="module")
-def denied(template, resources):
-    """The statements that deny access, by ``Sid``, without those that deny connections without TLS."""
+def denials(template):
+    """The bucket's id, and the statements that deny access, by ``Sid``, without those that require TLS."""
     name, _ = frame_bucket(template)
-    (policy,) = (each for each in resources("AWS::S3::BucketPolicy").values() if text(each["Bucket"]) == f"${{{name}}}")
-    return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"] if "Sid" in each}
+    policies = properties(template, "AWS::S3::BucketPolicy").values()
+    (policy,) = (each for each in policies if text(each["Bucket"]) == f"${{{name}}}")
+    return name, {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"] if "Sid" in each}
+
+
+@pytest.fixture(scope="module")
+def denied(template):
+    return denials(template)[1]
 
 
 def test_bucket_policy_denies_mismatched_frames_to_pre_signed_urls_and_the_api(template, denied):
@@ -50,6 +58,7 @@ def test_bucket_policy_denies_mismatched_frames_to_pre_signed_urls_and_the_api(t
     assert {
         sid: (text(each["Resource"]), {key: text(value) for key, value in each["Condition"]["StringEquals"].items()})
         for sid, each in denied.items()
+        if each["Action"] == "s3:GetObject"
     } == {
         "SignNoUrlsForMismatchedFrames": (f"${{{name}.Arn}}/mismatched/*", {"s3:authType": "REST-QUERY-STRING"}),
         "EndUrlsOfMismatchedFrames": (
@@ -59,7 +68,41 @@ def test_bucket_policy_denies_mismatched_frames_to_pre_signed_urls_and_the_api(t
         "KeepMismatchedFramesFromApi": (f"${{{name}.Arn}}/mismatched/*", {"aws:PrincipalArn": api_role}),
     }
     for each in denied.values():
-        assert (each["Effect"], each["Action"], each["Principal"]) == ("Deny", "s3:GetObject", {"AWS": "*"})
+        assert (each["Effect"], each["Principal"]) == ("Deny", {"AWS": "*"})
+
+
+@pytest.mark.parametrize(("lifetime", "milliseconds"), [(None, 300_000), ("900", 900_000)])
+@pytest.mark.parametrize("name", AUTH)
+def test_bucket_policy_denies_pre_signed_urls_older_than_their_lifetime(synthesize, name, lifetime, milliseconds):
+    keys = AUTH[name] | ({"presigned_url_lifetime_seconds": lifetime} if lifetime else {})
+    if lifetime and name != "iam":
+        pytest.skip("the lifetime does not depend on the authorization")
+    template = synthesize(**keys)
+    bucket, denied = denials(template)
+
+    assert denied["EndOldUrls"]["Condition"] == {
+        "StringEquals": {"s3:authType": "REST-QUERY-STRING"},
+        "NumericGreaterThan": {"s3:signatureAge": milliseconds},
+    }
+    assert covers_the_bucket(denied["EndOldUrls"], bucket)
+    assert "KeepUrlsInsideVpcEndpoints" not in denied
+
+
+def test_bucket_policy_denies_pre_signed_urls_outside_the_vpc_endpoints(synthesize):
+    template = synthesize(**REACH["private"], s3_vpc_endpoint_ids=",".join(S3_ENDPOINTS))
+    bucket, denied = denials(template)
+
+    # An explicit deny with a negated operator also applies where the request has no such key.
+    assert denied["KeepUrlsInsideVpcEndpoints"]["Condition"] == {
+        "StringEquals": {"s3:authType": "REST-QUERY-STRING"},
+        "StringNotEquals": {"aws:SourceVpce": S3_ENDPOINTS},
+    }
+    assert covers_the_bucket(denied["KeepUrlsInsideVpcEndpoints"], bucket)
+
+
+def covers_the_bucket(statement, bucket):
+    arn = f"${{{bucket}.Arn}}"
+    return statement["Action"] == "s3:*" and list(map(text, statement["Resource"])) == [arn, f"{arn}/*"]
 
 
 ABORT_UPLOADS = {
@@ -68,20 +111,34 @@ ABORT_UPLOADS = {
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
 }
 EXPIRE_MARKERS = {"Id": "ExpireMarkers", "Status": "Enabled", "Prefix": "queued/", "ExpirationInDays": 1}
+EXPIRE_DICOMWEB = [
+    {"Id": f"Expire{what}", "Status": "Enabled", "Prefix": f"{what.lower()}/", "ExpirationInDays": days}
+    for what, days in (("Bodies", 2), ("Studies", 7), ("Claims", 1))
+]
+EXPIRE_TEMPORARY_COPIES = {
+    "Id": "ExpireTemporaryCopies",
+    "Status": "Enabled",
+    "Prefix": "frames/",
+    "TagFilters": [{"Key": "framegate-copy", "Value": "temporary"}],
+    "ExpirationInDays": 7,
+}
 
 
-def test_default_lifecycle_removes_only_incomplete_uploads_and_markers(bucket):
-    assert bucket["LifecycleConfiguration"]["Rules"] == [ABORT_UPLOADS, EXPIRE_MARKERS]
+DEFAULT_RULES = [ABORT_UPLOADS, EXPIRE_MARKERS, EXPIRE_TEMPORARY_COPIES, *EXPIRE_DICOMWEB]
+
+
+def test_default_lifecycle_removes_only_what_is_temporary(bucket):
+    assert bucket["LifecycleConfiguration"]["Rules"] == DEFAULT_RULES
 
 
 def test_configured_retention_expires_frames_indexes_and_manifests(synthesize):
     _, bucket = frame_bucket(synthesize(frame_retention_days="30"))
 
     assert bucket["LifecycleConfiguration"]["Rules"] == [
-        ABORT_UPLOADS,
-        EXPIRE_MARKERS,
+        *DEFAULT_RULES,
         {"Id": "ExpireFrames", "Status": "Enabled", "Prefix": "frames/", "ExpirationInDays": 30},
         {"Id": "ExpireIndexes", "Status": "Enabled", "Prefix": "indexes/", "ExpirationInDays": 30},
+        {"Id": "ExpireMetadata", "Status": "Enabled", "Prefix": "metadata/", "ExpirationInDays": 30},
         {"Id": "ExpireManifests", "Status": "Enabled", "Prefix": "exports/", "ExpirationInDays": 30},
     ]
 

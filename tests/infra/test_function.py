@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, text
+from infra.api.api_function import unreserved_concurrency_reason
+from infra.config import Config
+from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, queue_id, text
 from tests.infra.cloudformation import function as function_of
 from tests.infra.project import AUTH, DATASTORE_A, DATASTORE_B
 
@@ -50,15 +52,23 @@ def test_alias_points_to_a_version_with_a_snapshot(function, resources):
 
 def test_api_function_gets_its_default_settings(function, template, resources):
     bucket, _ = frame_bucket(template)
-    (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
+    queue = queue_id(resources("AWS::SQS::Queue"), "DeferredStores")
 
     assert {name: text(value) for name, value in function["Environment"]["Variables"].items()} == {
         "FRAMEGATE_FRAME_BUCKET": f"${{{bucket}}}",
-        "FRAMEGATE_EXPORT_QUEUE_URL": f"${{{queue}}}",
+        "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": f"${{{queue}}}",
         "FRAMEGATE_DATASTORE_IDS": f"{DATASTORE_A},{DATASTORE_B}",
         "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
         "FRAMEGATE_CORS_ORIGINS": "*",
         "FRAMEGATE_AUTH": "iam",
+        # The random part of the stack's id.
+        "FRAMEGATE_UID_HASH_SECRET": "${${AWS::StackId} / 2}",
+        "FRAMEGATE_AUDIT_CLAIM": "sub",
+        "FRAMEGATE_FRAME_CACHING": "revalidate",
+        "FRAMEGATE_COGNITO_CLIENT_IDS": "",
+        "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
+        "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",
+        "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }
@@ -107,3 +117,27 @@ def test_all_functions_share_one_bundle_and_runtime(resources):
 
     assert {each["Runtime"] for each in functions} == {"python3.13"}
     assert len({each["Code"]["S3Key"] for each in functions}) == 1
+
+
+def test_api_function_shares_the_concurrency_of_the_account_by_default(function):
+    assert "ReservedConcurrentExecutions" not in function
+
+
+def test_api_function_reserves_the_configured_concurrency(synthesize):
+    found = function_of(synthesize(api_concurrency="100"), "api")
+
+    assert found["ReservedConcurrentExecutions"] == 100
+
+
+@pytest.mark.parametrize(
+    ("keys", "figures"),
+    [
+        ({}, ["500 requests", "of 100 if", "of 14,000 if", "28 s"]),
+        ({"throttle_rate": "2000", "timeout_seconds": "10"}, ["2,000 requests", "of 400 if", "of 20,000 if", "10 s"]),
+    ],
+)
+def test_acknowledgment_of_unreserved_concurrency_follows_littles_law(keys, figures):
+    reason = unreserved_concurrency_reason(Config.from_context({"datastore_ids": DATASTORE_A, **keys}))
+
+    for figure in figures:
+        assert figure in reason

@@ -10,9 +10,10 @@ from jsonschema_rs import validator_for
 from openapi_spec_validator import validate
 
 from framegate.rest.problem_documents import STATUS
-from framegate.rest.routes import ROUTES
+from framegate.rest.routes import ROUTES, UNSUPPORTED_ROUTES
 from infra.api.gateway_problems import GATEWAY_PROBLEMS
 from infra.openapi import PROBLEM_PREFIX, document, routes_table
+from tests.infra.cloudformation import listed
 from tests.infra.project import PROJECT
 from tests.infra.test_rest_api import methods as methods_of_stack
 
@@ -51,7 +52,12 @@ def test_document_conforms_to_openapi(described):
 def test_every_method_of_every_route_is_described(operations):
     found = {(path, method.upper()) for path, method, _ in operations}
 
-    assert found == {(route.template, method) for route in ROUTES for method in route.operation_by_method}
+    assert found == {
+        (route.template, method)
+        for route in ROUTES
+        if route not in UNSUPPORTED_ROUTES
+        for method in route.operation_by_method
+    }
 
 
 def test_every_route_is_a_method_of_the_deployed_api(template, operations):
@@ -80,6 +86,24 @@ def test_head_is_described_like_get_without_content(described, operations):
         for status in {"200", "202", "303", "304"} & of_get.keys():
             assert of_head[status].get("headers") == of_get[status].get("headers")
         assert not any("content" in response for response in of_head.values())
+
+
+def test_head_documents_every_status_of_get_except_those_of_ranges(described):
+    for item in described["paths"].values():
+        if "head" in item:
+            assert set(item["head"]["responses"]) == set(item["get"]["responses"]) - {"206", "416"}
+            assert {"401", "403", "429", "500"} <= item["head"]["responses"].keys()
+
+
+def test_every_integer_has_the_format_that_its_bounds_fit(described):
+    for path, schema in schemas_in(described):
+        if "integer" in listed(schema["type"]) and "const" not in schema:
+            fits = schema["minimum"] >= -(2**31) and schema["maximum"] < 2**31
+            assert schema["format"] == ("int32" if fits else "int64"), path
+
+
+def test_bearer_scheme_names_the_rfc_for_safe_tokens(described):
+    assert "RFC8725" in described["components"]["securitySchemes"]["bearer"]["description"]
 
 
 def schemas_in(node, path=""):
@@ -150,14 +174,14 @@ def test_every_response_with_a_body_has_a_schema(described, operations):
 
 def test_every_problem_is_described_under_its_status(described):
     found = {
-        (int(name[5:]), slug.removeprefix(PROBLEM_PREFIX))
+        (int(name[-3:]), slug.removeprefix(PROBLEM_PREFIX))
         for name, response in described["components"]["responses"].items()
         for content in [response.get("content", {}).get("application/problem+json")]
         if content
         for slug in content["schema"]["properties"]["type"]["enum"]
     }
     # These answer paths and methods that are not described, or have no status of their own.
-    elsewhere = {"unknown-route", "method-not-allowed"}
+    elsewhere = {"unknown-route", "method-not-allowed", "not-supported"}
     ours = {(int(status), problem.slug) for problem, status in STATUS.items()}
     of_the_gateway = {(each.status, each.slug) for each in GATEWAY_PROBLEMS if each.status}
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
+from framegate.bucket_layout import CLAIM_PREFIX, IMAGE_SET_PREFIXES, STUDY_PREFIX
+from infra.config import MAX_DATASTORES
 from tests.infra import cloudformation
-from tests.infra.cloudformation import frame_bucket, listed, logical_id, only, properties, role, statements, text
+from tests.infra.cloudformation import (
+    frame_bucket,
+    listed,
+    logical_id,
+    only,
+    properties,
+    queue_id,
+    role,
+    statements,
+    text,
+)
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
 LOCAL = "${AWS::Region}:${AWS::AccountId}"
@@ -15,6 +30,11 @@ IMAGE_SETS = [
 ]
 MACHINE = "Framegate-ExportRequests"
 WITHOUT_RESOURCES = {"WriteTraces", "WriteLogs"}
+
+
+def objects_of_datastores(arns, *prefixes):
+    """The objects of both data stores under these prefixes, in the order of the statements' sorted resources."""
+    return sorted(f"{arns['bucket']}/{prefix}/{each}/*" for prefix in prefixes for each in (DATASTORE_A, DATASTORE_B))
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +51,17 @@ def machine_role(template):
 
 @pytest.fixture(scope="module")
 def arns(template, resources):
-    """The ARNs of the bucket, the export queue and the key."""
+    """The ARNs of the bucket, the two queues of the export function, and the key."""
     bucket, _ = frame_bucket(template)
-    (queue,) = (name for name, each in resources("AWS::SQS::Queue").items() if "RedrivePolicy" in each)
+    queues = resources("AWS::SQS::Queue")
+    queue, deferred_stores = queue_id(queues), queue_id(queues, "DeferredStores")
     (key,) = resources("AWS::KMS::Key")
-    return {"bucket": f"${{{bucket}.Arn}}", "queue": f"${{{queue}.Arn}}", "key": f"${{{key}.Arn}}"}
+    return {
+        "bucket": f"${{{bucket}.Arn}}",
+        "queue": f"${{{queue}.Arn}}",
+        "deferred_stores": f"${{{deferred_stores}.Arn}}",
+        "key": f"${{{key}.Arn}}",
+    }
 
 
 def allowed(found_role):
@@ -67,11 +93,15 @@ def exporting(arns):
     return {
         "ReadFrames": (["medical-imaging:GetImageFrame", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
         "StoreFrames": (
-            sorted([*keep, "s3:GetObjectTagging", "s3:PutObjectTagging"]),
-            [f"{arns['bucket']}/frames/*", f"{arns['bucket']}/mismatched/*"],
+            sorted([*keep, "s3:DeleteObjectTagging", "s3:GetObjectTagging", "s3:PutObjectTagging"]),
+            objects_of_datastores(arns, "frames", "mismatched"),
         ),
-        "KeepRecords": (keep, [f"{arns['bucket']}/exports/*", f"{arns['bucket']}/queued/*"]),
-        "NoteVersions": (["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/indexes/*"]),
+        "KeepRecords": (keep, objects_of_datastores(arns, "exports", "queued")),
+        "NoteVersions": (
+            ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "indexes"),
+        ),
+        "RemoveMetadata": (["s3:DeleteObject"], objects_of_datastores(arns, "metadata", "bodies")),
         "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
         "AnnounceResults": (["events:PutEvents"], [f"arn:${{AWS::Partition}}:events:{LOCAL}:event-bus/default"]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
@@ -82,14 +112,37 @@ def test_api_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("api")) == {
         "ReadFrames": (["medical-imaging:GetImageFrame"], IMAGE_SETS),
         "ReadImageSets": (["medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
-        "StoreFramesAndIndexes": (
-            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
-            [f"{arns['bucket']}/frames/*", f"{arns['bucket']}/indexes/*"],
+        "StoreFrames": (
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:GetObjectTagging", "s3:PutObject"],
+            objects_of_datastores(arns, "frames"),
         ),
-        "SeeMismatches": (["s3:GetObjectTagging"], [f"{arns['bucket']}/frames/*"]),
-        "MarkQueuedFrames": (["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], [f"{arns['bucket']}/queued/*"]),
+        "ReadDicomWeb": (
+            [
+                "medical-imaging:GetDICOMBulkdata",
+                "medical-imaging:GetDICOMInstanceFrames",
+                "medical-imaging:GetDICOMSeriesMetadata",
+                "medical-imaging:SearchDICOMInstances",
+                "medical-imaging:SearchDICOMSeries",
+                "medical-imaging:SearchDICOMStudies",
+                "medical-imaging:SearchImageSets",
+            ],
+            [each.removesuffix("/imageset/*") for each in IMAGE_SETS],
+        ),
+        "StoreIndexes": (
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "indexes", "metadata", "bodies"),
+        ),
+        "NoteStudies": (
+            ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "studies", "claims"),
+        ),
+        "MarkTemporaryCopies": (["s3:PutObjectTagging"], objects_of_datastores(arns, "frames")),
+        "MarkQueuedFrames": (
+            ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "queued"),
+        ),
         "TellMissingFromForbidden": (["s3:ListBucket"], [arns["bucket"]]),
-        "HandOverFrames": (["sqs:SendMessage"], [arns["queue"]]),
+        "HandOverFrames": (["sqs:SendMessage"], [arns["deferred_stores"]]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
         **logging_and_tracing(template, "api"),
     }
@@ -98,6 +151,7 @@ def test_api_function_has_exactly_these_permissions(template, role_of, arns):
 def test_export_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("export")) == {
         **exporting(arns),
+        "ConfirmDeletions": (["medical-imaging:GetImageSet"], IMAGE_SETS),
         "WorkQueueOff": (
             [
                 "sqs:ChangeMessageVisibility",
@@ -106,7 +160,7 @@ def test_export_function_has_exactly_these_permissions(template, role_of, arns):
                 "sqs:ReceiveMessage",
                 "sqs:SendMessage",
             ],
-            [arns["queue"]],
+            sorted([arns["queue"], arns["deferred_stores"]]),
         ),
         **logging_and_tracing(template, "export"),
     }
@@ -116,6 +170,10 @@ def test_request_function_has_exactly_these_permissions(template, role_of, arns)
     assert allowed(role_of("export_requests")) == {
         **exporting(arns),
         "ReadRequests": (["s3:GetObject"], [f"{arns['bucket']}/export-requests/*"]),
+        "KeepResults": (
+            ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            [f"{arns['bucket']}/exports/requests/*"],
+        ),
         **logging_and_tracing(template, "export_requests"),
     }
 
@@ -135,7 +193,7 @@ def test_state_machine_has_exactly_these_permissions(template, machine_role, arn
         "RedriveLines": (["states:RedriveExecution"], [lines]),
         "ReadLinesAndWriteResults": (
             ["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"],
-            [f"{arns['bucket']}/exports/*"],
+            [f"{arns['bucket']}/exports/requests/*"],
         ),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
         "EncryptExecutions": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
@@ -226,6 +284,61 @@ def test_functions_send_events_only_with_the_source_framegate(role_of, handler):
     }
 
 
+def test_api_function_can_tag_a_frame_only_as_temporary(role_of):
+    assert statements(role_of("api"))["MarkTemporaryCopies"]["Condition"] == {
+        "StringEquals": {"s3:RequestObjectTag/framegate-copy": "temporary"}
+    }
+
+
+def test_no_statement_reaches_objects_of_other_data_stores(synthesize):
+    template = synthesize(environment="production", api_gateway_account_role="true")
+    bucket = f"${{{frame_bucket(template)[0]}.Arn}}/"
+    found = [
+        text(resource).removeprefix(bucket)
+        for each in properties(template, "AWS::IAM::Role").values()
+        for policy in each.get("Policies", [])
+        for statement in policy["PolicyDocument"]["Statement"]
+        for resource in listed(statement["Resource"])
+        if text(resource).startswith(bucket)
+    ]
+    prefixes = (*IMAGE_SET_PREFIXES, STUDY_PREFIX, CLAIM_PREFIX)
+    of_datastores = {f"{prefix}{each}/*" for prefix in prefixes for each in (DATASTORE_A, DATASTORE_B)}
+
+    assert set(found) == {*of_datastores, "export-requests/*", "exports/requests/*"}
+
+
+# IAM user guide, "IAM and AWS STS quotas". White space does not count.
+MAX_INLINE_POLICY_CHARACTERS = 10_240
+MAX_BUCKET_NAME = "b" * 63
+
+
+def test_policies_of_the_maximum_number_of_data_stores_fit_into_a_role(synthesize):
+    datastores = ",".join(f"{number:032}" for number in range(MAX_DATASTORES))
+    template = synthesize(datastore_ids=datastores, environment="production")
+
+    def resolved(value):
+        if isinstance(value, list):
+            return [resolved(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if not value.keys() & {"Ref", "Fn::GetAtt", "Fn::Join"}:
+            return {name: resolved(each) for name, each in value.items()}
+        plain = text(value).replace("${AWS::Region}", "ap-southeast-2").replace("${AWS::AccountId}", "1" * 12)
+        plain = plain.replace("${AWS::Partition}", "aws").replace("${AWS::URLSuffix}", "amazonaws.com")
+        return re.sub(r"\$\{[^}]*\}", f"arn:aws:s3:::{MAX_BUCKET_NAME}", plain)
+
+    sizes = {
+        name: sum(
+            len(json.dumps(resolved(policy["PolicyDocument"]), separators=(",", ":")))
+            for policy in each.get("Policies", [])
+        )
+        for name, each in properties(template, "AWS::IAM::Role").items()
+    }
+
+    assert max(sizes.values()) > MAX_INLINE_POLICY_CHARACTERS / 2
+    assert {name: size for name, size in sizes.items() if size > MAX_INLINE_POLICY_CHARACTERS} == {}
+
+
 def test_wildcard_resources_appear_only_where_the_service_needs_them(synthesize):
     template = synthesize(environment="production", api_gateway_account_role="true")
     roles = properties(template, "AWS::IAM::Role").values()
@@ -291,7 +404,11 @@ def test_only_the_api_may_invoke_the_alias(resources):
 
 
 def test_only_rules_of_the_stack_may_send_to_its_queues(resources):
-    rules = {f"${{{name}.Arn}}" for name in resources("AWS::Events::Rule")}
+    rules = {
+        f"${{{name}.Arn}}"
+        for name, each in resources("AWS::Events::Rule").items()
+        if each["EventPattern"]["source"] != ["aws.kms"]  # its target is a topic
+    }
     policies = resources("AWS::SQS::QueuePolicy").values()
     senders = set()
     for policy in policies:

@@ -105,11 +105,11 @@ def test_private_api_denies_requests_outside_its_vpc_endpoints(synthesize, auth)
     ("auth", "allowed"),
     [
         # An allow statement here would replace the one of IAM or of the authorizer.
-        ("iam", "execute-api:/*/OPTIONS/*"),
-        ("jwt", "execute-api:/*/OPTIONS/*"),
+        ("iam", "execute-api:/v1/OPTIONS/*"),
+        ("jwt", "execute-api:/v1/OPTIONS/*"),
         # With Cognito, the policy and the authorizer must both allow the request.
-        ("cognito", "execute-api:/*"),
-        ("cognito with scopes", "execute-api:/*"),
+        ("cognito", "execute-api:/v1/*"),
+        ("cognito with scopes", "execute-api:/v1/*"),
     ],
 )
 def test_private_api_still_requires_authorization(synthesize, auth, allowed):

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from framegate.rest.routes import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUTE, ROUTES, STUDY_METADATA_ROUTE
 from infra.api.rest_api import CORS_REQUEST_HEADERS
 from tests.infra.cloudformation import logical_id, only, properties, text
 from tests.infra.project import PROJECT
@@ -46,29 +47,27 @@ def stage(resources):
 
 
 def test_api_has_these_methods(template):
-    frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}"
-    get_image_frame = "/datastore/{datastoreId}/imageSet/{imageSetId}/getImageFrame"
-    index = "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrames"
-
-    assert methods(template).keys() == {
-        (frame, "GET"),
-        (frame, "HEAD"),
-        (frame, "ANY"),
-        (frame, "OPTIONS"),
-        (get_image_frame, "GET"),
-        (get_image_frame, "HEAD"),
-        (get_image_frame, "POST"),
-        (get_image_frame, "ANY"),
-        (get_image_frame, "OPTIONS"),
-        (index, "GET"),
-        (index, "HEAD"),
-        (index, "ANY"),
-        (index, "OPTIONS"),
-        ("/", "ANY"),
-        ("/", "OPTIONS"),
-        ("/{proxy+}", "ANY"),
-        ("/{proxy+}", "OPTIONS"),
+    own = {
+        (route.template, method)
+        for route in ROUTES
+        for operation in route.operations
+        for method in (["GET", "HEAD"] if operation.method == "GET" else [operation.method])
     }
+    paths = {"/", "/{proxy+}", *(route.template for route in ROUTES)}
+
+    # The other methods and paths go to the function too; API Gateway answers preflights itself.
+    assert methods(template).keys() == own | {(path, method) for path in paths for method in ("ANY", "OPTIONS")}
+    assert {
+        (FRAME_ROUTE, "GET"),
+        (FRAME_ROUTE, "HEAD"),
+        (GET_IMAGE_FRAME_ROUTE, "GET"),
+        (GET_IMAGE_FRAME_ROUTE, "HEAD"),
+        (GET_IMAGE_FRAME_ROUTE, "POST"),
+        (INDEX_ROUTE, "GET"),
+        (INDEX_ROUTE, "HEAD"),
+        (STUDY_METADATA_ROUTE.template, "GET"),
+        (STUDY_METADATA_ROUTE.template, "HEAD"),
+    } <= own
 
 
 def test_every_method_except_preflights_requires_iam_and_calls_the_alias(template, resources):
@@ -108,6 +107,7 @@ def test_preflight_allows_the_headers_of_a_signed_conditional_request(template):
         "If-Range,Range,X-Amz-Date,X-Amz-Security-Token,X-Amz-Content-Sha256,X-Amz-User-Agent,X-Amzn-Trace-Id,"
         "traceparent,tracestate,baggage,sentry-trace'",
         "Access-Control-Max-Age": "'86400'",
+        "X-Content-Type-Options": "'nosniff'",
     }
 
 
@@ -195,6 +195,19 @@ def test_gateway_responses_allow_cross_origin_access_and_no_caching(template):
         assert "Vary" not in headers
 
 
+def test_gateway_responses_and_preflights_forbid_browsers_to_guess_media_types(template):
+    responses = gateway_responses(template).values()
+    preflights = [each for (_, method), each in methods(template).items() if method == "OPTIONS"]
+    name = "method.response.header.X-Content-Type-Options"
+
+    assert {headers_of(each)["X-Content-Type-Options"] for each in responses} == {"'nosniff'"}
+    assert preflights
+    for each in preflights:
+        (response,) = each["Integration"]["IntegrationResponses"]
+        (declared,) = each["MethodResponses"]
+        assert (response["ResponseParameters"][name], declared["ResponseParameters"][name]) == ("'nosniff'", True)
+
+
 def test_gateway_problems_of_one_type_share_a_title(template):
     documents = [
         json.loads(each["ResponseTemplates"]["application/json"]) for each in gateway_responses(template).values()
@@ -225,10 +238,12 @@ def test_api_is_regional_dual_stack_and_binary(resources):
     assert api["BinaryMediaTypes"] == ["*/*"]
 
 
-def test_stage_throttles_and_traces_without_logging_content(stage):
+def test_stage_throttles_without_logging_or_tracing_content(stage):
     assert stage["StageName"] == "v1"
-    assert stage["TracingEnabled"] is True
-    assert stage["MethodSettings"] == [
+    # A trace segment of API Gateway contains the URL, which names patients in searches.
+    assert stage["TracingEnabled"] is False
+    # The methods that have a throttle of their own follow.
+    assert stage["MethodSettings"][:1] == [
         {
             "HttpMethod": "*",
             "ResourcePath": "/*",
@@ -240,6 +255,36 @@ def test_stage_throttles_and_traces_without_logging_content(stage):
             "DataTraceEnabled": False,
         }
     ]
+
+
+QUIET = {"MetricsEnabled": False, "LoggingLevel": "OFF", "DataTraceEnabled": False}
+
+
+@pytest.mark.parametrize(
+    ("keys", "rate", "burst"),
+    [({}, 16, 32), ({"index_throttle_rate": "100", "index_throttle_burst": "2"}, 100, 2)],
+)
+def test_frame_index_has_a_throttle_of_its_own_for_get_and_head(synthesize, keys, rate, burst):
+    stage = only(properties(synthesize(**keys), "AWS::ApiGateway::Stage"))
+    own = {(each["ResourcePath"], each["HttpMethod"]): each for each in stage["MethodSettings"][1:]}
+    # CloudFormation, AWS::ApiGateway::Stage MethodSetting: "/resource/subresource must be encoded as
+    # /~1resource~1subresource".
+    index = "/" + INDEX_ROUTE.replace("/", "~1")
+
+    assert own.keys() == {(index, "GET"), (index, "HEAD")}
+    for method, share in {"GET": 1, "HEAD": 0.25}.items():
+        found = own[index, method]
+        assert found["ThrottlingRateLimit"] == share * rate
+        assert found["ThrottlingBurstLimit"] == max(1, share * burst)
+        assert found.items() >= QUIET.items()
+
+
+def test_default_throttle_of_the_frame_index_stays_below_the_quota_of_its_calls(synthesize):
+    # AWS HealthImaging developer guide, "Throttling limits": GetImageSet, 25 a second and 50 at once.
+    own = only(properties(synthesize(), "AWS::ApiGateway::Stage"))["MethodSettings"][1:]
+
+    assert sum(each["ThrottlingRateLimit"] for each in own) < 25
+    assert sum(each["ThrottlingBurstLimit"] for each in own) < 50
 
 
 def test_stage_has_the_configured_throttling(synthesize):
@@ -267,6 +312,42 @@ def test_access_log_is_json_without_free_text_of_clients(stage):
         if value in ("$context.path", "$context.customDomain.basePathMatched")
         or value.startswith(("$context.identity.userAgent", "$context.requestOverride", "$input"))
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "principal", "issuer"),
+    [
+        ({}, "$context.identity.userArn", None),
+        (
+            {
+                "auth": "jwt",
+                "jwt_issuer": "https://login.example.org/realms/imaging",
+                "jwt_audience": "framegate",
+                "jwt_datastores_claim": "https://example.org/datastores",
+            },
+            "$context.authorizer.principal",
+            "$context.authorizer.issuer",
+        ),
+        (
+            {
+                "auth": "cognito",
+                "cognito_user_pool_arn": "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI",
+                "cognito_scopes": "frames/read",
+                "audit_claim": "email",
+            },
+            # Users choose the values of other claims, and API Gateway does not escape them.
+            "$context.authorizer.claims.sub",
+            "$context.authorizer.claims.iss",
+        ),
+    ],
+    ids=["iam", "jwt", "cognito"],
+)
+def test_access_log_names_the_caller_and_the_address(synthesize, keys, principal, issuer):
+    stage = only(properties(synthesize(**keys), "AWS::ApiGateway::Stage"))
+    entry = json.loads(stage["AccessLogSetting"]["Format"])
+
+    assert entry["sourceIp"] == "$context.identity.sourceIp"
+    assert (entry["principal"], entry.get("issuer")) == (principal, issuer)
 
 
 def test_access_log_has_its_own_log_group(stage, resources):

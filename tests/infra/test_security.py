@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from infra.config import config_keys
 from tests.infra.cloudformation import properties
-from tests.infra.project import AUTH, PROJECT
+from tests.infra.project import AUTH, PROJECT, VPC
 
 DOCUMENT = (PROJECT / "docs" / "security.md").read_text()
 
@@ -15,7 +16,10 @@ DOCUMENT = (PROJECT / "docs" / "security.md").read_text()
 @pytest.fixture(scope="module")
 def everything(synthesize):
     """The template of a configuration that creates every role."""
-    return synthesize(environment="production", api_gateway_account_role="true", **AUTH["jwt"])
+    hook = config_keys()["authorization_function_arn"].example
+    return synthesize(
+        environment="production", api_gateway_account_role="true", authorization_function_arn=hook, **AUTH["jwt"]
+    )
 
 
 def section(title):
@@ -45,13 +49,19 @@ def statements(template, *roles):
         ("Authorizer function, with `auth=jwt`", ["AuthorizerFunctionRole"]),
         ("Export function and request function", ["ExportFunctionRole", "RequestFunctionRole"]),
         ("State machine for request manifests", ["ExportRequestsRole"]),
-        ("Others", ["ExportRequestsStarterRole", "GradualDeploymentRole"]),
+        ("Others", ["ExportRequestsStarterRole", "GradualDeploymentRole", "UnusualReadsRole"]),
     ],
 )
 def test_security_page_explains_every_statement_of_a_role(everything, title, roles):
-    actions = {"GetImageFrame", "GetImageSet", "GetImageSetMetadata", "PutEvents", "Frame", "Failed"}
+    actions = {"GetImageFrame", "GetImageSet", "GetImageSetMetadata", "SearchImageSets", "PutEvents", "Frame", "Failed"}
 
     assert named(title) - actions == statements(everything, *roles)
+
+
+def test_security_page_explains_the_statements_of_functions_in_a_vpc(synthesize, template):
+    in_vpc = synthesize(**AUTH["jwt"], **VPC)
+
+    assert named("In your subnets") == statements(in_vpc, "ApiFunctionRole") - statements(template, "ApiFunctionRole")
 
 
 def test_security_page_covers_every_role(everything):
@@ -62,6 +72,7 @@ def test_security_page_covers_every_role(everything):
         "RequestFunction",
         "ExportRequests",
         "GradualDeployment",
+        "UnusualReads",
     )
 
     others = [name for name in properties(everything, "AWS::IAM::Role") if not name.startswith(explained)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 import uuid
+import warnings
 from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from botocore.config import Config
 from moto import mock_aws
 from moto.backends import get_backend
 
+from framegate.access.image_sets import ImageSetAccess
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.delivery.deferred_store import DeferredStoreQueue
@@ -25,10 +28,12 @@ from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import HealthImaging
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import logger
+from framegate.rest.dicomweb import DicomWebHandlers
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.routes import FRAME_ROUTE
-from framegate.settings import Settings
+from framegate.settings import CACHE_CONTROL, Settings
+from framegate.storage.body_store import BodyStore
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore
 from local.health_imaging import HealthImagingEmulator
@@ -52,11 +57,19 @@ class Answer:
         return json.loads(self.body)
 
 
+def filled(route, parameters):
+    """The path of a route, as API Gateway puts it into an event."""
+    for name, value in (parameters or {}).items():
+        route = route.replace(f"{{{name}}}", value)
+    return route
+
+
 class Client:
     """Calls the API as API Gateway does."""
 
-    def __init__(self, api):
+    def __init__(self, api, **context):
         self.api = api
+        self.context = context
 
     def get(self, frame, query="", headers=None, remaining_ms=28_000):
         path = {
@@ -67,14 +80,20 @@ class Client:
         return self.call("GET", FRAME_ROUTE, path, query, headers, remaining_ms=remaining_ms)
 
     def call(self, method, route, path=None, query="", headers=None, body=None, remaining_ms=28_000):
+        headers = {"Host": "api.example", "X-Forwarded-Proto": "https", **(headers or {})}
         event = self.api.answer(
             {
                 "httpMethod": method,
                 "resource": route,
+                "path": filled(route, path),
                 "pathParameters": path,
-                "multiValueHeaders": {name: [value] for name, value in (headers or {}).items()} or None,
+                "multiValueHeaders": {name: [value] for name, value in headers.items()},
                 "multiValueQueryStringParameters": parse_qs(query, keep_blank_values=True) or None,
-                "requestContext": {"requestId": "request-of-the-test"},
+                "requestContext": {
+                    "requestId": "request-of-the-test",
+                    "path": f"/v1{filled(route, path)}",
+                    **self.context,
+                },
                 "body": None if body is None else b64encode(body).decode(),
                 "isBase64Encoded": body is not None,
             },
@@ -94,6 +113,21 @@ def aws_environment():
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         yield
+
+
+class Clock:
+    """Time in seconds that moves only when a test changes it."""
+
+    seconds = 1_000.0
+
+    def __call__(self):
+        return self.seconds
+
+
+@pytest.fixture
+def clock():
+    """The clock of an emulator that enforces quotas."""
+    return Clock()
 
 
 @pytest.fixture(scope="session")
@@ -168,7 +202,9 @@ def s3(s3_client, s3_server):
 
 @pytest.fixture
 def settings():
-    return Settings((SERVED,), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",), auth="iam")
+    return Settings(
+        (SERVED,), BUCKET, 300, "https://sqs.example/queue", cors_origins=("*",), auth="iam", uid_hash_secret="secret"
+    )
 
 
 @pytest.fixture
@@ -209,6 +245,12 @@ def queue(sqs_client):
     return TestQueue(sqs_client, sqs_client.create_queue(QueueName=f"export-{uuid.uuid4()}")["QueueUrl"])
 
 
+@pytest.fixture
+def deferred_store_queue(sqs_client):
+    """The deferred store queue, from which a test can receive messages."""
+    return TestQueue(sqs_client, sqs_client.create_queue(QueueName=f"deferred-{uuid.uuid4()}")["QueueUrl"])
+
+
 class TestQueue(ExportQueue):
     """The product's queue, from which a test can receive messages."""
 
@@ -217,6 +259,11 @@ class TestQueue(ExportQueue):
     def __init__(self, client, url):
         super().__init__(lambda: client, url)
         self.client, self.url = client, url
+
+    @property
+    def arn(self):
+        answer = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])
+        return answer["Attributes"]["QueueArn"]
 
     def received(self):
         """Receive and delete all available messages; return their documents."""
@@ -233,13 +280,28 @@ class TestQueue(ExportQueue):
 
 
 @pytest.fixture
-def deferred_stores(objects, queue):
-    return DeferredStoreQueue(objects, queue)
+def deferred_stores(objects, deferred_store_queue):
+    return DeferredStoreQueue(objects, deferred_store_queue)
 
 
 @pytest.fixture
-def frame_delivery(source, store, deferred_stores):
-    return FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
+def bodies(objects, settings):
+    return BodyStore(objects, CACHE_CONTROL[settings.frame_caching])
+
+
+@pytest.fixture
+def delivery_from(store, deferred_stores, bodies):
+    """Returns the delivery of frames from a client of HealthImaging."""
+
+    def build(source, inline_limit=INLINE_LIMIT):
+        return FrameDelivery(source, store, deferred_stores, inline_limit, 300, bodies)
+
+    return build
+
+
+@pytest.fixture
+def frame_delivery(delivery_from, source):
+    return delivery_from(source)
 
 
 @pytest.fixture
@@ -257,5 +319,45 @@ def frame_index(source, objects):
 
 
 @pytest.fixture
-def client(frame_delivery, frame_index, settings):
-    return Client(FrameApi(settings, frame_delivery, frame_index))
+def new_api(settings, frame_delivery, frame_index, source, objects, bodies):
+    """Returns an API like that of a new function, with other parts where the test gives them."""
+
+    def build(settings=settings, delivery=frame_delivery, index=frame_index, decision_function=None, **options):
+        access = ImageSetAccess(settings.datastore_ids, index, decision_function)
+        dicomweb = DicomWebHandlers.build(settings, access, delivery, index, source, objects, bodies)
+        return FrameApi(settings, delivery, index, access, lambda: dicomweb.by_operation, **options)
+
+    return build
+
+
+@pytest.fixture
+def client(new_api):
+    return Client(new_api())
+
+
+@pytest.fixture
+def add_datasets(health_imaging, tmp_path):
+    """Imports datasets into the served data store; returns the image sets."""
+
+    def add(*datasets):
+        paths = []
+        for number, dataset in enumerate(datasets):
+            path = tmp_path / f"{number}-{time.monotonic_ns()}.dcm"
+            dataset.save_as(path)
+            paths.append(path)
+        with warnings.catch_warnings(action="ignore"):
+            return health_imaging.import_files(SERVED, paths)
+
+    return add
+
+
+@pytest.fixture(scope="session")
+def dicom_samples(emulator):
+    """Imported sample files of pydicom, by name."""
+    # The module needs this one.
+    from tests.unit.dicomweb import dataset_of, path_of
+
+    names = ["CT_small.dcm", "MR_small.dcm", "SC_rgb_small_odd_jpeg.dcm", "SC_rgb_rle_2frame.dcm", "emri_small.dcm"]
+    with warnings.catch_warnings(action="ignore"):
+        emulator.import_files(SERVED, [path_of(name) for name in names])
+    return {name: dataset_of(name) for name in names}

@@ -15,8 +15,10 @@ RECHECK_SECONDS = 33
 
 
 @contextmanager
-def export_function(queue, monkeypatch):
+def export_function(queue, deferred_store_queue, monkeypatch):
     """Set up the function, and give a callable that invokes it with messages and returns the ids of the failed ones.
+
+    The messages come from the export queue, unless the call names another `source`.
 
     The function builds its own clients, which call moto and the HealthImaging emulator.
     """
@@ -28,6 +30,7 @@ def export_function(queue, monkeypatch):
         "FRAMEGATE_VERIFY": "false",
         "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
         "FRAMEGATE_EXPORT_QUEUE_URL": queue.url,
+        "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": deferred_store_queue.url,
         "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(RECHECK_SECONDS),
     }
     for name, value in environment.items():
@@ -36,14 +39,15 @@ def export_function(queue, monkeypatch):
     forget_clients()
     export._worker.cache_clear()
 
-    def invoke(*bodies, remaining_ms=60_000, receives=1):
+    def invoke(*bodies, remaining_ms=60_000, receives=1, source=queue):
         records = [
             {
                 "messageId": f"message-{number}",
-                "receiptHandle": receipt_handle(queue),
+                "receiptHandle": receipt_handle(source),
                 "body": body if isinstance(body, str) else json.dumps(body),
                 "attributes": {"ApproximateReceiveCount": str(receives)},
                 "eventSource": "aws:sqs",
+                "eventSourceARN": source.arn,
             }
             for number, body in enumerate(bodies)
         ]

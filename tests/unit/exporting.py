@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import boto3
 import botocore.session
+import pytest
 
 from framegate.aws.event_bus import EventBus
 from framegate.export.copying import FrameCopier
@@ -17,6 +18,7 @@ from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
 from framegate.healthimaging.client import HealthImaging
 from framegate.identifiers import ImageSetRef
+from framegate.index.frame_index import FrameIndex
 from framegate.messages import ExportOrder
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
@@ -76,12 +78,13 @@ def is_exported(s3, health_imaging, image_set, frames, export_id="version-1"):
     )
 
 
-def new_exporter(store, objects, pace=None):
+def new_exporter(store, objects, pace):
     """An exporter with four threads that calls the HealthImaging emulator and moto."""
     source = HealthImaging(botocore.session.Session(), max_connections=4)
     bus = EventBus(lambda: boto3.client("events"), "default")
-    copier = FrameCopier(source, store, pace or Pace(100_000))
-    return Exporter(source, store, copier, ExportRecords(objects), ImageSetRemover(objects), bus, workers=4)
+    copier = FrameCopier(source, store, pace)
+    records, index = ExportRecords(objects), FrameIndex(source, objects)
+    return Exporter(source, store, copier, records, index, ImageSetRemover(objects), bus, workers=4)
 
 
 def order_for(image_set, **members):
@@ -96,6 +99,24 @@ def finish(exporter, order, seconds=LONG_SECONDS):
             return outcome, invocation
         order = outcome
     raise AssertionError("The export does not end.")
+
+
+@pytest.fixture
+def events(moto, sqs_client):
+    """Returns the events of Framegate on the default bus since the last call."""
+    with received_events(sqs_client) as received:
+        yield received
+
+
+@pytest.fixture
+def pace():
+    """The pace of the exporter, which never waits."""
+    return Pace(100_000)
+
+
+@pytest.fixture
+def exporter(health_imaging, store, objects, moto, pace):
+    return new_exporter(store, objects, pace)
 
 
 @contextmanager

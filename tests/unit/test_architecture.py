@@ -19,6 +19,7 @@ LAMBDA_SRC = PROJECT / "lambda_src"
 LAYERS = (
     {"entrypoints"},
     {"rest", "export"},
+    {"dicomweb"},
     {"delivery", "index"},
     {"access"},
     {"storage"},

@@ -279,7 +279,7 @@ def test_report_of_parliament_is_read(audited, tool):
 
 
 def test_documented_policy_is_audited_with_examples_for_its_placeholders():
-    (policy,) = documented_policies()
+    (policy,) = documented_policies(PROJECT / "docs" / "access.md")
 
     (statement,) = policy["Statement"]
     assert statement["Resource"] == "arn:aws:execute-api:eu-west-1:123456789012:example/*"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from base64 import b64decode
 
 import boto3
 import pytest
 from PIL import Image
 
+from bench.invocations import OURS, USUAL, event
 from bench.measure import Row, environment, in_turns, ratios, row
 from bench.origin import BUCKET, DATASTORE, IMAGE_SET, Frame, Link, Origin
 from bench.plot import draw
+from bench.runtime_api import Function, FunctionError
 
 FRAME = "f" * 32
 BLOCK = os.urandom(100_000)
@@ -36,6 +39,22 @@ def test_origin_serves_boto3_frames_and_metadata_and_accepts_objects_of_any_size
     part = s3.upload_part(Bucket=BUCKET, Key="key", UploadId=upload, PartNumber=1, Body=BLOCK)
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
     s3.complete_multipart_upload(Bucket=BUCKET, Key="key", UploadId=upload, MultipartUpload=parts)
+
+
+@pytest.mark.parametrize("handler", [OURS, USUAL])
+def test_function_runs_a_handler_in_the_runtimes_loop(handler):
+    with Origin({FRAME: Frame(BLOCK, 30)}) as origin, Function(handler, origin.environment()) as function:
+        invocation = function.invoke(event(FRAME))
+        response = invocation.response()
+        assert (response["statusCode"], b64decode(response["body"])) == (200, 30 * BLOCK)
+        assert 0 < invocation.seconds < 60
+        assert function.processor_seconds() > 0
+        assert function.peak_memory() > 30_000_000
+
+
+def test_function_that_fails_to_start_is_an_error():
+    with Function("bench.no_such_module.lambda_handler", {}) as function, pytest.raises(FunctionError):
+        function.invoke({})
 
 
 def test_row_has_the_median_of_the_ratios_of_each_turn():

@@ -60,7 +60,7 @@ def test_range_answers_206_with_the_requested_bytes(client, frame, value, first,
     assert answer.status == 206
     assert answer.body == CONTENT[first : last + 1]
     assert answer.headers["Content-Range"] == f"bytes {first}-{last}/200000"
-    assert answer.headers["Content-Type"] == "image/jph"
+    assert answer.headers["Content-Type"] == "image/jph; transfer-syntax=1.2.840.10008.1.2.4.202"
     assert answer.headers["ETag"] == f'"{frame.image_frame_id}.image/jph"'
     assert answer.headers["Accept-Ranges"] == "bytes"
 

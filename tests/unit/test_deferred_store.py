@@ -56,22 +56,24 @@ def test_frame_too_slow_for_a_request_answers_202_with_retry_after(health_imagin
     assert log_lines()[-1]["delivery"] == "queued"
 
 
-def test_frame_too_large_for_the_time_left_is_queued_before_it_is_read(health_imaging, client, queue, monkeypatch):
+def test_frame_too_large_for_the_time_left_is_queued_before_it_is_read(
+    health_imaging, client, deferred_store_queue, monkeypatch
+):
     monkeypatch.setattr(plan, "LAMBDA_BYTES_PER_SECOND", 1e6)
     body = GeneratedBody(60_000_000, lambda: (bytes(1_000_000) for _ in range(60)))
     frame = health_imaging.add_frame(SERVED, body, "video/mp4")
     assert client.get(frame).status == 202
     (call,) = health_imaging.calls
     assert call.aborted
-    assert len(queue.received()) == 1
+    assert len(deferred_store_queue.received()) == 1
 
 
-def test_ten_concurrent_requests_queue_a_frame_once(health_imaging, client, large, queue):
+def test_ten_concurrent_requests_queue_a_frame_once(health_imaging, client, large, deferred_store_queue):
     health_imaging.faults.arm(SLOW)
     with ThreadPoolExecutor(10) as threads:
         answers = list(threads.map(lambda _: client.get(large, remaining_ms=LITTLE_TIME), range(10)))
     assert {answer.status for answer in answers} == {202}
-    assert queue.received() == [
+    assert deferred_store_queue.received() == [
         {
             "framegate": "store-frame",
             "datastoreId": SERVED,
@@ -82,13 +84,13 @@ def test_ten_concurrent_requests_queue_a_frame_once(health_imaging, client, larg
 
 
 def test_request_for_a_queued_frame_does_not_store_it(
-    health_imaging, client, large, deferred_stores, queue, monkeypatch
+    health_imaging, client, large, deferred_stores, deferred_store_queue, monkeypatch
 ):
     monkeypatch.setattr(plan, "STORE_UNCHECKED_MAX_BYTES", len(LARGE) - 1)
     deferred_stores.enqueue(ref(large), TimeBudget(60))
-    queue.received()
+    deferred_store_queue.received()
     assert client.get(large).status == 202
-    assert queue.received() == []
+    assert deferred_store_queue.received() == []
 
 
 def test_small_queued_frame_is_stored_without_checking_its_marker(client, large, deferred_stores, s3_server):
@@ -99,12 +101,14 @@ def test_small_queued_frame_is_stored_without_checking_its_marker(client, large,
     assert len(asked) == 1
 
 
-def test_unconfirmed_marker_does_not_block_requeueing(health_imaging, client, large, deferred_stores, queue, s3_server):
+def test_unconfirmed_marker_does_not_block_requeueing(
+    health_imaging, client, large, deferred_stores, deferred_store_queue, s3_server
+):
     with s3_server.answering_nothing("PutObject", times=1), pytest.raises(UpstreamFailed):
         deferred_stores.enqueue(ref(large), TimeBudget(60))
     assert not deferred_stores.is_pending(ref(large), TimeBudget(60))
     deferred_stores.enqueue(ref(large), TimeBudget(60))
-    assert len(queue.received()) == 1
+    assert len(deferred_store_queue.received()) == 1
 
 
 def test_deferred_store_serves_the_next_request(health_imaging, client, large, deferred_store_worker):
@@ -117,14 +121,20 @@ def test_deferred_store_serves_the_next_request(health_imaging, client, large, d
     assert requests.get(answer.headers["Location"], timeout=5).content == LARGE
 
 
-def test_slow_request_links_to_the_copy_stored_meanwhile(health_imaging, client, large, store, queue):
+def test_slow_request_links_to_the_copy_stored_meanwhile(health_imaging, client, large, store, deferred_store_queue):
     health_imaging.faults.arm(SLOW)
     with ThreadPoolExecutor(1) as thread:
         slow = thread.submit(client.get, large, remaining_ms=LITTLE_TIME + 1_000)
         time.sleep(0.3)
         store.store(ref(large), "video/mp4", [LARGE], TimeBudget(60))
     assert slow.result().status == 303
-    assert queue.received() == []
+    assert deferred_store_queue.received() == []
+
+
+def test_deferred_store_is_temporary(large, store, deferred_stores, deferred_store_worker):
+    deferred_stores.enqueue(ref(large), TimeBudget(60))
+    deferred_store_worker.store(ref(large), TimeBudget(60))
+    assert store.look_up(ref(large), TimeBudget(60)).is_temporary
 
 
 def test_marker_is_removed_once_the_frame_is_stored(s3, large, deferred_stores, deferred_store_worker):
@@ -156,35 +166,37 @@ def test_frame_of_an_image_set_deleted_during_the_store_is_removed(s3, health_im
     assert keys(s3) == []
 
 
-def test_expired_marker_does_not_block_requeueing(deferred_stores, queue, large, monkeypatch):
+def test_expired_marker_does_not_block_requeueing(deferred_stores, deferred_store_queue, large, monkeypatch):
     deferred_stores.enqueue(ref(large), TimeBudget(60))
-    assert len(queue.received()) == 1
+    assert len(deferred_store_queue.received()) == 1
     monkeypatch.setattr(deferred_store, "MARKER_LIFETIME", timedelta(seconds=-60))
     assert not deferred_stores.is_pending(ref(large), TimeBudget(60))
     deferred_stores.enqueue(ref(large), TimeBudget(60))
-    assert len(queue.received()) == 1
+    assert len(deferred_store_queue.received()) == 1
 
 
-def test_unreachable_queue_answers_504_and_leaves_no_marker(health_imaging, client, large, queue, s3, log_lines):
+def test_unreachable_queue_answers_504_and_leaves_no_marker(
+    health_imaging, client, large, deferred_store_queue, s3, log_lines
+):
     def refuse(**_):
         raise botocore.exceptions.EndpointConnectionError(endpoint_url="https://sqs.example")
 
-    queue.client.meta.events.register("before-call.sqs.SendMessage", refuse)
+    deferred_store_queue.client.meta.events.register("before-call.sqs.SendMessage", refuse)
     try:
         health_imaging.faults.arm(SLOW)
         answer = client.get(large, remaining_ms=LITTLE_TIME)
     finally:
-        queue.client.meta.events.unregister("before-call.sqs.SendMessage", refuse)
+        deferred_store_queue.client.meta.events.unregister("before-call.sqs.SendMessage", refuse)
     assert (answer.status, answer.json()["type"]) == (504, "urn:framegate:problem:upstream-timeout")
     assert keys(s3) == []
     assert "deferred store not queued" in [line["message"] for line in log_lines()]
 
 
-def test_slow_inline_frame_is_not_deferred(health_imaging, client, queue):
+def test_slow_inline_frame_is_not_deferred(health_imaging, client, deferred_store_queue):
     frame = health_imaging.add_frame(SERVED, os.urandom(2_000_000), "image/jph")
     health_imaging.faults.arm(SLOW)
     assert client.get(frame, remaining_ms=LITTLE_TIME).status == 504
-    assert queue.received() == []
+    assert deferred_store_queue.received() == []
 
 
 def test_deferred_store_that_runs_out_of_time_leaves_nothing_in_s3(s3, health_imaging, deferred_store_worker, large):

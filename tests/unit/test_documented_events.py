@@ -20,6 +20,7 @@ from framegate.messages import (
     ValidatedManifest,
     decode,
 )
+from framegate.settings import AuthorizerSettings, ExportQueueSettings, ExportSettings, Settings
 from framegate.time_budget import TimeBudget
 from tests.documented_events import DATASTORE, FOLDER, IMAGE_SET, documented, health_imaging_events, image_set_event
 from tests.unit.conftest import BUCKET, forget_clients
@@ -37,24 +38,37 @@ def test_readme_names_the_source_of_every_sample():
 
 
 @pytest.fixture
-def environment(health_imaging, s3, queue, monkeypatch):
+def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
     """The environment of functions that serve the data store of the samples."""
-    settings = {
-        "FRAMEGATE_DATASTORE_IDS": DATASTORE,
-        "FRAMEGATE_FRAME_BUCKET": BUCKET,
-        "FRAMEGATE_EVENT_BUS": "default",
-        "FRAMEGATE_EXPORT_RATE": "10000",
-        "FRAMEGATE_VERIFY": "false",
-        "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
-        "FRAMEGATE_EXPORT_QUEUE_URL": queue.url,
-        "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
-        "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-        "FRAMEGATE_CORS_ORIGINS": "*",
-        "FRAMEGATE_AUTH": "iam",
-        "FRAMEGATE_JWT_ISSUER": "https://issuer.example",
-        "FRAMEGATE_JWT_AUDIENCE": "framegate",
-        "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
-    }
+    parts = (
+        Settings(
+            datastore_ids=(DATASTORE,),
+            frame_bucket=BUCKET,
+            presigned_url_lifetime_seconds=300,
+            deferred_store_queue_url=deferred_store_queue.url,
+            cors_origins=("*",),
+            auth="iam",
+            uid_hash_secret="secret of the test",
+        ),
+        ExportSettings(
+            datastore_ids=(DATASTORE,),
+            frame_bucket=BUCKET,
+            event_bus="default",
+            calls_per_second=10_000,
+            verify=False,
+            events=("Created", "Updated", "Copied"),
+        ),
+        ExportQueueSettings(
+            queue_url=queue.url, deferred_store_queue_url=deferred_store_queue.url, removal_recheck_seconds=33
+        ),
+        AuthorizerSettings(
+            datastore_ids=(DATASTORE,),
+            issuer="https://issuer.example",
+            audiences=("framegate",),
+            datastores_claim=None,
+        ),
+    )
+    settings = {name: value for part in parts for name, value in part.to_environment().items()}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     caches = (api._api, export._worker, authorizer._settings, authorizer._checker)
@@ -90,8 +104,16 @@ def test_other_events_are_rejected(event):
         decode(json.dumps(event))
 
 
-def test_batch_processes_an_event_and_reports_a_text_as_failed(environment, log_lines, s3):
-    batch = documented("lambda-sqs-batch")
+@pytest.fixture
+def batch(queue):
+    """The documented batch, from the export queue of the test."""
+    sample = documented("lambda-sqs-batch")
+    for record in sample["Records"]:
+        record["eventSourceARN"] = queue.arn
+    return sample
+
+
+def test_batch_processes_an_event_and_reports_a_text_as_failed(environment, batch, log_lines, s3):
     batch["Records"][0]["body"] = json.dumps(image_set_event("Image Set Created"))
     answer = export.lambda_handler(batch, CONTEXT)
 
@@ -106,8 +128,7 @@ def test_batch_processes_an_event_and_reports_a_text_as_failed(environment, log_
 
 
 @pytest.mark.parametrize("detail_type", ["Image Set Updated", "Image Set Copied", "Image Set Deleted"])
-def test_every_forwarded_event_is_acknowledged(environment, detail_type):
-    batch = documented("lambda-sqs-batch")
+def test_every_forwarded_event_is_acknowledged(environment, batch, detail_type):
     for record in batch["Records"]:
         record["body"] = json.dumps(image_set_event(detail_type))
     assert export.lambda_handler(batch, CONTEXT) == {"batchItemFailures": []}

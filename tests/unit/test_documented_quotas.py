@@ -17,20 +17,6 @@ IMAGE_SETS = 120
 """More than the burst of GetImageSetMetadata, which is 100, and of GetImageSet, which is 50."""
 
 
-class Clock:
-    """The time in seconds that the quotas count; it moves only when the test moves it."""
-
-    seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def health_imaging(monkeypatch, clock):
     """An emulator of this test alone, with the quotas of the developer guide."""
@@ -40,9 +26,11 @@ def health_imaging(monkeypatch, clock):
         yield running
 
 
-def test_exports_above_the_metadata_quota_lose_no_image_set(health_imaging, clock, s3, queue, client, monkeypatch):
+def test_exports_above_the_metadata_quota_lose_no_image_set(
+    health_imaging, clock, s3, queue, deferred_store_queue, client, monkeypatch
+):
     image_sets = [add_image_set(health_imaging, 1) for _ in range(IMAGE_SETS)]
-    with export_function(queue, monkeypatch) as invoke:
+    with export_function(queue, deferred_store_queue, monkeypatch) as invoke:
         pending = [event("Image Set Created", image_set) for image_set, _ in image_sets]
         while pending:
             failed = {int(each.removeprefix("message-")) for each in invoke(*pending)}

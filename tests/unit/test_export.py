@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 import zlib
 from base64 import b64encode
 from dataclasses import replace
@@ -12,13 +13,16 @@ import boto3
 import pytest
 
 from framegate.aws.event_bus import EventBus
+from framegate.bucket_layout import frame_key, index_key
 from framegate.export.copying import MAX_FRAME_ATTEMPTS, FrameCopier
 from framegate.export.exporter import ExportResult
 from framegate.export.pace import Pace
-from framegate.identifiers import ImageSetRef
+from framegate.identifiers import FrameRef, ImageSetRef
+from framegate.index.builder import FORMAT
 from framegate.problems import AccessDenied, ExportIncomplete, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault, GeneratedBody
+from tests.unit import exporting
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.exporting import (
     LONG_SECONDS,
@@ -31,25 +35,11 @@ from tests.unit.exporting import (
     new_exporter,
     order_for,
     outcomes,
-    received_events,
     stored_frames,
 )
+from tests.unit.indexing import sample
 
-
-@pytest.fixture
-def events(moto, sqs_client):
-    with received_events(sqs_client) as received:
-        yield received
-
-
-@pytest.fixture
-def pace():
-    return Pace(100_000)
-
-
-@pytest.fixture
-def exporter(health_imaging, store, objects, moto, pace):
-    return new_exporter(store, objects, pace)
+events, pace, exporter = exporting.events, exporting.pace, exporting.exporter
 
 
 # Contents of an export
@@ -69,7 +59,7 @@ def test_every_frame_is_copied_with_its_media_type_and_checksum(s3, health_imagi
         assert line["contentType"] == "image/unknown-format"
         assert line["checksumCRC32"] == b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
         assert line["checksumCRC32"] == stored["ChecksumCRC32"]
-        assert stored["CacheControl"] == "private, max-age=31536000, immutable"
+        assert stored["CacheControl"] == "private, no-cache"
 
 
 def test_manifest_names_instance_frame_number_and_key(s3, health_imaging, exporter):
@@ -130,6 +120,37 @@ def test_stored_frames_are_not_copied_again(s3, health_imaging, exporter, client
     assert client.get(frames[2], "delivery=url").status == 303
     result, _ = finish(exporter, order_for(image_set))
     assert result.frames == {"copied": 3, "present": 1, "failed": 0}
+    assert is_exported(s3, health_imaging, image_set, frames)
+
+
+def test_export_makes_the_copy_of_a_request_permanent(s3, health_imaging, exporter, client):
+    image_set, frames = add_image_set(health_imaging, 2)
+    assert client.get(frames[0], "delivery=url").status == 303
+    key = frame_key(FrameRef(SERVED, image_set.image_set_id, frames[0].image_frame_id))
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"] == [{"Key": "framegate-copy", "Value": "temporary"}]
+    finish(exporter, order_for(image_set))
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"] == []
+
+
+def test_request_after_an_export_leaves_its_copy_permanent(s3, health_imaging, exporter, client):
+    image_set, frames = add_image_set(health_imaging, 2)
+    finish(exporter, order_for(image_set))
+    assert client.get(frames[0], "delivery=url").status == 303
+    key = frame_key(FrameRef(SERVED, image_set.image_set_id, frames[0].image_frame_id))
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"] == []
+
+
+def test_export_copies_a_frame_again_whose_temporary_copy_is_about_to_expire(
+    s3, health_imaging, exporter, client, monkeypatch
+):
+    image_set, frames = add_image_set(health_imaging, 2)
+    assert client.get(frames[0], "delivery=url").status == 303
+    # moto takes the time of an object from the clock, so the test makes the lifetime shorter instead.
+    monkeypatch.setattr("framegate.storage.frame_store.TEMPORARY_DAYS", 1)
+    result, _ = finish(exporter, order_for(image_set))
+    assert result.frames == {"copied": 2, "present": 0, "failed": 0}
+    key = frame_key(FrameRef(SERVED, image_set.image_set_id, frames[0].image_frame_id))
+    assert s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"] == []
     assert is_exported(s3, health_imaging, image_set, frames)
 
 
@@ -242,7 +263,8 @@ def test_export_without_progress_fails_instead_of_continuing(s3, health_imaging,
     health_imaging.faults.arm(Fault(then="stall"))
     with pytest.raises(UpstreamTimeout):
         exporter.export(order_for(image_set), TimeBudget(SHORT_SECONDS))
-    assert keys(s3) == []
+    # The frame index comes from the metadata alone.
+    assert keys(s3) == [index_key(image_set, "1", FORMAT)]
 
 
 # Failures
@@ -363,3 +385,13 @@ def test_unreachable_event_bus_fails_the_invocation(health_imaging, exporter, mo
     monkeypatch.setattr(exporter, "_bus", EventBus(lambda: out_of_reach, "default"))
     with pytest.raises(UpstreamFailed, match="EventBridge"):
         exporter.export(order_for(image_set), TimeBudget(LONG_SECONDS))
+
+
+def test_export_stores_the_frame_index_of_the_version(exporter, health_imaging, frame_index, source, s3, objects):
+    with warnings.catch_warnings(action="ignore"):
+        (imported,) = health_imaging.import_files(SERVED, [sample("CT_small.dcm")])
+    image_set = ImageSetRef(SERVED, imported.id)
+    finish(exporter, order_for(image_set))
+    exported = frame_index.stored(image_set, "1", TimeBudget(10))
+    frame_index.build(image_set, "1", TimeBudget(10))
+    assert exported == frame_index.stored(image_set, "1", TimeBudget(10)) != b""

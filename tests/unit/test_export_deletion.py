@@ -5,34 +5,22 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-import pytest
-
 from framegate.export.records import ExportRecords
 from framegate.identifiers import FrameRef
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
+from tests.unit import exporting
 from tests.unit.conftest import SERVED
 from tests.unit.exporting import (
     add_image_set,
     finish,
     is_exported,
     keys,
-    new_exporter,
     order_for,
-    received_events,
 )
 
-
-@pytest.fixture
-def events(moto, sqs_client):
-    with received_events(sqs_client) as received:
-        yield received
-
-
-@pytest.fixture
-def exporter(health_imaging, store, objects, moto):
-    return new_exporter(store, objects)
+events, pace, exporter = exporting.events, exporting.pace, exporting.exporter
 
 
 def test_export_of_a_deleted_image_set_fails_without_a_retry(s3, health_imaging, exporter, events):
@@ -86,7 +74,8 @@ def test_removal_affects_only_its_image_set(s3, health_imaging, exporter, object
     for image_set in (gone, kept):
         finish(exporter, order_for(image_set))
     deferred_stores.enqueue(FrameRef(SERVED, gone.image_set_id, frames[0].image_frame_id), TimeBudget(60))
-    assert ImageSetRemover(objects).remove(gone, TimeBudget(60)) == 5
-    assert len(keys(s3)) == 3
+    # Three frames, the manifest, the frame index and the marker of the queued frame.
+    assert ImageSetRemover(objects).remove(gone, TimeBudget(60)) == 6
+    assert len(keys(s3)) == 4
     assert not [key for key in keys(s3) if gone.image_set_id in key]
     assert ImageSetRemover(objects).remove(gone, TimeBudget(60)) == 0

@@ -11,12 +11,15 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+from framegate.bucket_layout import index_key
 from framegate.export.records import ExportRecords
 from framegate.export.verifying import PixelVerifier
 from framegate.identifiers import FrameRef, ImageSetRef
+from framegate.index.builder import FORMAT
 from framegate.problems import UpstreamTimeout
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
+from tests.unit import exporting
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.exporting import (
     LONG_SECONDS,
@@ -25,22 +28,11 @@ from tests.unit.exporting import (
     finish,
     keys,
     manifest_lines,
-    new_exporter,
     order_for,
     outcomes,
-    received_events,
 )
 
-
-@pytest.fixture
-def events(moto, sqs_client):
-    with received_events(sqs_client) as received:
-        yield received
-
-
-@pytest.fixture
-def exporter(health_imaging, store, objects, moto):
-    return new_exporter(store, objects)
+events, pace, exporter = exporting.events, exporting.pace, exporting.exporter
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +97,7 @@ def mismatched(s3, exporter, scan):
 def test_mismatched_frame_is_quarantined_and_its_export_fails(s3, events, mismatched):
     ref, frame, damaged = mismatched
     key, quarantine_key = keys_for(frame)
-    assert [key for key in keys(s3) if not key.startswith("exports/")] == [quarantine_key]
+    assert [key for key in keys(s3) if not key.startswith("exports/")] == [index_key(ref, "1", FORMAT), quarantine_key]
     assert content(s3, quarantine_key) == damaged
     assert s3.get_object_tagging(Bucket=BUCKET, Key=quarantine_key)["TagSet"] == [
         {"Key": "framegate-pixels", "Value": "mismatch"}
@@ -160,7 +152,7 @@ def test_verifying_export_replaces_a_mismatched_frame(s3, exporter, mismatched, 
     key, quarantine_key = keys_for(frame)
     stored = s3.get_object(Bucket=BUCKET, Key=key, ChecksumMode="ENABLED")
     assert stored["Body"].read() == emulator.content(frame)
-    assert (stored["ContentType"], stored["CacheControl"]) == ("image/jph", "private, max-age=31536000, immutable")
+    assert (stored["ContentType"], stored["CacheControl"]) == ("image/jph", "private, no-cache")
     assert line["checksumCRC32"] == b64encode(zlib.crc32(emulator.content(frame)).to_bytes(4, "big")).decode()
     assert s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"] == []
     assert quarantine_key not in keys(s3)
@@ -172,7 +164,8 @@ def test_mismatch_at_healthimaging_itself_stays_quarantined(s3, exporter, scan, 
     emulator.spoil_checksum(frame)
     for _ in range(2):
         assert export(exporter, ref, verify=True).frames["failed"] == 1
-        assert [key for key in keys(s3) if not key.startswith("exports/")] == [keys_for(frame)[1]]
+        stored = [key for key in keys(s3) if not key.startswith("exports/")]
+        assert stored == [index_key(ref, "1", FORMAT), keys_for(frame)[1]]
         # A request gets what HealthImaging sends, and stores it. The next verifying export removes that copy.
         assert client.get(frame, "delivery=url").status == 303
     assert export(exporter, ref).frames["failed"] == 1

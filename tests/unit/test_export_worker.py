@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
 from framegate.aws import clients
 from framegate.identifiers import FrameRef
+from framegate.messages import ExportOrder, StoreFrame, UnknownMessageError, encode
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
-from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.conftest import BUCKET, SERVED, TestQueue
 from tests.unit.export_invocations import RECHECK_SECONDS, event, export_function
 from tests.unit.exporting import add_image_set, content, is_exported, keys, manifest_lines, outcomes
 
 
 @pytest.fixture
-def invoke(health_imaging, s3, queue, monkeypatch):
-    with export_function(queue, monkeypatch) as call:
+def invoke(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
+    with export_function(queue, deferred_store_queue, monkeypatch) as call:
         yield call
 
 
@@ -148,7 +150,8 @@ def test_deleted_image_set_is_removed_at_once_and_again_after_a_delay(s3, health
     sent.clear()
     assert invoke(body) == []
     assert (keys(s3), sent) == ([], [])
-    assert [line["objects"] for line in log_lines() if line["message"] == "image set removed"] == [5, 1]
+    # Three frames, the manifest, the frame index and the latest version; then the late frame.
+    assert [line["objects"] for line in log_lines() if line["message"] == "image set removed"] == [6, 1]
 
 
 @pytest.mark.parametrize("kind", ["Created", "Updated"])
@@ -166,6 +169,139 @@ def test_event_of_another_data_store_is_logged_and_acknowledged(s3, health_imagi
     assert keys(s3) == []
     assert [line["problem"] for line in log_lines() if "problem" in line] == ["datastore-not-served"]
     assert list(health_imaging.calls) == []
+
+
+# Removals that HealthImaging does not confirm
+
+
+def remove(image_set, *, again):
+    return {
+        "framegate": "remove",
+        "datastoreId": image_set.datastore_id,
+        "imageSetId": image_set.image_set_id,
+        "again": again,
+    }
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_removal_of_an_existing_image_set_removes_nothing(s3, health_imaging, invoke, queue, log_lines, again):
+    image_set, frames = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    assert invoke(remove(image_set, again=again)) == []
+    assert is_exported(s3, health_imaging, image_set, frames)
+    assert [line["level"] for line in log_lines() if line["message"] == "image set exists, nothing removed"] == [
+        "WARNING"
+    ]
+
+
+def test_deletion_event_that_healthimaging_confirms_late_is_checked_again(s3, health_imaging, invoke, queue):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    sent = []
+    clients.sqs().meta.events.register("provide-client-params.sqs.SendMessage", lambda params, **_: sent.append(params))
+    assert invoke(event("Image Set Deleted", image_set)) == []
+    health_imaging.delete_image_set(SERVED, image_set.image_set_id)
+
+    (recheck,) = (json.loads(each["MessageBody"]) for each in sent)
+    assert recheck == remove(image_set, again=True)
+    assert invoke(recheck) == []
+    assert keys(s3) == []
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_removal_from_another_data_store_asks_and_removes_nothing(s3, health_imaging, invoke, log_lines, exists):
+    other = health_imaging.create_datastore("other")
+    image_set, _ = add_image_set(health_imaging, 1, datastore_id=other)
+    if not exists:
+        health_imaging.delete_image_set(other, image_set.image_set_id)
+    key = f"frames/{other}/{image_set.image_set_id}/{'f' * 32}"
+    s3.put_object(Bucket=BUCKET, Key=key, Body=b"stored earlier")
+    health_imaging.calls.clear()
+
+    assert invoke(event("Image Set Deleted", image_set), remove(image_set, again=True)) == []
+    assert (keys(s3), list(health_imaging.calls)) == ([key], [])
+    assert [line["problem"] for line in log_lines() if "problem" in line] == ["datastore-not-served"] * 2
+
+
+@pytest.mark.parametrize("error", ["ThrottlingException", "AccessDeniedException", "InternalServerException"])
+def test_removal_that_healthimaging_does_not_answer_is_retried(s3, health_imaging, invoke, error):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    health_imaging.delete_image_set(SERVED, image_set.image_set_id)
+    health_imaging.faults.arm(Fault(operation="GetImageSet", error=error))
+    assert invoke(event("Image Set Deleted", image_set)) == ["message-0"]
+    assert len(keys(s3, "frames/")) == 3
+
+    health_imaging.faults.clear()
+    assert invoke(event("Image Set Deleted", image_set), receives=2) == []
+    assert keys(s3) == []
+
+
+@pytest.mark.parametrize(("state", "status"), [("LOCKED", "CREATED"), ("LOCKED", "DELETING"), ("ACTIVE", "DELETING")])
+def test_removal_waits_until_healthimaging_has_deleted_the_image_set(
+    s3, health_imaging, invoke, log_lines, state, status
+):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    stored = health_imaging.stores.image_set(SERVED, image_set.image_set_id)
+    stored.state, stored.history[1] = state, replace(stored.properties(1), workflow_status=status)
+    assert invoke(event("Image Set Deleted", image_set)) == ["message-0"]
+    assert (len(keys(s3, "frames/")), log_lines()[-1]["problem"]) == (3, "conflict")
+
+    stored.state = "DELETED"
+    assert invoke(event("Image Set Deleted", image_set), receives=2) == []
+    assert keys(s3) == []
+
+
+def test_removal_is_retried_if_the_state_of_the_image_set_is_unknown(s3, health_imaging, invoke, log_lines):
+    image_set, _ = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    health_imaging.stores.image_set(SERVED, image_set.image_set_id).state = "SOMETHING"
+    assert invoke(event("Image Set Deleted", image_set)) == ["message-0"]
+    assert (len(keys(s3, "frames/")), log_lines()[-1]["problem"]) == (3, "upstream-failed")
+
+
+def test_bulk_deletion_makes_one_call_for_each_removal(s3, health_imaging, invoke):
+    image_sets = [add_image_set(health_imaging, 1)[0] for _ in range(20)]
+    for each in image_sets:
+        health_imaging.delete_image_set(SERVED, each.image_set_id)
+    health_imaging.calls.clear()
+    for first in range(0, 20, 5):
+        assert invoke(*(event("Image Set Deleted", each) for each in image_sets[first : first + 5])) == []
+    assert [call.operation for call in health_imaging.calls] == ["GetImageSet"] * 20
+
+
+# Queues
+
+
+def test_queue_accepts_only_its_own_messages(s3, health_imaging, invoke, deferred_store_queue, log_lines):
+    image_set, (frame,) = add_image_set(health_imaging, 1)
+    store = json.loads(encode(StoreFrame(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id))))
+    order = json.loads(encode(ExportOrder.of_version(image_set, "1", verify=False)))
+    exports = [event("Image Set Created", image_set), event("Image Set Deleted", image_set), order]
+    exports.append(remove(image_set, again=True))
+
+    assert invoke(store) == ["message-0"]
+    failed = invoke(*exports, source=deferred_store_queue)
+    assert failed == [f"message-{number}" for number in range(4)]
+    assert {line["reason"] for line in log_lines()} == {"The message belongs to another queue."}
+    assert (keys(s3), list(health_imaging.calls)) == ([], [])
+
+
+def test_batch_from_an_unknown_queue_is_rejected(invoke, sqs_client):
+    url = sqs_client.create_queue(QueueName="another")["QueueUrl"]
+    with pytest.raises(UnknownMessageError, match="a queue that the function does not know"):
+        invoke("{}", source=TestQueue(sqs_client, url))
+
+
+def test_deferred_store_returns_to_its_own_queue_when_time_is_short(
+    health_imaging, invoke, deferred_stores, deferred_store_queue, queue
+):
+    image_set, (frame,) = add_image_set(health_imaging, 1)
+    deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
+    messages = deferred_store_queue.received()
+    assert invoke(*messages, source=deferred_store_queue, remaining_ms=4_000) == []
+    assert (deferred_store_queue.received(), queue.received()) == (messages, [])
 
 
 # Several invocations
@@ -194,28 +330,30 @@ def test_message_returns_to_the_queue_unchanged_when_time_is_short(s3, health_im
 # Deferred frames
 
 
-def test_deferred_frame_is_stored(s3, health_imaging, invoke, deferred_stores, queue):
+def test_deferred_frame_is_stored(s3, health_imaging, invoke, deferred_stores, deferred_store_queue):
     image_set, (frame,) = add_image_set(health_imaging, 1)
     deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
-    assert invoke(*queue.received()) == []
+    assert invoke(*deferred_store_queue.received(), source=deferred_store_queue) == []
     assert keys(s3) == [f"frames/{SERVED}/{image_set.image_set_id}/{frame.image_frame_id}"]
 
 
 def test_deferred_frame_that_does_not_exist_is_logged_and_acknowledged(
-    s3, health_imaging, invoke, deferred_stores, queue, log_lines
+    s3, health_imaging, invoke, deferred_stores, deferred_store_queue, log_lines
 ):
     image_set, _ = add_image_set(health_imaging, 1)
     deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, "0" * 32), TimeBudget(60))
-    assert invoke(*queue.received()) == []
+    assert invoke(*deferred_store_queue.received(), source=deferred_store_queue) == []
     assert keys(s3) == []
     assert "frame-not-found" in [line.get("problem") for line in log_lines()]
 
 
-def test_deferred_frame_with_a_transient_problem_is_retried(health_imaging, invoke, deferred_stores, queue):
+def test_deferred_frame_with_a_transient_problem_is_retried(
+    health_imaging, invoke, deferred_stores, deferred_store_queue
+):
     image_set, (frame,) = add_image_set(health_imaging, 1)
     deferred_stores.enqueue(FrameRef(SERVED, image_set.image_set_id, frame.image_frame_id), TimeBudget(60))
     health_imaging.faults.arm(Fault(then="reset"))
-    assert invoke(*queue.received()) == ["message-0"]
+    assert invoke(*deferred_store_queue.received(), source=deferred_store_queue) == ["message-0"]
 
 
 # Logs and metrics
@@ -229,7 +367,7 @@ def test_export_writes_one_log_line_and_one_set_of_metrics(health_imaging, invok
     assert (line["datastore_id"], line["image_set_id"]) == (SERVED, image_set.image_set_id)
     assert line["frames"] == {"copied": 3, "present": 0, "failed": 0}
     written = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
-    (emf,) = [each for each in written if "ColdStarts" not in each]
+    (emf,) = [each for each in written if "_aws" in each and "ColdStarts" not in each]
     assert (emf["ExportsCompleted"], emf["FramesCopied"], emf["FramesFailed"]) == ([1.0], [3.0], [0.0])
     assert emf["ExportedBytes"] == [float(sum(len(health_imaging.content(frame)) for frame in frames))]
 
@@ -239,3 +377,39 @@ def test_log_contains_no_sop_instance_uids(health_imaging, invoke, log_lines, s3
     invoke(event("Image Set Created", image_set))
     for line in manifest_lines(s3, image_set):
         assert line["sopInstanceUID"] not in json.dumps(log_lines())
+
+
+# Audit records
+
+
+def audit_records(capsys):
+    return [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "audit" in line]
+
+
+def test_export_leaves_audit_records_of_what_it_read(health_imaging, invoke, capsys):
+    image_set, frames = add_image_set(health_imaging, 3)
+    invoke(event("Image Set Created", image_set))
+    first, last = audit_records(capsys)
+
+    assert (first["audit"], first["principal"], last["requestId"]) == (
+        "request",
+        "framegate:export",
+        first["requestId"],
+    )
+    assert (last["datastoreId"], last["imageSetId"]) == (SERVED, image_set.image_set_id)
+    assert (last["audit"], last["delivery"], last["status"], last["frames"]) == ("answer", "export", "completed", 3)
+    assert last["bytes"] == sum(len(health_imaging.content(frame)) for frame in frames)
+
+
+def test_export_that_stops_leaves_audit_records(health_imaging, invoke, capsys, monkeypatch):
+    image_set, _ = add_image_set(health_imaging, 2)
+
+    def crash(*_arguments, **_options):
+        raise RuntimeError
+
+    monkeypatch.setattr("framegate.export.exporter.CopyRun.run", crash)
+    invoke(event("Image Set Created", image_set))
+    first, last = audit_records(capsys)
+
+    assert (first["audit"], first["imageSetId"]) == ("request", image_set.image_set_id)
+    assert (last["status"], last["frames"], last["bytes"]) == ("failed", 0, 0)

@@ -26,9 +26,23 @@ from tests.unit.exporting import add_image_set, is_exported, keys
 
 
 @pytest.fixture
-def invoke(health_imaging, s3, queue, monkeypatch):
-    with export_function(queue, monkeypatch) as call:
+def invoke(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
+    with export_function(queue, deferred_store_queue, monkeypatch) as call:
         yield call
+
+
+UUID = "01234567-89ab-4cde-8f01-23456789abcd"
+HOSTILE_NAMES = [
+    "version-1/manifest.jsonl",
+    "progress",
+    "../x/progress/1.jsonl",
+    "progress/../version-1/manifest.jsonl",
+    f"progress/{UUID}/../../version-1/manifest.jsonl",
+    f"progress/{UUID}.jsonl\n",
+    f"progress/{UUID}",
+    f"progress/x{UUID}.jsonl",
+    f"progress//{UUID}.jsonl",
+]
 
 
 # Problems
@@ -67,7 +81,7 @@ def test_retry_delay_grows_with_each_failure(health_imaging, invoke, receives, s
     assert [each["VisibilityTimeout"] for each in put_off] == [seconds]
 
 
-@pytest.mark.parametrize("name", ["version-1/manifest.jsonl", "progress", "../x/progress/1.jsonl"])
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
 @pytest.mark.parametrize("own", [False, True])
 def test_message_can_name_only_progress_of_its_image_set(s3, health_imaging, invoke, name, own):
     mine, theirs = (add_image_set(health_imaging, 1)[0] for _ in range(2))
@@ -135,6 +149,7 @@ def test_unexpected_error_of_a_removal_is_logged(
     health_imaging, invoke, monkeypatch, log_lines, detail_type, owner, name
 ):
     image_set, _ = add_image_set(health_imaging, 1)
+    health_imaging.delete_image_set(SERVED, image_set.image_set_id)
     monkeypatch.setattr(owner, name, lambda *_, **__: 1 / 0)
     assert invoke(event(detail_type, image_set)) == ["message-0"]
     assert log_lines()[-1]["error"] == "ZeroDivisionError"

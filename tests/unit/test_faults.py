@@ -12,10 +12,8 @@ import requests
 from framegate.aws import signed_http
 from framegate.aws.signed_http import SILENCE_TIMEOUT_SECONDS
 from framegate.bucket_layout import frame_key
-from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import MAX_ATTEMPTS, MAX_RETRIES, HealthImaging
 from framegate.identifiers import FrameRef
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client
@@ -148,13 +146,16 @@ def test_slow_response_is_504_within_the_time_of_the_request(health_imaging, cli
 
 
 @pytest.mark.parametrize("fault", [Fault(then="stall", after=9_000_000), Fault(bytes_per_second=2_000_000)], ids=str)
-def test_upload_that_takes_too_long_is_deferred_and_leaves_nothing(health_imaging, client, s3, queue, fault):
+def test_upload_that_takes_too_long_is_deferred_and_leaves_nothing(
+    health_imaging, client, s3, queue, deferred_store_queue, fault
+):
     frame = health_imaging.add_frame(SERVED, LARGE, "video/mp4")
     health_imaging.faults.arm(fault)
     started = time.monotonic()
     assert client.get(frame, remaining_ms=SHORT_TIME_MS).status == 202
     assert stored(s3, frame) == []
-    assert [message["imageFrameId"] for message in queue.received()] == [frame.image_frame_id]
+    assert [message["imageFrameId"] for message in deferred_store_queue.received()] == [frame.image_frame_id]
+    assert queue.received() == []
     assert time.monotonic() - started < SILENCE_TIMEOUT_SECONDS
 
 
@@ -189,13 +190,11 @@ def test_retries_stop_under_heavy_throttling(health_imaging, client, small):
     assert client.get(small).body == SMALL
 
 
-def test_unreachable_healthimaging_is_502(
-    health_imaging, store, deferred_stores, frame_index, settings, small, monkeypatch
-):
+def test_unreachable_healthimaging_is_502(health_imaging, delivery_from, new_api, small, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:1")
     source = HealthImaging(botocore.session.Session())
-    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
-    answer = Client(FrameApi(settings, delivery, frame_index)).get(small)
+    delivery = delivery_from(source)
+    answer = Client(new_api(delivery=delivery)).get(small)
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")
 
 

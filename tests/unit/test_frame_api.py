@@ -14,7 +14,6 @@ import requests
 from framegate.bucket_layout import frame_key
 from framegate.delivery.executor import FrameDelivery
 from framegate.identifiers import FrameRef
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT, LAMBDA_RESPONSE_LIMIT
 from framegate.rest.routes import GET_IMAGE_FRAME_ROUTE, ROUTES
 from local.health_imaging import GeneratedBody
@@ -59,7 +58,10 @@ def frame_calls(health_imaging):
 def test_small_frame_is_delivered_unchanged(health_imaging, client, media_type):
     content = os.urandom(10_000)
     answer = client.get(health_imaging.add_frame(SERVED, content, media_type))
-    assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, content, media_type)
+    assert (answer.status, answer.body) == (200, content)
+    syntax = {"image/jph": "202", "image/jphc": "203", "image/jpeg": "50", "image/j2c": "91"}.get(media_type)
+    parameter = f"; transfer-syntax=1.2.840.10008.1.2.4.{syntax}" if syntax else ""
+    assert answer.headers["Content-Type"] == f"{media_type}{parameter}"
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
@@ -85,10 +87,10 @@ def test_empty_frame_is_delivered_empty(health_imaging, client):
     assert (answer.status, answer.body) == (200, b"")
 
 
-def test_frame_response_is_immutable_for_caches(client, small):
+def test_caches_revalidate_a_frame_by_default(client, small):
     headers = client.get(small).headers
     assert headers["ETag"] == f'"{small.image_frame_id}.image/jph"'
-    assert headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert headers["Cache-Control"] == "private, no-cache"
     assert headers["Vary"] == "Accept"
 
 
@@ -112,7 +114,10 @@ def test_frame_above_inline_limit_redirects_to_presigned_url(client, large):
     assert (answer.status, answer.body, answer.headers["Cache-Control"]) == (303, b"", "no-store")
     assert "ETag" not in answer.headers
     fetched = requests.get(answer.headers["Location"], timeout=5)
-    assert (fetched.content, fetched.headers["Content-Type"]) == (LARGE, "image/jph")
+    assert (fetched.content, fetched.headers["Content-Type"]) == (
+        LARGE,
+        "image/jph; transfer-syntax=1.2.840.10008.1.2.4.202",
+    )
 
 
 def test_frame_above_inline_limit_as_json_has_url_and_expiry(client, large):
@@ -222,7 +227,7 @@ def test_held_frame_answers_304_without_an_upstream_call(client, health_imaging,
     tag = f'"{small.image_frame_id}{suffix}"'
     answer = client.get(small, headers={"Accept": accept, "If-None-Match": tag})
     assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", tag)
-    assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert answer.headers["Cache-Control"] == "private, no-cache"
     assert frame_calls(health_imaging) == []
 
 
@@ -287,9 +292,9 @@ def test_url_delivery_of_a_stored_frame_makes_no_upstream_call(client, health_im
 
 @pytest.mark.parametrize("difference", [-1, 0, 1])
 @pytest.mark.parametrize("accept", ["*/*", "application/json"])
-def test_inline_limit_is_exact(health_imaging, frame_delivery, frame_index, settings, difference, accept):
+def test_inline_limit_is_exact(health_imaging, new_api, settings, difference, accept):
     origins = ("https://" + "o" * 245,)
-    client = Client(FrameApi(replace(settings, cors_origins=origins), frame_delivery, frame_index))
+    client = Client(new_api(settings=replace(settings, cors_origins=origins)))
     content = os.urandom(INLINE_LIMIT + difference)
     frame = health_imaging.add_frame(SERVED, content, "image/" + "x" * 249)
     answer = client.get(frame, headers={"Accept": accept, "Origin": origins[0]})
@@ -329,10 +334,8 @@ def test_problem_is_an_rfc_9457_document_with_request_id(client, small):
     ],
 )
 @pytest.mark.parametrize("wrong", [False, True])
-def test_cors_headers_allow_pages_of_the_configured_origins(
-    frame_delivery, frame_index, settings, small, allowed, origin, expected, wrong
-):
-    api = FrameApi(replace(settings, cors_origins=allowed), frame_delivery, frame_index)
+def test_cors_headers_allow_pages_of_the_configured_origins(new_api, settings, small, allowed, origin, expected, wrong):
+    api = new_api(settings=replace(settings, cors_origins=allowed))
     frame = replace(small, image_frame_id="wrong") if wrong else small
     answer = Client(api).get(frame, headers={"Origin": origin} if origin else {})
     assert answer.headers.get("Access-Control-Allow-Origin") == expected
@@ -340,12 +343,12 @@ def test_cors_headers_allow_pages_of_the_configured_origins(
     assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
 
 
-def test_internal_error_answers_500_without_details(source, frame_index, settings, small, log_lines):
+def test_internal_error_answers_500_without_details(source, new_api, small, log_lines):
     class Broken(FrameDelivery):
         def deliver(self, *_):
             raise RuntimeError("Mueller^Hans")
 
-    answer = Client(FrameApi(settings, Broken(source, None, None, INLINE_LIMIT, 300), frame_index)).get(small)
+    answer = Client(new_api(delivery=Broken(source, None, None, INLINE_LIMIT, 300, None))).get(small)
     assert (answer.status, answer.json()["type"]) == (500, "urn:framegate:problem:internal-error")
     (line,) = log_lines()
     assert (line["level"], line["error"]) == ("ERROR", "RuntimeError")

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 import zlib
 from base64 import b64encode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -62,7 +63,7 @@ def test_stored_frame_is_byte_identical(s3, store, size):
     answer = stored(s3)
     assert answer["Body"].read() == content
     assert answer["ContentType"] == "video/mp4"
-    assert answer["CacheControl"] == "private, max-age=31536000, immutable"
+    assert answer["CacheControl"] == "private, no-cache"
     assert answer["ChecksumCRC32"]
     found = store.find(FRAME, TimeBudget(60))
     assert (found.content_type, found.size) == ("video/mp4", size)
@@ -322,3 +323,92 @@ def test_presigned_url_uses_sigv4_and_returns_the_frame(s3, store):
     assert query["X-Amz-Expires"] == ["300"]
     assert timedelta(seconds=299) < signed.expires_at - before < timedelta(seconds=301)
     assert requests.get(signed.url, timeout=5).content == b"frame"
+
+
+# Temporary copies
+
+
+def tags_of(s3):
+    return {each["Key"]: each["Value"] for each in s3.get_object_tagging(Bucket=BUCKET, Key=KEY)["TagSet"]}
+
+
+@pytest.mark.parametrize("size", [9, 2 * PART_BYTES + 1])
+@pytest.mark.parametrize("is_size_known", [False, True])
+def test_copy_for_a_request_is_tagged_as_temporary(s3, store, size, is_size_known):
+    content = os.urandom(size)
+    written = store.store_temporarily(
+        FRAME, "video/mp4", pieces(content), TimeBudget(60), size if is_size_known else None
+    )
+
+    assert written.size == size
+    assert tags_of(s3) == {"framegate-copy": "temporary"}
+    assert stored(s3)["Body"].read() == content
+    assert store.look_up(FRAME, TimeBudget(60)).is_temporary
+    assert store.find(FRAME, TimeBudget(60)).size == size
+
+
+@pytest.mark.parametrize("size", [9, 2 * PART_BYTES + 1])
+def test_copy_for_a_request_never_replaces_a_copy_of_an_export(s3, store, size):
+    content = os.urandom(size)
+    store.store(FRAME, "video/mp4", pieces(content), TimeBudget(60))
+    before = stored(s3)["LastModified"], stored(s3)["ETag"]
+    written = store.store_temporarily(FRAME, "video/mp4", pieces(content), TimeBudget(60))
+
+    assert (stored(s3)["LastModified"], stored(s3)["ETag"]) == before
+    assert tags_of(s3) == {}
+    assert written.size == size
+    assert open_uploads(s3) == []
+
+
+def test_copy_for_a_request_replaces_the_mismatched_copy_that_it_found(s3, store):
+    store.store(FRAME, "image/jph", [b"wrong"], TimeBudget(60))
+    s3.put_object_tagging(
+        Bucket=BUCKET, Key=KEY, Tagging={"TagSet": [{"Key": "framegate-pixels", "Value": "mismatch"}]}
+    )
+    found = store.look_up(FRAME, TimeBudget(60))
+    assert found.is_mismatched
+    store.store_temporarily(FRAME, "image/jph", [b"right"], TimeBudget(60), mismatched_etag=found.stored.etag)
+
+    assert (stored(s3)["Body"].read(), tags_of(s3)) == (b"right", {"framegate-copy": "temporary"})
+
+
+def test_copy_for_a_request_fails_if_the_stored_copy_turned_out_wrong_meanwhile(s3, store):
+    store.store(FRAME, "image/jph", [b"wrong"], TimeBudget(60))
+    s3.put_object_tagging(
+        Bucket=BUCKET, Key=KEY, Tagging={"TagSet": [{"Key": "framegate-pixels", "Value": "mismatch"}]}
+    )
+    with pytest.raises(UpstreamFailed):
+        store.store_temporarily(FRAME, "image/jph", [b"right"], TimeBudget(60))
+
+    assert stored(s3)["Body"].read() == b"wrong"
+
+
+def test_retried_copy_for_a_request_counts_its_own_first_attempt(s3, store, s3_server):
+    """S3 stores the object, but the response is lost; the second attempt finds the first one's object."""
+    with s3_server.answering_nothing("PutObject", times=1):
+        written = store.store_temporarily(FRAME, "image/jph", [b"frame"], TimeBudget(60), 5)
+
+    assert (written.size, stored(s3)["Body"].read()) == (5, b"frame")
+
+
+def test_permanent_copy_keeps_the_tags_of_other_tools(s3, store):
+    store.store_temporarily(FRAME, "image/jph", [b"frame"], TimeBudget(60))
+    s3.put_object_tagging(
+        Bucket=BUCKET,
+        Key=KEY,
+        Tagging={"TagSet": [{"Key": "framegate-copy", "Value": "temporary"}, {"Key": "scanned", "Value": "yes"}]},
+    )
+    assert store.make_permanent(FRAME, store.look_up(FRAME, TimeBudget(60)), TimeBudget(60))
+
+    assert tags_of(s3) == {"scanned": "yes"}
+    assert not store.look_up(FRAME, TimeBudget(60)).is_temporary
+
+
+@pytest.mark.parametrize(("age_days", "is_kept"), [(5.9, True), (6.1, False), (8, False)])
+def test_temporary_copy_that_s3_may_be_removing_does_not_become_permanent(s3, store, age_days, is_kept):
+    store.store_temporarily(FRAME, "image/jph", [b"frame"], TimeBudget(60))
+    found = store.look_up(FRAME, TimeBudget(60))
+    aged = replace(found, stored=replace(found.stored, modified_at=datetime.now(UTC) - timedelta(days=age_days)))
+
+    assert store.make_permanent(FRAME, aged, TimeBudget(60)) is is_kept
+    assert tags_of(s3) == ({} if is_kept else {"framegate-copy": "temporary"})

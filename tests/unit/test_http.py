@@ -16,6 +16,7 @@ def event(**changes):
     return {
         "httpMethod": "GET",
         "resource": "/",
+        "path": "/",
         "pathParameters": None,
         "multiValueHeaders": None,
         "multiValueQueryStringParameters": None,

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from framegate.identifiers import ImageSetRef
 from framegate.index import frame_index as index_module
 from framegate.index.frame_index import FrameIndex
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import INDEX_ROUTE
 from tests.unit.conftest import BUCKET, SERVED, Client
 from tests.unit.exporting import keys
@@ -25,9 +24,9 @@ def image_set(health_imaging):
 
 
 @pytest.fixture
-def another_client(frame_delivery, source, objects, settings):
+def another_client(new_api, source, objects):
     """A client of another instance of the function, with an empty cache."""
-    return Client(FrameApi(settings, frame_delivery, FrameIndex(source, objects)))
+    return Client(new_api(index=FrameIndex(source, objects)))
 
 
 # Contents

@@ -10,8 +10,8 @@ import pytest
 from framegate.healthimaging import client as client_module
 from framegate.healthimaging.image_set_metadata import frames_of
 from framegate.identifiers import ImageSetRef
+from framegate.index import latest_version
 from framegate.index.frame_index import FrameIndex
-from framegate.rest.frame_api import FrameApi
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
@@ -27,9 +27,9 @@ def image_set(health_imaging):
 
 
 @pytest.fixture
-def another_client(frame_delivery, source, objects, settings):
+def another_client(new_api, source, objects):
     """A client of another instance of the function, with an empty cache."""
-    return Client(FrameApi(settings, frame_delivery, FrameIndex(source, objects)))
+    return Client(new_api(index=FrameIndex(source, objects)))
 
 
 # Missing image sets and versions
@@ -92,8 +92,9 @@ def test_other_data_store_is_403(client, health_imaging):
     ids=str,
 )
 def test_fault_of_healthimaging_has_its_status_and_stores_no_index(
-    client, image_set, health_imaging, s3, operation, fault, status
+    client, image_set, health_imaging, s3, monkeypatch, operation, fault, status
 ):
+    monkeypatch.setattr(latest_version, "MISSING_TTL_SECONDS", 0)
     health_imaging.faults.arm(Fault(operation=operation, **fault))
     answer = ask(client, image_set, remaining_ms=5_500 if status == 504 else 7_000)
     assert answer.status == status

@@ -16,7 +16,6 @@ from framegate.healthimaging.client import HealthImaging
 from framegate.identifiers import ImageSetRef
 from framegate.index import latest_version
 from framegate.index.frame_index import FrameIndex
-from framegate.rest.frame_api import FrameApi
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client
@@ -29,9 +28,9 @@ def image_set(health_imaging):
 
 
 @pytest.fixture
-def another_client(frame_delivery, source, objects, settings):
+def another_client(new_api, source, objects):
     """A client of another instance of the function, with an empty cache."""
-    return Client(FrameApi(settings, frame_delivery, FrameIndex(source, objects)))
+    return Client(new_api(index=FrameIndex(source, objects)))
 
 
 @pytest.fixture
@@ -218,8 +217,90 @@ def test_noted_version_is_used_while_healthimaging_throttles(client, image_set, 
     body = ask(client, image_set).body
     monkeypatch.setattr(latest_version, "LATEST_TTL_SECONDS", 0)
     health_imaging.calls.clear()
-    health_imaging.faults.arm(Fault(error="ThrottlingException"))
+    health_imaging.faults.arm(Fault(operation="GetImageSet", error="ThrottlingException"))
 
     assert (ask(client, image_set).status, ask(client, image_set).body) == (200, body)
     # Each request makes one call and no retries, which would add to the load of the service.
     assert called(health_imaging) == {"GetImageSet": 2}
+
+
+# Made-up versions and image sets
+
+
+def test_made_up_versions_need_no_metadata(client, image_set, health_imaging):
+    assert ask(client, image_set).status == 200
+    health_imaging.calls.clear()
+
+    queries = [f"versionId={number}" for number in range(2, 100)]
+    queries += [f"nextToken={number}-100" for number in range(2, 100)]
+    answers = [ask(client, image_set, query, {"If-None-Match": "*"}) for query in queries]
+    assert {answer.json()["type"] for answer in answers} == {"urn:framegate:problem:version-not-found"}
+    assert called(health_imaging) == {}
+
+
+def test_made_up_versions_cause_one_check_in_five_seconds(
+    client, another_client, image_set, health_imaging, monkeypatch
+):
+    ask(client, image_set)
+    health_imaging.calls.clear()
+    now = time.time()
+    for seconds in (6, 7, 8, 12):
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: now + seconds)
+        for each in (client, another_client):
+            assert [ask(each, image_set, f"versionId={number}").status for number in range(2, 20)] == [404] * 18
+    assert called(health_imaging) == {"GetImageSet": 2}
+
+
+def test_new_version_can_be_requested_after_five_seconds_without_an_event(client, series, monkeypatch):
+    series()
+    image_set = series()
+    assert ask(client, image_set).json()["versionId"] == "2"
+    series()
+    assert ask(client, image_set, "versionId=3").status == 404
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 6)
+    assert ask(client, image_set, "versionId=3").json()["versionId"] == "3"
+
+
+def test_new_version_is_not_missing_while_healthimaging_throttles(client, image_set, health_imaging, monkeypatch):
+    ask(client, image_set)
+    monkeypatch.setattr(latest_version, "UNKNOWN_VERSION_RECHECK_SECONDS", 0)
+    health_imaging.faults.arm(Fault(operation="GetImageSet", error="ThrottlingException"))
+
+    assert ask(client, image_set, "versionId=2").status == 429
+    assert ask(client, image_set, "versionId=1").status == 200
+
+
+def test_missing_image_set_is_asked_for_once(client, health_imaging, monkeypatch):
+    missing = ImageSetRef(SERVED, "0" * 32)
+    statuses = [ask(client, missing, query).status for query in ("", "versionId=1", "versionId=2", "maxResults=1") * 10]
+    assert (set(statuses), called(health_imaging)) == ({404}, {"GetImageSet": 1})
+
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + latest_version.MISSING_TTL_SECONDS + 1)
+    assert ask(client, missing).status == 404
+    assert called(health_imaging) == {"GetImageSet": 2}
+
+
+def test_image_set_is_found_ten_seconds_after_it_was_missing(client, image_set, health_imaging, monkeypatch):
+    health_imaging.faults.arm(Fault(operation="GetImageSet", error="ResourceNotFoundException"))
+    assert ask(client, image_set).status == 404
+    health_imaging.faults.clear()
+    assert ask(client, image_set).status == 404
+
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 10)
+    assert ask(client, image_set).status == 200
+
+
+def test_bounded_number_of_missing_image_sets_is_remembered(client, health_imaging, monkeypatch):
+    monkeypatch.setattr(latest_version, "MAX_MISSING_IMAGE_SETS", 10)
+    missing = [ImageSetRef(SERVED, f"{number:032}") for number in range(30)]
+    for each in missing:
+        ask(client, each)
+    health_imaging.calls.clear()
+    for each in missing[-10:]:
+        ask(client, each)
+    assert called(health_imaging) == {}
+    ask(client, missing[0])
+    assert called(health_imaging) == {"GetImageSet": 1}

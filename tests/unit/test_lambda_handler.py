@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from framegate.settings import Settings
 from tests.unit.conftest import SERVED
 
 LAMBDA_SRC = Path(__file__).parent.parent.parent / "lambda_src"
@@ -29,7 +30,17 @@ lambda_handler(json.loads(sys.argv[1]), Context())
 print(json.dumps({"answer": answer, "modules": sorted(sys.modules), "late": sorted(set(sys.modules) - before)}))
 """
 
-SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk"}
+SETTINGS = Settings(
+    datastore_ids=(SERVED,),
+    frame_bucket="bucket",
+    presigned_url_lifetime_seconds=300,
+    deferred_store_queue_url="https://sqs.example/queue",
+    cors_origins=("*",),
+    auth="iam",
+    uid_hash_secret="secret of the test",
+)
+
+SLOW_TO_IMPORT = {"boto3", "aws_xray_sdk", "framegate.messages"}
 
 
 @pytest.fixture
@@ -41,6 +52,7 @@ def invoke(health_imaging):
         event = {
             "httpMethod": "GET",
             "resource": "/datastore/{datastoreId}/imageSet/{imageSetId}/imageFrame/{imageFrameId}",
+            "path": f"/datastore/{SERVED}/imageSet/{frame.image_set_id}/imageFrame/{frame.image_frame_id}",
             "pathParameters": {
                 "datastoreId": SERVED,
                 "imageSetId": frame.image_set_id,
@@ -57,19 +69,16 @@ def invoke(health_imaging):
                 "AWS_SECRET_ACCESS_KEY": "testing",
                 "AWS_DEFAULT_REGION": "us-east-1",
                 "AWS_ENDPOINT_URL_MEDICAL_IMAGING": health_imaging.url,
-                "FRAMEGATE_DATASTORE_IDS": SERVED,
-                "FRAMEGATE_FRAME_BUCKET": "bucket",
-                "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-                "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
-                "FRAMEGATE_CORS_ORIGINS": "*",
-                "FRAMEGATE_AUTH": "iam",
+                **SETTINGS.to_environment(),
                 **environment,
             },
             capture_output=True,
             text=True,
             check=True,
         )
-        loaded, *metrics, result = done.stdout.splitlines()
+        start, loaded, *metrics, result = done.stdout.splitlines()
+        # This process is not run by Lambda's runtime.
+        assert json.loads(start)["message"] == "the runtime serialises responses with its own marshaller"
         assert loaded == "loaded"
         return {**json.loads(result), "metrics": [json.loads(line) for line in metrics]}
 

@@ -40,16 +40,16 @@ def make(tmp_path):
 
 def test_missing_python_is_named(make):
     assert make(python="no-such-python").startswith(
-        "Framegate needs Python 3.11 to 3.14 and 'no-such-python' is not there."
+        "Framegate needs Python 3.11 to 3.14, but 'no-such-python' is not installed."
     )
 
 
 @pytest.mark.parametrize("version", ["3.10.13", "3.15.0"])
 def test_unsupported_python_is_named(make, version):
     script = f'[ "$1" = --version ] && echo Python {version} || exit 1'
-    assert f"Framegate needs Python 3.11 to 3.14 and 'python3' is Python {version}." in make(python3=script)
+    assert f"Framegate needs Python 3.11 to 3.14, but 'python3' is Python {version}." in make(python3=script)
 
 
 def test_old_node_is_named(make):
     script = '[ "$1" = --version ] && echo v18.20.0 || exit 1'
-    assert "Framegate needs Node.js 20 or newer, for the CDK, and node is v18.20.0." in make(node=script)
+    assert "Framegate needs Node.js 20 or newer for the CDK, but node is v18.20.0." in make(node=script)

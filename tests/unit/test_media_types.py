@@ -9,19 +9,16 @@ from base64 import b64encode
 import botocore.session
 import pytest
 
-from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging import media_types
 from framegate.healthimaging.client import MAX_ATTEMPTS, HealthImaging
 from framegate.healthimaging.media_types import STORED, UNKNOWN, WITHOUT_SYNTAX, of_stored, pass_through, stored_syntax
 from framegate.identifiers import ImageSetRef
 from framegate.index.frame_index import FrameIndex, IndexQuery
 from framegate.problems import Throttled, UpstreamFailed
-from framegate.rest.frame_api import FrameApi
-from framegate.rest.http import INLINE_LIMIT
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
+from tests.unit.indexing import ask
 from tests.unit.scripted_server import Reply, ScriptedServer
-from tests.unit.test_index import ask
 
 
 @pytest.mark.parametrize("content_type", ["image/jph", "video/H256", "image/jxl", "x", "a/b;c=d", "a" * 255])
@@ -93,17 +90,18 @@ IMAGE_SET = ImageSetRef(SERVED, "5" * 32)
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(health_imaging, monkeypatch):
+    # Depends on health_imaging, so that the endpoint of this server is set last.
     with ScriptedServer() as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", running.url)
         yield running
 
 
 @pytest.fixture
-def index_client(server, objects, store, deferred_stores, settings):
+def index_client(server, objects, delivery_from, new_api):
     source = HealthImaging(botocore.session.Session())
-    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300)
-    return Client(FrameApi(settings, delivery, FrameIndex(source, objects)))
+    delivery = delivery_from(source)
+    return Client(new_api(delivery=delivery, index=FrameIndex(source, objects)))
 
 
 def metadata(instances):

@@ -47,13 +47,11 @@ _CHANGE = st.sampled_from(["Created", "Updated", "Copied"])
 @st.composite
 def orders(draw):
     image_set = draw(_IMAGE_SET)
-    return ExportOrder(
+    return ExportOrder.of_version(
         image_set,
-        draw(_TEXT),
         draw(_VERSION),
-        draw(st.none() | st.lists(_ID, max_size=3).map(tuple)),
-        draw(st.booleans()),
-        draw(st.none() | st.uuids().map(lambda name: progress_key(image_set, str(name)))),
+        verify=draw(st.booleans()),
+        progress=draw(st.none() | st.uuids().map(lambda name: progress_key(image_set, str(name)))),
     )
 
 
@@ -91,7 +89,7 @@ ANNOUNCEMENTS = st.builds(
 
 
 def test_every_message_has_a_strategy_and_a_handler():
-    worker = ExportWorker(None, None, None, None, None, None, recheck_delay_seconds=0)
+    worker = ExportWorker(None, None, None, None, None, None, None, recheck_delay_seconds=0)
     assert set(get_args(QueueMessage)) == set(MESSAGES) == set(worker._handlers)
 
 
@@ -110,7 +108,7 @@ def test_announcement_is_read_as_it_was_written(announcement):
     assert ExportAnnouncement.from_json(json.loads(json.dumps(announcement.to_json()))) == announcement
 
 
-PROGRESS = f"exports/{DATASTORE}/{IMAGE_SET}/progress/x.jsonl"
+PROGRESS = f"exports/{DATASTORE}/{IMAGE_SET}/progress/01234567-89ab-4cde-8f01-23456789abcd.jsonl"
 FORMS = [
     (
         ExportOrder(REF, "version-1", "1", None, verify=True, progress=PROGRESS),
@@ -237,3 +235,65 @@ def test_malformed_identifier_is_not_repeated(kind):
 def test_document_that_is_no_task_is_not_understood(task):
     with pytest.raises(UnknownTaskError, match="of different releases"):
         decode_task(task)
+
+
+# Hostile members
+
+
+ORDER, _ = FORMS[0]
+HOSTILE_MEMBERS = {
+    "progress": [
+        "",
+        f"exports/{DATASTORE}/{IMAGE_SET}/version-1/manifest.jsonl",
+        f"{PROGRESS}\n",
+        f"{PROGRESS}/../../version-1/manifest.jsonl",
+        PROGRESS.replace("progress/", "progress/../"),
+        PROGRESS.replace(IMAGE_SET, "6" * 32),
+        PROGRESS.upper(),
+        7,
+        [PROGRESS],
+    ],
+    "exportId": ["", "version-2", "version-latest", "version-1\n", "../version-1", "x/../version-1", "run-1-7", 1],
+    "versionId": ["", "2", "1\n", "01", "-1", "1/2", "../1", "²", "1" * 11, 1, True, ["1"], None],
+    "imageFrameIds": [[], [FRAME], "x"],
+    "verify": ["true", 1, None],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, each) for name, all_ in HOSTILE_MEMBERS.items() for each in all_])
+def test_order_with_a_hostile_member_is_not_understood(name, value):
+    with pytest.raises(UnknownMessageError) as error:
+        decode(json.dumps({**ORDER.to_json(), name: value}))
+    assert str(value) in ("", "1", "2", "x", "[]") or str(value) not in str(error.value)
+
+
+@pytest.mark.parametrize("again", ["true", 1, 0, None, []])
+def test_removal_with_another_flag_is_not_understood(again):
+    with pytest.raises(UnknownMessageError):
+        decode(json.dumps({**RemoveImageSet(REF, again=True).to_json(), "again": again}))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"execution": "../x"},
+        {"execution": "run\n"},
+        {"execution": ""},
+        {"execution": "r" * 81},
+        {"progress": f"exports/{DATASTORE}/{IMAGE_SET}/version-1/manifest.jsonl"},
+        {"progress": PROGRESS.replace(IMAGE_SET, "6" * 32)},
+        {"request": {**NAMES, "versionId": "1/2"}},
+        {"request": {**NAMES, "versionId": "../1"}},
+        {"line": "7"},
+    ],
+    ids=str,
+)
+def test_task_with_a_hostile_member_gives_no_order(members):
+    task = {"execution": "run-1", "line": 7, "request": NAMES, "progress": None, "final": False, **members}
+    with pytest.raises(UnknownTaskError):
+        ExportTask(**task).order(verify=False)
+
+
+def test_task_continues_from_the_progress_of_its_image_set():
+    order = ExportTask("run-1.é", 7, {**NAMES, "versionId": "2"}, PROGRESS, final=False).order(verify=False)
+    assert (order.export_id, order.version_id, order.progress) == ("run-1.é-7", "2", PROGRESS)

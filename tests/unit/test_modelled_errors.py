@@ -10,7 +10,6 @@ import botocore.session
 import pytest
 
 from framegate.aws.errors import CREDENTIAL_CODES
-from framegate.delivery.executor import FrameDelivery
 from framegate.export.copying import FrameCopier
 from framegate.export.manifest import TRANSIENT, ExportedFrame
 from framegate.export.pace import Pace
@@ -18,8 +17,6 @@ from framegate.healthimaging.client import API, MAX_ATTEMPTS, HealthImaging
 from framegate.healthimaging.image_set_metadata import FrameEntry
 from framegate.identifiers import FrameRef
 from framegate.problems import Problem, UpstreamFailed, UpstreamRefused
-from framegate.rest.frame_api import FrameApi
-from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.problem_documents import STATUS, problem_response
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
@@ -88,12 +85,10 @@ def test_each_modelled_error_has_its_problem_and_attempts(server, source, operat
 
 
 @pytest.mark.parametrize("name", ["NotAcceptableException", "BadRequestException"])
-def test_permanent_error_reaches_the_client_without_a_retry(
-    server, source, store, deferred_stores, frame_index, settings, name
-):
+def test_permanent_error_reaches_the_client_without_a_retry(server, source, delivery_from, new_api, name):
     status, slug, _ = EXPECTED[name]
     server.reply = lambda _: error(status, name)
-    client = Client(FrameApi(settings, FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, 300), frame_index))
+    client = Client(new_api(delivery=delivery_from(source)))
     answer = client.get(FRAME)
     assert (answer.status, answer.json()["type"]) == (status, f"urn:framegate:problem:{slug}")
     assert len(server.requests) == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from framegate.problems import NotAcceptable
 from framegate.rest.negotiation import Accept, FrameNegotiation, MediaRange, Representation
 
-RAW, JSON = Representation.RAW, Representation.JSON
+RAW, MULTIPART, JSON = Representation
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,16 @@ RAW, JSON = Representation.RAW, Representation.JSON
         ('image/jph;x="\\",image/jpeg;y=\\"";q=0.5', "image/jph", RAW),
         ('image/jph;transfer-syntax="*"', "image/jph;transfer-syntax=1.2.3", RAW),
         ('image/jph;transfer-syntax="1.2.3"', "image/jph; transfer-syntax=1.2.3", RAW),
+        # HealthImaging's media type implies a transfer syntax.
+        ("image/jph;transfer-syntax=1.2.3", "image/jph", None),
+        ("image/jph;transfer-syntax=1.2.840.10008.1.2.4.202", "image/jph", RAW),
+        ("*", "image/jph", RAW),
+        ("image/jphc", "image/jph", RAW),
+        ("application/octet-stream", "image/jph", RAW),
+        ("application/octet-stream;transfer-syntax=*", "image/jph", RAW),
+        ("application/octet-stream;transfer-syntax=1.2.840.10008.1.2.1", "image/jph", None),
         # A parameter that the frame's media type lacks excludes nothing; a different value does.
-        ("image/jph;transfer-syntax=1.2.3", "image/jph", RAW),
+        ("video/mp4;transfer-syntax=1.2.3", "video/mp4", RAW),
         ("image/jph;transfer-syntax=1.2.3", "image/jph;transfer-syntax=1.2.4", None),
         ("image/jph;transfer-syntax=1.2.3;q=0, image/jph", "image/jph;transfer-syntax=1.2.3", None),
         ("image/jph;transfer-syntax=1.2.3;q=0, image/jph", "image/jph;transfer-syntax=1.2.4", RAW),
@@ -56,7 +64,13 @@ RAW, JSON = Representation.RAW, Representation.JSON
         ("image/jph;q=1e0", "image/jph", None),
         ("image/jph;q=-1", "image/jph", None),
         ("application/json;q=0.1, application/json;charset=utf-8;q=0.9, image/*;q=0.5", "image/jph", JSON),
-        ("multipart/related; type=image/jph", "image/jph", None),
+        ("multipart/related; type=image/jph", "image/jph", MULTIPART),
+        ('multipart/related; type="image/jphc"; transfer-syntax=*', "image/jph", MULTIPART),
+        ("multipart/related; type=application/octet-stream; transfer-syntax=*", "image/jph", MULTIPART),
+        ('multipart/related; type="*/*"', "video/mp4", MULTIPART),
+        ("multipart/related; type=image/jpeg", "image/jph", None),
+        ("multipart/related; type=image/jph;q=0.5, */*;q=0.6", "image/jph", RAW),
+        ("multipart/related; type=image/jph, */*", "image/jph", MULTIPART),
     ],
 )
 def test_accept_header_chooses_the_representation(header, content_type, expected):
@@ -77,8 +91,8 @@ def test_accept_header_chooses_the_representation(header, content_type, expected
     ],
 )
 def test_unacceptable_media_type_is_not_acceptable(header, content_type):
-    with pytest.raises(NotAcceptable, match=f"The frame is {content_type}"):
-        FrameNegotiation(Accept.parse(header)).representation(content_type)
+    with pytest.raises(NotAcceptable, match=f"available media types: {content_type};"):
+        FrameNegotiation(Accept.parse(header)).form(content_type)
     assert Accept.parse(header).choose(content_type) is None
 
 

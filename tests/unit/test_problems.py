@@ -19,7 +19,7 @@ VALUES = {
     "name": "imageSetId",
     "templates": ["/a", "/b"],
     "allowed": ["GET", "HEAD"],
-    "media_type": "image/jph",
+    "available": ["image/jph", "application/json"],
     "field": "If-Match",
     "size_bytes": 5_000_000,
     "max_bytes": 4_000_000,

@@ -45,7 +45,7 @@ def test_resolution_decodes_to_the_whole_frame_at_that_resolution(client, frame,
     assert answer.status == 200
     assert answer.body.endswith(b"\xff\xd9")
     assert np.array_equal(shown(answer), imagecodecs.htj2k_decode(CONTENT, skipres=skip))
-    assert answer.headers["Content-Type"] == "image/jph"
+    assert answer.headers["Content-Type"] == "image/jph; transfer-syntax=1.2.840.10008.1.2.4.202"
     told = {name: value for name, value in answer.headers.items() if name.startswith("Framegate-")}
     assert told == {
         "Framegate-Whole-Frame": "true" if skip == 0 else "false",
@@ -220,8 +220,9 @@ def test_healthimaging_sends_little_more_than_is_delivered(client, large, health
     assert call.bytes_sent <= len(answer.body) + 64 * KIB
 
 
-def test_2000_early_stops_leak_no_connection(client, large):
-    sizes = {len(client.get(large, "resolution=0").body) for _ in range(2000)}
+def test_early_stops_leak_no_connection(client, large):
+    # HealthImaging's pool has one connection, so a leak would block the next requests.
+    sizes = {len(client.get(large, "resolution=0").body) for _ in range(200)}
 
     assert len(sizes) == 1
 

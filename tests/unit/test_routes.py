@@ -75,4 +75,4 @@ def test_operation_without_a_handler_fails_before_the_first_request(monkeypatch,
     unhandled = Route("/unhandled", (), (replace(FRAME_INDEX, operation_id="unhandled"),))
     monkeypatch.setattr(frame_api, "ROUTES", (*ROUTES, unhandled))
     with pytest.raises(KeyError, match="unhandled"):
-        frame_api.FrameApi(settings, None, None)
+        frame_api.FrameApi(settings, None, None, None, dict)

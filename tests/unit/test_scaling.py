@@ -12,7 +12,7 @@ from bench.account import GET_IMAGE_FRAME, GET_IMAGE_SET, GET_IMAGE_SET_METADATA
 from bench.costs import PRICES, dollars_per_million, puts
 from bench.costs import table as cost_table
 from bench.durations import DEFAULT, SIZES, duration_ms, load_measured, worker_limits, write_measured
-from bench.export_load import copy_frames, max_waiting, predicted_export, simulate_export
+from bench.export_load import copy_frames, extrapolated_export, max_waiting, predicted_export, simulate_export
 from bench.measure import row
 from bench.request_load import API, LAMBDA, first_wall, health_imaging, poisson, predicted_walls, simulate_requests
 from bench.scaling import (
@@ -122,6 +122,13 @@ def test_export_duration_agrees_with_the_formula(image_sets, study, by_events):
     run = simulate_export(image_sets, *study, by_events=by_events)
     assert run.seconds == pytest.approx(predicted_export(image_sets, *study, by_events=by_events), rel=0.05)
     assert (run.image_sets, run.frames) == (image_sets, image_sets * study[0])
+
+
+@pytest.mark.parametrize("by_events", [True, False])
+@pytest.mark.parametrize("study", [CT, MAMMOGRAM, SINGLE])
+def test_extrapolated_duration_is_that_of_the_simulation(study, by_events):
+    simulated = simulate_export(100_000, *study, by_events=by_events).seconds
+    assert extrapolated_export(100_000, *study, by_events=by_events) == pytest.approx(simulated, rel=0.002)
 
 
 @pytest.mark.parametrize("by_events", [True, False])

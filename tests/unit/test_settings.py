@@ -13,15 +13,26 @@ ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a, b,",
     "FRAMEGATE_FRAME_BUCKET": "bucket",
     "FRAMEGATE_PRESIGNED_URL_LIFETIME_SECONDS": "300",
-    "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
+    "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/queue",
     "FRAMEGATE_CORS_ORIGINS": "https://viewer.example",
     "FRAMEGATE_AUTH": "jwt",
+    "FRAMEGATE_UID_HASH_SECRET": "secret",
+    "FRAMEGATE_FRAME_CACHING": "no-store",
+    "FRAMEGATE_AUDIT_CLAIM": "sub",
+    "FRAMEGATE_COGNITO_CLIENT_IDS": "viewer,pipeline",
+    "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "true",
+    "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:image-access",
+    "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
 }
 AUTHORIZER_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a,b",
     "FRAMEGATE_JWT_ISSUER": "https://login.example/",
     "FRAMEGATE_JWT_AUDIENCE": "framegate,https://frames.example",
     "FRAMEGATE_JWT_DATASTORES_CLAIM": "https://example.org/datastores",
+    "FRAMEGATE_AUDIT_CLAIM": "sub",
+    "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": "https://example.org/image-sets",
+    "FRAMEGATE_JWT_STUDIES_CLAIM": "https://example.org/studies",
+    "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": "3600",
 }
 EXPORT_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a",
@@ -33,6 +44,7 @@ EXPORT_ENVIRONMENT = {
 }
 QUEUE_ENVIRONMENT = {
     "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
+    "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/deferred",
     "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
 }
 REQUIRED = [
@@ -48,9 +60,15 @@ def test_settings_come_from_the_environment():
         datastore_ids=("a", "b"),
         frame_bucket="bucket",
         presigned_url_lifetime_seconds=300,
-        export_queue_url="https://sqs.example/queue",
+        deferred_store_queue_url="https://sqs.example/queue",
         cors_origins=("https://viewer.example",),
         auth="jwt",
+        uid_hash_secret="secret",
+        frame_caching="no-store",
+        cognito_client_ids=("viewer", "pipeline"),
+        cognito_groups_are_datastores=True,
+        authorization_function_arn="arn:aws:lambda:eu-west-1:123456789012:function:image-access",
+        authorization_cache_seconds=60,
     )
 
 
@@ -60,6 +78,9 @@ def test_authorizer_settings_come_from_the_environment():
         issuer="https://login.example/",
         audiences=("framegate", "https://frames.example"),
         datastores_claim="https://example.org/datastores",
+        image_sets_claim="https://example.org/image-sets",
+        studies_claim="https://example.org/studies",
+        max_lifetime_seconds=3600,
     )
 
 
@@ -76,7 +97,9 @@ def test_export_settings_come_from_the_environment():
 
 def test_export_queue_settings_come_from_the_environment():
     assert ExportQueueSettings.from_environment(QUEUE_ENVIRONMENT) == ExportQueueSettings(
-        queue_url="https://sqs.example/queue", removal_recheck_seconds=33
+        queue_url="https://sqs.example/queue",
+        deferred_store_queue_url="https://sqs.example/deferred",
+        removal_recheck_seconds=33,
     )
 
 
@@ -89,6 +112,23 @@ def test_logging_settings_have_defaults():
 def test_claim_that_is_not_configured_is_none():
     environment = {**AUTHORIZER_ENVIRONMENT, "FRAMEGATE_JWT_DATASTORES_CLAIM": ""}
     assert AuthorizerSettings.from_environment(environment).datastores_claim is None
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"),
+    [
+        ("FRAMEGATE_JWT_IMAGE_SETS_CLAIM", "image_sets_claim"),
+        ("FRAMEGATE_JWT_STUDIES_CLAIM", "studies_claim"),
+        ("FRAMEGATE_JWT_MAX_LIFETIME_SECONDS", "max_lifetime_seconds"),
+    ],
+)
+def test_authorizer_setting_that_is_not_configured_is_none(name, attribute):
+    assert getattr(AuthorizerSettings.from_environment({**AUTHORIZER_ENVIRONMENT, name: ""}), attribute) is None
+
+
+def test_decision_function_that_is_not_configured_is_none():
+    environment = {**ENVIRONMENT, "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": ""}
+    assert Settings.from_environment(environment).authorization_function_arn is None
 
 
 @pytest.mark.parametrize(
@@ -118,9 +158,13 @@ _SETTINGS = st.one_of(
         datastore_ids=_ITEMS,
         frame_bucket=_NAMES,
         presigned_url_lifetime_seconds=st.integers(),
-        export_queue_url=_NAMES,
+        deferred_store_queue_url=_NAMES,
         cors_origins=_ITEMS,
         auth=st.sampled_from(["iam", "cognito", "jwt"]),
+        cognito_client_ids=_ITEMS,
+        cognito_groups_are_datastores=st.booleans(),
+        authorization_function_arn=st.none() | _NAMES,
+        authorization_cache_seconds=st.integers(),
     ),
     st.builds(
         AuthorizerSettings,
@@ -128,6 +172,9 @@ _SETTINGS = st.one_of(
         issuer=_NAMES,
         audiences=_ITEMS,
         datastores_claim=st.none() | _NAMES,
+        image_sets_claim=st.none() | _NAMES,
+        studies_claim=st.none() | _NAMES,
+        max_lifetime_seconds=st.none() | st.integers(1),
     ),
     st.builds(
         ExportSettings,
@@ -138,7 +185,9 @@ _SETTINGS = st.one_of(
         verify=st.booleans(),
         events=_ITEMS,
     ),
-    st.builds(ExportQueueSettings, queue_url=_NAMES, removal_recheck_seconds=st.integers()),
+    st.builds(
+        ExportQueueSettings, queue_url=_NAMES, deferred_store_queue_url=_NAMES, removal_recheck_seconds=st.integers()
+    ),
     st.builds(LoggingSettings, service=_NAMES, level=_NAMES),
 )
 
@@ -154,8 +203,8 @@ def test_environment_gives_the_same_settings_again(settings):
 @pytest.mark.parametrize(
     "settings",
     [
-        lambda items: Settings(items, "bucket", 300, "https://sqs.example/queue", ("*",), "iam"),
-        lambda items: Settings(("a",), "bucket", 300, "https://sqs.example/queue", items, "iam"),
+        lambda items: Settings(items, "bucket", 300, "https://sqs.example/queue", ("*",), "iam", "secret"),
+        lambda items: Settings(("a",), "bucket", 300, "https://sqs.example/queue", items, "iam", "secret"),
         lambda items: AuthorizerSettings(("a",), "https://login.example", items, None),
         lambda items: ExportSettings(("a",), "bucket", "default", 1.0, verify=False, events=items),
     ],

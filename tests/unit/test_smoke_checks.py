@@ -7,13 +7,16 @@ from base64 import b64decode, b64encode
 from urllib.parse import parse_qs
 
 import pytest
+from pydicom.uid import generate_uid
 from rich.console import Console
 
 from framegate.rest.routes import ROUTES
 from smoke import api_checks
 from smoke.deployment import Deployment
+from smoke.dicomweb_checks import DicomWebChecks
 from smoke.report import Outcome, Report
 from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.dicomweb import dataset_of
 from tests.unit.scripted_server import Reply, ScriptedServer
 
 AT_API_GATEWAY = {"no credentials", "CORS preflight"}
@@ -39,6 +42,7 @@ def api(client):
         event = {
             "httpMethod": request.method,
             "resource": template,
+            "path": request.path,
             "pathParameters": parameters,
             "multiValueHeaders": {name: [value] for name, value in request.headers.items()},
             "multiValueQueryStringParameters": parse_qs(request.query, keep_blank_values=True) or None,
@@ -64,18 +68,38 @@ def deployment(api):
 
 
 @pytest.fixture
-def checks(deployment, health_imaging, monkeypatch):
-    """The API checks for an image set with two small frames."""
+def checks_of(deployment, monkeypatch):
+    """Returns the API checks for an image set."""
     monkeypatch.setenv("AWS_DISABLE_HOST_PREFIX_INJECTION", "true")
     monkeypatch.setattr(api_checks, "EMULATED", True)
+    return lambda image_set_id: api_checks.ApiChecks(deployment, f"{SERVED}/{image_set_id}")
+
+
+@pytest.fixture
+def checks(checks_of, health_imaging):
+    """The API checks for an image set with two small frames."""
     frames = health_imaging.add_frames(SERVED, [b"0123456789", b"01234567890"], "image/jph")
-    return api_checks.ApiChecks(deployment, f"{SERVED}/{frames[0].image_set_id}")
+    return checks_of(frames[0].image_set_id)
 
 
-def test_checks_pass_and_call_every_method_of_every_route(checks, api):
+@pytest.fixture
+def checks_of_imported(checks_of, add_datasets):
+    """The API checks for an image set of two imported instances, which searches find."""
+    datasets = [dataset_of("CT_small.dcm") for _ in range(2)]
+    study, series = generate_uid(), generate_uid()
+    for each in datasets:
+        each.StudyInstanceUID, each.SeriesInstanceUID, each.SOPInstanceUID = study, series, generate_uid()
+        each.file_meta.MediaStorageSOPInstanceUID = each.SOPInstanceUID
+    (image_set,) = add_datasets(*datasets)
+    return checks_of(image_set.id)
+
+
+def test_checks_pass_and_call_every_method_of_every_route(checks_of_imported, api):
+    checks = checks_of_imported
     report = Report(Console(soft_wrap=True))
     assert report.check("find", checks.find) is Outcome.PASSED
-    outcomes = {name: report.check(name, check) for name, check in checks.by_name().items()}
+    every = {**checks.by_name(), **DicomWebChecks(checks).by_name()}
+    outcomes = {name: report.check(name, check) for name, check in every.items()}
     assert {name for name, outcome in outcomes.items() if outcome is Outcome.FAILED} == AT_API_GATEWAY
     assert {name for name, outcome in outcomes.items() if outcome is Outcome.SKIPPED} == ONLY_IN_AWS
     called = {(request.method, route_of(request.path)[0]) for request in api.requests}

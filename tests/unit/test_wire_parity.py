@@ -17,12 +17,17 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.loaders import create_loader
 
+from framegate.access.decision import API as LAMBDA
+from framegate.access.decision import API_VERSION as LAMBDA_VERSION
+from framegate.access.decision import Action, DecisionFunction, Question
+from framegate.access.principal import Principal
 from framegate.aws import clients
 from framegate.aws.endpoints import endpoint_url
 from framegate.aws.errors import THROTTLING_CODES, TRANSIENT_CODES
 from framegate.healthimaging.client import API, API_VERSION, HOST_PREFIX, HealthImaging
 from framegate.healthimaging.regions import REGIONS
-from framegate.identifiers import FrameRef
+from framegate.identifiers import FrameRef, ImageSetRef
+from framegate.observability import metrics
 from framegate.storage.object_store import ObjectStore
 from framegate.storage.s3_put import S3Put
 from framegate.time_budget import TimeBudget
@@ -31,6 +36,7 @@ from tests.unit.scripted_server import Reply, ScriptedServer
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
 IMAGE_SET = {"datastoreId": FRAME.datastore_id, "imageSetId": FRAME.image_set_id}
+FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:image-access:live"
 BUCKET, KEY = "frames-of-the-test", f"frames/{'d' * 32}/a b~+ü=é"
 CONTENT = b"content of the test"
 CHECKSUM = b64encode(crc32(CONTENT).to_bytes(4, "big")).decode()
@@ -99,6 +105,10 @@ def answer(request):
         return Reply(body=json.dumps({"versionId": "1", "imageSetState": "ACTIVE"}).encode())
     if request.path.endswith("/getImageSetMetadata"):
         return Reply(body=gzip.compress(b"{}"))
+    if request.path.endswith("/searchImageSets"):
+        return Reply(body=b'{"imageSetsMetadataSummaries": []}')
+    if request.path.endswith("/invocations"):
+        return Reply(body=b'{"allow": true}')
     return Reply(headers={"Content-Type": "image/jph"}, body=b"frame")
 
 
@@ -128,6 +138,16 @@ def from_health_imaging(use):
     return send
 
 
+def to_lambda(use):
+    def send(server, monkeypatch):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", server.url)
+        use(DecisionFunction(new_session(), FUNCTION, 0))
+        monkeypatch.delenv("AWS_ENDPOINT_URL_LAMBDA")
+        metrics.clear_metrics()
+
+    return send
+
+
 def to_s3(use):
     def send(server, monkeypatch):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
@@ -145,7 +165,13 @@ def upload_part(objects):
     bucket.put.upload_part(KEY, "upload/id+of=the.test", 2, CONTENT, TimeBudget(10))
 
 
+QUESTION = Question(Principal("somebody"), ImageSetRef(FRAME.datastore_id, FRAME.image_set_id), None, Action.READ_FRAME)
+
 CALLS = {
+    "Invoke": (
+        to_lambda(lambda function: function.decide(QUESTION, TimeBudget(10))),
+        (LAMBDA, "invoke", {"FunctionName": FUNCTION, "Payload": QUESTION.to_json()}),
+    ),
     "GetImageFrame": (
         from_health_imaging(lambda source: source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(10))),
         (API, "get_image_frame", {**IMAGE_SET, "imageFrameInformation": {"imageFrameId": FRAME.image_frame_id}}),
@@ -161,6 +187,18 @@ CALLS = {
     "GetImageSetMetadata of a version": (
         from_health_imaging(lambda source: source.fetch_metadata(FRAME, "3", list, TimeBudget(10))),
         (API, "get_image_set_metadata", {**IMAGE_SET, "versionId": "3"}),
+    ),
+    "SearchImageSets": (
+        from_health_imaging(lambda source: source.search_study(FRAME.datastore_id, "1.2.3", TimeBudget(10))),
+        (
+            API,
+            "search_image_sets",
+            {
+                "datastoreId": FRAME.datastore_id,
+                "searchCriteria": {"filters": [{"operator": "EQUAL", "values": [{"DICOMStudyInstanceUID": "1.2.3"}]}]},
+                "maxResults": 50,
+            },
+        ),
     ),
     "PutObject": (
         to_s3(lambda objects: objects.put(KEY, "image/jph", [CONTENT], TimeBudget(10), "private, max-age=1")),
@@ -258,6 +296,8 @@ def test_endpoint_equals_the_sdks(monkeypatch, region, settings):
         monkeypatch.setenv(name, value)
     sdks = sdk_request(API, "get_image_set", **IMAGE_SET).url
     assert sdks.startswith(f"{HealthImaging(new_session())._url}/datastore/")
+    sdks = sdk_request(LAMBDA, "invoke", FunctionName=FUNCTION).url
+    assert DecisionFunction(new_session(), FUNCTION, 0)._url == sdks
     sdks = sdk_request("s3", "put_object", Bucket=BUCKET, Key=KEY, Body=CONTENT).url
     assert S3Put(new_session(), product_client_of_s3, BUCKET)._url(KEY) == sdks
 
@@ -293,6 +333,11 @@ def test_endpoint_is_resolved_with_the_models_version_and_host_prefix():
     assert (model.service_name, model.api_version, model.signing_name) == (API, API_VERSION, API)
     for operation in ("GetImageFrame", "GetImageSet", "GetImageSetMetadata"):
         assert model.operation_model(operation).endpoint == {"hostPrefix": HOST_PREFIX}
+
+
+def test_version_of_lambdas_model_is_the_one_that_the_sdk_uses():
+    model = new_session().get_service_model(LAMBDA)
+    assert (model.service_name, model.api_version, model.signing_name) == (LAMBDA, LAMBDA_VERSION, LAMBDA)
 
 
 def test_throttling_and_transient_codes_equal_the_sdks():

@@ -66,7 +66,7 @@ class OpenIdIssuer:
         Raises
         ------
         IssuerError
-            If the issuer is unreachable or its documents violate the standards.
+            If the issuer is unreachable, has no keys, or sends documents that violate the standards.
         """
         budget = TimeBudget(FETCH_SECONDS)
         with subsegment("OpenID issuer"):
@@ -75,7 +75,7 @@ class OpenIdIssuer:
             if configuration.get("issuer") != self._issuer:
                 raise IssuerError("other-issuer")
             keys = self._get(_https(configuration.get("jwks_uri")), budget).get("keys")
-        if not isinstance(keys, list):
+        if not isinstance(keys, list) or not keys:
             raise IssuerError("no-keys")
         return keys
 

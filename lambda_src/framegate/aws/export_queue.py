@@ -1,4 +1,4 @@
-"""The export function's SQS queue."""
+"""The SQS queues that the export function reads: the export queue and the deferred store queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SERVICE = "SQS"
 
 
 class ExportQueue:
-    """Sends messages to the queue and changes when received messages return.
+    """Sends messages to a queue of the export function and changes when received messages return.
 
     Parameters
     ----------
@@ -32,6 +32,15 @@ class ExportQueue:
     def __init__(self, client: Callable[[], SQSClient], url: str) -> None:
         self._client = client
         self._url = url
+
+    def has_arn(self, arn: str) -> bool:
+        """Whether an ARN is this queue's, judged by account and name.
+
+        References
+        ----------
+        Amazon SQS developer guide, "Queue and message identifiers": both end with the account and the name.
+        """
+        return arn.split(":")[-2:] == self._url.split("/")[-2:]
 
     def send(self, body: str, delay_seconds: int = 0) -> None:
         """Send a message that becomes visible after `delay_seconds`, 900 at most."""

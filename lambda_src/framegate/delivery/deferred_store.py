@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from framegate.bucket_layout import queued_key
-from framegate.messages import StoreFrame, encode
 from framegate.problems import FrameNotAvailable, FrameNotFound, Problem, UpstreamRefused, UpstreamRejected
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class DeferredStoreQueue:
     objects : ObjectStore
         Holds a marker for each queued frame.
     queue : ExportQueue
-        The export function's queue.
+        The queue of deferred stores. No other messages are in it.
     """
 
     def __init__(self, objects: ObjectStore, queue: ExportQueue) -> None:
@@ -55,6 +54,9 @@ class DeferredStoreQueue:
             return
         try:
             if self._objects.put_if_unchanged(queued_key(frame), b"{}", marker.etag if marker else None, budget):
+                # Imported late, because few requests queue a frame, and the import takes 5 % of a cold start.
+                from framegate.messages import StoreFrame, encode
+
                 self._queue.send(encode(StoreFrame(frame)))
         except Problem:
             # S3 may hold the marker without having confirmed it.
@@ -89,8 +91,8 @@ class DeferredStoreWorker:
         self._queue = queue
         self._remover = remover
 
-    def store(self, frame: FrameRef, budget: TimeBudget) -> None:
-        """Store a frame, unless it is stored already, and remove its marker.
+    def store(self, frame: FrameRef, budget: TimeBudget) -> int:
+        """Store a frame, unless it is stored already, and remove its marker; return the number of bytes stored.
 
         Raises
         ------
@@ -99,21 +101,32 @@ class DeferredStoreWorker:
         Problem
             If this attempt failed. The marker stays.
         """
-        if not self._store.find(frame, budget):
+        size = 0
+        found = self._store.look_up(frame, budget)
+        if found is None or found.is_mismatched:
             try:
-                self._source.fetch(
+                written = self._source.fetch(
                     frame,
-                    lambda stream: self._store.store(frame, stream.content_type, stream, budget, stream.content_length),
+                    lambda stream: self._store.store_temporarily(
+                        frame,
+                        stream.content_type,
+                        stream,
+                        budget,
+                        stream.content_length,
+                        mismatched_etag=found.stored.etag if found else None,
+                    ),
                     budget,
                 )
             except (FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused):
                 self._queue.remove_marker(frame, budget)
                 raise
+            size = written.size
         self._queue.remove_marker(frame, budget)
         if not self._source.has_image_set(frame, budget):
             # The image set was deleted while the frame was being stored.
             self._remover.remove(frame, budget)
             raise FrameNotFound
+        return size
 
 
 def _is_expired(marker: StoredObject) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from framegate.bucket_layout import digest
 from framegate.delivery.plan import (
+    LAMBDA_BYTES_PER_SECOND,
     AwaitDeferredStore,
     CutLevels,
     Defer,
@@ -25,21 +29,26 @@ from framegate.delivery.plan import (
 )
 from framegate.delivery.resolutions import StreamPrefix, TooLargeError, cut
 from framegate.observability import logger
-from framegate.problems import PortionTooLarge, Problem, UpstreamFailed, UpstreamTimeout
+from framegate.problems import FramePending, FrameTooLarge, PortionTooLarge, Problem, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from framegate.delivery.deferred_store import DeferredStoreQueue
+    from framegate.delivery.multipart import Envelope
     from framegate.delivery.plan import Step
     from framegate.delivery.portions import ByteRange, Portion, Selection, Span
     from framegate.delivery.request import FrameRequest
     from framegate.delivery.resolutions import Cut
     from framegate.healthimaging.client import FrameStream, HealthImaging
     from framegate.identifiers import FrameRef
+    from framegate.storage.body_store import BodyStore
     from framegate.storage.frame_store import FrameStore
+
+MAX_CONCURRENT_FRAMES = 8
+"""Maximum number of frames that one request reads from HealthImaging at the same time."""
 
 DEFER_SECONDS = 2.0
 """Seconds that deferring a store may take after the time of the request has run out."""
@@ -104,6 +113,13 @@ class FrameDelivery:
         Bytes that an inline response can hold.
     url_lifetime_seconds : int
         Seconds for which a pre-signed URL is valid.
+    bodies : BodyStore
+        Keeps the multipart bodies that exceed the inline limit.
+
+    Attributes
+    ----------
+    inline_limit : int
+        Bytes that an inline response can hold.
     """
 
     def __init__(
@@ -113,11 +129,13 @@ class FrameDelivery:
         deferred_stores: DeferredStoreQueue,
         inline_limit: int,
         url_lifetime_seconds: int,
+        bodies: BodyStore,
     ) -> None:
         self._source = source
         self._store = store
         self._deferred_stores = deferred_stores
-        self._inline_limit = inline_limit
+        self._bodies = bodies
+        self.inline_limit = inline_limit
         self._url_lifetime_seconds = url_lifetime_seconds
 
     def deliver(
@@ -162,8 +180,102 @@ class FrameDelivery:
         except _DeferError as deferred:
             return self._defer(frame, request, deferred.timeout)
 
+    def contents(
+        self, frames: Sequence[FrameRef], request: FrameRequest, budget: TimeBudget
+    ) -> Iterator[Iterable[bytes]]:
+        """Yield the bytes of frames, each in pieces. Frames above the inline limit come from their copies.
+
+        Parameters
+        ----------
+        frames : sequence of FrameRef
+            The frames.
+        request : FrameRequest
+            What the client requests of each.
+        budget : TimeBudget
+            The time for all of them.
+
+        Raises
+        ------
+        FramePending
+            If a frame has to be stored in the background first.
+        Problem
+            See `deliver`.
+        """
+        with ThreadPoolExecutor(MAX_CONCURRENT_FRAMES, thread_name_prefix="frames") as threads:
+            # No more frames are in memory than are read at the same time.
+            pending = deque(
+                threads.submit(self.deliver, each, request, budget) for each in frames[:MAX_CONCURRENT_FRAMES]
+            )
+            following = iter(frames[MAX_CONCURRENT_FRAMES:])
+            try:
+                for frame in frames:
+                    delivered = pending.popleft().result()
+                    if (after := next(following, None)) is not None:
+                        pending.append(threads.submit(self.deliver, after, request, budget))
+                    match delivered:
+                        case InlineFrame(content=content) if content is not None:
+                            yield [content]
+                        case LinkedFrame():
+                            yield self._store.read(frame, budget)
+                        case _:
+                            raise FramePending
+            finally:
+                for each in pending:
+                    each.cancel()
+
+    def frame_url(self, frame: FrameRef, request: FrameRequest, content_type: str) -> str:
+        """Return a URL of a stored frame, which S3 then sends with this Content-Type."""
+        return self._store.presigned_url(
+            frame,
+            self._url_lifetime_seconds,
+            for_head=request.headers_only,
+            request_id=request.request_id,
+            content_type=content_type,
+        ).url
+
+    def multipart_url(
+        self, frame: FrameRef, request: FrameRequest, envelope: Envelope, size: int, budget: TimeBudget
+    ) -> str:
+        """Return a URL of the multipart body with a stored frame. Store the body first if there is none.
+
+        Parameters
+        ----------
+        frame : FrameRef
+            The frame, which is stored.
+        request : FrameRequest
+            What the client requests of it.
+        envelope : Envelope
+            The body's envelope.
+        size : int
+            Size of the frame in bytes.
+        budget : TimeBudget
+            The time for it.
+
+        Raises
+        ------
+        FrameTooLarge
+            If the body cannot be stored within a request. The client can request the frame as a single part.
+        Problem
+            As `FrameStore` and `BodyStore` raise it.
+        """
+        name = f"{envelope.name}.{digest(envelope.part_type, envelope.content_type)}"
+        if not self._bodies.has(frame, name, budget):
+            # The bytes pass through this function twice.
+            if size > LAMBDA_BYTES_PER_SECOND / 2 * budget.remaining():
+                raise FrameTooLarge(size, self.inline_limit)
+            content = envelope.wrap([self._store.read(frame, budget)])
+            total = envelope.size_of([size])
+            self._bodies.store(frame, name, envelope.content_type, content, budget, expected_size=total)
+        return self._bodies.presigned_url(
+            frame,
+            name,
+            self._url_lifetime_seconds,
+            for_head=request.headers_only,
+            request_id=request.request_id,
+        )
+
     def _next_step(self, request: FrameRequest, state: FrameState, budget: TimeBudget) -> Step:
-        return next_step(request, state, inline_limit=self._inline_limit, seconds_left=budget.remaining())
+        return next_step(request, state, inline_limit=self.inline_limit, seconds_left=budget.remaining())
 
     def _answer_from(
         self, stream: FrameStream, frame: FrameRef, request: FrameRequest, state: FrameState, budget: TimeBudget
@@ -186,8 +298,8 @@ class FrameDelivery:
                 case SendHeaders(size):
                     return InlineFrame(stream.content_type, None, size, stream.bytes_read)
                 case SendInline(byte_range):
-                    head = _read_beyond(pieces, self._inline_limit)
-                    if len(head) <= self._inline_limit:
+                    head = read_beyond(pieces, self.inline_limit)
+                    if len(head) <= self.inline_limit:
                         return _inline(stream, head, byte_range, portion)
                     pieces = chain([head], pieces)
                     state = replace(state, exceeds_limit=True)
@@ -196,7 +308,7 @@ class FrameDelivery:
                 case FindMarker():
                     state = replace(state, is_deferred=self._deferred_stores.is_pending(frame, budget))
                 case StoreCopy():
-                    state = replace(state, copy=self._store_copy(frame, stream, pieces, budget))
+                    state = replace(state, copy=self._store_copy(frame, stream, pieces, state, budget))
                 case SendCopyRange(copy, span):
                     content = b"".join(self._store.read(frame, budget, span.first, span.last))
                     return InlineFrame(copy.content_type, content, span.size, 0, portion, span)
@@ -210,22 +322,32 @@ class FrameDelivery:
                     raise AssertionError("the frame is open already")
 
     def _cut(self, stream: FrameStream, selection: Selection) -> tuple[StreamPrefix, Cut]:
-        prefix = StreamPrefix(stream, self._inline_limit)
+        prefix = StreamPrefix(stream, self.inline_limit)
         try:
             return prefix, cut(prefix, selection)
         except TooLargeError:
-            raise PortionTooLarge(self._inline_limit) from None
+            raise PortionTooLarge(self.inline_limit) from None
 
     def _find_copy(self, frame: FrameRef, state: FrameState, budget: TimeBudget) -> FrameState:
-        stored = self._store.find(frame, budget)
-        copy = None if stored is None else StoredCopy(stored.content_type, stored.size)
-        return replace(state, is_copy_known=True, copy=copy)
+        found = self._store.look_up(frame, budget)
+        if found is None:
+            return replace(state, is_copy_known=True)
+        if found.is_mismatched:
+            return replace(state, is_copy_known=True, mismatched_etag=found.stored.etag)
+        return replace(state, is_copy_known=True, copy=StoredCopy(found.stored.content_type, found.stored.size))
 
     def _store_copy(
-        self, frame: FrameRef, stream: FrameStream, pieces: Iterator[bytes], budget: TimeBudget
+        self, frame: FrameRef, stream: FrameStream, pieces: Iterator[bytes], state: FrameState, budget: TimeBudget
     ) -> StoredCopy:
         try:
-            written = self._store.store(frame, stream.content_type, pieces, budget, stream.content_length)
+            written = self._store.store_temporarily(
+                frame,
+                stream.content_type,
+                pieces,
+                budget,
+                stream.content_length,
+                mismatched_etag=state.mismatched_etag,
+            )
         except UpstreamTimeout as timeout:
             if budget.exhausted:
                 raise _DeferError(timeout) from None
@@ -233,7 +355,9 @@ class FrameDelivery:
         return StoredCopy(stream.content_type, written.size)
 
     def _link(self, frame: FrameRef, request: FrameRequest, copy: StoredCopy, portion: Portion | None) -> LinkedFrame:
-        signed = self._store.presigned_url(frame, self._url_lifetime_seconds, for_head=request.headers_only)
+        signed = self._store.presigned_url(
+            frame, self._url_lifetime_seconds, for_head=request.headers_only, request_id=request.request_id
+        )
         return LinkedFrame(copy.content_type, copy.size, signed.url, signed.expires_at, portion)
 
     def _defer(self, frame: FrameRef, request: FrameRequest, timeout: UpstreamTimeout) -> LinkedFrame | QueuedFrame:
@@ -284,7 +408,7 @@ def _read_span(stream: FrameStream, span: Span) -> bytes:
     return bytes(content)
 
 
-def _read_beyond(pieces: Iterator[bytes], limit: int) -> bytes:
+def read_beyond(pieces: Iterator[bytes], limit: int) -> bytes:
     """Read to the end, or until more than `limit` bytes are read."""
     taken = []
     size = 0

@@ -50,6 +50,8 @@ class FrameState:
         Its copy in S3.
     is_copy_known : bool
         Whether S3 has said if there is a copy.
+    mismatched_etag : str or None
+        Entity tag of the copy whose pixels are wrong, if there is one. A new copy replaces it.
     is_deferred : bool or None
         Whether a deferred store of the frame is pending; None until S3 has said so.
     """
@@ -60,6 +62,7 @@ class FrameState:
     whole: Portion | None = None
     copy: StoredCopy | None = None
     is_copy_known: bool = False
+    mismatched_etag: str | None = None
     is_deferred: bool | None = None
 
 

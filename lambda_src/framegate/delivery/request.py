@@ -50,6 +50,8 @@ class FrameRequest:
         The bytes of the frame, or of the selection, to deliver.
     headers_only : bool
         Whether the client needs no body (HEAD). A frame of known length is then not read.
+    request_id : str, optional
+        API Gateway's id of the request, which a pre-signed URL carries into S3's access log.
     """
 
     mode: DeliveryMode
@@ -57,6 +59,7 @@ class FrameRequest:
     selection: Selection | None = None
     byte_range: ByteRange | None = None
     headers_only: bool = False
+    request_id: str | None = None
 
     @property
     def is_partial(self) -> bool:

@@ -6,21 +6,32 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from framegate.access.decision import DecisionFunction
+from framegate.access.image_sets import ImageSetAccess
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
+from framegate.aws.lambda_runtime import install_marshaller
 from framegate.delivery.deferred_store import DeferredStoreQueue
-from framegate.delivery.executor import FrameDelivery
+from framegate.delivery.executor import MAX_CONCURRENT_FRAMES, FrameDelivery
 from framegate.healthimaging.client import HealthImaging
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import count_cold_start, tracer
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
-from framegate.settings import Settings, is_snapshot_start
+from framegate.settings import CACHE_CONTROL, Settings, is_snapshot_start
+from framegate.storage.body_store import BodyStore
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from framegate.rest.exchange import Handler
+
+
+_HAS_MARSHALLER = install_marshaller()
 
 
 @cache
@@ -28,10 +39,31 @@ def _api() -> FrameApi:
     settings = Settings.from_environment()
     threads = ThreadPoolExecutor(clients.S3_CONNECTIONS, thread_name_prefix="s3")
     objects = ObjectStore(clients.session(), clients.s3, settings.frame_bucket, threads, clients.S3_CONNECTIONS)
-    deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.export_queue_url))
-    source, store = HealthImaging(clients.session()), FrameStore(objects)
-    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, settings.presigned_url_lifetime_seconds)
-    return FrameApi(settings, delivery, FrameIndex(source, objects))
+    deferred_stores = DeferredStoreQueue(objects, ExportQueue(clients.sqs, settings.deferred_store_queue_url))
+    source = HealthImaging(clients.session(), MAX_CONCURRENT_FRAMES)
+    store = FrameStore(objects, CACHE_CONTROL[settings.frame_caching])
+    lifetime_seconds = settings.presigned_url_lifetime_seconds
+    bodies = BodyStore(objects, CACHE_CONTROL[settings.frame_caching])
+    delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, lifetime_seconds, bodies)
+    index = FrameIndex(source, objects)
+
+    access = ImageSetAccess(settings.datastore_ids, index, _decision_function(settings))
+
+    def dicomweb() -> Mapping[str, Handler]:
+        # Imported here to keep cold starts of the frame routes short.
+        from framegate.rest.dicomweb import DicomWebHandlers
+
+        return DicomWebHandlers.build(settings, access, delivery, index, source, objects, bodies).by_operation
+
+    return FrameApi(settings, delivery, index, access, dicomweb, base64_apart=_HAS_MARSHALLER)
+
+
+def _decision_function(settings: Settings) -> DecisionFunction | None:
+    if settings.authorization_function_arn is None:
+        return None
+    return DecisionFunction(
+        clients.session(), settings.authorization_function_arn, settings.authorization_cache_seconds
+    )
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -42,7 +74,9 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 if is_snapshot_start():
     # Loading costs no request any time before the snapshot, so everything that is otherwise loaded late is loaded here.
-    _api()
+    import framegate.messages  # noqa: F401
+
+    _api().load_dicomweb()
     clients.s3()
     clients.sqs()
     tracer()

@@ -10,6 +10,7 @@ from framegate.access.issuer import IssuerError, OpenIdIssuer
 from framegate.access.issuer_keys import IssuerKeys
 from framegate.access.tokens import RefusedTokenError, TokenChecker
 from framegate.observability import count_cold_start, logger, stack_of, tracer
+from framegate.rest.routes import METHODS
 from framegate.settings import AuthorizerSettings, is_snapshot_start
 
 if TYPE_CHECKING:
@@ -38,7 +39,16 @@ def _settings() -> AuthorizerSettings:
 def _checker() -> TokenChecker:
     settings = _settings()
     keys = IssuerKeys(OpenIdIssuer(settings.issuer).keys)
-    return TokenChecker(settings.issuer, settings.audiences, settings.datastores_claim, keys)
+    return TokenChecker(
+        settings.issuer,
+        settings.audiences,
+        settings.datastores_claim,
+        keys,
+        principal_claim=settings.audit_claim,
+        image_sets_claim=settings.image_sets_claim,
+        studies_claim=settings.studies_claim,
+        max_lifetime_seconds=settings.max_lifetime_seconds,
+    )
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -91,7 +101,9 @@ def _answer(method_arn: str, grant: Grant) -> dict[str, Any]:
     granted, effect, resources = None, "Allow", [f"{stage}/*"]
     if grant.datastore_ids is not None:
         granted = sorted(grant.datastore_ids.intersection(_settings().datastore_ids))
-        resources = [f"{stage}/*/datastore/{datastore_id}/*" for datastore_id in granted]
+        # A `*` also matches slashes. In place of the method, it would let the rest of the pattern match anywhere in a
+        # path.
+        resources = [f"{stage}/{method}/datastore/{each}/*" for each in granted for method in METHODS]
     if not resources:
         # An empty policy would leave the decision to others, such as the resource policy of the API.
         effect, resources = "Deny", [f"{stage}/*"]
@@ -102,7 +114,7 @@ def _answer(method_arn: str, grant: Grant) -> dict[str, Any]:
             "Version": "2012-10-17",
             "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": resources}],
         },
-        "context": caller_context(grant.expires_at, granted),
+        "context": caller_context(grant, granted),
     }
 
 

@@ -1,7 +1,8 @@
-"""The function behind the export queue."""
+"""The function behind the export queue and the deferred store queue."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from framegate.entrypoints.export_parts import ExportParts
 from framegate.export.report import report_not_understood, report_unforeseen
 from framegate.export.worker import ExportWorker, Message, hide_while_working, retried
 from framegate.index.frame_index import FrameIndex
-from framegate.messages import UnknownMessageError
+from framegate.messages import DEFERRED_STORE_MESSAGES, EXPORT_MESSAGES, QueueMessage, UnknownMessageError
 from framegate.observability import count_cold_start
 from framegate.settings import ExportQueueSettings, ExportSettings
 
@@ -26,24 +27,42 @@ if TYPE_CHECKING:
 _processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A queue that invokes the function, and the kinds of messages that the function accepts from it."""
+
+    queue: ExportQueue
+    accepts: tuple[type[QueueMessage], ...]
+
+
 @cache
 def _worker() -> ExportWorker:
-    parts = ExportParts.build(ExportSettings.from_environment())
-    queue = _queue()
-    deferred_stores = DeferredStoreQueue(parts.objects, queue)
+    parts, settings = ExportParts.build(ExportSettings.from_environment()), ExportQueueSettings.from_environment()
+    deferred_stores = DeferredStoreQueue(parts.objects, ExportQueue(clients.sqs, settings.deferred_store_queue_url))
     return ExportWorker(
         parts.settings,
+        parts.source,
         parts.exporter,
         DeferredStoreWorker(parts.source, parts.store, deferred_stores, parts.remover),
         parts.remover,
         FrameIndex(parts.source, parts.objects),
-        queue,
-        recheck_delay_seconds=ExportQueueSettings.from_environment().removal_recheck_seconds,
+        ExportQueue(clients.sqs, settings.queue_url),
+        recheck_delay_seconds=settings.removal_recheck_seconds,
     )
 
 
-def _queue() -> ExportQueue:
-    return ExportQueue(clients.sqs, ExportQueueSettings.from_environment().queue_url)
+def _source_of(event: Any) -> _Source:
+    """Return the queue that a batch comes from. All messages of a batch come from one queue."""
+    settings = ExportQueueSettings.from_environment()
+    sources = (
+        _Source(ExportQueue(clients.sqs, settings.queue_url), EXPORT_MESSAGES),
+        _Source(ExportQueue(clients.sqs, settings.deferred_store_queue_url), DEFERRED_STORE_MESSAGES),
+    )
+    arns = {str(record.get("eventSourceARN")) for record in event["Records"]}
+    for source in sources:
+        if all(map(source.queue.has_arn, arns)):
+            return source
+    raise UnknownMessageError("The batch comes from a queue that the function does not know.")
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
@@ -52,27 +71,27 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
     Raises
     ------
     UnknownMessageError
-        If the event is not a batch of SQS messages.
+        If the event is not a batch of SQS messages, or comes from another queue than the function's two.
     UnforeseenError
-        If the function does not know its queue.
+        If the function does not know its queues.
     """
     count_cold_start("export")
     try:
-        queue = _queue()
         messages = _receipt_handles(event)
+        source = _source_of(event)
     except UnknownMessageError as error:
         report_not_understood("event", str(error))
         raise
     except Exception as error:
         raise report_unforeseen(error) from None
-    hide_while_working(queue, messages, context.get_remaining_time_in_millis())
+    hide_while_working(source.queue, messages, context.get_remaining_time_in_millis())
 
     def work(record: SQSRecord) -> None:
         receives = int(record.attributes.approximate_receive_count)
         message = Message(record.message_id, record.body, record.receipt_handle, receives)
         # The worker is built in the block, so that the message is put off even if that fails.
-        with retried(queue, message):
-            _worker().work(message, context.get_remaining_time_in_millis())
+        with retried(source.queue, message):
+            _worker().work(message, source.queue, source.accepts, context.get_remaining_time_in_millis())
 
     return process_partial_response(event=event, record_handler=work, processor=_processor, context=context)
 

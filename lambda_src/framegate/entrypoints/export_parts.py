@@ -14,6 +14,7 @@ from framegate.export.exporter import Exporter
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
 from framegate.healthimaging.client import HealthImaging
+from framegate.index.frame_index import FrameIndex
 from framegate.storage.frame_store import FrameStore
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.storage.object_store import ObjectStore
@@ -54,6 +55,7 @@ class ExportParts:
             store,
             FrameCopier(source, store, Pace(settings.calls_per_second)),
             ExportRecords(objects),
+            FrameIndex(source, objects),
             remover,
             EventBus(clients.events, settings.event_bus),
             WORKERS,

@@ -132,8 +132,10 @@ class FrameCopier:
     ) -> None:
         stored = None
         if may_be_stored:
-            stored, is_tagged = self._store.look_up(ref, budget)
-            is_mismatched = is_mismatched or is_tagged
+            found = self._store.look_up(ref, budget)
+            is_mismatched = is_mismatched or (found is not None and found.is_mismatched)
+            if found and (is_mismatched or not found.is_temporary or self._store.make_permanent(ref, found, budget)):
+                stored = found.stored
         if is_mismatched and not verify:
             raise PixelMismatch(
                 "An earlier export found a wrong copy, and no verifying export found a right one since."

@@ -6,12 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from framegate.access.audit import audited_export
 from framegate.bucket_layout import frame_key
 from framegate.export.copy_run import CopyRun
-from framegate.export.manifest import TRANSIENT, ExportedFrame
+from framegate.export.manifest import TRANSIENT, ExportedFrame, Outcome
 from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of
 from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.messages import ExportAnnouncement, ExportOrder, ObjectLocation
+from framegate.observability import logger
 from framegate.problems import (
     ExportIncomplete,
     FrameNotAvailable,
@@ -27,10 +29,12 @@ from framegate.problems import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from framegate.access.audit import ExportRead
     from framegate.aws.event_bus import EventBus
     from framegate.export.copying import FrameCopier
     from framegate.export.records import ExportRecords
     from framegate.healthimaging.client import HealthImaging
+    from framegate.index.frame_index import FrameIndex
     from framegate.storage.frame_store import FrameStore
     from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.time_budget import TimeBudget
@@ -99,6 +103,8 @@ class Exporter:
         Copies single frames.
     records : ExportRecords
         Stores manifests and progress.
+    index : FrameIndex
+        Gets the list of frames, so that the first request for it needs no call.
     remover : ImageSetRemover
         Removes an image set that turns out to be deleted.
     bus : EventBus
@@ -113,6 +119,7 @@ class Exporter:
         store: FrameStore,
         copier: FrameCopier,
         records: ExportRecords,
+        index: FrameIndex,
         remover: ImageSetRemover,
         bus: EventBus,
         workers: int,
@@ -121,6 +128,7 @@ class Exporter:
         self._store = store
         self._copier = copier
         self._records = records
+        self._index = index
         self._remover = remover
         self._bus = bus
         self._workers = workers
@@ -172,9 +180,16 @@ class Exporter:
         return result
 
     def _export(self, order: ExportOrder, budget: TimeBudget) -> ExportResult | ExportOrder:
+        with audited_export(order.image_set, version_id=order.version_id) as read:
+            outcome = self._copy_and_record(order, read, budget)
+            completed = isinstance(outcome, ExportResult) and outcome.completed
+            read.status = "completed" if completed else "incomplete"
+        return outcome
+
+    def _copy_and_record(self, order: ExportOrder, read: ExportRead, budget: TimeBudget) -> ExportResult | ExportOrder:
         work = budget.share(budget.remaining() - min(MAX_FINISH_SECONDS, FINISH_SHARE * budget.remaining()))
         frames = self._frames_of(order, work)
-        if self._copy_all(order, frames, work):
+        if self._copy_all(order, frames, read, work):
             progress = self._records.save_progress(order.image_set, frames, budget)
             outcome: ExportResult | ExportOrder = replace(order, progress=progress)
         else:
@@ -194,6 +209,7 @@ class Exporter:
                 pass
         entries = self._entries(order, budget)
         if order.image_frame_ids is None:
+            self._store_index(order, entries, budget)
             return [_new_frame(order.image_set, entry) for entry in entries]
         requested = set(order.image_frame_ids)
         entries = [entry for entry in entries if entry.image_frame_id in requested]
@@ -209,7 +225,17 @@ class Exporter:
                 raise VersionNotFound from None
             raise _ImageSetDeletedError from None
 
-    def _copy_all(self, order: ExportOrder, frames: list[ExportedFrame], budget: TimeBudget) -> int:
+    def _store_index(self, order: ExportOrder, entries: list[FrameEntry], budget: TimeBudget) -> None:
+        if order.version_id is None or any(entry.transfer_syntax_uid is None for entry in entries):
+            # Only a frame itself would tell its media type.
+            return
+        try:
+            self._index.store(order.image_set, order.version_id, entries, budget)
+        except Problem as problem:
+            # The first request for the index builds it.
+            logger.warning("frame index not stored", extra=problem.log_fields)
+
+    def _copy_all(self, order: ExportOrder, frames: list[ExportedFrame], read: ExportRead, budget: TimeBudget) -> int:
         """Copy the unfinished frames; return how many still have no outcome.
 
         Raises
@@ -223,7 +249,11 @@ class Exporter:
         stored = set(self._store.names(order.image_set, budget))
         mismatched = set(self._store.mismatched_names(order.image_set, budget))
         run = CopyRun(unfinished, lambda frame: self._copy(order, frame, stored, mismatched, budget), budget)
-        run.run(self._workers)
+        try:
+            run.run(self._workers)
+        finally:
+            copied = [frame for frame in unfinished if frame.outcome == Outcome.COPIED]
+            read.frames, read.bytes = len(copied), sum(frame.size or 0 for frame in copied)
         remaining = sum(frame.outcome is None for frame in unfinished)
         if remaining == len(unfinished):
             raise run.problem or UpstreamTimeout("HealthImaging")

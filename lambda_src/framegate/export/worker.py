@@ -1,4 +1,4 @@
-"""Processes the messages of the export queue, and decides when failed ones are retried."""
+"""Processes the messages of the export function's queues, and decides when failed ones are retried."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from framegate.access.audit import audited_export
 from framegate.export.invocation import work_budget
 from framegate.export.report import (
     identifiers,
@@ -37,11 +38,12 @@ from framegate.problems import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from framegate.aws.export_queue import ExportQueue
     from framegate.delivery.deferred_store import DeferredStoreWorker
     from framegate.export.exporter import Exporter
+    from framegate.healthimaging.client import HealthImaging
     from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import FrameIndex
     from framegate.settings import ExportSettings
@@ -133,6 +135,8 @@ class ExportWorker:
     ----------
     settings : ExportSettings
         The data stores that are served, the events that start an export, and whether such exports are verified.
+    source : HealthImaging
+        Knows whether an image set is deleted.
     exporter : Exporter
         Exports image sets.
     frames : DeferredStoreWorker
@@ -142,7 +146,7 @@ class ExportWorker:
     index : FrameIndex
         Learns about new versions.
     queue : ExportQueue
-        Receives the messages for later invocations.
+        The export queue, which receives the messages for later invocations.
     recheck_delay_seconds : int
         Seconds until a deleted image set is removed a second time. A request that started before the deletion may still
         be storing a frame for this long.
@@ -151,6 +155,7 @@ class ExportWorker:
     def __init__(
         self,
         settings: ExportSettings,
+        source: HealthImaging,
         exporter: Exporter,
         frames: DeferredStoreWorker,
         remover: ImageSetRemover,
@@ -160,6 +165,7 @@ class ExportWorker:
         recheck_delay_seconds: int,
     ) -> None:
         self._settings = settings
+        self._source = source
         self._exporter = exporter
         self._frames = frames
         self._remover = remover
@@ -174,26 +180,34 @@ class ExportWorker:
             StoreFrame: self._store,
         }
 
-    def work(self, message: Message, remaining_ms: int) -> None:
+    def work(
+        self, message: Message, queue: ExportQueue, accepts: Collection[type[QueueMessage]], remaining_ms: int
+    ) -> None:
         """Process a message.
 
         Parameters
         ----------
         message : Message
             The message.
+        queue : ExportQueue
+            The queue that it comes from.
+        accepts : collection of type
+            The kinds of messages that may come from that queue.
         remaining_ms : int
             Milliseconds until Lambda ends the invocation.
 
         Raises
         ------
         Problem, UnknownMessageError
-            Processing failed, or the message has an unknown form. It is retried, and then goes to the dead-letter
-            queue.
+            Processing failed, or the message has an unknown form or belongs to another queue. It is retried, and then
+            goes to the dead-letter queue.
         """
         work = decode(message.body)
+        if type(work) not in accepts:
+            raise UnknownMessageError("The message belongs to another queue.")
         budget = work_budget(remaining_ms)
         if budget.remaining() < MIN_WORK_SECONDS:
-            self._queue.send(message.body)
+            queue.send(message.body)
         else:
             self._handlers[type(work)](work, budget)
 
@@ -225,12 +239,20 @@ class ExportWorker:
         return isinstance(outcome, ExportOrder) or outcome.problem is None
 
     def _remove(self, removal: RemoveImageSet, budget: TimeBudget) -> None:
+        """Remove a deleted image set. HealthImaging must confirm the deletion: anybody may have sent the message."""
         image_set = removal.image_set
-        removed = self._remover.remove(image_set, budget)
+        record = identifiers(image_set)
+        if not self._serves(image_set):
+            logger.error("image set not removed", extra={**record, **DatastoreNotServed().log_fields})
+            return
+        if self._source.is_deleted(image_set, budget):
+            removed = self._remover.remove(image_set, budget)
+            logger.info("image set removed", extra={**record, "objects": removed})
+        else:
+            logger.warning("image set exists, nothing removed", extra=record)
         if not removal.again:
             recheck = encode(RemoveImageSet(image_set, again=True))
             self._queue.send(recheck, delay_seconds=self._recheck_delay_seconds)
-        logger.info("image set removed", extra={**identifiers(image_set), "objects": removed})
 
     def _store(self, message: StoreFrame, budget: TimeBudget) -> None:
         frame = message.frame
@@ -238,7 +260,9 @@ class ExportWorker:
         try:
             if not self._serves(frame):
                 raise DatastoreNotServed
-            self._frames.store(frame, budget)
+            with audited_export(frame, image_frame_id=frame.image_frame_id) as read:
+                read.bytes = self._frames.store(frame, budget)
+                read.frames, read.status = int(read.bytes > 0), "completed"
         except (DatastoreNotServed, FrameNotFound, UpstreamRejected, FrameNotAvailable, UpstreamRefused) as problem:
             logger.error("frame not stored", extra={**record, **problem.log_fields})
         else:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote, urlencode
 
 from botocore.auth import SigV4Auth
 
@@ -18,6 +20,7 @@ from framegate.aws.signed_http import SILENCE_TIMEOUT_SECONDS, SignedHttp, trans
 from framegate.healthimaging.gzip_stream import GzipError, decompressed
 from framegate.healthimaging.media_types import pass_through
 from framegate.healthimaging.regions import REGIONS
+from framegate.identifiers import is_identifier
 from framegate.observability import logger, subsegment
 from framegate.problems import (
     AccessDenied,
@@ -34,7 +37,7 @@ from framegate.problems import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from botocore.session import Session
     from urllib3.connection import HTTPConnection
@@ -71,6 +74,15 @@ MAX_DRAIN_SECONDS = 0.02
 
 MAX_METADATA_BYTES = 512 * 1024 * 1024
 """Maximum size of an image set's metadata after decompression. HealthImaging documents a maximum of 50 MB."""
+
+DICOMWEB_HOST_PREFIX = "dicom-"
+"""Host prefix of DICOMweb, which botocore's model does not have (developer guide, "Retrieving DICOM data")."""
+
+SEARCH_PAGE_IMAGE_SETS = 50
+"""Maximum number of image sets on a page of ``SearchImageSets``."""
+
+MAX_SEARCH_BODY_BYTES = 4 * 1024 * 1024
+"""Maximum size of a page of ``SearchImageSets``: 50 image sets with some twenty attributes each."""
 
 MAX_SHORT_BODY_BYTES = 64 * 1024
 """Maximum size of an error document or of an image set's properties. HealthImaging sends a few hundred bytes."""
@@ -176,6 +188,50 @@ class FrameStream:
         self._response.close()
 
 
+@dataclass(frozen=True, slots=True)
+class FoundImageSet:
+    """An image set that a search found.
+
+    Attributes
+    ----------
+    image_set_id : str
+        Its identifier.
+    version_id : str
+        Its latest version, a decimal number.
+    is_primary : bool
+        Whether DICOMweb uses it without being asked for it. An image set from before May 2025 says nothing about it,
+        and is primary.
+    study_instance_uid, series_instance_uid : str
+        The study and the series that it belongs to.
+    """
+
+    image_set_id: str
+    version_id: str
+    is_primary: bool
+    study_instance_uid: str
+    series_instance_uid: str
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any]) -> FoundImageSet:
+        """Read a summary of ``SearchImageSets``.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is not the summary that AWS documents.
+        """
+        tags = summary["DICOMTags"]
+        if not is_identifier(summary["imageSetId"]):
+            raise ValueError
+        return cls(
+            summary["imageSetId"],
+            str(int(summary["version"])),
+            summary.get("isPrimary", True) is True,
+            str(tags["DICOMStudyInstanceUID"]),
+            str(tags["DICOMSeriesInstanceUID"]),
+        )
+
+
 class HealthImaging:
     """A thread-safe client of HealthImaging for frames, metadata and versions of image sets.
 
@@ -189,6 +245,7 @@ class HealthImaging:
 
     def __init__(self, session: Session, max_connections: int = 1) -> None:
         region = session.get_config_variable("region")
+        self._session = session
         self._url = endpoint_url(session, API, API_VERSION, HOST_PREFIX)
         if region not in REGIONS and f".{region}." in self._url:
             # Not an error: AWS may have added the Region.
@@ -280,6 +337,25 @@ class HealthImaging:
         """
         return self._fetch(_Request.of_image_set(image_set), _version_of, budget, attempts)
 
+    def is_deleted(self, image_set: ImageSetRef, budget: TimeBudget) -> bool:
+        """Whether HealthImaging no longer has the image set, at the price of one call of GetImageSet.
+
+        Raises
+        ------
+        FrameConflict
+            If HealthImaging is changing or deleting the image set. Ask again later.
+        Problem
+            See `fetch`; never FrameNotFound.
+
+        References
+        ----------
+        AWS HealthImaging API reference, ``GetImageSet``: ``imageSetState`` and ``imageSetWorkflowStatus``.
+        """
+        try:
+            return self._fetch(_Request.of_image_set(image_set), _is_deleted, budget, MAX_ATTEMPTS)
+        except FrameNotFound:
+            return True
+
     def has_image_set(self, image_set: ImageSetRef, budget: TimeBudget) -> bool:
         """Whether the image set exists and is not deleted.
 
@@ -293,6 +369,66 @@ class HealthImaging:
         except FrameNotFound:
             return False
         return True
+
+    def search_study(self, datastore_id: str, study_instance_uid: str, budget: TimeBudget) -> list[FoundImageSet]:
+        """Return all image sets of a study. Each page of `SEARCH_PAGE_IMAGE_SETS` image sets is one call.
+
+        Raises
+        ------
+        Problem
+            See `fetch`.
+
+        References
+        ----------
+        AWS HealthImaging API reference, ``SearchImageSets``: 25 calls a second for an account.
+        """
+        found: list[FoundImageSet] = []
+        token: str | None = None
+        while True:
+            request = _Request.of_search(datastore_id, study_instance_uid, token)
+            page, token = self._fetch(request, _page_of, budget, MAX_ATTEMPTS)
+            found += page
+            if token is None:
+                return found
+
+    def fetch_dicomweb(
+        self,
+        datastore_id: str,
+        path: Sequence[str],
+        query: Sequence[tuple[str, str]],
+        accept: str,
+        use: Callable[[FrameStream], Result],
+        budget: TimeBudget,
+    ) -> Result:
+        """Send a GET request to HealthImaging's DICOMweb, and pass the response to `use`. Retry as `fetch` does.
+
+        Parameters
+        ----------
+        datastore_id : str
+            The data store.
+        path : sequence of str
+            The segments of the path below the data store, not encoded.
+        query : sequence of pairs of str
+            Names and values of the query parameters, not encoded.
+        accept : str
+            The Accept header.
+        use : callable
+            Takes the open stream and returns the result. A response without content (204) is an empty stream.
+        budget : TimeBudget
+            The time for all attempts together.
+
+        Raises
+        ------
+        Problem
+            See `fetch`.
+        """
+        request = _Request.of_dicomweb(datastore_id, path, query, accept)
+        return self._fetch(request, use, budget, MAX_ATTEMPTS)
+
+    @cached_property
+    def dicomweb_url(self) -> str:
+        """URL of HealthImaging's DICOMweb, without a trailing slash."""
+        return endpoint_url(self._session, API, API_VERSION, DICOMWEB_HOST_PREFIX)
 
     def _fetch(
         self, request: _Request, use: Callable[[FrameStream], Result], budget: TimeBudget, attempts: int
@@ -313,12 +449,12 @@ class HealthImaging:
     @contextmanager
     def _open(self, request: _Request, budget: TimeBudget) -> Iterator[FrameStream]:
         with subsegment(SERVICE, **request.annotations):
-            url = self._url + request.target
+            url = (self.dicomweb_url if request.is_dicomweb else self._url) + request.target
             with upstream_time.waiting():
-                response = self._http.send("POST", url, request.headers, request.body, budget)
+                response = self._http.send(request.method, url, request.headers, request.body, budget)
             stream = FrameStream(response, budget)
             try:
-                if response.status != HTTPStatus.OK:
+                if response.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
                     raise _problem_of(response, stream)
                 yield stream
                 stream.drain_if_short()
@@ -328,11 +464,20 @@ class HealthImaging:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A call: path with query, body, and the annotations of its trace."""
+    """A call: path with query, body, the annotations of its trace, and the Accept header of a call of DICOMweb."""
 
     target: str
     body: bytes
     annotations: dict[str, str]
+    accept: str | None = None
+
+    @property
+    def is_dicomweb(self) -> bool:
+        return self.accept is not None
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.is_dicomweb else "POST"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -342,7 +487,27 @@ class _Request:
         ----------
         Smithy 2.0, AWS restJson1 protocol, "Content-Type".
         """
+        if self.accept is not None:
+            return {"Accept": self.accept}
         return {"Content-Type": "application/json"} if self.body else {}
+
+    @classmethod
+    def of_search(cls, datastore_id: str, study_instance_uid: str, token: str | None) -> _Request:
+        values = [{"DICOMStudyInstanceUID": study_instance_uid}]
+        query: dict[str, str | int] = {"maxResults": SEARCH_PAGE_IMAGE_SETS, **({"nextToken": token} if token else {})}
+        return cls(
+            f"/datastore/{datastore_id}/searchImageSets?{urlencode(query, quote_via=quote)}",
+            json.dumps({"filters": [{"operator": "EQUAL", "values": values}]}).encode(),
+            {},
+        )
+
+    @classmethod
+    def of_dicomweb(
+        cls, datastore_id: str, path: Sequence[str], query: Sequence[tuple[str, str]], accept: str
+    ) -> _Request:
+        # Traces contain no UID, so the call has no annotations.
+        target = "/".join(["/datastore", datastore_id, *(quote(each, safe=",") for each in path)])
+        return cls(f"{target}?{urlencode(query, quote_via=quote)}" if query else target, b"", {}, accept)
 
     @classmethod
     def of_frame(cls, frame: FrameRef) -> _Request:
@@ -377,18 +542,45 @@ def _is_transient(problem: ServiceProblem) -> bool:
 
 def _version_of(stream: FrameStream) -> str:
     """Return the version in a response of ``GetImageSet``."""
-    content = _short_body(stream, MAX_SHORT_BODY_BYTES)
-    try:
-        properties = json.loads(content)
-        version, state = properties["versionId"], properties["imageSetState"]
-    except (ValueError, KeyError, TypeError):
-        version = state = None
+    properties = _properties_of(stream)
+    version, state = properties.get("versionId"), properties.get("imageSetState")
     if state == "DELETED":
         raise FrameNotFound
     # The API reference promises a number. Anything else must not get into a URL or a key.
-    if not isinstance(version, str) or not (version.isascii() and version.isdecimal()):
+    if state is None or not isinstance(version, str) or not (version.isascii() and version.isdecimal()):
         raise UpstreamFailed(SERVICE, "sent an image set without a valid version")
     return version
+
+
+def _page_of(stream: FrameStream) -> tuple[list[FoundImageSet], str | None]:
+    """Return the image sets on a page of ``SearchImageSets``, and the token of the next page."""
+    try:
+        page = json.loads(_short_body(stream, MAX_SEARCH_BODY_BYTES))
+        found = [FoundImageSet.of(summary) for summary in page["imageSetsMetadataSummaries"]]
+        token = page.get("nextToken")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UpstreamFailed(SERVICE, "sent a search result that it does not document") from None
+    return found, token if isinstance(token, str) and token else None
+
+
+def _is_deleted(stream: FrameStream) -> bool:
+    """Return whether a response of ``GetImageSet`` describes a deleted image set."""
+    properties = _properties_of(stream)
+    state = properties.get("imageSetState")
+    if state not in ("ACTIVE", "LOCKED", "DELETED"):
+        raise UpstreamFailed(SERVICE, "sent an image set without a valid state")
+    if state == "LOCKED" or (state == "ACTIVE" and properties.get("imageSetWorkflowStatus") == "DELETING"):
+        raise FrameConflict
+    return bool(state == "DELETED")
+
+
+def _properties_of(stream: FrameStream) -> dict[str, Any]:
+    """Return the properties in a response of ``GetImageSet``; none if it is not a JSON object."""
+    try:
+        properties = json.loads(_short_body(stream, MAX_SHORT_BODY_BYTES))
+    except ValueError:
+        properties = {}
+    return properties if isinstance(properties, dict) else {}
 
 
 def _short_body(stream: FrameStream, max_bytes: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Reads the frames that an image set's metadata lists, as a stream and within bounds."""
+"""Reads the frames and the study of an image set from its metadata, as a stream and within bounds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ijson
+
+from framegate.identifiers import is_uid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -163,6 +165,8 @@ _SERIES = _Object("a series", {"Instances": _Object("Instances", each_member=_IN
 _STUDY = _Object("Study", {"Series": _Object("Series", each_member=_SERIES)})
 _DOCUMENT = _Object("a document", {"Study": _STUDY})
 
+_STUDY_UID_PATH = ["Study", "DICOM", "StudyInstanceUID"]
+
 
 def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     """Yield the frames of an image set in the order of its metadata.
@@ -216,6 +220,45 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
                 elif node is not None:
                     _check_value(node, path, is_null=value is None)
                     instance.take(path[-1].node, path[-1].member, value)
+
+
+def study_of(document: Iterable[bytes]) -> str | None:
+    """Return the study instance UID of an image set, and read no further than that.
+
+    Parameters
+    ----------
+    document : iterable of bytes
+        The JSON document, in pieces of any size.
+
+    Returns
+    -------
+    str or None
+        The UID; None if the document has none, or anything else in its place.
+
+    Raises
+    ------
+    MetadataError
+        If the document up to the UID is not JSON or exceeds a bound of this module.
+
+    Examples
+    --------
+    >>> study_of([b'{"Study": {"DICOM": {"StudyInstanceUID": "1.2.3"}, "Series": {}}}'])
+    '1.2.3'
+    """
+    # The names of the members that the parser is in; None for an array.
+    path: list[str | None] = []
+    for events in _events_of(document):
+        for event, value in events:
+            if event == "map_key":
+                path[-1] = value
+            elif event in ("start_map", "start_array"):
+                path.append(None)
+                _check_depth(len(path))
+            elif event in ("end_map", "end_array"):
+                path.pop()
+            elif path == _STUDY_UID_PATH:
+                return value if is_uid(value) else None
+    return None
 
 
 class _Open:

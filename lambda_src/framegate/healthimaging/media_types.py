@@ -48,6 +48,71 @@ _OWN_SYNTAXES = {
 }
 """The transfer syntaxes to which data stores transcode, by the media type of the frame."""
 
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+"""The transfer syntax of uncompressed pixels, the default of DICOMweb (DICOM PS3.18, section 8.7.3.5.2)."""
+
+_HTJ2K = ("image/jphc", "image/jph", "image/jhc")
+_JPEG_2000 = ("image/j2c", "image/jp2")
+
+_DICOM_NAMES: dict[str, tuple[str, ...]] = {
+    EXPLICIT_LITTLE_ENDIAN: (UNKNOWN,),
+    "1.2.840.10008.1.2.5": ("image/dicom-rle",),
+    **dict.fromkeys([f"{_PREFIX}{each}" for each in (50, 51, 57, 70)], ("image/jpeg",)),
+    **dict.fromkeys([f"{_PREFIX}{each}" for each in (80, 81)], ("image/jls",)),
+    **dict.fromkeys([f"{_PREFIX}{each}" for each in (90, 91)], _JPEG_2000),
+    **dict.fromkeys([f"{_PREFIX}{each}" for each in (92, 93)], ("image/jpx",)),
+    **dict.fromkeys([f"{_PREFIX}{each}" for each in (110, 111, 112)], ("image/jxl",)),
+    **dict.fromkeys([f"{_PREFIX}{each}" for each in (201, 202, 203)], _HTJ2K),
+}
+
+_SYNTAX_OF_TYPE = {
+    "image/jph": f"{_PREFIX}202",
+    "image/jphc": f"{_PREFIX}203",
+    "image/jpeg": f"{_PREFIX}50",
+    # This syntax covers lossless JPEG 2000, too (DICOM PS3.5, section A.4.4).
+    "image/j2c": f"{_PREFIX}91",
+    "image/jxl": f"{_PREFIX}112",
+}
+
+
+def dicom_names(transfer_syntax_uid: str | None, content_type: str) -> tuple[str, ...]:
+    """Return the media types under which DICOMweb clients request frames in a transfer syntax; the usual one first.
+
+    Parameters
+    ----------
+    transfer_syntax_uid : str or None
+        The transfer syntax, if it is known.
+    content_type : str
+        HealthImaging's media type, which is the answer for any syntax without a media type of its own.
+
+    References
+    ----------
+    DICOM PS3.18, table 8.7.3-5. HTJ2K has had several names in clients, and JPEG 2000 two.
+
+    Examples
+    --------
+    >>> dicom_names("1.2.840.10008.1.2.4.202", "image/jph")
+    ('image/jphc', 'image/jph', 'image/jhc')
+    >>> dicom_names("1.2.840.10008.1.2.4.102", "video/mp4")
+    ('video/mp4',)
+    """
+    return _DICOM_NAMES.get(transfer_syntax_uid or "", (essence(content_type),))
+
+
+def implied_syntax(content_type: str) -> str | None:
+    """Return the transfer syntax that HealthImaging's media type implies; None if it implies none.
+
+    HealthImaging sends uncompressed pixels, and every frame of an unknown syntax, as octet streams. Each video type
+    covers several syntaxes.
+
+    Examples
+    --------
+    >>> implied_syntax("image/jph"), implied_syntax("video/mp4")
+    ('1.2.840.10008.1.2.4.202', None)
+    """
+    return _SYNTAX_OF_TYPE.get(essence(content_type))
+
+
 MAX_CHARS = 255
 """Maximum length of a media type (RFC 6838, section 4.2: 127 characters on each side of the slash).
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from framegate.bucket_layout import JSON_LINES, index_key
 from framegate.index.builder import FORMAT, index_lines
 from framegate.index.latest_version import LatestVersions
+from framegate.index.studies import Studies
 from framegate.problems import (
     FrameNotFound,
     InvalidRequest,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from framegate.healthimaging.client import HealthImaging
+    from framegate.healthimaging.image_set_metadata import FrameEntry
     from framegate.identifiers import ImageSetRef
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
@@ -94,12 +96,18 @@ class FrameIndex:
         Provides the latest version, at most 25 times a second for an account, and the metadata, at most 50 times.
     objects : ObjectStore
         The bucket that stores the indexes.
+
+    Attributes
+    ----------
+    latest : LatestVersions
+        The latest versions of image sets.
     """
 
     def __init__(self, source: HealthImaging, objects: ObjectStore) -> None:
         self._source = source
         self._objects = objects
-        self._latest = LatestVersions(source, objects)
+        self.latest = LatestVersions(source, objects)
+        self._studies = Studies(source, objects, self.latest)
         self._cache = _IndexCache()
 
     def version(self, image_set: ImageSetRef, requested: str | None, budget: TimeBudget) -> str:
@@ -109,11 +117,19 @@ class FrameIndex:
         ------
         ImageSetNotFound
             If the image set does not exist, even if an earlier version was indexed.
+        VersionNotFound
+            If the requested version is later than the latest. This costs no call of GetImageSetMetadata.
         Problem
             As `LatestVersions.find` raises it.
         """
-        latest = self._latest.find(image_set, budget)
+        latest = self.latest.find(image_set, requested, budget)
+        if requested is not None and int(requested) > int(latest):
+            raise VersionNotFound
         return requested or latest
+
+    def study(self, image_set: ImageSetRef, budget: TimeBudget) -> str | None:
+        """Return the study instance UID of an image set's latest version, as `Studies.find` does."""
+        return self._studies.find(image_set, budget)
 
     def page(self, image_set: ImageSetRef, version_id: str, query: IndexQuery, budget: TimeBudget) -> IndexPage:
         """Return a page of an index.
@@ -149,11 +165,59 @@ class FrameIndex:
                 position += len(line) + 1
         return IndexPage(frames, None)
 
+    def stored(self, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> bytes | None:
+        """Return the lines of an index, or None if it is not built.
+
+        Raises
+        ------
+        Problem
+            As `ObjectStore` raises it.
+        """
+        try:
+            return b"".join(self._objects.read(index_key(image_set, version_id, FORMAT), budget))
+        except KeyError:
+            return None
+
+    def build(self, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> None:
+        """Build and store an index.
+
+        Raises
+        ------
+        VersionNotFound
+            If the image set has no such version.
+        Problem
+            As `HealthImaging.fetch_metadata` and `ObjectStore` raise it.
+        """
+        # Imported here to keep cold starts short: only a request that finds no index needs the metadata parser.
+        from framegate.healthimaging.image_set_metadata import MetadataError, frames_of
+
+        def store(document: Iterator[bytes]) -> None:
+            try:
+                self.store(image_set, version_id, frames_of(document), budget)
+            except MetadataError as error:
+                raise UpstreamFailed("HealthImaging", f"sent metadata that {error}") from None
+
+        try:
+            self._source.fetch_metadata(image_set, version_id, store, budget)
+        except FrameNotFound:
+            raise VersionNotFound from None
+
+    def store(self, image_set: ImageSetRef, version_id: str, entries: Iterable[FrameEntry], budget: TimeBudget) -> None:
+        """Store the index of a version whose frames the caller has read from its metadata.
+
+        Raises
+        ------
+        Problem
+            As `HealthImaging.fetch` and `ObjectStore` raise it.
+        """
+        lines = index_lines(entries, self._source, image_set, budget)
+        self._objects.put(index_key(image_set, version_id, FORMAT), JSON_LINES, lines, budget)
+
     def note_version(
         self, image_set: ImageSetRef, version_id: str | None, budget: TimeBudget, *, confirmed: bool = False
     ) -> None:
         """Note a version that an event named, as `LatestVersions.note` does."""
-        self._latest.note(image_set, version_id, budget, confirmed=confirmed)
+        self.latest.note(image_set, version_id, budget, confirmed=confirmed)
 
     def _lines(self, image_set: ImageSetRef, version_id: str, position: int, budget: TimeBudget) -> Generator[bytes]:
         """Yield the lines of an index from `position` on. Build the index first if there is none.
@@ -168,7 +232,7 @@ class FrameIndex:
                 pieces = self._pieces(key, first, budget)
                 lines = _split_lines(chain([next(pieces, b"")], pieces))
             except KeyError:
-                self._build(key, image_set, version_id, budget)
+                self.build(image_set, version_id, budget)
                 lines = _split_lines(self._pieces(key, first, budget))
             if position and next(lines, None) != b"":
                 raise IndexError
@@ -202,22 +266,6 @@ class FrameIndex:
                     self._cache.put(key, content)
             yield content
             yield from pieces
-
-    def _build(self, key: str, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> None:
-        # Imported here to keep cold starts short: only a request that finds no index needs the metadata parser.
-        from framegate.healthimaging.image_set_metadata import MetadataError, frames_of
-
-        def store(document: Iterator[bytes]) -> None:
-            try:
-                lines = index_lines(frames_of(document), self._source, image_set, budget)
-                self._objects.put(key, JSON_LINES, lines, budget)
-            except MetadataError as error:
-                raise UpstreamFailed("HealthImaging", f"sent metadata that {error}") from None
-
-        try:
-            self._source.fetch_metadata(image_set, version_id, store, budget)
-        except FrameNotFound:
-            raise VersionNotFound from None
 
 
 class _IndexCache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -24,6 +25,16 @@ LATEST_TTL_SECONDS = 300
 """How long a version counts as the latest without a check. The event of a newer version ends this, but events can be
 lost."""
 
+UNKNOWN_VERSION_RECHECK_SECONDS = 5
+"""Age from which a noted version is checked again when a client requests a later one, which may just have been made.
+Until then, the later version counts as missing, so that made-up versions cost few calls."""
+
+MISSING_TTL_SECONDS = 10
+"""How long the function remembers that an image set does not exist."""
+
+MAX_MISSING_IMAGE_SETS = 10_000
+"""Maximum number of missing image sets that the function remembers: about 3 MB of memory."""
+
 
 class LatestVersions:
     """The latest versions of image sets, noted in the bucket.
@@ -39,20 +50,33 @@ class LatestVersions:
     def __init__(self, source: HealthImaging, objects: ObjectStore) -> None:
         self._source = source
         self._objects = objects
+        self._missing = _MissingImageSets()
 
-    def find(self, image_set: ImageSetRef, budget: TimeBudget) -> str:
+    def find(self, image_set: ImageSetRef, requested: str | None, budget: TimeBudget) -> str:
         """Return the latest version: the noted one if it was checked recently, or the one that HealthImaging reports.
+
+        Parameters
+        ----------
+        image_set : ImageSetRef
+            The image set.
+        requested : str or None
+            The version that a client requests, a decimal number. If it is later than the noted one, the noted one is
+            checked again after a few seconds.
+        budget : TimeBudget
+            The time for it.
 
         Raises
         ------
         ImageSetNotFound
-            If the image set does not exist.
+            If the image set does not exist, or did not exist a few seconds ago.
         Problem
             As `HealthImaging.image_set_version` and `ObjectStore` raise it.
         """
+        if image_set in self._missing:
+            raise ImageSetNotFound
         key = latest_version_key(image_set)
         noted = self._read(key, budget)
-        if noted and time.time() - noted.checked_at < LATEST_TTL_SECONDS:
+        if noted and time.time() - noted.checked_at < noted.lifetime_seconds(requested):
             return noted.version_id
         noted, etag = self._read_with_etag(key, budget)
         try:
@@ -60,9 +84,10 @@ class LatestVersions:
             attempts = 1 if noted else MAX_ATTEMPTS
             version_id = self._source.image_set_version(image_set, budget, attempts)
         except FrameNotFound:
+            self._missing.add(image_set)
             raise ImageSetNotFound from None
         except (Throttled, UpstreamFailed, UpstreamTimeout) as problem:
-            if noted is None or budget.exhausted:
+            if noted is None or budget.exhausted or noted.is_before(requested):
                 raise
             # The check only guards against lost events. An index that may be outdated is better than none.
             logger.warning("latest version not checked", extra=problem.log_fields)
@@ -73,6 +98,17 @@ class LatestVersions:
             noted = self._read(key, budget)
             found = max(noted or found, found, key=lambda each: each.rank)
         return found.version_id
+
+    def noted(self, image_set: ImageSetRef, budget: TimeBudget) -> str | None:
+        """Return the noted version without a check, or None if none is noted.
+
+        Raises
+        ------
+        Problem
+            As `ObjectStore` raises it.
+        """
+        noted = self._read(latest_version_key(image_set), budget)
+        return noted.version_id if noted else None
 
     def note(self, image_set: ImageSetRef, version_id: str | None, budget: TimeBudget, *, confirmed: bool) -> None:
         """Note the version that an event named, unless a newer one is noted.
@@ -135,6 +171,14 @@ class _LatestVersion:
         """The sort key: the version, and then the time of the check."""
         return int(self.version_id), self.checked_at
 
+    def is_before(self, requested: str | None) -> bool:
+        """Whether a client requests a later version than this one."""
+        return requested is not None and int(requested) > int(self.version_id)
+
+    def lifetime_seconds(self, requested: str | None) -> int:
+        """How long this version counts as the latest without a check."""
+        return UNKNOWN_VERSION_RECHECK_SECONDS if self.is_before(requested) else LATEST_TTL_SECONDS
+
     @classmethod
     def from_json(cls, content: bytes) -> _LatestVersion:
         document = json.loads(content)
@@ -142,3 +186,20 @@ class _LatestVersion:
 
     def to_json(self) -> bytes:
         return json.dumps({"versionId": self.version_id, "checkedAt": self.checked_at}).encode()
+
+
+class _MissingImageSets:
+    """The image sets that HealthImaging did not have a few seconds ago. Their number is bounded."""
+
+    def __init__(self) -> None:
+        self._noted_at: OrderedDict[ImageSetRef, float] = OrderedDict()
+
+    def __contains__(self, image_set: ImageSetRef) -> bool:
+        noted_at = self._noted_at.get(image_set)
+        return noted_at is not None and time.monotonic() - noted_at < MISSING_TTL_SECONDS
+
+    def add(self, image_set: ImageSetRef) -> None:
+        self._noted_at[image_set] = time.monotonic()
+        self._noted_at.move_to_end(image_set)
+        if len(self._noted_at) > MAX_MISSING_IMAGE_SETS:
+            self._noted_at.popitem(last=False)

@@ -1,19 +1,23 @@
-"""A request being answered, and the log line and metrics that report it."""
+"""A request being answered, and the audit records, log line and metrics that report it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
 from framegate import upstream_time
+from framegate.access.audit import Stage
+from framegate.access.caller import NOBODY
 from framegate.observability import SERVICE, Metric, logger, metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from framegate.access.audit import Access
+    from framegate.access.caller import Caller
     from framegate.rest.http import HttpRequest, HttpResponse
     from framegate.time_budget import TimeBudget
 
@@ -30,17 +34,28 @@ class Exchange:
         The request.
     budget : TimeBudget
         Time until the answer.
+    access : Access
+        Who sends the request, for the audit record.
     record : dict
         What the log line says about it, by field name: HealthImaging's identifiers, counts and kinds only.
+    caller : Caller
+        Who sends it.
     """
 
     request: HttpRequest
     budget: TimeBudget
+    access: Access
     record: dict[str, str | int | float] = field(default_factory=dict)
+    caller: Caller = NOBODY
 
-    def report(self, status: int) -> None:
-        """Write the log line and the metrics of the request."""
-        record = self.record
+    def begin_read(self) -> None:
+        """Write the audit record of a read that is about to start. A handler calls this before it reads anything."""
+        self.access.write(Stage.REQUEST, self.record)
+
+    def report(self, response: HttpResponse) -> None:
+        """Write the audit record, the log line and the metrics of the answered request."""
+        record, status = self.record, response.status
+        self.access.write(Stage.ANSWER, {**record, **self._result(response)})
         waited_ms = round(upstream_time.waited_ms(), 1)
         logger.set_correlation_id(self.request.request_id)
         log = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
@@ -55,11 +70,32 @@ class Exchange:
             metrics.add_dimension("delivery", str(record["delivery"]))
             metrics.add_metric(Metric.FRAMES, MetricUnit.Count, 1)
             metrics.add_metric(Metric.FRAME_BYTES, MetricUnit.Bytes, int(record["bytes"]))
+        elif "datasets_bytes" in record:
+            metrics.add_dimension("delivery", self._kind)
+            metrics.add_metric(Metric.DATASETS, MetricUnit.Count, 1)
         else:
-            metrics.add_dimension("delivery", "index")
+            metrics.add_dimension("delivery", self._kind)
             metrics.add_metric(Metric.INDEX_PAGES, MetricUnit.Count, 1)
         if waited_ms:
             metrics.add_metric(Metric.UPSTREAM_LATENCY, MetricUnit.Milliseconds, waited_ms)
         # The second set of dimensions covers all requests: CloudWatch cannot combine the percentiles of the first.
         metrics.add_dimensions(service=SERVICE)
         metrics.flush_metrics()
+
+    @property
+    def _kind(self) -> str:
+        """What a response delivers that has no frame."""
+        return "dicom-json" if "datasets_bytes" in self.record else "index"
+
+    def _result(self, response: HttpResponse) -> dict[str, str | int]:
+        """What the response delivers, for the audit record."""
+        status = int(response.status)
+        if status >= HTTPStatus.BAD_REQUEST:
+            return {"status": status, "bytes": 0}
+        delivery = "not-modified" if status == HTTPStatus.NOT_MODIFIED else self._kind
+        return {"delivery": delivery, "bytes": response.body_bytes, **_delivered(self.record), "status": status}
+
+
+def _delivered(record: Mapping[str, str | int | float]) -> dict[str, Any]:
+    """What a frame's handler has recorded about the delivery; nothing for an index."""
+    return {name: record[name] for name in ("delivery", "bytes") if name in record}

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from framegate import upstream_time
-from framegate.access.caller import authorize_caller
+from framegate.access.audit import Access, identifiers_in
+from framegate.access.caller import CognitoRules, authorize_caller
 from framegate.delivery.executor import DEFER_SECONDS
 from framegate.observability import logger, stack_of
 from framegate.problems import InternalError, InvalidRequest, MethodNotAllowed, Problem, UnknownRoute
 from framegate.rest.exchange import Exchange
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.frames import FrameHandlers
-from framegate.rest.http import HttpRequest, HttpResponse, NotAnHttpRequestError
+from framegate.rest.http import SECURITY_HEADERS, HttpRequest, HttpResponse, NotAnHttpRequestError, require_exact_path
 from framegate.rest.index_pages import IndexHandlers
 from framegate.rest.problem_documents import problem_response
-from framegate.rest.routes import ROUTES
+from framegate.rest.routes import DICOMWEB_OPERATION_IDS, ROUTES
+from framegate.settings import CACHE_CONTROL
 from framegate.storage.object_writer import CLEANUP_SECONDS
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from framegate.access.image_sets import ImageSetAccess
     from framegate.delivery.executor import FrameDelivery
     from framegate.index.frame_index import FrameIndex
-    from framegate.settings import Settings
+    from framegate.rest.exchange import Handler
+    from framegate.settings import FrameCaching, Settings
 
 RESERVED_SECONDS = CLEANUP_SECONDS + DEFER_SECONDS + 1.0
 """Seconds of an invocation that are reserved for cleaning up, deferring a store, and answering."""
@@ -57,14 +62,36 @@ class FrameApi:
         Delivers frames.
     index : FrameIndex
         Lists the frames of an image set.
+    access : ImageSetAccess
+        Decides who may read an image set.
+    dicomweb : callable
+        Returns the handlers of the DICOMweb operations, by operation id. The first request for one of them calls it,
+        so that other requests need not wait for its imports.
+    base64_apart : bool
+        Whether bodies with base64 are `framegate.aws.lambda_runtime.Base64Text` instead of strings.
     """
 
-    def __init__(self, settings: Settings, delivery: FrameDelivery, index: FrameIndex) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        delivery: FrameDelivery,
+        index: FrameIndex,
+        access: ImageSetAccess,
+        dicomweb: Callable[[], Mapping[str, Handler]],
+        *,
+        base64_apart: bool = False,
+    ) -> None:
         self._settings = settings
-        self.frames = FrameHandlers(settings.datastore_ids, delivery)
-        handlers = {
+        self._base64_apart = base64_apart
+        self._build_dicomweb = dicomweb
+        self._cognito = CognitoRules(settings.cognito_client_ids, settings.cognito_groups_are_datastores)
+        self.frames = FrameHandlers(access, delivery, CACHE_CONTROL[settings.frame_caching])
+        # An image set can get a new version or be deleted, so no cache may use a page without asking.
+        pages_caching: FrameCaching = "no-store" if settings.frame_caching == "no-store" else "revalidate"
+        handlers: dict[str, Handler] = {
             **self.frames.by_operation,
-            **IndexHandlers(settings.datastore_ids, index).by_operation,
+            **IndexHandlers(access, index, CACHE_CONTROL[pages_caching]).by_operation,
+            **{operation_id: partial(self._on_dicomweb, operation_id) for operation_id in DICOMWEB_OPERATION_IDS},
         }
         # An operation without a handler fails here, before the first request.
         self._dispatch = {
@@ -73,6 +100,17 @@ class FrameApi:
             }
             for route in ROUTES
         }
+
+    def load_dicomweb(self) -> None:
+        """Build the handlers of the DICOMweb operations now, instead of with the first request for one of them."""
+        self._dicomweb  # noqa: B018 - a cached property
+
+    @cached_property
+    def _dicomweb(self) -> Mapping[str, Handler]:
+        return self._build_dicomweb()
+
+    def _on_dicomweb(self, operation_id: str, exchange: Exchange) -> HttpResponse:
+        return self._dicomweb[operation_id](exchange)
 
     def answer(self, event: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
         """Answer an event of API Gateway's Lambda proxy integration.
@@ -93,9 +131,12 @@ class FrameApi:
             logger.warning("event is not an HTTP request of API Gateway", extra={"reason": str(error)})
             return problem_response(InvalidRequest(f"{_NOT_HTTP}: {error}."), request_id="").to_event()
         upstream_time.reset()
-        exchange = Exchange(request, TimeBudget(remaining_ms / 1000 - RESERVED_SECONDS))
+        access = Access.of_request(event, self._settings.auth, self._settings.audit_claim)
+        budget = TimeBudget(remaining_ms / 1000 - RESERVED_SECONDS)
+        exchange = Exchange(request, budget, access, {**identifiers_in(request.path)})
         try:
-            authorize_caller(event, self._settings.auth)
+            require_exact_path(event)
+            exchange.caller = authorize_caller(event, self._settings.auth, self._cognito, self._settings.audit_claim)
             response = self._route(exchange)
         except Problem as problem:
             response = problem_response(problem, request.request_id)
@@ -107,9 +148,10 @@ class FrameApi:
             response = response.without_body()
             if "bytes" in exchange.record:
                 exchange.record["bytes"] = 0
-        response.headers.update(self._cors_headers(request), Vary=self._vary())
-        exchange.report(response.status)
-        return response.to_event()
+        vary = ", ".join(filter(None, [self._vary(), response.headers.get("Vary")]))
+        response.headers.update(self._cors_headers(request), Vary=vary, **SECURITY_HEADERS)
+        exchange.report(response)
+        return response.to_event(base64_apart=self._base64_apart)
 
     def _route(self, exchange: Exchange) -> HttpResponse:
         handlers = self._dispatch.get(exchange.request.route)
@@ -130,4 +172,14 @@ class FrameApi:
         return headers
 
     def _vary(self) -> str:
-        return "Accept" if "*" in self._settings.cors_origins else "Accept, Origin"
+        """The request headers that a cache compares before it uses a response (RFC 9110, section 12.5.5).
+
+        A cached frame belongs to the token that fetched it. With IAM, `Authorization` is a signature that changes with
+        every request, so a cache that compares it would never use a response.
+        """
+        names = ["Accept"]
+        if self._settings.auth != "iam":
+            names.append("Authorization")
+        if "*" not in self._settings.cors_origins:
+            names.append("Origin")
+        return ", ".join(names)

@@ -6,19 +6,16 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pybase64 import b64encode_as_string
-
-from framegate.rest.http import HttpResponse
+from framegate.rest.http import HttpResponse, JsonWithBase64, base64_size
 from framegate.rest.negotiation import JSON, Representation
-from framegate.storage.frame_store import CACHE_CONTROL
+from framegate.rest.problem_documents import PENDING_RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
     from framegate.delivery.executor import InlineFrame, LinkedFrame
+    from framegate.delivery.multipart import Envelope
     from framegate.delivery.portions import Portion
     from framegate.identifiers import FrameRef
     from framegate.rest.preconditions import FrameTag
-
-QUEUED_RETRY_AFTER_SECONDS = 30
 
 HEADERS = {
     "wholeFrame": "Framegate-Whole-Frame",
@@ -31,13 +28,23 @@ HEADERS = {
 """The headers that describe the delivered portion of a frame, by the JSON member with the same content."""
 
 
-def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag) -> HttpResponse:
-    """``200`` with the frame or its portion, as bytes or as base64 in JSON, or ``206`` with a byte range.
+def inline_response(
+    frame: FrameRef, delivered: InlineFrame, tag: FrameTag, envelope: Envelope, cache_control: str
+) -> HttpResponse:
+    """``200`` with the frame or its portion: bytes, multipart, or base64 in JSON; or ``206`` with a byte range.
 
     If the frame was not read, because the client needs only headers, the response has a Content-Length and no body.
     """
-    headers = {"Content-Type": tag.content_type, **_caching_headers(tag), **_portion_headers(delivered.portion)}
-    if tag.representation is Representation.RAW:
+    headers = {
+        "Content-Type": tag.content_type,
+        **_caching_headers(tag, cache_control),
+        **_portion_headers(delivered.portion),
+    }
+    if tag.form.representation is Representation.MULTIPART:
+        if delivered.content is None:
+            return HttpResponse(HTTPStatus.OK, {"Content-Length": str(envelope.size_of([delivered.size])), **headers})
+        return HttpResponse(HTTPStatus.OK, headers, b"".join(envelope.wrap([[delivered.content]])))
+    if tag.form.representation is Representation.RAW:
         headers["Accept-Ranges"] = "bytes"
         if delivered.content is None:
             return HttpResponse(HTTPStatus.OK, {"Content-Length": str(delivered.size), **headers})
@@ -49,24 +56,31 @@ def inline_response(frame: FrameRef, delivered: InlineFrame, tag: FrameTag) -> H
     # The base64 is joined by hand: it has nothing to escape, and json.dumps takes milliseconds to scan megabytes.
     before, after = f'{json.dumps(document)[:-1]}, "imageFrameBlob": "', '"}'
     if delivered.content is None:
-        size = len(before) + (delivered.size + 2) // 3 * 4 + len(after)
+        size = len(before) + base64_size(delivered.size) + len(after)
         return HttpResponse(HTTPStatus.OK, {"Content-Length": str(size), **headers})
-    return HttpResponse(HTTPStatus.OK, headers, f"{before}{b64encode_as_string(delivered.content)}{after}")
+    return HttpResponse(HTTPStatus.OK, headers, JsonWithBase64(before, delivered.content, after))
 
 
-def linked_response(frame: FrameRef, delivered: LinkedFrame, representation: Representation) -> HttpResponse:
-    """``303`` to the frame's pre-signed URL, or ``200`` with a JSON document that has the URL and its expiry."""
-    # The URL is a credential that expires, so no cache may keep it.
-    headers = {"Cache-Control": "no-store", **_portion_headers(delivered.portion)}
-    if representation is Representation.RAW:
-        # Without a Content-Type, API Gateway would declare the empty body as JSON.
-        return HttpResponse(
-            HTTPStatus.SEE_OTHER, {"Location": delivered.url, "Content-Type": "text/plain; charset=utf-8", **headers}
-        )
+def linked_response(frame: FrameRef, delivered: LinkedFrame) -> HttpResponse:
+    """``200`` with a JSON document that has the frame's pre-signed URL and its expiry."""
     document = _frame_document(frame, delivered.content_type, delivered.size, delivered.portion)
     document["url"] = delivered.url
     document["expiresAt"] = delivered.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-    return HttpResponse(HTTPStatus.OK, {"Content-Type": JSON, **headers}, json.dumps(document))
+    headers = {"Content-Type": JSON, "Cache-Control": "no-store", **_portion_headers(delivered.portion)}
+    return HttpResponse(HTTPStatus.OK, headers, json.dumps(document))
+
+
+def redirect_response(url: str, portion: Portion | None = None) -> HttpResponse:
+    """``303`` to a pre-signed URL."""
+    headers = {
+        "Location": url,
+        # Without a Content-Type, API Gateway would declare the empty body as JSON.
+        "Content-Type": "text/plain; charset=utf-8",
+        # The URL is a credential that expires, so no cache may keep it.
+        "Cache-Control": "no-store",
+        **_portion_headers(portion),
+    }
+    return HttpResponse(HTTPStatus.SEE_OTHER, headers)
 
 
 def queued_response(request_id: str) -> HttpResponse:
@@ -84,7 +98,7 @@ def queued_response(request_id: str) -> HttpResponse:
         "Send the same request again after the seconds in Retry-After, until it redirects to the frame.",
         "requestId": request_id,
     }
-    headers = {"Content-Type": JSON, "Cache-Control": "no-store", "Retry-After": str(QUEUED_RETRY_AFTER_SECONDS)}
+    headers = {"Content-Type": JSON, "Cache-Control": "no-store", "Retry-After": str(PENDING_RETRY_AFTER_SECONDS)}
     return HttpResponse(HTTPStatus.ACCEPTED, headers, json.dumps(document))
 
 
@@ -124,14 +138,17 @@ def _portion_headers(portion: Portion | None) -> dict[str, str]:
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
 
 
-def not_modified_response(tag: FrameTag) -> HttpResponse:
+def not_modified_response(tag: FrameTag, cache_control: str) -> HttpResponse:
     """``304`` for a client that holds the representation with this entity tag.
 
     The response repeats the Content-Type of the 200. Otherwise API Gateway would add ``application/json``, and a cache
     would store that in place of the media type (RFC 9111, sections 3.2 and 4.3.4).
     """
-    return HttpResponse(HTTPStatus.NOT_MODIFIED, {"Content-Type": tag.content_type, **_caching_headers(tag)})
+    return HttpResponse(
+        HTTPStatus.NOT_MODIFIED, {"Content-Type": tag.content_type, **_caching_headers(tag, cache_control)}
+    )
 
 
-def _caching_headers(tag: FrameTag) -> dict[str, str]:
-    return {"ETag": tag.value, "Cache-Control": CACHE_CONTROL}
+def _caching_headers(tag: FrameTag, cache_control: str) -> dict[str, str]:
+    # The entity tag stays with `no-store`: If-Range and If-Match need it.
+    return {"ETag": tag.value, "Cache-Control": cache_control}

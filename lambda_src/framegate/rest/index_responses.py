@@ -21,7 +21,7 @@ def index_tag(image_set: ImageSetRef, version_id: str) -> str:
     return f'"{image_set.image_set_id}.version-{version_id}.{FORMAT}"'
 
 
-def index_response(image_set: ImageSetRef, version_id: str, page: IndexPage) -> HttpResponse:
+def index_response(image_set: ImageSetRef, version_id: str, page: IndexPage, cache_control: str) -> HttpResponse:
     """``200`` with the frames of a page and the token of the next page."""
     document = {
         "datastoreId": image_set.datastore_id,
@@ -32,14 +32,13 @@ def index_response(image_set: ImageSetRef, version_id: str, page: IndexPage) -> 
     # The lines are JSON already. Parsing and serialising them again would take most of a page's time.
     frames = b",".join(page.frames).decode()
     body = f'{json.dumps(document)[:-1]}, "imageFrames": [{frames}]}}'
-    return HttpResponse(HTTPStatus.OK, _headers(index_tag(image_set, version_id)), body)
+    return HttpResponse(HTTPStatus.OK, _headers(index_tag(image_set, version_id), cache_control), body)
 
 
-def index_not_modified_response(tag: str) -> HttpResponse:
+def index_not_modified_response(tag: str, cache_control: str) -> HttpResponse:
     """``304`` for a client that holds the page of this version, with the Content-Type of the 200."""
-    return HttpResponse(HTTPStatus.NOT_MODIFIED, _headers(tag))
+    return HttpResponse(HTTPStatus.NOT_MODIFIED, _headers(tag, cache_control))
 
 
-def _headers(tag: str) -> dict[str, str]:
-    # Caches must revalidate: the image set may have a new version or be deleted.
-    return {"Content-Type": JSON, "ETag": tag, "Cache-Control": "private, no-cache"}
+def _headers(tag: str, cache_control: str) -> dict[str, str]:
+    return {"Content-Type": JSON, "ETag": tag, "Cache-Control": cache_control}

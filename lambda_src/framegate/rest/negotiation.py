@@ -1,25 +1,81 @@
-"""Chooses the representation of a frame from the request's Accept header."""
+"""Chooses the form of a frame from the request's Accept header."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from framegate.healthimaging.media_types import essence
+from framegate.healthimaging.media_types import EXPLICIT_LITTLE_ENDIAN, UNKNOWN, dicom_names, essence, implied_syntax
 from framegate.problems import NotAcceptable
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 JSON = "application/json"
+
+MULTIPART = "multipart/related"
+
+_SYNTAX = "transfer-syntax"
 
 _WEIGHT = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 
 
 class Representation(StrEnum):
-    """The forms in which Framegate sends a frame: its bytes, or a JSON document."""
+    """How Framegate sends a frame: its bytes, its bytes as a part of a multipart body, or a JSON document."""
 
     RAW = "raw"
+    MULTIPART = "multipart"
     JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form in which a frame is available.
+
+    Attributes
+    ----------
+    representation : Representation
+        The bytes, a multipart body, or a JSON document.
+    media_type : str
+        The media type of the bytes, or of the part, without ``transfer-syntax``.
+    transfer_syntax : str or None
+        The transfer syntax of the bytes, if it is known.
+    accepted_names : tuple of str
+        The media types by which a client can request the form.
+    is_default : bool
+        Whether a range with a wildcard, such as ``*/*``, requests this form.
+    requires_syntax : bool
+        Whether ``application/octet-stream`` requests this form only with ``transfer-syntax``. Without it, a DICOMweb
+        client expects uncompressed pixels.
+    is_decoded : bool
+        Whether HealthImaging has to decode the frame.
+    """
+
+    representation: Representation
+    media_type: str
+    transfer_syntax: str | None = None
+    accepted_names: tuple[str, ...] = ()
+    is_default: bool = False
+    requires_syntax: bool = False
+    is_decoded: bool = False
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type of the bytes, or of the part, with its transfer syntax."""
+        if self.transfer_syntax is None or _SYNTAX in _parameters_of(self.media_type):
+            return self.media_type
+        return f"{self.media_type}; {_SYNTAX}={self.transfer_syntax}"
+
+    @property
+    def range(self) -> str:
+        """The media range that requests the form, for a client that has requested something else."""
+        if self.representation is Representation.MULTIPART:
+            syntax = f"; {_SYNTAX}={self.transfer_syntax}" if self.transfer_syntax else ""
+            return f'{MULTIPART}; type="{essence(self.media_type)}"{syntax}'
+        return self.content_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +99,33 @@ class MediaRange:
     type: str
     parameters: dict[str, str]
     weight: float
+
+    def specificity_for(self, form: Form) -> tuple[int, int] | None:
+        """How specifically the range requests a form; None if it does not."""
+        parameters = _parameters_of(form.content_type)
+        if form.representation is not Representation.MULTIPART:
+            return self._specificity_among(form, parameters)
+        if form.is_default and self.type == "*/*":
+            return self._specificity_among(form, parameters)
+        if self.type != MULTIPART:
+            return None
+        # The root type of the multipart body is the type of its parts (RFC 2387, section 3.1).
+        named = {name: value for name, value in self.parameters.items() if name != "type"}
+        part = MediaRange(self.parameters.get("type", "*/*").strip().lower(), named, self.weight)
+        return part._specificity_among(form, parameters)
+
+    def _specificity_among(self, form: Form, parameters: dict[str, str]) -> tuple[int, int] | None:
+        has_wildcard = self.type.endswith("/*")
+        is_multipart = form.representation is Representation.MULTIPART
+        names_syntax = self.parameters.get(_SYNTAX)
+        if form.is_decoded and names_syntax != form.transfer_syntax and (has_wildcard or names_syntax is not None):
+            return None
+        if form.requires_syntax and self.type == UNKNOWN and names_syntax is None:
+            return None
+        if has_wildcard and not (form.is_default or is_multipart or form.is_decoded):
+            return None
+        found = (self.specificity(each, parameters) for each in form.accepted_names)
+        return max((each for each in found if each is not None), default=None)
 
     def specificity(self, media_type: str, parameters: dict[str, str]) -> tuple[int, int] | None:
         """How specifically the range matches a media type; None if it does not match.
@@ -90,87 +173,140 @@ class Accept:
         return cls(tuple(filter(None, map(_media_range, _split(header, ",")))))
 
     def choose(self, content_type: str) -> Representation | None:
-        """Choose the representation of a frame with this media type; None if the client accepts neither.
+        """Choose the representation of a frame with this media type; None if the client accepts none of its forms."""
+        form = self.form_among(forms_of(content_type))
+        return form.representation if form else None
 
-        The header must name JSON: ``*/*`` asks for the frame's own bytes. If both have the same weight, JSON wins,
-        because the client has named it.
+    def form_among(self, forms: tuple[Form, ...]) -> Form | None:
+        """Choose one of the forms; None if the client accepts none of them.
+
+        The form with the highest weight wins. If weights are equal, JSON wins, because the client has named it. Then
+        the most specifically requested form wins, then a multipart body, then the first form.
         """
-        raw, json = self._weight_of(content_type), self.json_weight
-        if json > 0 and json >= raw:
-            return Representation.JSON
-        return Representation.RAW if raw > 0 else None
+        best: tuple[tuple[float, bool, tuple[int, int], bool], Form] | None = None
+        for form in forms:
+            precision, weight = self._match(form)
+            key = (
+                weight,
+                form.representation is Representation.JSON,
+                precision,
+                form.representation is Representation.MULTIPART,
+            )
+            if weight > 0 and (best is None or key > best[0]):
+                best = key, form
+        return None if best is None else best[1]
 
-    @cached_property
-    def json_weight(self) -> float:
-        """The weight of ``application/json`` if the header names it; otherwise 0."""
-        return max((each.weight for each in self.ranges if each.type == JSON), default=0.0)
+    def accepts(self, form: Form) -> bool:
+        """Whether the client accepts a form, even if it would prefer another one."""
+        return self._match(form)[1] > 0
 
-    def _weight_of(self, content_type: str) -> float:
-        """The weight of the most specific range that matches the media type; 0 if none does."""
-        media_type, parameters = essence(content_type), _parameters(_split(content_type, ";")[1:])
+    def _match(self, form: Form) -> tuple[tuple[int, int], float]:
+        """How specifically the header requests the form, and the weight of the most specific range that does."""
         best: tuple[tuple[int, int], float] = ((0, 0), 0.0)
         for each in self.ranges:
-            specificity = each.specificity(media_type, parameters)
-            if specificity is not None:
+            if (specificity := each.specificity_for(form)) is not None:
+                # The client may repeat JSON with different weights. Any of them makes it acceptable.
                 best = max(best, (specificity, each.weight))
-        return best[1]
+        if form.representation is Representation.JSON:
+            return best[0], max((each.weight for each in self.ranges if each.type == JSON), default=0.0)
+        return best
+
+
+@lru_cache(maxsize=256)
+def forms_of(content_type: str, transfer_syntax: str | None = None) -> tuple[Form, ...]:
+    """Return the forms in which the routes by frame id send a frame.
+
+    Parameters
+    ----------
+    content_type : str
+        HealthImaging's media type. A client without preferences gets it, with the transfer syntax that it implies.
+    transfer_syntax : str, optional
+        The frame's transfer syntax, if it is known.
+    """
+    syntax = transfer_syntax or implied_syntax(content_type)
+    own = essence(content_type)
+    usual, *others = names = dicom_names(syntax, content_type)
+    forms = [Form(Representation.RAW, content_type, syntax, (own,), is_default=True)]
+    forms += [Form(Representation.RAW, each, syntax, (each,)) for each in (usual, *others) if each != own]
+    if UNKNOWN not in (own, usual):
+        forms.append(Form(Representation.RAW, UNKNOWN, syntax, (UNKNOWN,)))
+    accepted = tuple(dict.fromkeys([*names, own, UNKNOWN]))
+    forms.append(Form(Representation.MULTIPART, usual, syntax, accepted))
+    return (*forms, Form(Representation.JSON, JSON, None, (JSON,)))
+
+
+@lru_cache(maxsize=256)
+def dicomweb_forms_of(content_type: str, transfer_syntax: str | None) -> tuple[Form, ...]:
+    """Return the forms in which the DICOMweb routes send a frame.
+
+    Parameters
+    ----------
+    content_type : str
+        HealthImaging's media type.
+    transfer_syntax : str or None
+        The transfer syntax of the stored frame, if it is known.
+
+    References
+    ----------
+    DICOM PS3.18, sections 8.7.3.5.2 and 10.4.4: without ``transfer-syntax``, octet streams are uncompressed.
+    """
+    usual, *others = names = dicom_names(transfer_syntax, content_type)
+    is_uncompressed = transfer_syntax == EXPLICIT_LITTLE_ENDIAN
+    forms = [Form(Representation.RAW, usual, transfer_syntax, (usual,), is_default=True)]
+    forms += [Form(Representation.RAW, each, transfer_syntax, (each,)) for each in others]
+    if usual != UNKNOWN:
+        forms.append(Form(Representation.RAW, UNKNOWN, transfer_syntax, (UNKNOWN,), requires_syntax=True))
+    accepted = tuple(dict.fromkeys([*names, essence(content_type), UNKNOWN]))
+    forms.append(
+        Form(Representation.MULTIPART, usual, transfer_syntax, accepted, requires_syntax=not is_uncompressed),
+    )
+    if not is_uncompressed:
+        for representation in (Representation.RAW, Representation.MULTIPART):
+            forms.append(Form(representation, UNKNOWN, EXPLICIT_LITTLE_ENDIAN, (UNKNOWN,), is_decoded=True))
+    return tuple(forms)
 
 
 @dataclass(frozen=True, slots=True)
 class FrameNegotiation:
-    """Negotiates the representation of a frame once its media type is known.
+    """Negotiates the form of a frame once its media type is known.
 
     Parameters
     ----------
     accept : Accept
         The request's Accept header.
+    forms : callable
+        Returns the forms of a frame with a media type.
     """
 
     accept: Accept
+    forms: Callable[[str], tuple[Form, ...]] = forms_of
 
-    def representation(self, content_type: str) -> Representation:
-        """Choose the representation of a frame with this media type.
+    def form(self, content_type: str) -> Form:
+        """Choose the form of a frame with this media type.
 
         Raises
         ------
         NotAcceptable
-            If the client accepts neither.
+            If the client accepts none.
         """
-        chosen = self.accept.choose(content_type)
-        if chosen is None:
-            raise NotAcceptable(content_type)
+        forms = self.forms(content_type)
+        if (chosen := self.accept.form_among(forms)) is None:
+            raise NotAcceptable([each.range for each in forms])
         return chosen
 
     def require_acceptable(self, content_type: str) -> None:
-        """Check that the client accepts a representation of a frame with this media type.
+        """Check that the client accepts a form of a frame with this media type.
 
         Raises
         ------
         NotAcceptable
             If it accepts none.
         """
-        self.representation(content_type)
-
-    def may_send(self, representation: Representation, content_type: str) -> bool:
-        """Whether the client accepts a representation that it holds.
-
-        A JSON document only has to be acceptable: whether the client would prefer the bytes depends on the frame's
-        media type, which is not known yet.
-
-        Parameters
-        ----------
-        representation : Representation
-            What the client holds.
-        content_type : str
-            The representation's media type.
-        """
-        if representation is Representation.JSON:
-            return self.accept.json_weight > 0
-        return self.accept.choose(content_type) is Representation.RAW
+        self.form(content_type)
 
     def sends_bytes(self, content_type: str) -> bool:
         """Whether the client gets the frame's own bytes, to which a byte range applies."""
-        return self.accept.choose(content_type) is Representation.RAW
+        return self.form(content_type).representation is Representation.RAW
 
 
 def _precision(media_range: str, media_type: str) -> int | None:
@@ -183,10 +319,19 @@ def _precision(media_range: str, media_type: str) -> int | None:
 
 def _media_range(element: str) -> MediaRange | None:
     media_range, *parameters = _split(element, ";")
+    media_range = media_range.strip().lower()
+    if media_range == "*":
+        # Java's HTTP client sends this for */*.
+        media_range = "*/*"
     if "/" not in media_range:
         return None
     named = _parameters(parameters)
-    return MediaRange(media_range.strip().lower(), named, _weight(named.pop("q", "1")))
+    return MediaRange(media_range, named, _weight(named.pop("q", "1")))
+
+
+@lru_cache(maxsize=256)
+def _parameters_of(media_type: str) -> dict[str, str]:
+    return _parameters(_split(media_type, ";")[1:])
 
 
 def _parameters(elements: list[str]) -> dict[str, str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from framegate.delivery.portions import ByLevels, ByResolution, BySize, ByteRange
 from framegate.delivery.request import NAMED_MODES, DeliveryMode
+from framegate.identifiers import UID_PATTERN
 from framegate.index.frame_index import IndexQuery
 from framegate.problems import InvalidRequest
 from framegate.rest import routes
+from framegate.rest.negotiation import Accept
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from framegate.delivery.portions import Selection
     from framegate.rest.http import HttpRequest
@@ -63,7 +66,17 @@ def selection(request: HttpRequest) -> Selection | None:
     return given[0] if given else None
 
 
-def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange | None:
+def accept_of(request: HttpRequest) -> Accept:
+    """Read which media types the client accepts: from the query parameter `accept`, or else from the header.
+
+    References
+    ----------
+    DICOM PS3.18, section 8.3.3.1: the parameter serves clients that cannot set the header, such as a link.
+    """
+    return Accept.parse(", ".join(request.query_values(routes.ACCEPT.name)) or request.header("Accept"))
+
+
+def byte_range(request: HttpRequest, entity_tags: Callable[[], Collection[str]]) -> ByteRange | None:
     """Read which bytes to deliver; None is all of them.
 
     The header is ignored unless it has exactly one range in bytes. So is the header of any method but GET.
@@ -72,8 +85,8 @@ def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange 
     ----------
     request : HttpRequest
         The request.
-    entity_tags : collection of str
-        The entity tags that ``If-Range`` may name for the range to apply.
+    entity_tags : callable
+        Returns the entity tags that ``If-Range`` may name for the range to apply.
 
     References
     ----------
@@ -84,7 +97,7 @@ def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange 
     if header is None or request.method != "GET":
         return None
     if_range = request.header("If-Range")
-    if if_range is not None and if_range.strip() not in entity_tags:
+    if if_range is not None and if_range.strip() not in entity_tags():
         return None
     match = _RANGE.fullmatch(header)
     if match is None:
@@ -97,6 +110,38 @@ def byte_range(request: HttpRequest, entity_tags: Collection[str]) -> ByteRange 
     return ByteRange(int(first), int(last) if last else None)
 
 
+def frame_numbers(request: HttpRequest) -> list[int]:
+    """Read the frame numbers in the path.
+
+    Raises
+    ------
+    InvalidRequest
+        If the list is malformed, too long, or repeats a number.
+    """
+    value = unquote(request.path[routes.FRAME_LIST.name])
+    limit = routes.FRAME_LIST.type.max_length
+    if len(value) > limit or not re.fullmatch(routes.FRAME_LIST_PATTERN, value, re.ASCII):
+        raise InvalidRequest("The list of frames must be frame numbers from 1, separated by commas.")
+    numbers = [int(each) for each in value.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise InvalidRequest("The list of frames must name each frame once.")
+    return numbers
+
+
+def bulk_data_id(request: HttpRequest) -> str:
+    """Read the identifier of bulk data in the path.
+
+    Raises
+    ------
+    InvalidRequest
+        If it is malformed.
+    """
+    value, limit = request.path[routes.BULK_DATA_ID.name], routes.BULK_DATA_ID.type.max_length
+    if len(value) > limit or not re.fullmatch(routes.BULK_DATA_ID_PATTERN, value, re.ASCII):
+        raise InvalidRequest("bulkDataId must be letters, digits, hyphens and underscores.")
+    return value
+
+
 def index_query(request: HttpRequest) -> IndexQuery:
     """Read which frames of an image set to list.
 
@@ -107,7 +152,7 @@ def index_query(request: HttpRequest) -> IndexQuery:
     """
     version = _number(request, routes.VERSION_ID)
     uid, token = request.query(routes.SOP_INSTANCE_UID.name), request.query(routes.NEXT_TOKEN.name)
-    if uid is not None and not re.fullmatch(routes.UID_PATTERN, uid):
+    if uid is not None and not re.fullmatch(UID_PATTERN, uid):
         raise InvalidRequest("sopInstanceUID must be a DICOM UID: digits and dots.")
     version_id, position = None if version is None else str(version), 0
     if token is not None:

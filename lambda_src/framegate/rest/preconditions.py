@@ -6,13 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from framegate.healthimaging.media_types import STORED
+from framegate.delivery.multipart import Envelope
+from framegate.healthimaging.media_types import STORED, implied_syntax
 from framegate.problems import PreconditionFailed
-from framegate.rest.negotiation import JSON, Representation
+from framegate.rest.negotiation import Representation, forms_of
 
 if TYPE_CHECKING:
     from framegate.delivery.portions import Selection
     from framegate.rest.http import HttpRequest
+    from framegate.rest.negotiation import Form
 
 READ_METHODS = ("GET", "HEAD")
 
@@ -21,10 +23,17 @@ _ENTITY_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 _KNOWN_CONTENT_TYPES = tuple(dict.fromkeys(STORED.values()))
 
+_KNOWN_FORMS = tuple(
+    dict.fromkeys((content_type, form) for content_type in _KNOWN_CONTENT_TYPES for form in forms_of(content_type))
+)
+"""The forms of frames with a documented media type, each with that media type."""
+
+_KNOWN_NAMES = frozenset(name for _, form in _KNOWN_FORMS for name in (form.media_type, *form.accepted_names))
+
 
 @dataclass(frozen=True, slots=True)
 class FrameTag:
-    """The strong entity tag of a frame's representation.
+    """The strong entity tag of a frame in one of its forms.
 
     A frame never changes, and a selection of it always has the same bytes, so the identifier and the selection identify
     the content. The tag also names the media type, so that a 304 can repeat it without a call of HealthImaging.
@@ -33,10 +42,10 @@ class FrameTag:
     ----------
     value : str
         The tag, in quotes.
-    representation : Representation
-        Whether the tag is that of the bytes or of the JSON document.
+    form : Form
+        The form.
     content_type : str
-        The representation's media type.
+        The Content-Type of the response.
 
     References
     ----------
@@ -44,41 +53,50 @@ class FrameTag:
     """
 
     value: str
-    representation: Representation
+    form: Form
     content_type: str
 
     @classmethod
-    def of(
-        cls,
-        image_frame_id: str,
-        representation: Representation,
-        content_type: str,
-        selection: Selection | None = None,
-    ) -> FrameTag:
-        """The tag of a frame with this media type.
+    def of(cls, name: str, form: Form, selection: Selection | None = None) -> FrameTag:
+        """The tag of a form.
 
-        Only media types that HealthImaging documents become part of the tag. No text from a client's tag can therefore
+        Only media types that AWS or DICOM document become part of the tag. No text from a client's tag can therefore
         return as a Content-Type.
+
+        Parameters
+        ----------
+        name : str
+            Identifies the content: a frame's identifier, or a digest of several.
+        form : Form
+            The form.
+        selection : Selection, optional
+            The levels of the frame.
         """
-        if representation is Representation.JSON:
-            suffix, content_type = "json", JSON
-        else:
-            suffix = content_type if content_type in _KNOWN_CONTENT_TYPES else ""
-        parts = [image_frame_id, selection.tag if selection else "", suffix]
-        return cls(f'"{".".join(filter(None, parts))}"', representation, content_type)
-
-    @property
-    def names_content_type(self) -> bool:
-        """Whether the tag alone tells the media type of a 304."""
-        return self.representation is Representation.JSON or self.content_type in _KNOWN_CONTENT_TYPES
+        parts = [name, selection.tag if selection else "", _suffix(form)]
+        content_type = form.content_type
+        if form.representation is Representation.MULTIPART:
+            content_type = envelope(name, form, selection).content_type
+        return cls(f'"{".".join(filter(None, parts))}"', form, content_type)
 
 
-def known_frame_tags(image_frame_id: str, selection: Selection | None = None) -> list[FrameTag]:
-    """Every tag that the frame can have with a known media type."""
-    return [
-        *(FrameTag.of(image_frame_id, Representation.RAW, each, selection) for each in _KNOWN_CONTENT_TYPES),
-        FrameTag.of(image_frame_id, Representation.JSON, JSON, selection),
-    ]
+def _suffix(form: Form) -> str:
+    """What the tag says about the form."""
+    if form.representation is Representation.JSON:
+        return "json"
+    name = form.media_type if form.media_type in _KNOWN_NAMES else ""
+    if form.transfer_syntax != implied_syntax(form.media_type) and name:
+        name = f"{name};{form.transfer_syntax}"
+    return ".".join(filter(None, ["multipart" if form.representation is Representation.MULTIPART else "", name]))
+
+
+def envelope(name: str, form: Form, selection: Selection | None = None) -> Envelope:
+    """Return the envelope of a multipart body with a frame, or with the selected levels of it."""
+    return Envelope(f"{name}-{selection.tag}" if selection else name, form.content_type)
+
+
+def known_frame_tags(image_frame_id: str, selection: Selection | None = None) -> list[tuple[str, FrameTag]]:
+    """Every tag that the frame can have with a documented media type of HealthImaging, and that media type."""
+    return [(content_type, FrameTag.of(image_frame_id, form, selection)) for content_type, form in _KNOWN_FORMS]
 
 
 @dataclass(frozen=True, slots=True)

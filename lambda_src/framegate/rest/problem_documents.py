@@ -6,9 +6,12 @@ import json
 from http import HTTPStatus
 
 from framegate import problems
-from framegate.rest.http import HttpResponse
+from framegate.rest.http import SECURITY_HEADERS, HttpResponse
 
 RETRY_AFTER_SECONDS = 1
+
+PENDING_RETRY_AFTER_SECONDS = 30
+"""Seconds after which a client requests a frame again that is being stored."""
 
 STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.InvalidRequest: HTTPStatus.BAD_REQUEST,
@@ -17,11 +20,14 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.TokenExpired: HTTPStatus.UNAUTHORIZED,
     problems.DatastoreNotServed: HTTPStatus.FORBIDDEN,
     problems.DatastoreNotGranted: HTTPStatus.FORBIDDEN,
+    problems.ClientNotAccepted: HTTPStatus.UNAUTHORIZED,
+    problems.ImageSetNotGranted: HTTPStatus.FORBIDDEN,
     problems.AccessDenied: HTTPStatus.FORBIDDEN,
     problems.UnknownRoute: HTTPStatus.NOT_FOUND,
     problems.FrameNotFound: HTTPStatus.NOT_FOUND,
     problems.ImageSetNotFound: HTTPStatus.NOT_FOUND,
     problems.VersionNotFound: HTTPStatus.NOT_FOUND,
+    problems.InstanceNotFound: HTTPStatus.NOT_FOUND,
     problems.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     problems.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     problems.FrameNotAvailable: HTTPStatus.NOT_ACCEPTABLE,
@@ -29,9 +35,13 @@ STATUS: dict[type[problems.Problem], HTTPStatus] = {
     problems.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     problems.FrameTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     problems.PortionTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    problems.ResultTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     problems.RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     problems.Throttled: HTTPStatus.TOO_MANY_REQUESTS,
     problems.InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    problems.NotSupported: HTTPStatus.NOT_IMPLEMENTED,
+    problems.FramePending: HTTPStatus.SERVICE_UNAVAILABLE,
+    problems.AuthorizationUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     problems.UpstreamFailed: HTTPStatus.BAD_GATEWAY,
     problems.UpstreamRefused: HTTPStatus.BAD_GATEWAY,
     problems.UpstreamTimeout: HTTPStatus.GATEWAY_TIMEOUT,
@@ -45,9 +55,16 @@ ADVICE: dict[type[problems.Problem], str] = {
     problems.UpstreamRejected: "Check the data store id, the image set id and the image frame id.",
     problems.TokenExpired: "Get a new one from its issuer, and send the request again.",
     problems.DatastoreNotServed: "Its operator lists the data stores that it serves in `datastore_ids`.",
+    problems.ClientNotAccepted: "Sign in with an app client that the operator lists in `cognito_client_ids`.",
+    problems.ImageSetNotGranted: "Ask the operator for access to it.",
+    problems.AuthorizationUnavailable: "Nothing was delivered; try again after the seconds in Retry-After.",
     problems.AccessDenied: _ASK_THE_OPERATOR,
     problems.VersionNotFound: "Check versionId, or leave it out.",
     problems.FrameNotAvailable: "Trying again does not help.",
+    problems.InstanceNotFound: "Check the UIDs and the frame numbers. For another image set, add imageSetId.",
+    problems.ResultTooLarge: "Ask for fewer results with limit, or accept gzip.",
+    problems.FramePending: "Try again after the seconds in Retry-After.",
+    problems.NotSupported: "Retrieve metadata and frames instead.",
     problems.FrameConflict: "Try again when its update is done.",
     problems.FrameTooLarge: "Use delivery=url, or leave delivery out.",
     problems.PortionTooLarge: "Ask for fewer of them, or for the whole frame with delivery=url.",
@@ -68,13 +85,15 @@ def problem_response(problem: problems.Problem, request_id: str) -> HttpResponse
     RFC 9457. The extension member ``requestId`` is the id by which the operator finds the request in the log.
     """
     status = STATUS[type(problem)]
-    headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
+    headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **SECURITY_HEADERS}
     match problem:
-        case problems.Throttled():
+        case problems.Throttled() | problems.AuthorizationUnavailable():
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case problems.FramePending():
+            headers["Retry-After"] = str(PENDING_RETRY_AFTER_SECONDS)
         case problems.MethodNotAllowed(allowed=allowed):
             headers["Allow"] = ", ".join(allowed)
-        case problems.TokenExpired():
+        case problems.TokenExpired() | problems.ClientNotAccepted():
             # RFC 6750, section 3.1. API Gateway passes it on as x-amzn-Remapped-WWW-Authenticate.
             headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
         case problems.RangeNotSatisfiable(size_bytes=size_bytes):

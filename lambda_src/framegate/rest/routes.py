@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from framegate import problems
 from framegate.delivery.request import NAMED_MODES
+from framegate.identifiers import MAX_UID_LENGTH, UID_PATTERN
 from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
 
 if TYPE_CHECKING:
@@ -28,10 +29,20 @@ MAX_RESULTS = 1000
 MAX_NUMBER = 2**31 - 1
 """The highest frame number and version number that a request may name."""
 
-MAX_UID_LENGTH = 256
-"""Maximum characters of a UID. DICOM allows 64 (PS3.5, section 9.1); HealthImaging accepts 256."""
+STRICT_UID_PATTERN = r"[0-9]+(\.[0-9]+)*"
+"""The form of a UID in a path, where an empty component could change the path."""
 
-UID_PATTERN = rf"[0-9.]{{1,{MAX_UID_LENGTH}}}"
+MAX_FRAME_LIST_LENGTH = 4_096
+"""Maximum characters of a list of frame numbers."""
+
+FRAME_LIST_PATTERN = r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*"
+
+MAX_BULK_DATA_ID_LENGTH = 256
+
+BULK_DATA_ID_PATTERN = r"[0-9A-Za-z_-]+"
+
+MAX_OFFSET = 1_000_000
+"""The highest `offset` of a search (AWS HealthImaging developer guide, "Searching DICOM data")."""
 
 MAX_HEADER_LENGTH = 10_240
 """Maximum bytes of all header lines of a request (API Gateway developer guide, "Quotas")."""
@@ -69,6 +80,8 @@ class Text:
 class Identifier:
     """A HealthImaging identifier: 32 characters, each ``0-9`` or ``a-z``."""
 
+
+Returns = Literal["Frame", "Index", "Datasets", "InstanceFrames", "BulkData", "Nothing"]
 
 ParameterType = Integer | Choice | Text | Identifier
 Type = TypeVar("Type", bound=ParameterType, covariant=True)
@@ -117,7 +130,8 @@ class Operation:
     parameters : tuple of Parameter
         Its parameters, except those in the path.
     returns : str
-        What it returns: ``Frame`` or ``Index``.
+        What it returns: ``Frame``, ``Index``, or in DICOMweb ``Datasets``, ``InstanceFrames`` or ``BulkData``;
+        ``Nothing`` if it is not supported.
     media_types : tuple of str
         The media types that a client can request; ``*/*`` stands for the frame's own.
     problems : tuple of type
@@ -126,6 +140,9 @@ class Operation:
         A request or a body, for the table of routes.
     takes_body : bool
         Whether the request has a body.
+    throttle : str or None
+        Name of the operation's own limit of requests per second, because it uses a small quota of HealthImaging:
+        ``index``. None applies the limit of the stage.
     """
 
     method: Literal["GET", "POST"]
@@ -133,11 +150,12 @@ class Operation:
     summary: str
     description: str
     parameters: tuple[Parameter[ParameterType], ...]
-    returns: Literal["Frame", "Index"]
+    returns: Returns
     media_types: tuple[str, ...]
     problems: tuple[type[problems.Problem], ...]
     example: str
     takes_body: bool = False
+    throttle: Literal["index"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +194,9 @@ _ANY_REQUEST = (
     problems.TokenExpired,
     problems.DatastoreNotServed,
     problems.DatastoreNotGranted,
+    problems.ClientNotAccepted,
+    problems.ImageSetNotGranted,
+    problems.AuthorizationUnavailable,
     problems.AccessDenied,
     problems.FrameConflict,
     problems.PreconditionFailed,
@@ -220,6 +241,13 @@ RESOLUTION = Parameter(
     Integer(0, MAX_DECOMPOSITIONS),
     "Selects the stored resolution with this number; 0 is the base. Excludes `size`.",
     0,
+)
+ACCEPT = Parameter(
+    "accept",
+    "query",
+    Text(MAX_HEADER_LENGTH),
+    "Accepted media types, in place of the Accept header.",
+    "image/jphc",
 )
 START_LEVEL = Parameter(
     "startLevel",
@@ -292,8 +320,8 @@ _FRAME_DESCRIPTION = (
     "Returns the frame's bytes, or JSON if the Accept header names it. A frame that is too large for a response is "
     "delivered as a pre-signed URL. With `size`, `resolution` or levels, returns part of a frame in HTJ2K."
 )
-_FRAME_MEDIA_TYPES = ("*/*", "application/json")
-_PORTION = (DELIVERY, SIZE, RESOLUTION, START_LEVEL, END_LEVEL)
+_FRAME_MEDIA_TYPES = ("*/*", "multipart/related", "application/json")
+_PORTION = (DELIVERY, ACCEPT, SIZE, RESOLUTION, START_LEVEL, END_LEVEL)
 _CONDITIONS = (IF_MATCH, IF_NONE_MATCH)
 
 FRAME_BY_PATH = Operation(
@@ -347,6 +375,7 @@ FRAME_INDEX = Operation(
     media_types=("application/json",),
     problems=_INDEX_PROBLEMS,
     example="[the frame index](#the-frame-index)",
+    throttle="index",
 )
 
 _IMAGE_SET = "/datastore/{datastoreId}/imageSet/{imageSetId}"
@@ -355,12 +384,215 @@ FRAME_ROUTE = f"{_IMAGE_SET}/imageFrame/{{imageFrameId}}"
 GET_IMAGE_FRAME_ROUTE = f"{_IMAGE_SET}/getImageFrame"
 INDEX_ROUTE = f"{_IMAGE_SET}/imageFrames"
 
+_UID_LIST_EXAMPLE = "1.2.826.0.1.3680043.2.1143"
+
+
+def _uid(name: str, what: str) -> Parameter[Text]:
+    return Parameter(
+        name, "path", Text(MAX_UID_LENGTH, STRICT_UID_PATTERN), f"UID of the {what}.", _UID_LIST_EXAMPLE, required=True
+    )
+
+
+STUDY_UID = _uid("studyInstanceUID", "study")
+SERIES_UID = _uid("seriesInstanceUID", "series")
+INSTANCE_UID = _uid("instanceUID", "SOP instance")
+FRAME_LIST = Parameter(
+    "frameList",
+    "path",
+    Text(MAX_FRAME_LIST_LENGTH, FRAME_LIST_PATTERN),
+    "Frame numbers, counted from 1, each at most once, separated by commas.",
+    "1,2",
+    required=True,
+)
+BULK_DATA_ID = Parameter(
+    "bulkDataId",
+    "path",
+    Text(MAX_BULK_DATA_ID_LENGTH, BULK_DATA_ID_PATTERN),
+    "HealthImaging's identifier of the bulk data, from a `BulkDataURI`.",
+    "d16bd7a5d7a1f1a2",
+    required=True,
+)
+IMAGE_SET_ID_IN_QUERY = Parameter(
+    "imageSetId",
+    "query",
+    Identifier(),
+    "Selects an image set of the series. Without it, the primary one.",
+    _EXAMPLE_ID,
+)
+LIMIT = Parameter("limit", "query", Integer(1, MAX_RESULTS), "Maximum number of results.", 100)
+OFFSET = Parameter("offset", "query", Integer(0, MAX_OFFSET), "Number of results to skip.", 0)
+INCLUDE_FIELD = Parameter(
+    "includefield",
+    "query",
+    Text(MAX_HEADER_LENGTH),
+    "Further attributes in the result: keywords or tags, separated by commas or in several parameters; or `all`.",
+    "00081030,00080060",
+)
+FUZZY_MATCHING = Parameter(
+    "fuzzymatching",
+    "query",
+    Choice(("true", "false")),
+    "Matches names by the beginnings of their words.",
+    "false",
+)
+
+_DICOM_JSON_TYPES = ("application/dicom+json", "application/json")
+_STUDIES = "/datastore/{datastoreId}/studies"
+_STUDY = f"{_STUDIES}/{{studyInstanceUID}}"
+_SERIES = f"{_STUDY}/series/{{seriesInstanceUID}}"
+_INSTANCE = f"{_SERIES}/instances/{{instanceUID}}"
+_FRAMES = f"{_INSTANCE}/frames/{{frameList}}"
+
+_DICOMWEB_PROBLEMS = (*_ANY_REQUEST, problems.InstanceNotFound, problems.NotAcceptable)
+
+
+def _search(operation_id: str, template: str, what: str) -> Route:
+    """Declare a search. HealthImaging documents the attributes that it matches, so they are not declared here."""
+    within = [each for each in (STUDY_UID, SERIES_UID) if each.name in template]
+    return Route(
+        template,
+        (DATASTORE_ID, *within),
+        (
+            Operation(
+                method="GET",
+                operation_id=operation_id,
+                summary=f"Search for {what}",
+                description="Passes the search on to HealthImaging (QIDO-RS), and returns what it finds. Attributes to "
+                "match are further query parameters, by keyword or tag. Nothing found is an empty array.",
+                parameters=(ACCEPT, LIMIT, OFFSET, INCLUDE_FIELD, FUZZY_MATCHING),
+                returns="Datasets",
+                media_types=_DICOM_JSON_TYPES,
+                problems=(*_DICOMWEB_PROBLEMS, problems.ResultTooLarge),
+                example="[searches](viewers.md#searches)",
+            ),
+        ),
+    )
+
+
+def _metadata(operation_id: str, template: str, what: str, parameters: tuple[Parameter[ParameterType], ...]) -> Route:
+    return Route(
+        template,
+        (DATASTORE_ID, *(each for each in (STUDY_UID, SERIES_UID, INSTANCE_UID) if f"{{{each.name}}}" in template)),
+        (
+            Operation(
+                method="GET",
+                operation_id=operation_id,
+                summary=f"Get the metadata of {what}",
+                description="Returns DICOM JSON (WADO-RS). Metadata that is too large for a response is delivered by "
+                "a redirect.",
+                parameters=(ACCEPT, *parameters, *_CONDITIONS),
+                returns="Datasets",
+                media_types=_DICOM_JSON_TYPES,
+                problems=_DICOMWEB_PROBLEMS,
+                example="[metadata](viewers.md#metadata)",
+            ),
+        ),
+    )
+
+
+def _unsupported(operation_id: str, template: str, what: str) -> Route:
+    given = (STUDY_UID, SERIES_UID, INSTANCE_UID, FRAME_LIST)
+    return Route(
+        template,
+        (DATASTORE_ID, *(each for each in given if f"{{{each.name}}}" in template)),
+        (
+            Operation(
+                method="GET",
+                operation_id=operation_id,
+                summary=f"Not supported: get {what}",
+                description="Always answers with the problem `not-supported`.",
+                parameters=(),
+                returns="Nothing",
+                media_types=("application/problem+json",),
+                problems=(*_ANY_REQUEST, problems.NotSupported),
+                example="-",
+            ),
+        ),
+    )
+
+
+SEARCH_ROUTES = (
+    _search("searchStudies", _STUDIES, "studies"),
+    _search("searchStudySeries", f"{_STUDY}/series", "series of a study"),
+    _search("searchStudyInstances", f"{_STUDY}/instances", "instances of a study"),
+    _search("searchSeriesInstances", f"{_SERIES}/instances", "instances of a series"),
+    _search("searchSeries", "/datastore/{datastoreId}/series", "series"),
+    _search("searchInstances", "/datastore/{datastoreId}/instances", "instances"),
+)
+STUDY_METADATA_ROUTE = _metadata("retrieveStudyMetadata", f"{_STUDY}/metadata", "a study", ())
+SERIES_METADATA_ROUTE = _metadata("retrieveSeriesMetadata", f"{_SERIES}/metadata", "a series", (IMAGE_SET_ID_IN_QUERY,))
+INSTANCE_METADATA_ROUTE = _metadata(
+    "retrieveInstanceMetadata", f"{_INSTANCE}/metadata", "an instance", (IMAGE_SET_ID_IN_QUERY,)
+)
+INSTANCE_FRAMES = Operation(
+    method="GET",
+    operation_id="retrieveInstanceFrames",
+    summary="Get frames of an instance",
+    description="Returns frames as they are stored (WADO-RS), in a multipart body if the Accept header names it. "
+    "Frames that are too large for a response are delivered by a redirect. If the client requests uncompressed "
+    "pixels, HealthImaging decodes the frames.",
+    parameters=(ACCEPT, IMAGE_SET_ID_IN_QUERY, SIZE, RESOLUTION, *_CONDITIONS, RANGE, IF_RANGE),
+    returns="InstanceFrames",
+    media_types=("multipart/related", "*/*"),
+    problems=(
+        *_DICOMWEB_PROBLEMS,
+        problems.FrameNotFound,
+        problems.FramePending,
+        problems.FrameTooLarge,
+        problems.RangeNotSatisfiable,
+    ),
+    example="[frames by UID](viewers.md#frames)",
+)
+BULK_DATA = Operation(
+    method="GET",
+    operation_id="retrieveBulkData",
+    summary="Get bulk data of an instance",
+    description="Returns the value to which a `BulkDataURI` in metadata leads (WADO-RS).",
+    parameters=(ACCEPT, IMAGE_SET_ID_IN_QUERY),
+    returns="BulkData",
+    media_types=("multipart/related", "application/octet-stream"),
+    problems=_DICOMWEB_PROBLEMS,
+    example="[metadata](viewers.md#metadata)",
+)
+UNSUPPORTED_ROUTES = tuple(
+    _unsupported(f"retrieve{name}{suffix.title()}", f"{template}{'/' if suffix else ''}{suffix}", what)
+    for name, template, resource in (
+        ("Study", _STUDY, "a study"),
+        ("Series", _SERIES, "a series"),
+        ("Instance", _INSTANCE, "an instance"),
+        ("Frames", _FRAMES, "frames"),
+    )
+    for suffix, what in (
+        ("", f"{resource} as DICOM files"),
+        ("rendered", f"{resource} as a picture"),
+        ("thumbnail", f"a thumbnail of {resource}"),
+    )
+    if (name, suffix) != ("Frames", "")
+)
+_INSTANCE_PARAMETERS = (DATASTORE_ID, STUDY_UID, SERIES_UID, INSTANCE_UID)
+
 ROUTES = (
     Route(FRAME_ROUTE, (DATASTORE_ID, IMAGE_SET_ID, IMAGE_FRAME_ID), (FRAME_BY_PATH,)),
     Route(GET_IMAGE_FRAME_ROUTE, (DATASTORE_ID, IMAGE_SET_ID), (FRAME_BY_QUERY, FRAME_BY_BODY)),
     Route(INDEX_ROUTE, (DATASTORE_ID, IMAGE_SET_ID), (FRAME_INDEX,)),
+    *SEARCH_ROUTES,
+    STUDY_METADATA_ROUTE,
+    SERIES_METADATA_ROUTE,
+    INSTANCE_METADATA_ROUTE,
+    Route(_FRAMES, (*_INSTANCE_PARAMETERS, FRAME_LIST), (INSTANCE_FRAMES,)),
+    Route(f"{_INSTANCE}/bulkdata/{{bulkDataId}}", (*_INSTANCE_PARAMETERS, BULK_DATA_ID), (BULK_DATA,)),
+    *UNSUPPORTED_ROUTES,
 )
-"""Every route of the API."""
+"""Every route of the API. Those below ``studies``, ``series`` and ``instances`` have the paths of HealthImaging's
+DICOMweb."""
+
+DICOMWEB_OPERATION_IDS = tuple(
+    operation.operation_id
+    for route in ROUTES
+    for operation in route.operations
+    if operation.returns not in ("Frame", "Index")
+)
+"""The operations of DICOMweb."""
 
 METHODS = tuple(dict.fromkeys(method for route in ROUTES for method in route.operation_by_method))
 """Every method that at least one route accepts."""

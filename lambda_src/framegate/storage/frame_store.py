@@ -10,23 +10,52 @@ from framegate.bucket_layout import (
     FRAME_PREFIX,
     MISMATCH_TAG,
     MISMATCHED_PREFIX,
+    TEMPORARY_DAYS,
+    TEMPORARY_TAG,
     frame_key,
     image_set_prefix,
     mismatched_key,
 )
 from framegate.problems import UpstreamFailed
-from framegate.storage.object_store import ObjectChangedError
+from framegate.settings import CACHE_CONTROL
+from framegate.storage.object_store import ObjectChangedError, Written, unless_changed
 from framegate.storage.s3_put import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from framegate.identifiers import FrameRef, ImageSetRef
-    from framegate.storage.object_store import ObjectStore, StoredObject, Written
+    from framegate.storage.object_store import ObjectStore, StoredObject
     from framegate.time_budget import TimeBudget
 
-CACHE_CONTROL = "private, max-age=31536000, immutable"
-"""A frame never changes: its identifier stands for its content."""
+_OBJECT_CACHE_CONTROL = CACHE_CONTROL["revalidate"]
+"""The Cache-Control of the objects. Framegate's URLs override it; other readers get the safe default."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFrame:
+    """The object under a frame's key.
+
+    Attributes
+    ----------
+    stored : StoredObject
+        Its properties.
+    tags : mapping of str to str
+        Its tags.
+    """
+
+    stored: StoredObject
+    tags: Mapping[str, str]
+
+    @property
+    def is_mismatched(self) -> bool:
+        """Whether its pixels are wrong."""
+        return MISMATCH_TAG.items() <= self.tags.items()
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether a request stored it, so that it expires."""
+        return TEMPORARY_TAG.items() <= self.tags.items()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +76,13 @@ class FrameStore:
     ----------
     objects : ObjectStore
         The bucket.
+    url_cache_control : str
+        The Cache-Control header with which S3 answers pre-signed URLs.
     """
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, url_cache_control: str = _OBJECT_CACHE_CONTROL) -> None:
         self._objects = objects
+        self._url_cache_control = url_cache_control
 
     def find(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
         """Return the stored frame, or None if there is none or its pixels are wrong.
@@ -60,11 +92,11 @@ class FrameStore:
         Throttled, UpstreamFailed, UpstreamTimeout
             If S3 rejects a call, cannot be reached, or takes too long.
         """
-        stored, is_wrong = self.look_up(frame, budget)
-        return None if is_wrong else stored
+        found = self.look_up(frame, budget)
+        return None if found is None or found.is_mismatched else found.stored
 
-    def look_up(self, frame: FrameRef, budget: TimeBudget) -> tuple[StoredObject | None, bool]:
-        """Return the object under the frame's key, or None, and whether its tag marks it as wrong.
+    def look_up(self, frame: FrameRef, budget: TimeBudget) -> FoundFrame | None:
+        """Return the object under the frame's key with what its tags say, or None if there is no object.
 
         Raises
         ------
@@ -73,17 +105,34 @@ class FrameStore:
         """
         key = frame_key(frame)
         stored = self._objects.head(key, budget)
+        if stored is None:
+            return None
         # Other tools, such as malware scanners, tag objects, too.
-        is_wrong = stored is not None and stored.tag_count > 0 and _is_wrong(self._objects.tags(key, budget))
-        return stored, is_wrong
+        return FoundFrame(stored, self._objects.tags(key, budget) if stored.tag_count else {})
 
-    def presigned_url(self, frame: FrameRef, lifetime_seconds: int, *, for_head: bool = False) -> PresignedUrl:
+    def presigned_url(
+        self,
+        frame: FrameRef,
+        lifetime_seconds: int,
+        *,
+        for_head: bool = False,
+        request_id: str | None = None,
+        content_type: str | None = None,
+    ) -> PresignedUrl:
         """Return a URL (SigV4) to GET a frame from S3; it takes byte ranges, too.
 
         The signature covers the method. With `for_head`, the URL is for HEAD, which clients keep when they follow a
-        redirect.
+        redirect. `request_id` identifies the request that got the URL; see `presigning.presigned_url`. With
+        `content_type`, S3 sends this Content-Type in place of HealthImaging's.
         """
-        url = self._objects.presigned_url(frame_key(frame), lifetime_seconds, for_head=for_head)
+        url = self._objects.presigned_url(
+            frame_key(frame),
+            lifetime_seconds,
+            cache_control=self._url_cache_control,
+            for_head=for_head,
+            request_id=request_id,
+            content_type=content_type,
+        )
         return PresignedUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime_seconds))
 
     def store(
@@ -94,7 +143,7 @@ class FrameStore:
         budget: TimeBudget,
         expected_size: int | None = None,
     ) -> Written:
-        """Store a frame from a stream. The object appears after the last byte, or never.
+        """Store a frame from a stream, in place of any other copy. The object appears after the last byte, or never.
 
         Parameters
         ----------
@@ -114,7 +163,61 @@ class FrameStore:
         Throttled, UpstreamFailed, UpstreamTimeout
             If S3 rejects a call, cannot be reached, or takes too long.
         """
-        return self._objects.put(frame_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
+        return self._objects.put(frame_key(frame), content_type, content, budget, _OBJECT_CACHE_CONTROL, expected_size)
+
+    def store_temporarily(
+        self,
+        frame: FrameRef,
+        content_type: str,
+        content: Iterable[bytes],
+        budget: TimeBudget,
+        expected_size: int | None = None,
+        *,
+        mismatched_etag: str | None = None,
+    ) -> Written:
+        """Store a frame for a request. This copy expires, and never replaces a good one, which an export may have made.
+
+        Parameters
+        ----------
+        frame, content_type, content, budget, expected_size
+            See `store`.
+        mismatched_etag : str, optional
+            Entity tag of the copy with wrong pixels that this copy replaces.
+
+        Raises
+        ------
+        Throttled, UpstreamFailed, UpstreamTimeout
+            See `store`.
+        """
+        try:
+            return self._objects.put(
+                frame_key(frame),
+                content_type,
+                content,
+                budget,
+                _OBJECT_CACHE_CONTROL,
+                expected_size,
+                tags=TEMPORARY_TAG,
+                condition=unless_changed(mismatched_etag),
+            )
+        except ObjectChangedError:
+            stored = self.find(frame, budget)
+            if stored is None:
+                raise UpstreamFailed(SERVICE, "lost the copy that another request stored") from None
+            return Written(stored.size, stored.checksum or "")
+
+    def make_permanent(self, frame: FrameRef, found: FoundFrame, budget: TimeBudget) -> bool:
+        """Keep a temporary copy from expiring; return False if it is so old that S3 may be removing it already.
+
+        References
+        ----------
+        Amazon S3 user guide, "Expiring objects": S3 removes expired objects asynchronously.
+        """
+        if datetime.now(UTC) - found.stored.modified_at > timedelta(days=TEMPORARY_DAYS - 1):
+            return False
+        tags = {name: value for name, value in found.tags.items() if name not in TEMPORARY_TAG}
+        self._objects.tag(frame_key(frame), tags, budget)
+        return True
 
     def names(self, image_set: ImageSetRef, budget: TimeBudget) -> Iterator[str]:
         """Yield the identifiers of an image set's stored frames."""
@@ -180,7 +283,9 @@ class FrameStore:
         expected_size: int | None = None,
     ) -> Written:
         """Store a new copy of a wrong frame in quarantine, in place of the wrong one; see `store`."""
-        return self._objects.put(mismatched_key(frame), content_type, content, budget, CACHE_CONTROL, expected_size)
+        return self._objects.put(
+            mismatched_key(frame), content_type, content, budget, _OBJECT_CACHE_CONTROL, expected_size
+        )
 
     def find_quarantined(self, frame: FrameRef, budget: TimeBudget) -> StoredObject | None:
         """Return the copy of a frame in quarantine, or None if there is none."""
@@ -200,7 +305,3 @@ class FrameStore:
     def remove(self, frame: FrameRef, budget: TimeBudget) -> None:
         """Remove a frame from its place. Use this when HealthImaging sends wrong pixels."""
         self._objects.remove(frame_key(frame), budget)
-
-
-def _is_wrong(tags: Mapping[str, str]) -> bool:
-    return MISMATCH_TAG.items() <= tags.items()

@@ -14,12 +14,13 @@ from framegate.aws.checksums import base64_of
 from framegate.aws.errors import botocore_problems, code_of, status_of
 from framegate.observability import subsegment
 from framegate.problems import UpstreamFailed
+from framegate.storage import presigning
 from framegate.storage.bucket import Bucket, result_of
 from framegate.storage.object_writer import ObjectWriter
 from framegate.storage.s3_put import SERVICE, S3Put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from concurrent.futures import Executor
     from datetime import datetime
 
@@ -33,6 +34,9 @@ READ_BYTES = 256 * 1024
 
 MAX_REMOVALS_PER_CALL = 1000
 """Maximum number of objects that S3 removes in one call."""
+
+# The statuses with which S3 says that a condition does not hold.
+_CHANGED = frozenset({HTTPStatus.PRECONDITION_FAILED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,10 @@ class ObjectStore:
         budget: TimeBudget,
         cache_control: str | None = None,
         expected_size: int | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        condition: Mapping[str, str] | None = None,
+        content_encoding: str | None = None,
     ) -> Written:
         """Store an object from a stream; see `writer`.
 
@@ -205,15 +213,40 @@ class ObjectStore:
             Its Cache-Control header (RFC 9111, section 5.2).
         expected_size : int, optional
             Expected number of bytes, if known.
+        content_encoding : str, optional
+            Its Content-Encoding header, such as ``gzip``.
+        tags : mapping of str to str, optional
+            Its tags.
+        condition : mapping of str to str, optional
+            See `unless_changed`.
 
         Returns
         -------
         Written
             The object's size and checksum.
+
+        Raises
+        ------
+        ObjectChangedError
+            If the condition does not hold.
         """
-        with self.writer(key, content_type, budget, cache_control, expected_size) as writer:
-            for piece in content:
-                writer.write(piece)
+        try:
+            with self.writer(
+                key,
+                content_type,
+                budget,
+                cache_control,
+                expected_size,
+                tags=tags,
+                condition=condition,
+                content_encoding=content_encoding,
+            ) as writer:
+                for piece in content:
+                    writer.write(piece)
+        except UpstreamFailed as problem:
+            if condition and problem.evidence.get("upstream_status") in _statuses_of_change(condition):
+                raise ObjectChangedError from None
+            raise
         return Written(writer.size, base64_of(writer.checksum))
 
     @contextmanager
@@ -224,6 +257,10 @@ class ObjectStore:
         budget: TimeBudget,
         cache_control: str | None = None,
         expected_size: int | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        condition: Mapping[str, str] | None = None,
+        content_encoding: str | None = None,
     ) -> Iterator[ObjectWriter]:
         """Write an object piece by piece. It appears at the end of the block; if the block raises, it never appears.
 
@@ -233,7 +270,9 @@ class ObjectStore:
         headers = {"Content-Type": content_type}
         if cache_control:
             headers["Cache-Control"] = cache_control
-        writer = ObjectWriter(self._bucket, key, headers, budget, expected_size)
+        if content_encoding:
+            headers["Content-Encoding"] = content_encoding
+        writer = ObjectWriter(self._bucket, key, headers, budget, expected_size, tags, condition)
         with subsegment(SERVICE), writer.commit_or_abort():
             yield writer
 
@@ -250,20 +289,15 @@ class ObjectStore:
             Entity tag of the object to replace; None if there must be no object.
         budget : TimeBudget
             The time for the call.
-
-        References
-        ----------
-        Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
         """
-        condition = {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
-        changed = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT} | ({HTTPStatus.NOT_FOUND} if etag else set())
+        condition = unless_changed(etag)
         headers = {"Content-Type": "application/json", **condition}
         with subsegment(SERVICE):
             try:
                 put = self._bucket.put.put_object
                 result_of(self._bucket.threads.submit(put, key, content, headers, budget, attempts=1), budget)
             except UpstreamFailed as problem:
-                if problem.evidence.get("upstream_status") in changed:
+                if problem.evidence.get("upstream_status") in _statuses_of_change(condition):
                     return False
                 raise
         return True
@@ -352,6 +386,9 @@ class ObjectStore:
         """Replace the tags of an object."""
         tag_set = [{"Key": name, "Value": value} for name, value in tags.items()]
         with botocore_problems(SERVICE):
+            if not tag_set:
+                self._bucket.call(self._bucket.client().delete_object_tagging, budget, Key=key)
+                return
             self._bucket.call(self._bucket.client().put_object_tagging, budget, Key=key, Tagging={"TagSet": tag_set})
 
     def tags(self, key: str, budget: TimeBudget) -> dict[str, str]:
@@ -365,13 +402,45 @@ class ObjectStore:
                 raise
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
-    def presigned_url(self, key: str, lifetime_seconds: int, *, for_head: bool = False) -> str:
-        """Return a pre-signed URL (SigV4) to GET or HEAD an object. It takes byte ranges, too."""
-        return self._bucket.client().generate_presigned_url(
-            "head_object" if for_head else "get_object",
-            Params={"Bucket": self.bucket, "Key": key},
-            ExpiresIn=lifetime_seconds,
+    def presigned_url(
+        self,
+        key: str,
+        lifetime_seconds: int,
+        *,
+        cache_control: str | None = None,
+        for_head: bool = False,
+        request_id: str | None = None,
+        content_type: str | None = None,
+    ) -> str:
+        """Return a pre-signed URL (SigV4) to GET or HEAD an object; see `presigning.presigned_url`.
+
+        The URL takes byte ranges, too.
+        """
+        return presigning.presigned_url(
+            self._bucket.client(),
+            self.bucket,
+            key,
+            lifetime_seconds,
+            cache_control=cache_control,
+            for_head=for_head,
+            request_id=request_id,
+            content_type=content_type,
         )
+
+
+def unless_changed(etag: str | None) -> dict[str, str]:
+    """Return the condition that a key still holds the object with this entity tag; with None, that it holds no object.
+
+    References
+    ----------
+    Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
+    """
+    return {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
+
+
+def _statuses_of_change(condition: Mapping[str, str]) -> frozenset[HTTPStatus]:
+    """Return the statuses that mean that the condition does not hold. Without `If-Match`, 404 means something else."""
+    return _CHANGED if "If-Match" in condition else _CHANGED - {HTTPStatus.NOT_FOUND}
 
 
 @contextmanager
@@ -380,6 +449,6 @@ def _conditional() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if status_of(error) in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+        if status_of(error) in _CHANGED:
             raise ObjectChangedError from None
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from framegate.aws.checksums import base64_of, crc32_combine
 from framegate.aws.errors import botocore_problems
@@ -50,6 +51,10 @@ class ObjectWriter:
         The time for the whole object.
     expected_size : int or None
         Expected number of bytes, if known.
+    tags : mapping of str to str, optional
+        The object's tags.
+    condition : mapping of str to str, optional
+        ``If-Match`` or ``If-None-Match``. S3 evaluates it when the object is complete.
 
     Attributes
     ----------
@@ -71,11 +76,15 @@ class ObjectWriter:
         headers: Mapping[str, str],
         budget: TimeBudget,
         expected_size: int | None,
+        tags: Mapping[str, str] | None = None,
+        condition: Mapping[str, str] | None = None,
     ) -> None:
         self._bucket = bucket
         self._key = key
         self._headers = headers
         self._budget = budget
+        self._tagging = urlencode(tags or {})
+        self._condition = condition or {}
         self._part_size = PART_BYTES if expected_size is None or expected_size > MAX_PUT_BYTES else MAX_PUT_BYTES + 1
         self._upload_id = ""
         self._part = bytearray()
@@ -109,7 +118,9 @@ class ObjectWriter:
 
     def _put_whole(self) -> None:
         put = self._bucket.put.put_object
-        call = self._bucket.threads.submit(put, self._key, self._part, self._headers, self._budget)
+        tagging = {"x-amz-tagging": self._tagging} if self._tagging else {}
+        headers = {**self._headers, **self._condition, **tagging}
+        call = self._bucket.threads.submit(put, self._key, self._part, headers, self._budget)
         self.checksum = result_of(call, self._budget)
 
     def _send(self) -> None:
@@ -125,8 +136,7 @@ class ObjectWriter:
     def _begin(self) -> None:
         if self._budget.exhausted:
             raise UpstreamTimeout(SERVICE)
-        # The SDK's parameters are the header names without hyphens.
-        properties: dict[str, Any] = {name.replace("-", ""): value for name, value in self._headers.items()}
+        properties = _sdk_parameters(self._headers) | ({"Tagging": self._tagging} if self._tagging else {})
         creation = self._bucket.begin(
             self._bucket.client().create_multipart_upload,
             Key=self._key,
@@ -170,6 +180,7 @@ class ObjectWriter:
                 ChecksumType="FULL_OBJECT",
                 ChecksumCRC32=base64_of(self.checksum),
                 MpuObjectSize=self.size,
+                **_sdk_parameters(self._condition),
             )
 
     def _abort_late(self, creation: Future[CreateMultipartUploadOutputTypeDef]) -> None:
@@ -190,3 +201,8 @@ class ObjectWriter:
         if not done or call.exception() is not None:
             # The bucket's lifecycle rule removes the rest. The caller needs the reason for which the upload failed.
             logger.warning("multipart upload not aborted")
+
+
+def _sdk_parameters(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return headers as parameters of the SDK, whose names have no hyphens."""
+    return {name.replace("-", ""): value for name, value in headers.items()}

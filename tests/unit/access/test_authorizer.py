@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -30,6 +31,10 @@ def configured(issuer, monkeypatch):
             "FRAMEGATE_JWT_ISSUER": issuer.url,
             "FRAMEGATE_JWT_AUDIENCE": "framegate",
             "FRAMEGATE_JWT_DATASTORES_CLAIM": "",
+            "FRAMEGATE_AUDIT_CLAIM": "sub",
+            "FRAMEGATE_JWT_IMAGE_SETS_CLAIM": "",
+            "FRAMEGATE_JWT_STUDIES_CLAIM": "",
+            "FRAMEGATE_JWT_MAX_LIFETIME_SECONDS": "",
             **changed,
         }
         for name, value in environment.items():
@@ -71,13 +76,21 @@ def test_valid_token_allows_the_stage_of_this_api_only(issuer, key, ask):
 
 def test_context_has_the_expiry_and_the_data_stores(issuer, key, ask):
     claims = issuer.claims()
-    assert ask(key.sign(claims))["context"] == {"expiresAt": str(claims["exp"] + 30), "datastores": "*"}
+    assert ask(key.sign(claims))["context"] == {
+        "expiresAt": str(claims["exp"] + 30),
+        "datastores": "*",
+        "principal": "somebody",
+        "issuer": issuer.url,
+    }
 
 
 def test_policy_allows_the_listed_data_stores_that_are_served(issuer, key, configured, ask):
     configured(FRAMEGATE_JWT_DATASTORES_CLAIM="datastores")
     answer = ask(key.sign(issuer.claims(datastores=[B, A, NOT_SERVED])))
-    assert statement(answer) == ("Allow", [f"{STAGE}/*/datastore/{A}/*", f"{STAGE}/*/datastore/{B}/*"])
+    assert statement(answer) == (
+        "Allow",
+        [f"{STAGE}/{method}/datastore/{each}/*" for each in (A, B) for method in ("GET", "HEAD", "POST")],
+    )
     assert answer["context"]["datastores"] == f"{A} {B}"
 
 
@@ -87,10 +100,56 @@ def test_claim_without_a_served_data_store_denies_the_stage(issuer, key, configu
     assert statement(ask(key.sign(issuer.claims(datastores=claim)))) == ("Deny", [f"{STAGE}/*"])
 
 
-def test_policy_does_not_identify_the_caller(issuer, key, ask):
+def test_only_the_context_identifies_the_caller_and_only_by_the_audit_claim(issuer, key, ask):
     answer = ask(key.sign(issuer.claims(sub="Mueller^Hans", email="hans@example.org")))
+    context = answer.pop("context")
+    assert (context["principal"], context["issuer"]) == ("Mueller^Hans", issuer.url)
     assert "Mueller" not in json.dumps(answer)
-    assert "hans" not in json.dumps(answer)
+    assert "hans" not in json.dumps([answer, context])
+
+
+def test_configured_claim_names_the_caller(issuer, key, configured, ask):
+    configured(FRAMEGATE_AUDIT_CLAIM="email")
+    context = ask(key.sign(issuer.claims(sub="4d2", email='jörg"\n@example.org')))["context"]
+    assert context["principal"] == "j%C3%B6rg%22%0A@example.org"
+
+
+def test_context_lists_image_sets_and_studies_if_their_claims_are_configured(issuer, key, configured, ask):
+    configured(FRAMEGATE_JWT_IMAGE_SETS_CLAIM="imageSets", FRAMEGATE_JWT_STUDIES_CLAIM="studies")
+    context = ask(key.sign(issuer.claims(imageSets=[B, A], studies="1.2.3 1.2")))["context"]
+    assert (context["imageSets"], context["studies"]) == (f"{A} {B}", "1.2 1.2.3")
+    context = ask(key.sign(issuer.claims()))["context"]
+    assert (context["imageSets"], context["studies"]) == ("", "")
+
+
+def test_longest_lifetime_is_configured(issuer, key, configured, ask):
+    configured(FRAMEGATE_JWT_MAX_LIFETIME_SECONDS="300")
+    with pytest.raises(UnauthorizedError):
+        ask(key.sign(issuer.claims()))
+
+
+def matches(pattern, arn):
+    """Whether an ARN matches a pattern in a policy, where `*` stands for any characters, slashes included."""
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), arn, re.DOTALL) is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        (f"GET/datastore/{A}/imageSet/{B}/imageFrames", True),
+        (f"POST/datastore/{A}/imageSet/{B}/getImageFrame", True),
+        (f"HEAD/datastore/{A}/imageSet/{B}/imageFrames", True),
+        (f"GET/datastore/{B}/imageSet/datastore/{A}/imageFrames", False),
+        (f"GET/x/datastore/{A}/imageSet/{B}/imageFrames", False),
+        (f"GET//datastore/{A}/imageSet/{B}/imageFrames", False),
+        (f"GET/datastore/{B}/imageSet/{B}/imageFrame/datastore/{A}/x", False),
+        (f"DELETE/datastore/{A}/imageSet/{B}/imageFrames", False),
+    ],
+)
+def test_policy_matches_a_data_store_only_at_the_start_of_the_path(issuer, key, configured, ask, path, allowed):
+    configured(FRAMEGATE_JWT_DATASTORES_CLAIM="datastores")
+    _, resources = statement(ask(key.sign(issuer.claims(datastores=[A]))))
+    assert any(matches(resource, f"{STAGE}/{path}") for resource in resources) is allowed
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])

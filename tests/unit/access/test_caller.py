@@ -8,19 +8,20 @@ import time
 import pytest
 
 from framegate.access.caller import authorize_caller, caller_context
+from framegate.access.principal import Principal
+from framegate.access.tokens import Grant
 from framegate.problems import DatastoreNotGranted, TokenExpired
-from framegate.rest.frame_api import FrameApi
 from framegate.rest.routes import FRAME_ROUTE
 from framegate.settings import Settings
-from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.conftest import BUCKET, SERVED, filled
 
 OTHER = "e" * 32
 
 
 @pytest.fixture
-def api(frame_delivery, frame_index):
-    settings = Settings((SERVED, OTHER), BUCKET, 300, "https://sqs.example/queue", ("*",), "jwt")
-    return FrameApi(settings, frame_delivery, frame_index)
+def api(new_api):
+    settings = Settings((SERVED, OTHER), BUCKET, 300, "https://sqs.example/queue", ("*",), "jwt", "secret")
+    return new_api(settings=settings)
 
 
 @pytest.fixture
@@ -34,14 +35,16 @@ def event(frame, **context):
     return {
         "httpMethod": "GET",
         "resource": FRAME_ROUTE,
+        "path": filled(FRAME_ROUTE, path),
         "pathParameters": path,
         "requestContext": {"requestId": "request-of-the-test", **authorizer},
     }
 
 
-def said(expires_in=60, datastore_ids=None):
+def said(expires_in=60, datastore_ids=None, **listed):
     """The context that the authorizer returns for a caller."""
-    return caller_context(int(time.time()) + expires_in, datastore_ids)
+    grant = Grant(int(time.time()) + expires_in, None, Principal("somebody", "https://login.example.org"), **listed)
+    return caller_context(grant, datastore_ids)
 
 
 def test_token_without_a_data_store_list_reads_every_data_store(api, frame):
@@ -84,7 +87,7 @@ def test_request_without_authorizer_context_answers_500(api, frame, context):
 
 def test_unknown_path_answers_404_whatever_the_token_lists(api):
     unknown = {"requestContext": {"requestId": "r", "authorizer": said(datastore_ids=[OTHER])}}
-    answer = api.answer({"httpMethod": "GET", "resource": "/{proxy+}", **unknown}, 28_000)
+    answer = api.answer({"httpMethod": "GET", "resource": "/{proxy+}", "path": "/nothing", **unknown}, 28_000)
     assert answer["statusCode"] == 404
 
 

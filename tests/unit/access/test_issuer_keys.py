@@ -30,8 +30,19 @@ def test_keys_are_cached(issuer, checker, key, clock):
 def test_outdated_keys_are_fetched_again(issuer, checker, key, clock):
     checker.check(key.sign(issuer.claims()))
     issuer.published.clear()
+    issuer.new_key("ES256", "second")
     clock.now += MAX_AGE_SECONDS
     assert refusal(checker, key.sign(issuer.claims())) == "unknown-key"
+
+
+def test_empty_key_set_is_a_failed_fetch(issuer, checker, key, clock):
+    checker.check(key.sign(issuer.claims()))
+    issuer.published.clear()
+    clock.now += MAX_AGE_SECONDS
+    checker.check(key.sign(issuer.claims()))
+    clock.now += MAX_STALE_SECONDS
+    with pytest.raises(IssuerError, match="no-keys"):
+        checker.check(key.sign(issuer.claims()))
 
 
 def test_new_key_is_fetched_when_a_token_names_it(issuer, checker, key, clock):

@@ -5,21 +5,10 @@ import requests
 from botocore.exceptions import ClientError
 
 from local.health_imaging import Fault, HealthImagingEmulator
+from local.health_imaging.dicomweb import DICOMWEB_OPERATIONS
 from local.health_imaging.protocol import SERVICE
 from local.health_imaging.throttling import DOCUMENTED_QUOTAS, Quota, Throttles
 from tests.unit.local.emulated import SIGNED, new_client
-
-
-class Clock:
-    seconds = 1_000.0
-
-    def __call__(self):
-        return self.seconds
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
@@ -33,7 +22,8 @@ def count_allowed(throttles, operation, calls):
 
 
 def test_every_operation_has_a_quota():
-    assert set(DOCUMENTED_QUOTAS) == set(SERVICE.operation_names)
+    dicomweb = {each.name for each in DICOMWEB_OPERATIONS}
+    assert set(DOCUMENTED_QUOTAS) == set(SERVICE.operation_names) | dicomweb
 
 
 @pytest.mark.parametrize(
@@ -47,6 +37,10 @@ def test_every_operation_has_a_quota():
         ("CopyImageSet", 0.25, 1),
         ("DeleteImageSet", 0.25, 1),
         ("StartDICOMImportJob", 1, 2),
+        ("GetDICOMInstance", 50, 100),
+        ("GetDICOMInstanceFrames", 50, 100),
+        ("GetDICOMInstanceMetadata", 50, 100),
+        ("GetDICOMSeriesMetadata", 50, 100),
     ],
 )
 def test_quota_allows_a_burst_and_then_its_rate(clock, operation, rate, burst):
@@ -90,6 +84,16 @@ def test_invalid_call_counts_against_the_quota_and_an_unsigned_call_does_not(thr
         assert requests.get(url, timeout=5).status_code == 403
     statuses = [requests.get(url, headers=SIGNED, timeout=5).status_code for _ in range(11)]
     assert statuses == [400] * 10 + [429]
+
+
+def test_dicomweb_calls_are_throttled_by_operation(throttled):
+    base = f"{throttled.url}/datastore/{throttled.create_datastore('dicomweb')}"
+    series = f"{base}/studies/1.2/series/1.3"
+    frame = f"{series}/instances/1.4/frames/1"
+    statuses = [requests.get(frame, headers=SIGNED, timeout=5).status_code for _ in range(101)]
+    assert statuses == [404] * 100 + [429]
+    assert requests.get(frame, timeout=5).status_code == 403
+    assert requests.get(f"{series}/metadata", headers=SIGNED, timeout=5).status_code == 404
 
 
 def test_throttled_call_does_not_consume_a_fault(throttled, clock):

@@ -1,0 +1,1 @@
+"""OHIF, a DICOM viewer for the browser, on the local cloud."""
