@@ -19,7 +19,8 @@ LAMBDA_SRC = PROJECT / "lambda_src"
 LAYERS = (
     {"entrypoints"},
     {"rest", "export"},
-    {"dicomweb", "rendering"},
+    {"rendering"},
+    {"dicomweb"},
     {"delivery", "index"},
     {"access"},
     {"storage"},

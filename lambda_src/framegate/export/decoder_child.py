@@ -1,7 +1,7 @@
 """The program of the decoder process: reads frames from standard input, and writes checksums of their pixels.
 
-The program starts without credentials. Before it reads the first frame, it gives up the rights to open files and sockets
-and to start processes, and limits its memory and time (`confinement`).
+The program starts without credentials. Before it reads the first frame, it gives up the rights to open files and
+sockets and to start processes, and limits its memory and time (`confinement`).
 """
 
 from __future__ import annotations

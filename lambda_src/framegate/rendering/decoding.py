@@ -13,6 +13,7 @@ import imagecodecs
 import numpy as np
 
 from framegate.rendering.drawing import UnsupportedPixelsError
+from framegate.rendering.syntaxes import HTJ2K, JPEG, JPEG_2000, JPEG_LS, JPEG_XL, MAX_SAMPLES, RLE, UNCOMPRESSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,26 +22,14 @@ if TYPE_CHECKING:
 
     from framegate.rendering.presentation import Presentation
 
-MAX_SAMPLES = 200_000_000
-"""Maximum number of samples of a picture that is decoded. A mammogram has 30 million."""
-
-_PREFIX = "1.2.840.10008.1.2"
-UNCOMPRESSED = frozenset({_PREFIX, f"{_PREFIX}.1"})
-RLE = f"{_PREFIX}.5"
-JPEG = frozenset({f"{_PREFIX}.4.50", f"{_PREFIX}.4.51", f"{_PREFIX}.4.57", f"{_PREFIX}.4.70"})
-JPEG_2000 = frozenset({f"{_PREFIX}.4.90", f"{_PREFIX}.4.91"})
-HTJ2K = frozenset({f"{_PREFIX}.4.201", f"{_PREFIX}.4.202", f"{_PREFIX}.4.203"})
-JPEG_XL = frozenset({f"{_PREFIX}.4.110", f"{_PREFIX}.4.111", f"{_PREFIX}.4.112"})
-JPEG_LS = frozenset({f"{_PREFIX}.4.80", f"{_PREFIX}.4.81"})
-SYNTAXES = UNCOMPRESSED | JPEG | JPEG_2000 | HTJ2K | JPEG_XL | JPEG_LS | {RLE}
-"""The transfer syntaxes that can be drawn."""
-
 
 class DamagedFrameError(ValueError):
     """The frame cannot be decoded."""
 
 
-def decode(content: bytes, transfer_syntax_uid: str, presentation: Presentation) -> NDArray[Any]:
+def decode(
+    content: bytes, transfer_syntax_uid: str, presentation: Presentation, *, skip_decompositions: int = 0
+) -> NDArray[Any]:
     """Decode a frame, or one of its resolutions.
 
     Parameters
@@ -51,6 +40,8 @@ def decode(content: bytes, transfer_syntax_uid: str, presentation: Presentation)
         Its encoding.
     presentation : Presentation
         Its size and the kind of its samples.
+    skip_decompositions : int
+        Decompositions to leave undone, which halves the size each time. Only frames in HTJ2K support it.
 
     Returns
     -------
@@ -67,7 +58,7 @@ def decode(content: bytes, transfer_syntax_uid: str, presentation: Presentation)
     if transfer_syntax_uid in UNCOMPRESSED:
         return _uncompressed(content, presentation)
     try:
-        samples = _decoder_of(transfer_syntax_uid, presentation)(content)
+        samples = _decoder_of(transfer_syntax_uid, presentation, skip_decompositions)(content)
     except UnsupportedPixelsError:
         raise
     except MemoryError:
@@ -82,10 +73,9 @@ def decode(content: bytes, transfer_syntax_uid: str, presentation: Presentation)
     return _signed(samples, presentation)
 
 
-def _decoder_of(syntax: str, presentation: Presentation) -> Callable[[bytes], NDArray[Any]]:
+def _decoder_of(syntax: str, presentation: Presentation, skip_decompositions: int) -> Callable[[bytes], NDArray[Any]]:
     if syntax in HTJ2K:
-        decoder: Callable[[bytes], NDArray[Any]] = imagecodecs.htj2k_decode
-        return decoder
+        return lambda content: imagecodecs.htj2k_decode(content, skipres=skip_decompositions)
     if syntax in JPEG_2000:
         return lambda content: imagecodecs.jpeg2k_decode(content, numthreads=1)
     if syntax in JPEG:
@@ -93,10 +83,10 @@ def _decoder_of(syntax: str, presentation: Presentation) -> Callable[[bytes], ND
     if syntax in JPEG_XL:
         return lambda content: imagecodecs.jpegxl_decode(content, numthreads=1)
     if syntax in JPEG_LS:
-        return imagecodecs.jpegls_decode
+        return lambda content: imagecodecs.jpegls_decode(content)
     if syntax == RLE:
         return lambda content: _rle(content, presentation)
-    raise UnsupportedPixelsError(f"Frames in transfer syntax {syntax} cannot be drawn")
+    raise UnsupportedPixelsError("Frames in this transfer syntax cannot be drawn")
 
 
 def _uncompressed(content: bytes, presentation: Presentation) -> NDArray[Any]:

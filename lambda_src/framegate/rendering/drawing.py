@@ -57,7 +57,7 @@ def draw(samples: NDArray[Any], presentation: Presentation, window: Window | Non
     if interpretation == "PALETTE COLOR":
         return _draw_palette(samples, presentation.palette)
     if not interpretation.startswith("MONOCHROME"):
-        raise UnsupportedPixelsError(f"One sample per pixel cannot be {interpretation}")
+        raise UnsupportedPixelsError("One sample per pixel does not fit the photometric interpretation")
     # Both inversions undo each other.
     is_inverted = (interpretation == "MONOCHROME1") != presentation.is_inverted
     chosen = window or presentation.window
@@ -105,8 +105,8 @@ def _entries(values: NDArray[Any], table: LookupTable) -> NDArray[Any]:
 
 
 def _full_window(samples: NDArray[Any], presentation: Presentation) -> Window:
-    """Return the window from the least to the greatest value in the frame."""
-    ends = np.array([samples.min(), samples.max()])
+    """Return the window from the least to the greatest stored value of the frame."""
+    ends = np.array(presentation.value_range or [samples.min(), samples.max()])
     low, high = sorted(_modality_values(ends, presentation).tolist())
     return Window((low + high) / 2, max(high - low, 1e-9), "LINEAR_EXACT")
 
@@ -132,7 +132,7 @@ def _draw_colour(samples: NDArray[Any], presentation: Presentation) -> NDArray[n
         return eight_bit
     if interpretation.startswith("YBR_FULL"):
         return _rgb_of_ybr(eight_bit)
-    raise UnsupportedPixelsError(f"Three samples per pixel cannot be {interpretation}")
+    raise UnsupportedPixelsError("Three samples per pixel do not fit the photometric interpretation")
 
 
 def _eight_bit(samples: NDArray[Any], bits: int) -> NDArray[np.uint8]:

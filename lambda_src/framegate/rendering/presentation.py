@@ -36,6 +36,20 @@ _PALETTE = (
 )
 """Descriptor, data, and segmented data of red, green and blue."""
 
+FRAME_GROUPS = _FRAME_GROUPS
+"""The sequence with an item for each frame of an instance (DICOM PS3.3, section C.7.6.16)."""
+
+TAGS = frozenset(
+    {
+        *(_ROWS, _COLUMNS, _SAMPLES_PER_PIXEL, _PHOTOMETRIC, _PLANAR, _ASPECT_RATIO, *_SPACINGS),
+        *(_BITS_ALLOCATED, _BITS_STORED, _HIGH_BIT, _REPRESENTATION),
+        *(_CENTER, _WIDTH, _FUNCTION, _INTERCEPT, _SLOPE, _MODALITY_LUTS, _VOI_LUTS, _DESCRIPTOR, _DATA),
+        *(_SHARED_GROUPS, _FRAME_GROUPS, _FRAME_VOI, _TRANSFORMATION, _MEASURES, _PRESENTATION_SHAPE),
+        *(tag for table in _PALETTE for tag in table),
+    }
+)
+"""Every attribute that `Presentation.of_frame` reads. None of them identifies anybody."""
+
 
 _DISCRETE, _LINEAR, _INDIRECT = range(3)  # Segments of a palette
 
@@ -113,6 +127,9 @@ class Presentation:
         Height of a pixel over its width.
     is_inverted : bool
         Whether the presentation LUT shape inverts the values.
+    value_range : tuple of int or None
+        The least and the greatest stored value, for a frame that has neither a window nor a table. None takes them
+        from the samples.
     """
 
     rows: int
@@ -132,9 +149,12 @@ class Presentation:
     palette: tuple[LookupTable, ...] = ()
     aspect_ratio: float = 1.0
     is_inverted: bool = False
+    value_range: tuple[int, int] | None = None
 
     @classmethod
-    def of_frame(cls, instance: Mapping[str, Any], frame_number: int) -> Presentation:
+    def of_frame(
+        cls, instance: Mapping[str, Any], frame_number: int, value_range: tuple[int, int] | None = None
+    ) -> Presentation:
         """Read the presentation of a frame from an instance's attributes.
 
         Parameters
@@ -143,6 +163,8 @@ class Presentation:
             The instance in the DICOM JSON model (PS3.18, annex F): attributes by tag.
         frame_number : int
             The frame's number, from 1.
+        value_range : tuple of int, optional
+            The frame's least and greatest stored value.
 
         Raises
         ------
@@ -185,6 +207,7 @@ class Presentation:
             palette=_palette(instance, is_signed=is_signed) if photometric == "PALETTE COLOR" else (),
             aspect_ratio=_aspect_ratio(groups),
             is_inverted=_text(instance, _PRESENTATION_SHAPE) == "INVERSE",
+            value_range=value_range,
         )
 
 

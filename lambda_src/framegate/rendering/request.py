@@ -14,8 +14,15 @@ MEDIA_TYPES = (JPEG, PNG, GIF, WEBP)
 MAX_VIEWPORT_PIXELS = 16_384
 """Maximum width and height of a viewport. WebP allows 16,383 (RFC 9649, section 2.7.1), and JPEG 65,535."""
 
+MAX_ENLARGED_PIXELS = 2**26
+"""Maximum pixels of a viewport that shows a region, because a region is enlarged to fill it."""
+
 DEFAULT_QUALITY = 85
 """Quality of a JPEG or WebP picture, from 1 to 100, if the client names none."""
+
+
+_MAX_PIXEL_BYTES, _MAX_HEADER_BYTES = 4, 4096
+"""Bytes that a pixel takes at most in any format, and the rest of a picture."""
 
 
 class PictureParameterError(ValueError):
@@ -61,6 +68,14 @@ class Viewport:
         """Whether the client selects a region of the frame."""
         return (self.x, self.y, self.region_width, self.region_height) != (0.0, 0.0, None, None)
 
+    def region(self, columns: int, rows: int) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom of the region within a frame of this size: at least a pixel."""
+        width = columns - self.x if self.region_width is None else abs(self.region_width)
+        height = rows - self.y if self.region_height is None else abs(self.region_height)
+        left, top = min(self.x, columns - 1), min(self.y, rows - 1)
+        right, bottom = min(max(self.x + width, left + 1), columns), min(max(self.y + height, top + 1), rows)
+        return left, top, right, bottom
+
 
 @dataclass(frozen=True, slots=True)
 class PictureRequest:
@@ -82,6 +97,58 @@ class PictureRequest:
     quality: int = DEFAULT_QUALITY
     viewport: Viewport | None = None
     window: Window | None = None
+
+    def size(self, columns: int, rows: int, aspect_ratio: float) -> tuple[int, int]:
+        """Return width and height of the picture of a frame. Without a region, a frame is never enlarged.
+
+        Parameters
+        ----------
+        columns, rows : int
+            Size of the frame in pixels.
+        aspect_ratio : float
+            Height of a pixel over its width. The longer side of a pixel is stretched, so that no detail is lost.
+
+        References
+        ----------
+        DICOM PS3.18, section 8.3.5.1.3.
+
+        Examples
+        --------
+        >>> PictureRequest(viewport=Viewport(256, 256)).size(2048, 1024, 1.0)
+        (256, 128)
+        """
+        width, height, factor = self._scaling(columns, rows, aspect_ratio)
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    def min_pixels(self, columns: int, rows: int, aspect_ratio: float) -> int:
+        """Return how many pixels the longer side of the frame must have for the picture to lose no detail.
+
+        Examples
+        --------
+        >>> PictureRequest(viewport=Viewport(256, 256)).min_pixels(2048, 1024, 1.0)
+        256
+        """
+        _, _, factor = self._scaling(columns, rows, aspect_ratio)
+        longer = max(columns, rows)
+        return min(longer, math.ceil(longer * factor * max(aspect_ratio, 1 / aspect_ratio)))
+
+    def _scaling(self, columns: int, rows: int, aspect_ratio: float) -> tuple[float, float, float]:
+        """Width and height of the region in square pixels, and the factor to the picture's size."""
+        left, top, right, bottom = self.viewport.region(columns, rows) if self.viewport else (0, 0, columns, rows)
+        width, height = right - left, bottom - top
+        if aspect_ratio > 1:
+            height *= aspect_ratio
+        else:
+            width /= aspect_ratio
+        if self.viewport is None:
+            return width, height, 1.0
+        factor = min(self.viewport.width / width, self.viewport.height / height)
+        return width, height, factor if self.viewport.has_region else min(factor, 1.0)
+
+    def may_exceed(self, max_bytes: int) -> bool:
+        """Return whether the picture may have more bytes than this."""
+        view = self.viewport
+        return view is None or view.width * view.height * _MAX_PIXEL_BYTES + _MAX_HEADER_BYTES > max_bytes
 
     @property
     def name(self) -> str:
@@ -142,7 +209,10 @@ def parse_viewport(text: str, *, with_region: bool = True) -> Viewport:
     x, y, region_width, region_height = (_decimal(part, error) if part else None for part in parts[2:])
     if region_width == 0 or region_height == 0 or (x or 0) < 0 or (y or 0) < 0:
         raise error
-    return Viewport(width, height, x or 0.0, y or 0.0, region_width, region_height)
+    viewport = Viewport(width, height, x or 0.0, y or 0.0, region_width, region_height)
+    if viewport.has_region and width * height > MAX_ENLARGED_PIXELS:
+        raise PictureParameterError("viewport", f"at most {MAX_ENLARGED_PIXELS:,} pixels if it shows a region")
+    return viewport
 
 
 def parse_window(text: str) -> Window:

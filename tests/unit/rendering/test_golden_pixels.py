@@ -13,9 +13,10 @@ import pytest
 from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_color_lut, apply_modality_lut
 
-from framegate.rendering.decoding import SYNTAXES, UNCOMPRESSED, decode
+from framegate.rendering.decoding import decode
 from framegate.rendering.drawing import draw
 from framegate.rendering.presentation import Presentation
+from framegate.rendering.syntaxes import SYNTAXES, UNCOMPRESSED
 
 UNREADABLE_BY_PYDICOM = "pydicom cannot decode the file"
 PIXEL_DATA = "7FE00010"
