@@ -99,8 +99,8 @@ class Alarms(Construct):
                 period=FIVE_MINUTES,
             ),
             f"At least {FAILED_PERCENT} % of the requests in five minutes, and at least {MIN_FAILED_REQUESTS}, failed "
-            "with a 5xx status. Look up their problem in the log of the API function and of the render function. If a deployment caused it, "
-            "deploy the previous version.",
+            "with a 5xx status. Look up their problem in the logs of the API function and the render function. If a "
+            "deployment caused it, deploy the previous version.",
             section="Server errors",
             threshold=FAILED_PERCENT,
         )
