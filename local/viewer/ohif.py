@@ -106,7 +106,8 @@ def configuration(dicomweb_url: str, authority: str) -> dict[str, Any]:
         "supportsFuzzyMatching": False,
         "supportsWildcard": True,
         "imageRendering": "wadors",
-        "thumbnailRendering": "wadors",
+        "thumbnailRendering": "thumbnail",
+        "thumbnailRequestStrategy": "fetch",
         "enableStudyLazyLoad": True,
         # Without quotes, the Accept header needs no preflight.
         "omitQuotationForMultipartRequest": True,
