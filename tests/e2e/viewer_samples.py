@@ -7,14 +7,14 @@ import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-SERIES = ("large-1.dcm", "large-2.dcm")
-"""Two images of one series. OHIF reads the second as a thumbnail, and streams the first."""
+SERIES = ("large-1.dcm", "large-2.dcm", "large-3.dcm")
+"""Three images of one series. OHIF reads the middle one whole, for a thumbnail, and streams the first."""
 
 
 def write_series(folder):
-    """Write two radiographs of one series, whose frames are several times larger than OHIF's chunks of 64 KiB."""
+    """Write radiographs of one series, whose frames are several times larger than OHIF's chunks of 64 KiB."""
     study, series = generate_uid(), generate_uid()
-    # The first image has the first UID, whichever of the two orders the images.
+    # The middle one is the same by number and by UID.
     uids = sorted(generate_uid() for _ in SERIES)
     for number, (name, uid) in enumerate(zip(SERIES, uids, strict=True), start=1):
         dataset = pydicom.dcmread(get_testdata_file("RG1_UNCR.dcm", download=False))
