@@ -163,9 +163,7 @@ class DicomFileResponses:
         is_multipart = form.representation is Representation.MULTIPART
         content_type = Envelope(name, form.content_type).content_type if is_multipart else form.content_type
         headers = {"Content-Type": content_type, "ETag": tag, "Cache-Control": _CACHE_CONTROL}
-        preconditions = Preconditions.of(exchange.request)
-        preconditions.require_match(tag)
-        if not preconditions.is_not_modified(tag):
+        if not Preconditions.of(exchange.request).evaluate(tag):
             return headers, None
         exchange.record.update(delivery="not-modified", bytes=0)
         return headers, HttpResponse(HTTPStatus.NOT_MODIFIED, headers)

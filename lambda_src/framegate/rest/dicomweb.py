@@ -417,17 +417,15 @@ class DicomWebHandlers:
         return self._files.instance(exchange, self._image_sets_of_files(exchange, series), uid)
 
     def _series_of_files(self, exchange: Exchange) -> SeriesAddress:
-        series = self._series(exchange)
+        series = self._addresses.series(exchange)
         if not self._settings.dicom_files:
             raise DicomFilesOff
         return series
 
     def _image_sets_of_files(self, exchange: Exchange, series: SeriesAddress) -> tuple[ImageSetVersion, ...]:
         """Find the image sets of a series. A DICOM file holds metadata and frames, so both must be granted."""
-        image_sets = self._image_sets(exchange, series, Action.READ_METADATA)
-        for each in image_sets:
-            require_access(exchange, self._access, each.image_set, Action.READ_FRAME)
-        return image_sets
+        self._addresses.image_sets(exchange, series, Action.READ_METADATA)
+        return self._addresses.image_sets(exchange, series, Action.READ_FRAME)
 
     # Others
 
