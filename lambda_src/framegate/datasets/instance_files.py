@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from framegate.datasets.series import InstanceSource
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.identifiers import ImageSetRef
     from framegate.storage.object_store import ObjectStore, StoredObject
     from framegate.storage.object_writer import ObjectWriter

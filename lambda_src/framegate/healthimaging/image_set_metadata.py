@@ -119,12 +119,15 @@ class InstanceEntry:
         The encoding of the stored frames; None means the data store's own lossless format.
     frames : tuple of FrameEntry
         Its frames; none for an instance without pixels, such as a report.
+    value_ranges : tuple
+        For each frame, the least and the greatest stored value of a pixel; None if HealthImaging lists none.
     """
 
     series_instance_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str | None
     frames: tuple[FrameEntry, ...]
+    value_ranges: tuple[tuple[int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +262,8 @@ def frames_in_series(document: Iterable[bytes]) -> Iterator[FrameInSeries]:
     """Yield the frames of an image set with their series, as `frames_of` does."""
     for _, instance in _walk(document):
         if instance is not None:
-            yield from instance.frames
+            for entry, value_range in zip(instance.frames, instance.value_ranges, strict=True):
+                yield FrameInSeries(entry, instance.series_instance_uid, value_range)
 
 
 def contents_of(document: Iterable[bytes]) -> ImageSetContents:
@@ -278,12 +282,11 @@ def contents_of(document: Iterable[bytes]) -> ImageSetContents:
         # An import with a warning can have a UID of another form, and DICOMweb finds it by that.
         study_uid = _short(uid) if isinstance(uid, str) else study_uid
         if instance is not None:
-            frames = tuple(frame.entry for frame in instance.frames)
-            instances.append(InstanceEntry(instance.series_uid, instance.uid, instance.transfer_syntax_uid, frames))
+            instances.append(instance)
     return ImageSetContents(study_uid, tuple(instances))
 
 
-def _walk(document: Iterable[bytes]) -> Iterator[tuple[str | None, _EndedInstance | None]]:
+def _walk(document: Iterable[bytes]) -> Iterator[tuple[str | None, InstanceEntry | None]]:
     """Yield the UID of the study, wherever it stands, and each instance at its end, as pairs with None."""
     instance = _Instance()
     path: list[_Open] = []
@@ -294,8 +297,8 @@ def _walk(document: Iterable[bytes]) -> Iterator[tuple[str | None, _EndedInstanc
             elif event in ("end_map", "end_array"):
                 ended = path.pop().node
                 if ended is _INSTANCE:
-                    # The parents of an instance are Instances, the series, and Series.
-                    yield None, instance.end(path[-1].member, path[-3].member)
+                    # The path is document, Study, Series, a series, and its instances.
+                    yield None, instance.end(path[2].member, path[-1].member)
                 elif ended is _FRAME:
                     instance.end_frame()
                 elif ended is _RESOLUTION:
@@ -558,16 +561,6 @@ class _Frame:
         return None if low is None or high is None or low > high else (low, high)
 
 
-@dataclass(frozen=True, slots=True)
-class _EndedInstance:
-    """An instance that was read to its end."""
-
-    series_uid: str
-    uid: str
-    transfer_syntax_uid: str | None
-    frames: tuple[FrameInSeries, ...]
-
-
 class _Instance:
     """The instance that is being read. Its transfer syntax and size may follow its frames."""
 
@@ -612,13 +605,13 @@ class _Instance:
         frame.checksum = resolution.get("Checksum")
         self._resolution = {}
 
-    def end(self, sop_instance_uid: str, series_instance_uid: str) -> _EndedInstance:
-        frames = []
-        for number, frame in enumerate(self._frames, start=1):
+    def end(self, series_instance_uid: str, sop_instance_uid: str) -> InstanceEntry:
+        for frame in self._frames:
             if frame.id is None:
                 raise MetadataError("lists a frame with no ID")
-            entry = FrameEntry(
-                frame.id,
+        frames = (
+            FrameEntry(
+                str(frame.id),
                 sop_instance_uid,
                 number,
                 self._syntax,
@@ -628,10 +621,12 @@ class _Instance:
                 frame.columns or self._size.get("Columns"),
                 frame.resolutions,
             )
-            frames.append(FrameInSeries(entry, series_instance_uid, frame.value_range))
-        ended = _EndedInstance(series_instance_uid, sop_instance_uid, self._syntax, tuple(frames))
+            for number, frame in enumerate(self._frames, start=1)
+        )
+        ranges = tuple(frame.value_range for frame in self._frames)
+        entry = InstanceEntry(series_instance_uid, sop_instance_uid, self._syntax, tuple(frames), ranges)
         self._begin()
-        return ended
+        return entry
 
 
 def _short(text: str) -> str:

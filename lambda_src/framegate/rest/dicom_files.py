@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from framegate.datasets.series import InstanceSource
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.healthimaging.client import HealthImaging
     from framegate.identifiers import ImageSetRef
     from framegate.rest.exchange import Exchange

@@ -424,8 +424,10 @@ class DicomWebHandlers:
 
     def _image_sets_of_files(self, exchange: Exchange, series: SeriesAddress) -> tuple[ImageSetVersion, ...]:
         """Find the image sets of a series. A DICOM file holds metadata and frames, so both must be granted."""
-        self._addresses.image_sets(exchange, series, Action.READ_METADATA)
-        return self._addresses.image_sets(exchange, series, Action.READ_FRAME)
+        image_sets = self._addresses.image_sets(exchange, series, Action.READ_METADATA)
+        for each in image_sets:
+            require_access(exchange, self._access, each.image_set, Action.READ_FRAME)
+        return image_sets
 
     # Others
 

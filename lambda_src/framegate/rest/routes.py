@@ -84,7 +84,7 @@ class Identifier:
     """A HealthImaging identifier: 32 characters, each ``0-9`` or ``a-z``."""
 
 
-Returns = Literal["Frame", "Index", "Datasets", "InstanceFrames", "BulkData", "DicomFiles", "Picture", "Nothing"]
+Returns = Literal["Frame", "Index", "Datasets", "InstanceFrames", "BulkData", "Picture", "DicomFiles", "Nothing"]
 
 ParameterType = Integer | Choice | Text | Identifier
 Type = TypeVar("Type", bound=ParameterType, covariant=True)
@@ -609,10 +609,6 @@ BULK_DATA = Operation(
     problems=_DICOMWEB_PROBLEMS,
     example="[metadata](viewers.md#metadata)",
 )
-SERIES_FILES_ROUTE = _files("retrieveSeries", _SERIES, "the DICOM files of a series", ("multipart/related",))
-INSTANCE_FILE_ROUTE = _files(
-    "retrieveInstance", _INSTANCE, "the DICOM file of an instance", ("application/dicom", "multipart/related")
-)
 _PICTURE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _PICTURE_PROBLEMS = (*_DICOMWEB_PROBLEMS, problems.FrameNotFound, problems.ImageSetNotFound, problems.FrameNotDrawable)
 
@@ -704,6 +700,10 @@ PICTURE_ROUTES = (
 )
 """The routes of pictures, which a function of its own answers."""
 
+SERIES_FILES_ROUTE = _files("retrieveSeries", _SERIES, "the DICOM files of a series", ("multipart/related",))
+INSTANCE_FILE_ROUTE = _files(
+    "retrieveInstance", _INSTANCE, "the DICOM file of an instance", ("application/dicom", "multipart/related")
+)
 UNSUPPORTED_ROUTES = tuple(
     _unsupported(f"retrieve{name}{suffix.title()}", f"{template}{'/' if suffix else ''}{suffix}", what)
     for name, template, resource in (
@@ -717,7 +717,7 @@ UNSUPPORTED_ROUTES = tuple(
         ("rendered", f"{resource} as pictures"),
     )
     if (name, suffix)
-    not in {("Series", ""), ("Instance", ""), ("Frames", ""), ("Frames", "rendered"), ("Instance", "rendered")}
+    not in {("Series", ""), ("Instance", ""), ("Instance", "rendered"), ("Frames", ""), ("Frames", "rendered")}
 )
 _INSTANCE_PARAMETERS = (DATASTORE_ID, STUDY_UID, SERIES_UID, INSTANCE_UID)
 
