@@ -1,6 +1,7 @@
 """Emulates HealthImaging and S3 for measurements: frames in memory, over TLS, on a link with a latency and bandwidth.
 
-It answers only the calls that the bench makes, fast enough not to limit the result. It discards objects written to S3.
+It answers only the calls that the bench makes, fast enough not to limit the result. It discards objects written to S3,
+and serves those that it was given.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class Origin:
         The network to the services.
     tls : bool
         Whether to use TLS. Without it, encryption in the origin does not limit throughput on a small machine.
+    objects : mapping of str to bytes, optional
+        Objects in S3 by key.
 
     Attributes
     ----------
@@ -92,7 +95,14 @@ class Origin:
 
     url: str
 
-    def __init__(self, frames: Mapping[str, Frame], link: Link | None = None, *, tls: bool = True) -> None:
+    def __init__(
+        self,
+        frames: Mapping[str, Frame],
+        link: Link | None = None,
+        *,
+        tls: bool = True,
+        objects: Mapping[str, bytes] | None = None,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self.ca_bundle = Path(self._folder.name) / "certificate.pem"
         key = Path(self._folder.name) / "key.pem"
@@ -101,7 +111,7 @@ class Origin:
         self._ready = ours
         self._scheme = "https" if tls else "http"
         certificate = (str(self.ca_bundle), str(key)) if tls else None
-        arguments = (dict(frames), link or Link(), certificate, theirs)
+        arguments = (dict(frames), link or Link(), certificate, theirs, dict(objects or {}))
         self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
 
     def __enter__(self) -> Self:
@@ -145,12 +155,18 @@ class Origin:
         }
 
 
-def _serve(frames: dict[str, Frame], link: Link, certificate: tuple[str, str] | None, ready: Connection) -> None:
+def _serve(
+    frames: dict[str, Frame],
+    link: Link,
+    certificate: tuple[str, str] | None,
+    ready: Connection,
+    objects: dict[str, bytes],
+) -> None:
     context = None
     if certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*certificate)
-    services = _Services(frames, link)
+    services = _Services(frames, link, objects)
 
     async def serve() -> None:
         server = await asyncio.start_server(
@@ -163,8 +179,9 @@ def _serve(frames: dict[str, Frame], link: Link, certificate: tuple[str, str] | 
 
 
 class _Services:
-    def __init__(self, frames: dict[str, Frame], link: Link) -> None:
+    def __init__(self, frames: dict[str, Frame], link: Link, objects: dict[str, bytes]) -> None:
         self._frames = frames
+        self._objects = {f"/{BUCKET}/{key}": content for key, content in objects.items()}
         self._link = link
         entries = [{"ID": name, "FrameSizeInBytes": frame.size} for name, frame in frames.items()]
         instances = {"1.2.3": {"DICOM": {}, "ImageFrames": entries}}
@@ -198,6 +215,8 @@ class _Services:
         elif method == "POST" and path == "/":
             # EventBridge.
             await self._send(writer, Frame(b'{"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}'))
+        elif method == "GET" and (content := self._objects.get(path)) is not None:
+            writer.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: %d\r\n\r\n%b' % (len(content), content))
         else:
             writer.write(_s3(method, query, self._frames.get(path.rpartition("/")[2])))
         await writer.drain()
