@@ -90,7 +90,8 @@ audit: $(VENV)/.ready $(AUDIT)/.ready audit/node_modules/.ready ## Run outside s
 	@$(RUN)/python -m audit
 
 clean: ## Remove everything that a target made.
-	@rm -rf $(VENV) $(MINISTACK) $(AUDIT) node_modules audit/node_modules tests/openapi/node_modules lambda_src/*.egg-info sbom cdk.out \
+	@rm -rf $(VENV) $(MINISTACK) $(AUDIT) node_modules audit/node_modules tests/openapi/node_modules tests/e2e/cornerstone/node_modules \
+	  local/viewer/ohif lambda_src/*.egg-info sbom cdk.out \
 	  .bundle-cache .local-cloud demo-output .*_cache .hypothesis
 
 # The .ready files below depend on this, so that make names a missing tool in one line before it starts any work.

@@ -1,7 +1,7 @@
 """Emulates HealthImaging and S3 for measurements: frames in memory, over TLS, on a link with a latency and bandwidth.
 
 It answers only the calls that the bench makes, fast enough not to limit the result. It discards objects written to S3,
-and serves those that it was given.
+unless it is told to keep them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, urlsplit
 
+from bench.bucket import MemoryBucket
 from framegate.settings import ExportSettings, Settings
 from local.certificates import write_certificate
 
@@ -39,6 +40,8 @@ STORED = (
 """The response to HEAD for a frame that is stored in S3."""
 
 DATASTORE, IMAGE_SET, BUCKET = "d" * 32, "5" * 32, "bench"
+STUDY_UID, SERIES_UID, INSTANCE_UID = "1.2", "1.2.1", "1.2.1.1"
+"""The instance whose frames are all frames, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,8 @@ class Origin:
         The network to the services.
     tls : bool
         Whether to use TLS. Without it, encryption in the origin does not limit throughput on a small machine.
-    objects : mapping of str to bytes, optional
-        Objects in S3 by key.
+    keeps_objects : bool
+        Whether S3 keeps what is written: objects of at most `MAX_BUFFERED_BYTES`, in one piece.
 
     Attributes
     ----------
@@ -96,12 +99,7 @@ class Origin:
     url: str
 
     def __init__(
-        self,
-        frames: Mapping[str, Frame],
-        link: Link | None = None,
-        *,
-        tls: bool = True,
-        objects: Mapping[str, bytes] | None = None,
+        self, frames: Mapping[str, Frame], link: Link | None = None, *, tls: bool = True, keeps_objects: bool = False
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self.ca_bundle = Path(self._folder.name) / "certificate.pem"
@@ -111,7 +109,8 @@ class Origin:
         self._ready = ours
         self._scheme = "https" if tls else "http"
         certificate = (str(self.ca_bundle), str(key)) if tls else None
-        arguments = (dict(frames), link or Link(), certificate, theirs, dict(objects or {}))
+        services = _Services(dict(frames), link or Link(), MemoryBucket() if keeps_objects else None)
+        arguments = (services, certificate, theirs)
         self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
 
     def __enter__(self) -> Self:
@@ -155,18 +154,11 @@ class Origin:
         }
 
 
-def _serve(
-    frames: dict[str, Frame],
-    link: Link,
-    certificate: tuple[str, str] | None,
-    ready: Connection,
-    objects: dict[str, bytes],
-) -> None:
+def _serve(services: _Services, certificate: tuple[str, str] | None, ready: Connection) -> None:
     context = None
     if certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*certificate)
-    services = _Services(frames, link, objects)
 
     async def serve() -> None:
         server = await asyncio.start_server(
@@ -179,13 +171,15 @@ def _serve(
 
 
 class _Services:
-    def __init__(self, frames: dict[str, Frame], link: Link, objects: dict[str, bytes]) -> None:
+    def __init__(self, frames: dict[str, Frame], link: Link, bucket: MemoryBucket | None) -> None:
         self._frames = frames
-        self._objects = {f"/{BUCKET}/{key}": content for key, content in objects.items()}
         self._link = link
+        self._bucket = bucket
         entries = [{"ID": name, "FrameSizeInBytes": frame.size} for name, frame in frames.items()]
-        instances = {"1.2.3": {"DICOM": {}, "ImageFrames": entries}}
-        metadata = {"Study": {"Series": {"1.2": {"Instances": instances}}}}
+        instances = {INSTANCE_UID: {"DICOM": {}, "ImageFrames": entries}}
+        metadata = {
+            "Study": {"DICOM": {"StudyInstanceUID": STUDY_UID}, "Series": {SERIES_UID: {"Instances": instances}}}
+        }
         self._metadata = gzip.compress(json.dumps(metadata).encode())
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -205,18 +199,22 @@ class _Services:
         headers = head.lower()
         if b"expect: 100-continue" in headers:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = await _body(headers, reader)
+        body = await _body(headers, reader, MAX_BUFFERED_BYTES if self._bucket else PIECE_BYTES)
         await asyncio.sleep(self._link.round_trip)
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query, keep_blank_values=True)
         if path.endswith("/getImageFrame"):
             await self._send(writer, self._frames[json.loads(body)["imageFrameId"]])
         elif path.endswith("/getImageSetMetadata"):
             await self._send(writer, Frame(self._metadata), b"Content-Encoding: gzip\r\n")
+        elif path.endswith("/getImageSet"):
+            await self._send(writer, Frame(_IMAGE_SET))
+        elif path.endswith("/searchImageSets"):
+            await self._send(writer, Frame(_FOUND))
         elif method == "POST" and path == "/":
             # EventBridge.
             await self._send(writer, Frame(b'{"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}'))
-        elif method == "GET" and (content := self._objects.get(path)) is not None:
-            writer.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: %d\r\n\r\n%b' % (len(content), content))
+        elif self._bucket and not query:
+            writer.write(self._bucket.answer(method, path, _named(head), body))
         else:
             writer.write(_s3(method, query, self._frames.get(path.rpartition("/")[2])))
         await writer.drain()
@@ -238,14 +236,36 @@ class _Services:
             await asyncio.sleep(max(0.0, started + sent / self._link.bandwidth - time.perf_counter()))
 
 
+_IMAGE_SET = json.dumps({"imageSetId": IMAGE_SET, "versionId": "1", "imageSetState": "ACTIVE"}).encode()
+
+_FOUND = json.dumps(
+    {
+        "imageSetsMetadataSummaries": [
+            {
+                "imageSetId": IMAGE_SET,
+                "version": 1,
+                "isPrimary": True,
+                "DICOMTags": {"DICOMStudyInstanceUID": STUDY_UID, "DICOMSeriesInstanceUID": SERIES_UID},
+            }
+        ]
+    }
+).encode()
+
+
+def _named(head: bytes) -> dict[str, str]:
+    """The headers of a request, names in lower case."""
+    lines = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
+    return {name.strip().lower(): value.strip() for name, _, value in lines if name}
+
+
 def _pieces(frame: Frame) -> Iterator[memoryview]:
     view = memoryview(frame.block)
     for _ in range(frame.times):
         yield from (view[start : start + PIECE_BYTES] for start in range(0, len(view), PIECE_BYTES))
 
 
-async def _body(headers: bytes, reader: asyncio.StreamReader) -> bytes:
-    """Read the body of a request. A long or chunked body is discarded."""
+async def _body(headers: bytes, reader: asyncio.StreamReader, max_bytes: int) -> bytes:
+    """Read the body of a request. A body above `max_bytes` or in chunks is discarded."""
     if b"transfer-encoding: chunked" in headers:
         while size := int(await reader.readuntil(b"\r\n"), 16):
             await _discard(reader, size + 2)
@@ -253,7 +273,7 @@ async def _body(headers: bytes, reader: asyncio.StreamReader) -> bytes:
         return b""
     match = re.search(rb"content-length: (\d+)", headers)
     size = int(match[1]) if match else 0
-    if size < PIECE_BYTES:
+    if size < max_bytes:
         return await reader.readexactly(size)
     await _discard(reader, size)
     return b""

@@ -14,6 +14,7 @@ from bench.account import GET_IMAGE_FRAME, GET_IMAGE_SET, GET_IMAGE_SET_METADATA
 from bench.durations import DEFAULT, SIZES, Delivery, duration_ms, worker_limits
 from bench.export_load import extrapolated_export, max_waiting, predicted_export, simulate_export
 from bench.request_load import Kind, first_wall, simulate_requests
+from bench.viewer_load import Viewers, simulate_viewers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,6 +117,13 @@ STUDIES = {
 MAX_SIMULATED = 10_000
 """Image sets of the largest export that is simulated; larger ones are extrapolated."""
 
+VIEWERS, VIEWER_FRAMES = 10, 500
+"""Viewers that open a series each at the same moment, and the frames of a series."""
+
+VIEWERS_CONFIG = replace(throttled_at(2500), throttle_burst=VIEWERS * VIEWER_FRAMES)
+VIEWERS_ACCOUNT = replace(ACCOUNT, frame_rate=3000, frame_burst=6000, concurrency=1500)
+"""The configuration and the quotas that the document recommends for viewers that do not repeat a refused request."""
+
 GROWTH = ((400, 2), (800, 2), (400, 8), (800, 8), (1600, 8), (4000, 20))
 """Pairs of `export_rate` and `export_concurrency`."""
 
@@ -178,6 +186,25 @@ def bursts() -> str:
     return table("at once | answered | refused", map(row, (500, 996, 1000, 2000)))
 
 
+def viewers() -> str:
+    """Make the table of viewers that open a series each at the same moment, by clients with and without retries."""
+
+    def row(name: str, config: Config, account: Account, retries: bool) -> tuple[object, ...]:
+        seconds = duration_ms(SIZES["185 kB"], "inline") / 1000
+        opened = simulate_viewers(Viewers(VIEWERS, VIEWER_FRAMES, retries), config, account, seconds)
+        refused = ", ".join(f"{number:,} by {wall}" for wall, number in sorted(opened.refused.items()))
+        client = "repeat" if retries else "do not repeat"
+        return name, client, f"{opened.missing:,}", f"{opened.seconds:.1f} s", refused or "–"
+
+    deployments = (
+        ("defaults", DEFAULT, ACCOUNT),
+        ("only the API's throttle raised", VIEWERS_CONFIG, ACCOUNT),
+        ("recommended", VIEWERS_CONFIG, VIEWERS_ACCOUNT),
+    )
+    rows = [row(*each, retries) for each in deployments for retries in (True, False)]
+    return table("deployment | refused requests: the viewers … | frames missing | seconds | refused", rows)
+
+
 def export_times() -> str:
     """Make the table of export durations, by events and by request manifest, for image sets that arrive at once."""
 
@@ -234,7 +261,14 @@ def recovery() -> str:
 
 def tables() -> dict[str, str]:
     """The tables of ``docs/scaling.md`` by name."""
-    return {"walls": walls(), "bursts": bursts(), "indexes": indexes(), "exports": export_times(), "growth": growth()}
+    return {
+        "walls": walls(),
+        "bursts": bursts(),
+        "indexes": indexes(),
+        "viewers": viewers(),
+        "exports": export_times(),
+        "growth": growth(),
+    }
 
 
 if __name__ == "__main__":

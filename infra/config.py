@@ -513,13 +513,14 @@ class Config:
     throttle_burst: Annotated[
         int, Field(ge=1, le=100_000), Key("Size of a burst of requests above `throttle_rate`", "400")
     ] = 1000
-    # HealthImaging allows 25 GetImageSet calls per second and account, and bursts of 50. The defaults leave a fifth to
-    # other callers, counting the HEAD requests, which get a quarter as many.
+    # HealthImaging allows 25 GetImageSet calls per second and account, and bursts of 50, and as many searches. The
+    # defaults leave a fifth to other callers, counting the HEAD requests, which get a quarter as many.
     index_throttle_rate: Annotated[
         int,
         Field(ge=1, le=100_000),
         Key(
-            "GET requests of the frame index per second above which the API answers 429; HEAD requests get a quarter",
+            "GET requests of the frame index, and of each search, per second above which the API answers 429; DICOM "
+            "metadata gets twice as many, HEAD requests a quarter",
             "32",
         ),
     ] = 16
@@ -536,6 +537,14 @@ class Config:
             "Created",
         ),
     ] = ("Created", "Updated", "Copied")
+    export_output: Annotated[
+        Literal["frames", "dicom"],
+        Key(
+            "What exports on events store: `frames`, or with `dicom` a DICOM file of each instance, which contains "
+            "patient data. `dicom` also allows DICOM files in request manifests and in DICOMweb",
+            "dicom",
+        ),
+    ] = "frames"
     # The maximum concurrency of an SQS event source is at least 2.
     export_concurrency: Annotated[
         int,
@@ -633,6 +642,11 @@ class Config:
     def export_rate_per_worker(self) -> float:
         """GetImageFrame calls per second of one worker; each of the two export functions has as many workers."""
         return self.export_rate / (2 * self.export_concurrency)
+
+    @property
+    def writes_dicom_files(self) -> bool:
+        """Whether exports and DICOMweb write DICOM files."""
+        return self.export_output == "dicom"
 
     @property
     def audit_log_retention_days(self) -> int:

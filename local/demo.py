@@ -266,6 +266,7 @@ def run() -> int:
     failures = demo.failures + resolutions.failures + export.failures + audit.failures
     verdict = f"[red]{failures} checks failed[/]" if failures else "[green]every check passed[/]"
     console.print(f"{len(frames)} frames in {time.monotonic() - started:.0f} s; {verdict}")
+    console.print("make viewer shows these studies in OHIF, a DICOM viewer, with a login page.", highlight=False)
     return 1 if failures else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, Fn, Stack
+from aws_cdk import Stack
 from aws_cdk import aws_lambda as lambda_
 
 from framegate.bucket_layout import (
@@ -28,6 +28,7 @@ from infra.permissions import (
     data_stores,
     image_sets,
     objects_of,
+    uid_hash_secret,
     use_key,
 )
 
@@ -163,11 +164,12 @@ def api_settings(config: Config, frame_store: FrameStore, *, deferred_store_queu
         auth=config.auth,
         frame_caching=config.frame_caching,
         audit_claim=config.audit_claim,
-        uid_hash_secret=_uid_hash_secret(),
+        uid_hash_secret=uid_hash_secret(),
         cognito_client_ids=config.cognito_client_ids,
         cognito_groups_are_datastores=config.cognito_groups_are_datastores,
         authorization_function_arn=config.authorization_function_arn,
         authorization_cache_seconds=config.authorization_cache_seconds,
+        dicom_files=config.writes_dicom_files,
     )
 
 
@@ -175,11 +177,6 @@ def ask_decision_function(config: Config) -> list[iam.PolicyStatement]:
     """Return the statement that allows asking the decision function, if there is one."""
     arn = config.authorization_function_arn
     return [allow("AskDecisionFunction", ["lambda:InvokeFunction"], arn)] if arn else []
-
-
-def _uid_hash_secret() -> str:
-    """The random part of the stack's id: constant while the stack exists, and in no log or event of the bucket."""
-    return Fn.select(2, Fn.split("/", Aws.STACK_ID))
 
 
 def unreserved_concurrency_reason(config: Config) -> str:

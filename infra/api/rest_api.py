@@ -46,6 +46,13 @@ STAGE = "v1"
 HEAD_SHARE = 0.25
 """HEAD requests that an operation with a limit of its own accepts, for each GET request."""
 
+METADATA_RATE_FACTOR, METADATA_BURST_FACTOR = 2, 8
+"""Requests for DICOM metadata that a route accepts, for each request of the frame index.
+
+HealthImaging's quota of GetDICOMSeriesMetadata is twice that of GetImageSet. A viewer requests the metadata of all
+series of a study at once, and most of it comes from the bucket, so a burst may exceed the quota.
+"""
+
 CORS_REQUEST_HEADERS = (
     # A browser sends a preflight for an Accept header that contains a quoted string (Fetch standard, "CORS-safelisted
     # request-header").
@@ -309,14 +316,22 @@ def _own_throttles(config: Config) -> dict[str, apigateway.MethodDeploymentOptio
     """Return the settings of the methods with a limit of their own, by path and method.
 
     API Gateway counts the requests of each method by themselves. HEAD runs the code of GET and makes the same calls, so
-    it gets a quarter as many requests, and both together stay below HealthImaging's quota.
+    it gets a quarter as many requests, and both together stay below HealthImaging's quota. No limit exceeds that of the
+    stage.
     """
-    limits = {"index": (config.index_throttle_rate, config.index_throttle_burst)}
+    rate, burst = config.index_throttle_rate, config.index_throttle_burst
+    limits = {
+        "index": (rate, burst),
+        # Searches have the same quota as GetImageSet, one for each route.
+        "search": (rate, burst),
+        "metadata": (METADATA_RATE_FACTOR * rate, METADATA_BURST_FACTOR * burst),
+    }
     options = {}
     for route in ROUTES:
         for method, operation in route.operation_by_method.items():
             if operation.throttle is not None:
                 rate, burst = limits[operation.throttle]
+                rate, burst = min(rate, config.throttle_rate), min(burst, config.throttle_burst)
                 options[f"{route.template}/{method}"] = apigateway.MethodDeploymentOptions(
                     throttling_rate_limit=rate * HEAD_SHARE if method == "HEAD" else rate,
                     throttling_burst_limit=max(1, int(burst * HEAD_SHARE)) if method == "HEAD" else burst,

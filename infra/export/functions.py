@@ -14,11 +14,13 @@ from framegate.bucket_layout import (
     FRAME_PREFIX,
     IMAGE_SET_PREFIXES,
     INDEX_PREFIX,
+    INSTANCE_PREFIX,
     METADATA_PREFIX,
     MISMATCHED_PREFIX,
     QUEUED_PREFIX,
     REQUEST_PREFIX,
     RESULT_PREFIX,
+    STUDY_PREFIX,
 )
 from framegate.messages import EVENT_SOURCE
 from framegate.settings import ExportQueueSettings, ExportSettings
@@ -30,6 +32,7 @@ from infra.permissions import (
     allow,
     image_sets,
     objects_of,
+    uid_hash_secret,
     use_key,
 )
 
@@ -165,6 +168,7 @@ class ExportFunction(_ExportingFunction):
             description="Exports the frames of image sets on events",
             concurrency=config.export_concurrency + DEFERRED_STORE_CONCURRENCY,
             services=["s3", "sqs"],
+            prefixes=[f"{STUDY_PREFIX}{each}/" for each in config.datastore_ids],
             # An export that outlasts an invocation continues with a message to the function's own queue. After about 16
             # of them, Lambda would assume an endless loop and stop invoking the function.
             recursive_loop=lambda_.RecursiveLoop.ALLOW,
@@ -176,6 +180,11 @@ class ExportFunction(_ExportingFunction):
                 ),
             ],
             statements=[
+                allow(
+                    "NoteStudies",
+                    ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                    *objects_of(frame_store, config, STUDY_PREFIX),
+                ),
                 allow("ConfirmDeletions", ["medical-imaging:GetImageSet"], *image_sets(Stack.of(scope), config)),
                 allow(
                     "WorkQueueOff",
@@ -258,6 +267,8 @@ def _export_settings(config: Config, frame_store: FrameStore) -> ExportSettings:
         calls_per_second=float(f"{config.export_rate_per_worker:.6g}"),
         verify=config.verify,
         events=config.export_events,
+        output=config.export_output,
+        uid_hash_secret=uid_hash_secret(),
     )
 
 
@@ -284,8 +295,12 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
             *objects_of(frame_store, config, INDEX_PREFIX),
         ),
-        # With a deleted image set, its metadata and stored bodies go, too.
-        allow("RemoveMetadata", ["s3:DeleteObject"], *objects_of(frame_store, config, METADATA_PREFIX, BODY_PREFIX)),
+        # With a deleted image set, its metadata, stored bodies and DICOM files go, too.
+        allow(
+            "RemoveMetadata",
+            ["s3:DeleteObject"],
+            *objects_of(frame_store, config, METADATA_PREFIX, BODY_PREFIX, INSTANCE_PREFIX),
+        ),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
         allow(
             "AnnounceResults",

@@ -56,6 +56,8 @@ def test_request_function_gets_its_settings(template):
         "FRAMEGATE_EXPORT_RATE": "100",
         "FRAMEGATE_VERIFY": "false",
         "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
+        "FRAMEGATE_EXPORT_OUTPUT": "frames",
+        "FRAMEGATE_UID_HASH_SECRET": "${${AWS::StackId} / 2}",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }

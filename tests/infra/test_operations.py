@@ -8,7 +8,7 @@ import pytest
 
 from bench.scaling import recovery
 from framegate.access.audit import MEMBERS
-from framegate.storage.presigning import REQUEST_ID_PARAMETER
+from framegate.aws.presigning import REQUEST_ID_PARAMETER
 from infra.api.gateway_problems import GATEWAY_PROBLEMS
 from infra.api.rest_api import ACCESS_LOG_FIELDS, PRINCIPAL_FIELDS
 from infra.config import config_keys

@@ -100,7 +100,7 @@ def exporting(arns):
             ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             objects_of_datastores(arns, "indexes"),
         ),
-        "RemoveMetadata": (["s3:DeleteObject"], objects_of_datastores(arns, "metadata", "bodies")),
+        "RemoveMetadata": (["s3:DeleteObject"], objects_of_datastores(arns, "metadata", "bodies", "instances")),
         "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
         "AnnounceResults": (["events:PutEvents"], [f"arn:${{AWS::Partition}}:events:{LOCAL}:event-bus/default"]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
@@ -172,6 +172,10 @@ def test_render_function_has_exactly_these_permissions(template, role_of, arns):
 def test_export_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("export")) == {
         **exporting(arns),
+        "NoteStudies": (
+            ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "studies"),
+        ),
         "ConfirmDeletions": (["medical-imaging:GetImageSet"], IMAGE_SETS),
         "WorkQueueOff": (
             [
@@ -197,6 +201,31 @@ def test_request_function_has_exactly_these_permissions(template, role_of, arns)
         ),
         **logging_and_tracing(template, "export_requests"),
     }
+
+
+def test_dicom_files_have_a_policy_of_their_own_only_where_they_are_on(synthesize, template):
+    on = synthesize(export_output="dicom")
+    bucket, _ = frame_bucket(on)
+    (key,) = properties(on, "AWS::KMS::Key")
+    datastores = [each.removesuffix("/imageset/*") for each in IMAGE_SETS]
+    read = ["GetDICOMBulkdata", "GetDICOMInstance", "GetDICOMSeriesMetadata"]
+    (policy,) = properties(on, "AWS::IAM::ManagedPolicy").values()
+
+    assert properties(template, "AWS::IAM::ManagedPolicy") == {}
+    assert allowed({"Policies": [policy]}) == {
+        "ReadDatasets": ([f"medical-imaging:{each}" for each in read], datastores),
+        "StoreDicomFiles": (
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores({"bucket": f"${{{bucket}.Arn}}"}, "instances"),
+        ),
+        "EncryptDicomFiles": (["kms:Decrypt", "kms:GenerateDataKey"], [f"${{{key}.Arn}}"]),
+    }
+    assert {logical_id(each) for each in policy["Roles"]} == {
+        logical_id(cloudformation.function(on, handler)["Role"]) for handler in ("api", "export", "export_requests")
+    }
+    for handler in ("api", "export", "export_requests"):
+        before, after = (allowed(role(each, cloudformation.function(each, handler)["Role"])) for each in (template, on))
+        assert before == after
 
 
 def test_state_machine_has_exactly_these_permissions(template, machine_role, arns, resources):
@@ -336,7 +365,7 @@ MAX_BUCKET_NAME = "b" * 63
 
 def test_policies_of_the_maximum_number_of_data_stores_fit_into_a_role(synthesize):
     datastores = ",".join(f"{number:032}" for number in range(MAX_DATASTORES))
-    template = synthesize(datastore_ids=datastores, environment="production")
+    template = synthesize(datastore_ids=datastores, environment="production", export_output="dicom")
 
     def resolved(value):
         if isinstance(value, list):

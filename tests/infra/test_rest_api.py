@@ -11,8 +11,11 @@ from framegate.rest.routes import (
     FRAME_ROUTE,
     GET_IMAGE_FRAME_ROUTE,
     INDEX_ROUTE,
+    INSTANCE_METADATA_ROUTE,
     PICTURE_ROUTES,
     ROUTES,
+    SEARCH_ROUTES,
+    SERIES_METADATA_ROUTE,
     STUDY_METADATA_ROUTE,
 )
 from infra.api.rest_api import CORS_REQUEST_HEADERS
@@ -280,7 +283,6 @@ def test_frame_index_has_a_throttle_of_its_own_for_get_and_head(synthesize, keys
     # /~1resource~1subresource".
     index = "/" + INDEX_ROUTE.replace("/", "~1")
 
-    assert own.keys() == {(index, "GET"), (index, "HEAD")}
     for method, share in {"GET": 1, "HEAD": 0.25}.items():
         found = own[index, method]
         assert found["ThrottlingRateLimit"] == share * rate
@@ -290,10 +292,50 @@ def test_frame_index_has_a_throttle_of_its_own_for_get_and_head(synthesize, keys
 
 def test_default_throttle_of_the_frame_index_stays_below_the_quota_of_its_calls(synthesize):
     # AWS HealthImaging developer guide, "Throttling limits": GetImageSet, 25 a second and 50 at once.
-    own = only(properties(synthesize(), "AWS::ApiGateway::Stage"))["MethodSettings"][1:]
+    stage = only(properties(synthesize(), "AWS::ApiGateway::Stage"))
+    own = [each for each in stage["MethodSettings"][1:] if each["ResourcePath"].endswith("imageFrames")]
 
+    assert len(own) == 2
     assert sum(each["ThrottlingRateLimit"] for each in own) < 25
     assert sum(each["ThrottlingBurstLimit"] for each in own) < 50
+
+
+METADATA_ROUTES = (STUDY_METADATA_ROUTE, SERIES_METADATA_ROUTE, INSTANCE_METADATA_ROUTE)
+
+
+@pytest.mark.parametrize(
+    ("keys", "searches", "metadata"),
+    [
+        ({}, (16, 32), (32, 256)),
+        ({"index_throttle_rate": "50", "index_throttle_burst": "100"}, (50, 100), (100, 800)),
+        ({"throttle_rate": "20", "throttle_burst": "40"}, (16, 32), (20, 40)),
+    ],
+)
+def test_searches_and_metadata_have_throttles_of_their_own(synthesize, keys, searches, metadata):
+    stage = only(properties(synthesize(**keys), "AWS::ApiGateway::Stage"))
+    own = {(each["ResourcePath"], each["HttpMethod"]): each for each in stage["MethodSettings"][1:]}
+
+    limits = dict.fromkeys((route.template for route in SEARCH_ROUTES), searches)
+    limits |= dict.fromkeys((route.template for route in METADATA_ROUTES), metadata)
+    limits[INDEX_ROUTE] = searches
+    assert {path for path, _ in own} == {"/" + template.replace("/", "~1") for template in limits}
+    for template, (rate, burst) in limits.items():
+        for method, share in {"GET": 1, "HEAD": 0.25}.items():
+            found = own["/" + template.replace("/", "~1"), method]
+            assert (found["ThrottlingRateLimit"], found["ThrottlingBurstLimit"]) == (share * rate, share * burst)
+            assert found.items() >= QUIET.items()
+
+
+def test_default_throttles_of_dicomweb_stay_below_the_quotas_of_their_calls(synthesize):
+    # AWS HealthImaging developer guide, "Throttling limits": GetDICOMSeriesMetadata, 50 a second. The guide has no
+    # quota for searches of DICOMweb; SearchImageSets has 25 a second.
+    stage = only(properties(synthesize(), "AWS::ApiGateway::Stage"))
+    rates = {}
+    for each in stage["MethodSettings"][1:]:
+        rates[each["ResourcePath"]] = rates.get(each["ResourcePath"], 0) + each["ThrottlingRateLimit"]
+
+    assert all(rates["/" + route.template.replace("/", "~1")] < 25 for route in SEARCH_ROUTES)
+    assert all(rates["/" + route.template.replace("/", "~1")] < 50 for route in METADATA_ROUTES)
 
 
 def test_stage_has_the_configured_throttling(synthesize):

@@ -23,6 +23,7 @@ from moto.backends import get_backend
 from framegate.access.image_sets import ImageSetAccess
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
+from framegate.aws.presigning import accept_request_ids
 from framegate.delivery.deferred_store import DeferredStoreQueue
 from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import HealthImaging
@@ -185,7 +186,9 @@ def s3_client(moto):
 
 @pytest.fixture(scope="session")
 def product_s3_client(s3_server):
-    return boto3.client("s3", config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}))
+    client = boto3.client("s3", config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}))
+    accept_request_ids(client)
+    return client
 
 
 def forget_clients():

@@ -59,7 +59,10 @@ def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
             events=("Created", "Updated", "Copied"),
         ),
         ExportQueueSettings(
-            queue_url=queue.url, deferred_store_queue_url=deferred_store_queue.url, removal_recheck_seconds=33
+            queue_url=queue.url,
+            deferred_store_queue_url=deferred_store_queue.url,
+            removal_recheck_seconds=33,
+            uid_hash_secret="secret",
         ),
         AuthorizerSettings(
             datastore_ids=(DATASTORE,),
@@ -83,7 +86,7 @@ def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
 @pytest.mark.parametrize("kind", ["Created", "Updated", "Copied"])
 def test_event_of_a_change_names_the_image_set_and_version_of_its_detail(kind):
     changed = decode(json.dumps(image_set_event(f"Image Set {kind}")))
-    assert changed == ImageSetChanged(kind, THE_IMAGE_SET, "1")
+    assert changed == ImageSetChanged(kind, THE_IMAGE_SET, "1", is_primary=True)
     assert ExportOrder.on_change(changed, verify=False) == ExportOrder(THE_IMAGE_SET, "version-1", "1")
 
 

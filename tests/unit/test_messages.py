@@ -89,7 +89,7 @@ ANNOUNCEMENTS = st.builds(
 
 
 def test_every_message_has_a_strategy_and_a_handler():
-    worker = ExportWorker(None, None, None, None, None, None, None, recheck_delay_seconds=0)
+    worker = ExportWorker(None, None, None, None, None, None, None, None, recheck_delay_seconds=0)
     assert set(get_args(QueueMessage)) == set(MESSAGES) == set(worker._handlers)
 
 

@@ -16,7 +16,7 @@ from framegate.storage.shared_work import SharedWork
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import FrameIndex
     from framegate.storage.object_store import ObjectStore

@@ -16,7 +16,7 @@ from framegate.storage.shared_work import AbsentError, SharedWork
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.dicomweb.uids import SeriesAddress
     from framegate.healthimaging.client import FrameStream, HealthImaging
     from framegate.storage.object_store import ObjectStore

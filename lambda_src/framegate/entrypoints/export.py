@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.delivery.deferred_store import DeferredStoreQueue, DeferredStoreWorker
+from framegate.dicomweb.study_lists import StudyLists
 from framegate.entrypoints.export_parts import ExportParts
 from framegate.export.report import report_not_understood, report_unforeseen
 from framegate.export.worker import ExportWorker, Message, hide_while_working, retried
@@ -22,6 +23,8 @@ from framegate.settings import ExportQueueSettings, ExportSettings
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from framegate.storage.object_store import ObjectStore
 
 # An exception for a batch in which every message failed would override the times at which they come again.
 _processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
@@ -37,7 +40,12 @@ class _Source:
 
 @cache
 def _worker() -> ExportWorker:
-    parts, settings = ExportParts.build(ExportSettings.from_environment()), ExportQueueSettings.from_environment()
+    shared, settings = ExportSettings.from_environment(), ExportQueueSettings.from_environment()
+
+    def studies(objects: ObjectStore) -> StudyLists:
+        return StudyLists(objects, shared.uid_hash_secret)
+
+    parts = ExportParts.build(shared, studies)
     deferred_stores = DeferredStoreQueue(parts.objects, ExportQueue(clients.sqs, settings.deferred_store_queue_url))
     return ExportWorker(
         parts.settings,
@@ -47,6 +55,7 @@ def _worker() -> ExportWorker:
         parts.remover,
         FrameIndex(parts.source, parts.objects),
         ExportQueue(clients.sqs, settings.queue_url),
+        studies(parts.objects),
         recheck_delay_seconds=settings.removal_recheck_seconds,
     )
 

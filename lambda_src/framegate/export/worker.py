@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from framegate.aws.export_queue import ExportQueue
     from framegate.delivery.deferred_store import DeferredStoreWorker
+    from framegate.dicomweb.study_lists import StudyLists
     from framegate.export.exporter import Exporter
     from framegate.healthimaging.client import HealthImaging
     from framegate.identifiers import ImageSetRef
@@ -147,6 +148,8 @@ class ExportWorker:
         Learns about new versions.
     queue : ExportQueue
         The export queue, which receives the messages for later invocations.
+    studies : StudyLists
+        Forgets deleted image sets.
     recheck_delay_seconds : int
         Seconds until a deleted image set is removed a second time. A request that started before the deletion may still
         be storing a frame for this long.
@@ -161,6 +164,7 @@ class ExportWorker:
         remover: ImageSetRemover,
         index: FrameIndex,
         queue: ExportQueue,
+        studies: StudyLists,
         *,
         recheck_delay_seconds: int,
     ) -> None:
@@ -171,6 +175,7 @@ class ExportWorker:
         self._remover = remover
         self._index = index
         self._queue = queue
+        self._studies = studies
         self._recheck_delay_seconds = recheck_delay_seconds
         self._handlers: dict[type[QueueMessage], Callable[[Any, TimeBudget], object]] = {
             ImageSetChanged: self._on_image_set_changed,
@@ -221,8 +226,11 @@ class ExportWorker:
             self._index.note_version(image_set, version_id, budget)
         if changed.change not in self._settings.events:
             logger.info("image set changed", extra=identifiers(image_set))
-        elif self._export(ExportOrder.on_change(changed, verify=self._settings.verify), budget) and version_id:
+        elif self._export(self._order(changed), budget) and version_id:
             self._index.note_version(image_set, version_id, budget, confirmed=True)
+
+    def _order(self, changed: ImageSetChanged) -> ExportOrder:
+        return ExportOrder.on_change(changed, verify=self._settings.verify, output=self._settings.output)
 
     def _on_image_set_deleted(self, deleted: ImageSetDeleted, budget: TimeBudget) -> None:
         self._remove(RemoveImageSet(deleted.image_set, again=False), budget)
@@ -246,6 +254,8 @@ class ExportWorker:
             logger.error("image set not removed", extra={**record, **DatastoreNotServed().log_fields})
             return
         if self._source.is_deleted(image_set, budget):
+            # The objects that tell the lists are removed with the image set.
+            self._studies.forget(image_set, budget)
             removed = self._remover.remove(image_set, budget)
             logger.info("image set removed", extra={**record, "objects": removed})
         else:

@@ -23,7 +23,9 @@ from framegate.dicomweb.searches import Searches, records_of_studies, studies_in
 from framegate.dicomweb.studies import StudyDirectory
 from framegate.dicomweb.uids import SeriesAddress, StudyAddress, hash_of, require_uid
 from framegate.healthimaging.media_types import UNKNOWN
+from framegate.identifiers import require_identifier
 from framegate.problems import (
+    DicomFilesOff,
     FrameNotFound,
     FramePending,
     ImageSetNotGranted,
@@ -33,6 +35,7 @@ from framegate.problems import (
 )
 from framegate.rest import routes
 from framegate.rest.access_check import require_access
+from framegate.rest.dicom_files import DicomFileResponses
 from framegate.rest.dicomweb_responses import DatasetResponses
 from framegate.rest.frame_responses import inline_response, not_modified_response, redirect_response
 from framegate.rest.frames import portion_record, redirect_to_frame
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
     from framegate.access.image_sets import ImageSetAccess
     from framegate.delivery.executor import FrameDelivery
     from framegate.dicomweb.instances import InstanceFrame
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.healthimaging.client import FrameStream, HealthImaging
     from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import FrameIndex
@@ -94,6 +97,8 @@ class DicomWebHandlers:
         Searches, decodes frames, and returns bulk data.
     bodies : BodyStore
         Keeps the bodies that exceed the inline limit.
+    files : DicomFileResponses
+        Delivers DICOM files.
     """
 
     def __init__(
@@ -106,7 +111,9 @@ class DicomWebHandlers:
         metadata: DicomMetadata,
         source: HealthImaging,
         bodies: BodyStore,
+        files: DicomFileResponses,
     ) -> None:
+        self._files = files
         self._settings = settings
         self._access = access
         self._delivery = delivery
@@ -143,6 +150,7 @@ class DicomWebHandlers:
             DicomMetadata(source, objects),
             source,
             bodies,
+            DicomFileResponses(settings, source, objects, bodies, delivery.inline_limit),
         )
 
     @property
@@ -164,16 +172,18 @@ class DicomWebHandlers:
             for route in routes.SEARCH_ROUTES
             for operation in route.operations
         }
-        metadata = {
+        datasets = {
             routes.STUDY_METADATA_ROUTE: self._study_metadata,
             routes.SERIES_METADATA_ROUTE: self._series_metadata,
             routes.INSTANCE_METADATA_ROUTE: self._instance_metadata,
+            routes.SERIES_FILES_ROUTE: self._series_files,
+            routes.INSTANCE_FILE_ROUTE: self._instance_file,
         }
         return {
             **handlers,
             **searches,
             **{
-                operation.operation_id: handler for route, handler in metadata.items() for operation in route.operations
+                operation.operation_id: handler for route, handler in datasets.items() for operation in route.operations
             },
         }
 
@@ -188,7 +198,7 @@ class DicomWebHandlers:
 
     def _search(self, template: str, exchange: Exchange) -> HttpResponse:
         request = exchange.request
-        datastore_id = StudyAddress(request.path["datastoreId"], "0").datastore_id
+        datastore_id = require_identifier("datastoreId", request.path["datastoreId"])
         self._addresses.require_served(exchange, datastore_id)
         _, _, *segments = template.strip("/").split("/")
         uids = {f"{{{each.name}}}": each.name for each in (routes.STUDY_UID, routes.SERIES_UID)}
@@ -265,7 +275,10 @@ class DicomWebHandlers:
         numbers = frame_numbers(exchange.request)
         instance = self._instance(exchange, Action.READ_FRAME)
         requested = self._instances.frames(instance.image_sets, instance.sop_instance_uid, numbers, exchange.budget)
-        exchange.record.update(image_set_id=requested[0].frame.image_set_id, frames=len(requested))
+        read = {each.frame.image_set_id for each in requested}
+        exchange.subjects = [each for each in exchange.subjects if each["image_set_id"] in read]
+        exchange.record.update(exchange.subjects[0])
+        exchange.record.update(frames=len(requested))
         if len(requested) == 1:
             exchange.record.update(image_frame_id=requested[0].frame.image_frame_id)
             return self._one_frame(exchange, instance, numbers[0], requested[0])
@@ -281,8 +294,7 @@ class DicomWebHandlers:
         if preconditions.is_held(tag.value):
             return self._not_modified(exchange, tag)
         if form.is_decoded:
-            preconditions.require_match(tag.value)
-            if preconditions.is_not_modified(tag.value):
+            if preconditions.evaluate(tag.value):
                 return self._not_modified(exchange, tag)
             return self._decoded_frames(exchange, instance, [number], frame_id, tag)
         frame_request = FrameRequest(
@@ -303,8 +315,7 @@ class DicomWebHandlers:
         if isinstance(delivered, LinkedFrame):
             exchange.record.update(delivery="url", bytes=delivered.size)
             return redirect_to_frame(self._delivery, entry.frame, frame_request, delivered, form, exchange.budget)
-        preconditions.require_match(tag.value)
-        if preconditions.is_not_modified(tag.value):
+        if preconditions.evaluate(tag.value):
             return self._not_modified(exchange, tag)
         exchange.record.update(delivery="inline", bytes=delivered.size, upstream_bytes=delivered.bytes_read)
         return inline_response(entry.frame, delivered, tag, wrapping, self._cache_control)
@@ -316,13 +327,10 @@ class DicomWebHandlers:
         if selection(request) is not None:
             raise InvalidRequest("size, resolution and levels apply to a request for one frame.")
         negotiation = _negotiation(exchange, entries[0], multipart_only=True)
-        form, preconditions = negotiation.form(entries[0].content_type), Preconditions.of(request)
+        form = negotiation.form(entries[0].content_type)
         name = digest(*(each.frame.image_frame_id for each in entries))
         tag = FrameTag.of(name, form)
-        if preconditions.is_held(tag.value):
-            return self._not_modified(exchange, tag)
-        preconditions.require_match(tag.value)
-        if preconditions.is_not_modified(tag.value):
+        if Preconditions.of(request).evaluate(tag.value):
             return self._not_modified(exchange, tag)
         if form.is_decoded:
             return self._decoded_frames(exchange, instance, numbers, name, tag)
@@ -396,6 +404,30 @@ class DicomWebHandlers:
     def _not_modified(self, exchange: Exchange, tag: FrameTag) -> HttpResponse:
         exchange.record.update(delivery="not-modified", bytes=0)
         return not_modified_response(tag, self._cache_control)
+
+    # DICOM files
+
+    def _series_files(self, exchange: Exchange) -> HttpResponse:
+        series = self._series_of_files(exchange)
+        return self._files.series(exchange, self._image_sets_of_files(exchange, series))
+
+    def _instance_file(self, exchange: Exchange) -> HttpResponse:
+        series = self._series_of_files(exchange)
+        uid = require_uid(routes.INSTANCE_UID.name, exchange.request.path[routes.INSTANCE_UID.name])
+        return self._files.instance(exchange, self._image_sets_of_files(exchange, series), uid)
+
+    def _series_of_files(self, exchange: Exchange) -> SeriesAddress:
+        series = self._addresses.series(exchange)
+        if not self._settings.dicom_files:
+            raise DicomFilesOff
+        return series
+
+    def _image_sets_of_files(self, exchange: Exchange, series: SeriesAddress) -> tuple[ImageSetVersion, ...]:
+        """Find the image sets of a series. A DICOM file holds metadata and frames, so both must be granted."""
+        image_sets = self._addresses.image_sets(exchange, series, Action.READ_METADATA)
+        for each in image_sets:
+            require_access(exchange, self._access, each.image_set, Action.READ_FRAME)
+        return image_sets
 
     # Others
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from framegate.dicomweb.metadata import DicomMetadata
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.dicomweb.uids import SeriesAddress
     from framegate.rest.exchange import Exchange
     from framegate.rest.http import HttpRequest
@@ -180,9 +180,7 @@ class DatasetResponses:
             "Cache-Control": "private, no-cache",
             "Vary": "Accept-Encoding",
         }
-        preconditions = Preconditions.of(request)
-        preconditions.require_match(headers["ETag"])
-        if preconditions.is_not_modified(headers["ETag"]):
+        if Preconditions.of(request).evaluate(headers["ETag"]):
             exchange.record.update(datasets_bytes=0)
             return HttpResponse(HTTPStatus.NOT_MODIFIED, headers)
         prepare()

@@ -107,7 +107,7 @@ class HttpApi:
         exchange = Exchange(request, budget, access, {**identifiers_in(request.path)})
         try:
             require_exact_path(event)
-            exchange.caller = authorize_caller(event, self._settings.auth, self._cognito, self._settings.audit_claim)
+            exchange.caller = authorize_caller(event, access.principal, self._settings.auth, self._cognito)
             response = self._route(exchange)
         except Problem as problem:
             response = problem_response(problem, request.request_id)

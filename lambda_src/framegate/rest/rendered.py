@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from framegate.access.image_sets import ImageSetAccess
-    from framegate.dicomweb.studies import ImageSetVersion
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.healthimaging.client import HealthImaging
     from framegate.index.frame_index import FrameIndex
     from framegate.rendering.drawing_process import DrawingProcess
@@ -206,6 +206,7 @@ class PictureHandlers:
     def _answer_with(
         self, exchange: Exchange, request: PictureRequest, version: ImageSetVersion, found: FrameToDraw
     ) -> HttpResponse:
+        exchange.subjects = [each for each in exchange.subjects if each["image_set_id"] == found.frame.image_set_id]
         exchange.record.update(
             image_set_id=found.frame.image_set_id,
             image_frame_id=found.frame.image_frame_id,
@@ -221,9 +222,7 @@ class PictureHandlers:
             "ETag": f'"{name}"',
             "Cache-Control": self._cache_control,
         }
-        preconditions = Preconditions.of(exchange.request)
-        preconditions.require_match(headers["ETag"])
-        if preconditions.is_not_modified(headers["ETag"]):
+        if Preconditions.of(exchange.request).evaluate(headers["ETag"]):
             exchange.record.update(delivery="not-modified", bytes=0)
             return HttpResponse(HTTPStatus.NOT_MODIFIED, headers)
         exchange.record.update(delivery=DELIVERY)

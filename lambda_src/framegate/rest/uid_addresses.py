@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
     from framegate.access.decision import Action
     from framegate.access.image_sets import ImageSetAccess
-    from framegate.dicomweb.studies import ImageSetVersion, StudyDirectory
+    from framegate.dicomweb.studies import StudyDirectory
+    from framegate.dicomweb.study_lists import ImageSetVersion
     from framegate.rest.exchange import Exchange
+
+_OF_SUBJECT = ("image_set_id", "version_id", "decision", "decisionReason")
+"""The log fields that differ between the image sets of a request."""
 
 
 class UidAddresses:
@@ -66,9 +70,11 @@ class UidAddresses:
             As `require_access` and `StudyDirectory.image_sets` raise it.
         """
         image_sets = self._studies.image_sets(series, exchange.budget)
-        exchange.record.update(image_set_id=image_sets[0].image_set.image_set_id, version_id=image_sets[0].version_id)
         for each in image_sets:
+            # A refusal names the image set that is not granted.
+            exchange.record.update(image_set_id=each.image_set.image_set_id, version_id=each.version_id)
             require_access(exchange, self._access, each.image_set, action)
+            exchange.subjects.append({name: exchange.record[name] for name in _OF_SUBJECT if name in exchange.record})
         return image_sets
 
     def require_served(self, exchange: Exchange, datastore_id: str) -> None:

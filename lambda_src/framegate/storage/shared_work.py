@@ -25,6 +25,9 @@ ABSENCE_SECONDS = 60
 
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.05, 0.5
 
+POLLS_PER_CLAIM = 3
+"""Looks for the result between two attempts to claim the work. Only a failed invocation releases its claim early."""
+
 Result = TypeVar("Result")
 
 
@@ -96,7 +99,7 @@ class SharedWork:
         for attempt in count():
             if (found := find()) is not None:
                 return found
-            if self._claim(claim_key, budget):
+            if attempt % POLLS_PER_CLAIM == 0 and self._claim(claim_key, budget):
                 return self._make(claim_key, find, make, budget)
             if budget.exhausted:
                 raise UpstreamTimeout(SERVICE)
