@@ -10,9 +10,11 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from infra.api.api_function import ApiFunction
 from infra.api.authorization import authorization
 from infra.api.gradual_deployment import GradualDeployment
+from infra.api.render_function import RenderFunction
 from infra.api.rest_api import RestApi
 from infra.build.bundling import DECODER_REQUIREMENTS
 from infra.build.package_layer import PackageLayer
+from infra.dicom_files import DicomFilePolicy
 from infra.encryption_key import EncryptionKey
 from infra.export.functions import ExportFunction, RequestFunction
 from infra.export.queue import ExportQueues
@@ -59,12 +61,14 @@ class FramegateStack(Stack):
         function = ApiFunction(
             self, "ApiFunction", config=config, frame_store=frame_store, queue=queues.deferred_stores
         )
+        render_function = RenderFunction(self, "RenderFunction", config=config, frame_store=frame_store)
         api = RestApi(
             self,
             "RestApi",
             config=config,
             key=key,
             handler=function.alias,
+            picture_handler=render_function.function,
             authorization=authorization(self, config, key),
         )
         decoder = PackageLayer(
@@ -85,6 +89,14 @@ class FramegateStack(Stack):
         request_function = RequestFunction(
             self, "RequestFunction", config=config, frame_store=frame_store, decoder=decoder
         )
+        if config.writes_dicom_files:
+            DicomFilePolicy(
+                self,
+                "DicomFiles",
+                config=config,
+                frame_store=frame_store,
+                roles=[function.role, export_function.role, request_function.role],
+            )
         requests = ExportRequests(
             self,
             "ExportRequests",
@@ -95,6 +107,7 @@ class FramegateStack(Stack):
         )
         watched = WatchedResources(
             api_function=function.alias,
+            render_function=render_function.function,
             export_function=export_function.function,
             request_function=request_function.function,
             queue=queues.queue,
@@ -104,7 +117,9 @@ class FramegateStack(Stack):
             state_machine=requests.state_machine,
         )
         alarms = Alarms(self, "Alarms", config=config, watched=watched)
-        unusual_reads = UnusualReads(self, "UnusualReads", config=config, log_group=function.function.log_group)
+        unusual_reads = UnusualReads(
+            self, "UnusualReads", config=config, log_groups=[function.log_group, render_function.log_group]
+        )
         alarm_topic = AlarmTopic(
             self, "AlarmTopic", config=config, key=key, alarms=alarms.all, unusual_reads=unusual_reads
         )
@@ -117,7 +132,7 @@ class FramegateStack(Stack):
             self,
             "SavedQueries",
             config=config,
-            api_log=function.log_group,
+            api_logs=[function.log_group, render_function.log_group],
             access_log=api.access_logs,
             export_logs=[export_function.log_group, request_function.log_group],
         )

@@ -19,7 +19,7 @@ MISMATCHED_PREFIX = "mismatched/"
 """Frames whose pixels differ from those that HealthImaging imported; no URL reaches them."""
 
 INDEX_PREFIX = "indexes/"
-"""Frame indexes, and the latest version and the study of each image set."""
+"""Frame indexes, picture indexes, and the latest version and the study of each image set."""
 
 QUEUED_PREFIX = "queued/"
 """Markers of frames that are waiting in the deferred store queue."""
@@ -32,6 +32,9 @@ BODY_PREFIX = "bodies/"
 
 BODY_LIFETIME_DAYS = 2
 """Days after which a stored body expires. The next request for it stores it again."""
+
+INSTANCE_PREFIX = "instances/"
+"""DICOM files, which contain patient data. The REST API signs URLs for this prefix, too, if it delivers them."""
 
 STUDY_PREFIX = "studies/"
 """The image sets of each study, under a keyed hash of its UID."""
@@ -59,6 +62,7 @@ IMAGE_SET_PREFIXES = (
     QUEUED_PREFIX,
     METADATA_PREFIX,
     BODY_PREFIX,
+    INSTANCE_PREFIX,
 )
 """The prefixes that hold objects of image sets. A deleted image set is removed from all of them."""
 
@@ -105,6 +109,11 @@ def index_key(image_set: ImageSetRef, version_id: str, index_format: int) -> str
     return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.{index_format}.jsonl"
 
 
+def picture_index_key(image_set: ImageSetRef, version_id: str, index_format: int) -> str:
+    """Return the key of the picture index of an image set's version, in a format of its lines."""
+    return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.pictures.{index_format}.jsonl"
+
+
 def study_key(image_set: ImageSetRef, version_id: str) -> str:
     """Return the key of the object that names the study of an image set's version."""
     return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.study.json"
@@ -133,6 +142,11 @@ def metadata_key(image_set: ImageSetRef, name: str) -> str:
 def body_key(image_set: ImageSetRef, name: str) -> str:
     """Return the key of a response body."""
     return f"{image_set_prefix(BODY_PREFIX, image_set)}{name}"
+
+
+def instance_key(image_set: ImageSetRef, instance_hash: str) -> str:
+    """Return the key of the DICOM file of an instance; a keyed hash stands for its UID."""
+    return f"{image_set_prefix(INSTANCE_PREFIX, image_set)}{instance_hash}.dcm"
 
 
 def study_list_key(datastore_id: str, study_hash: str) -> str:

@@ -23,6 +23,19 @@ def is_identifier(value: object) -> bool:
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
+def require_identifier(name: str, value: str) -> str:
+    """Return a value if it is a well-formed HealthImaging identifier; `name` is its name in the API.
+
+    Raises
+    ------
+    InvalidIdentifier
+        If it is not.
+    """
+    if not is_identifier(value):
+        raise InvalidIdentifier(name)
+    return value
+
+
 def is_uid(value: object) -> bool:
     """Whether a value has the characters and the length of a DICOM UID."""
     return isinstance(value, str) and _UID.fullmatch(value) is not None

@@ -23,6 +23,7 @@ No description repeats a value that came from outside: such a value may be anyth
     ├── MethodNotAllowed
     ├── NotAcceptable
     ├── FrameNotAvailable
+    ├── FrameNotDrawable
     ├── PreconditionFailed
     ├── FrameTooLarge
     ├── PortionTooLarge
@@ -266,6 +267,27 @@ class FrameNotAvailable(Problem):
     description = "HealthImaging does not return this frame in any form that Framegate can request."
 
 
+class FrameNotDrawable(Problem):
+    """No picture of the frame can be drawn, in whatever format.
+
+    Parameters
+    ----------
+    reason : str
+        Why, as a sentence without its full stop.
+    """
+
+    slug = "frame-not-drawable"
+    title = "The frame cannot be drawn"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    @property
+    def description(self) -> str:
+        return f"{self.reason}."
+
+
 class PreconditionFailed(Problem):
     """A precondition of the request does not hold for the current representation.
 
@@ -445,6 +467,12 @@ class NotSupported(Problem):
     slug = "not-supported"
     title = "This retrieval is not supported"
     description = "Framegate does not support this retrieval of DICOMweb."
+
+
+class DicomFilesOff(NotSupported):
+    """The deployment does not write DICOM files."""
+
+    description = "This deployment does not write DICOM files. The configuration key export_output=dicom turns them on."
 
 
 class FrameConflict(Problem):

@@ -111,7 +111,8 @@ def configuration(dicomweb_url: str, authority: str, client_id: str = CLIENT_ID)
         "supportsFuzzyMatching": False,
         "supportsWildcard": True,
         "imageRendering": "wadors",
-        "thumbnailRendering": "wadors",
+        "thumbnailRendering": "thumbnail",
+        "thumbnailRequestStrategy": "fetch",
         "enableStudyLazyLoad": True,
         # Without quotes, the Accept header needs no preflight.
         "omitQuotationForMultipartRequest": True,

@@ -140,9 +140,38 @@ def test_malformed_identifier_is_refused_in_every_place(send, datastore_id, set_
         f"/datastore/{datastore_id}/imageSet/{identifier}/imageFrames",
         f"{set_path}/imageFrames?nextToken={identifier}",
         f"{set_path}/imageFrames?sopInstanceUID={MARK}{identifier}",
+        f"/datastore/{identifier}/studies",
+        f"/datastore/{datastore_id}/studies/{identifier}/series",
+        f"/datastore/{datastore_id}/studies/1.2/series/{identifier}/metadata",
+        f"/datastore/{datastore_id}/studies/1.2/series/1.3/instances/{identifier}/frames/1",
+        f"/datastore/{datastore_id}/studies/1.2/series/1.3/instances/1.4/frames/{identifier}",
+        f"/datastore/{datastore_id}/studies/1.2/series/1.3/metadata?imageSetId={identifier}",
     ):
         # A slash in an identifier changes the path.
         assert is_refusal(send("GET", target), 400, 404)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"PatientName={MARK}%0d%0aSet-Cookie:%20a=b",
+        f"PatientName={MARK}&PatientName={MARK}",
+        f"PatientName={MARK}{'y' * 7_000}",
+        f"{MARK}=1",
+        "PatientName=%ff%fe",
+        "PatientName=%00",
+        "includefield=all",
+        "limit=1&limit=2",
+        "limit=99999999999999999999",
+        f"accept={MARK}",
+        f"accept=application/dicom%2Bjson%0d%0aSet-Cookie:%20{MARK}",
+    ],
+)
+def test_odd_search_is_answered_or_refused_without_its_text(send, imported, query):
+    answer = send("GET", f"/datastore/{imported.datastore_id}/studies?{query}")
+    assert answer.status_code == 200 or is_refusal(answer, 400, 406)
+    assert MARK not in answer.text + str(answer.headers)
+    assert "Set-Cookie" not in answer.headers
 
 
 @pytest.mark.parametrize("query", QUERIES)

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import pydicom
 import pytest
 import requests
 
@@ -120,6 +121,18 @@ def test_import_exports_every_frame_to_s3(bucket, imported, health_imaging):
     )
 
 
+def test_series_of_an_exported_image_set_opens_without_a_search(api, bucket, imported, emulator):
+    datasets = (pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(imported.folder.iterdir()))
+    dataset = next(each for each in datasets if each.get("Modality") == "CT")
+    frame = next(each for each in imported.frames if each.sop_instance_uid == dataset.SOPInstanceUID)
+    wait_for(lambda: bucket.manifest(frame))
+    emulator.calls.clear()
+    series = f"{api.url}/datastore/{imported.datastore_id}/studies/{dataset.StudyInstanceUID}"
+    series += f"/series/{dataset.SeriesInstanceUID}"
+    assert api.request("GET", f"{series}/instances/{dataset.SOPInstanceUID}/frames/1").status_code == 200
+    assert "SearchImageSets" not in {call.operation for call in emulator.calls}
+
+
 def test_large_imported_frame_is_stored_before_the_first_request(api, bucket, imported, emulator):
     frame = max(imported.frames, key=lambda each: each.size)
     wait_for(lambda: bucket.manifest(frame))
@@ -166,9 +179,15 @@ def test_deletion_removes_frames_and_manifests(bucket, health_imaging, events, a
     frames = add(10)
     kept = add(2)
     wait_for(lambda: events(frames[0]) and events(kept[0]))
+
+    def lists_of(frame):
+        return [key for key in bucket.listed("studies/") if frame.image_set_id in bucket.read(key).decode()]
+
+    assert (len(lists_of(frames[0])), len(lists_of(kept[0]))) == (1, 1)
     health_imaging.delete_image_set(datastoreId=datastore_id, imageSetId=frames[0].image_set_id)
     wait_for(lambda: not [key for key in bucket.listed() if frames[0].image_set_id in key])
     assert len(bucket.frames(kept[0])) == 2
+    assert (len(lists_of(frames[0])), len(lists_of(kept[0]))) == (0, 1)
 
 
 def test_deletion_during_an_export_leaves_nothing(bucket, emulator, events, add, datastore_id):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import frame_bucket, function, logical_id, only, properties, queue_id, text
+from tests.infra.cloudformation import frame_bucket, function, logical_id, properties, queue_id, text
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
 HANDLERS = ["export", "export_requests"]
@@ -56,6 +56,8 @@ def test_request_function_gets_its_settings(template):
         "FRAMEGATE_EXPORT_RATE": "100",
         "FRAMEGATE_VERIFY": "false",
         "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
+        "FRAMEGATE_EXPORT_OUTPUT": "frames",
+        "FRAMEGATE_UID_HASH_SECRET": "${${AWS::StackId} / 2}",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }
@@ -69,7 +71,6 @@ def test_export_function_gets_its_settings(template, resources):
         "FRAMEGATE_EXPORT_QUEUE_URL": f"${{{queue_id(queues)}}}",
         "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": f"${{{queue_id(queues, 'DeferredStores')}}}",
         "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
-        "FRAMEGATE_UID_HASH_SECRET": "${${AWS::StackId} / 2}",
     }
 
 
@@ -91,8 +92,9 @@ def test_verify_reaches_both_export_functions(synthesize, handler):
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_decoder_layer_matches_the_runtime_and_architecture_of_the_functions(template, resources, handler):
     found = function(template, handler)
-    (name,) = resources("AWS::Lambda::LayerVersion")
-    layer = only(resources("AWS::Lambda::LayerVersion"))
+    ((name, layer),) = (
+        each for each in resources("AWS::Lambda::LayerVersion").items() if each[0].startswith("Decoder")
+    )
 
     assert [text(each) for each in found["Layers"]] == [f"${{{name}}}"]
     assert layer["CompatibleRuntimes"] == [found["Runtime"]]

@@ -69,7 +69,7 @@ def test_stack_saves_every_query_over_the_logs_with_audit_records(template, reso
     }
     for query in SAVED_QUERIES:
         groups = [group["Ref"] for group in saved[f"Framegate/{query.name}"]["LogGroupNames"]]
-        expected = ["ApiFunction"]
+        expected = ["ApiFunction", "RenderFunction"]
         expected += ["RestApiAccessLogs"] if query.reads_access_log else []
         expected += ["ExportFunction", "RequestFunction"] if query.reads_exports else []
         assert len(groups) == len(expected)

@@ -101,7 +101,7 @@ def exporting(arns):
             ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             objects_of_datastores(arns, "indexes"),
         ),
-        "RemoveMetadata": (["s3:DeleteObject"], objects_of_datastores(arns, "metadata", "bodies")),
+        "RemoveMetadata": (["s3:DeleteObject"], objects_of_datastores(arns, "metadata", "bodies", "instances")),
         "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
         "AnnounceResults": (["events:PutEvents"], [f"arn:${{AWS::Partition}}:events:{LOCAL}:event-bus/default"]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
@@ -148,6 +148,28 @@ def test_api_function_has_exactly_these_permissions(template, role_of, arns):
     }
 
 
+def test_render_function_has_exactly_these_permissions(template, role_of, arns):
+    assert allowed(role_of("rendering")) == {
+        "ReadFrames": (["medical-imaging:GetImageFrame"], IMAGE_SETS),
+        "ReadImageSets": (["medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
+        "ReadDicomWeb": (
+            ["medical-imaging:GetDICOMSeriesMetadata", "medical-imaging:SearchImageSets"],
+            [each.removesuffix("/imageset/*") for each in IMAGE_SETS],
+        ),
+        "StoreIndexes": (
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "indexes", "bodies"),
+        ),
+        "NoteStudies": (
+            ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "studies", "claims"),
+        ),
+        "TellMissingFromForbidden": (["s3:ListBucket"], [arns["bucket"]]),
+        "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
+        **logging_and_tracing(template, "rendering"),
+    }
+
+
 def test_export_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("export")) == {
         **exporting(arns),
@@ -180,6 +202,31 @@ def test_request_function_has_exactly_these_permissions(template, role_of, arns)
         ),
         **logging_and_tracing(template, "export_requests"),
     }
+
+
+def test_dicom_files_have_a_policy_of_their_own_only_where_they_are_on(synthesize, template):
+    on = synthesize(export_output="dicom")
+    bucket, _ = frame_bucket(on)
+    (key,) = properties(on, "AWS::KMS::Key")
+    datastores = [each.removesuffix("/imageset/*") for each in IMAGE_SETS]
+    read = ["GetDICOMBulkdata", "GetDICOMInstance", "GetDICOMSeriesMetadata"]
+    (policy,) = properties(on, "AWS::IAM::ManagedPolicy").values()
+
+    assert properties(template, "AWS::IAM::ManagedPolicy") == {}
+    assert allowed({"Policies": [policy]}) == {
+        "ReadDatasets": ([f"medical-imaging:{each}" for each in read], datastores),
+        "StoreDicomFiles": (
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores({"bucket": f"${{{bucket}.Arn}}"}, "instances"),
+        ),
+        "EncryptDicomFiles": (["kms:Decrypt", "kms:GenerateDataKey"], [f"${{{key}.Arn}}"]),
+    }
+    assert {logical_id(each) for each in policy["Roles"]} == {
+        logical_id(cloudformation.function(on, handler)["Role"]) for handler in ("api", "export", "export_requests")
+    }
+    for handler in ("api", "export", "export_requests"):
+        before, after = (allowed(role(each, cloudformation.function(each, handler)["Role"])) for each in (template, on))
+        assert before == after
 
 
 def test_state_machine_has_exactly_these_permissions(template, machine_role, arns, resources):
@@ -248,7 +295,8 @@ def test_event_bridge_may_only_start_the_state_machine(template, resources):
 
 
 @pytest.mark.parametrize(
-    ("handler", "services"), [("api", ["s3", "sqs"]), ("export", ["s3", "sqs"]), ("export_requests", ["s3"])]
+    ("handler", "services"),
+    [("api", ["s3", "sqs"]), ("rendering", ["s3"]), ("export", ["s3", "sqs"]), ("export_requests", ["s3"])],
 )
 def test_functions_use_the_key_only_through_these_services(role_of, handler, services):
     condition = statements(role_of(handler))["EncryptFrames"]["Condition"]["StringEquals"]["kms:ViaService"]
@@ -318,7 +366,7 @@ MAX_BUCKET_NAME = "b" * 63
 
 def test_policies_of_the_maximum_number_of_data_stores_fit_into_a_role(synthesize):
     datastores = ",".join(f"{number:032}" for number in range(MAX_DATASTORES))
-    template = synthesize(datastore_ids=datastores, environment="production")
+    template = synthesize(datastore_ids=datastores, environment="production", export_output="dicom")
 
     def resolved(value):
         if isinstance(value, list):

@@ -20,6 +20,7 @@ CONFIGURATIONS = {
     **ACCESS,
     "everything else": {
         "export_events": "none",
+        "export_output": "dicom",
         "export_rate": "100",
         "export_concurrency": "3",
         "verify": "true",

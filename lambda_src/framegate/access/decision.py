@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from framegate.access.principal import Principal
     from framegate.identifiers import ImageSetRef
+    from framegate.settings import Settings
     from framegate.time_budget import TimeBudget
 
 SERVICE = "Lambda"
@@ -140,6 +141,13 @@ class DecisionFunction:
         self._cache_seconds = cache_seconds
         self._clock = clock
         self._cache: OrderedDict[Question, tuple[float, Decision]] = OrderedDict()
+
+    @classmethod
+    def of_settings(cls, session: Session, settings: Settings) -> DecisionFunction | None:
+        """Return the decision function of a deployment; None if it has none."""
+        if settings.authorization_function_arn is None:
+            return None
+        return cls(session, settings.authorization_function_arn, settings.authorization_cache_seconds)
 
     def decide(self, question: Question, budget: TimeBudget) -> Decision:
         """Return the cached answer, or ask the function.

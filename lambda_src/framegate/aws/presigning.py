@@ -21,9 +21,10 @@ _OPERATIONS = ("GetObject", "HeadObject")
 
 def accept_request_ids(client: S3Client) -> None:
     """Let `presigned_url` give request ids to the client. botocore would refuse a parameter that it does not know."""
+    handlers: dict[str, Any] = {"provide-client-params": _keep_request_id, "before-sign": _add_request_id}
     for operation in _OPERATIONS:
-        client.meta.events.register(f"provide-client-params.s3.{operation}", _keep_request_id)
-        client.meta.events.register(f"before-sign.s3.{operation}", _add_request_id)
+        for event, handler in handlers.items():
+            client.meta.events.register(f"{event}.s3.{operation}", handler)
 
 
 def presigned_url(

@@ -214,7 +214,9 @@ class StudyLists:
             As `ObjectStore` raises it.
         """
         for name in list(self._objects.names(listed_prefix(image_set), budget)):
-            self._forget(image_set, name.removesuffix(".json"), budget)
+            study_hash = name.removesuffix(".json")
+            self._forget(image_set, study_hash, budget)
+            self._objects.remove(listed_key(image_set, study_hash), budget)
 
     def _forget(self, image_set: ImageSetRef, study_hash: str, budget: TimeBudget) -> None:
         key = study_list_key(image_set.datastore_id, study_hash)

@@ -6,8 +6,8 @@ import hmac
 import re
 from dataclasses import dataclass
 
-from framegate.identifiers import is_identifier
-from framegate.problems import InvalidIdentifier, InvalidRequest
+from framegate.identifiers import require_identifier
+from framegate.problems import InvalidRequest
 
 MAX_UID_CHARS = 256
 """Maximum length of a UID. DICOM allows 64 (PS3.5, section 9.1); HealthImaging accepts 256."""
@@ -62,8 +62,7 @@ class StudyAddress:
     study_instance_uid: str
 
     def __post_init__(self) -> None:
-        if not is_identifier(self.datastore_id):
-            raise InvalidIdentifier("datastoreId")
+        require_identifier("datastoreId", self.datastore_id)
         require_uid("studyInstanceUID", self.study_instance_uid)
 
 
@@ -87,8 +86,8 @@ class SeriesAddress:
 
     def __post_init__(self) -> None:
         require_uid("seriesInstanceUID", self.series_instance_uid)
-        if self.image_set_id is not None and not is_identifier(self.image_set_id):
-            raise InvalidIdentifier("imageSetId")
+        if self.image_set_id is not None:
+            require_identifier("imageSetId", self.image_set_id)
 
     @property
     def path(self) -> tuple[str, ...]:

@@ -43,6 +43,8 @@ MAX_DEPTH = 1000
 
 _CHECKSUMS = "PixelDataChecksumFromBaseToFullResolution"
 
+_LIMITS = ("MinPixelValue", "MaxPixelValue")
+
 _BLOCK_BYTES = 64 * 1024
 
 # To find long runs of digits, looking at every 64th byte is enough, and 40 times as fast.
@@ -84,6 +86,56 @@ class FrameEntry:
     rows: int | None = None
     columns: int | None = None
     resolutions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInSeries:
+    """An image frame, with what only drawing it needs.
+
+    Attributes
+    ----------
+    entry : FrameEntry
+        The frame.
+    series_instance_uid : str
+        The series that it belongs to.
+    value_range : tuple of int or None
+        The least and the greatest stored value of a pixel; None if HealthImaging lists none.
+    """
+
+    entry: FrameEntry
+    series_instance_uid: str
+    value_range: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceEntry:
+    """A SOP instance, as listed in the metadata.
+
+    Attributes
+    ----------
+    series_instance_uid, sop_instance_uid : str
+        The series and the instance.
+    transfer_syntax_uid : str or None
+        The encoding of the stored frames; None means the data store's own lossless format.
+    frames : tuple of FrameEntry
+        Its frames; none for an instance without pixels, such as a report.
+    value_ranges : tuple
+        For each frame, the least and the greatest stored value of a pixel; None if HealthImaging lists none.
+    """
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str | None
+    frames: tuple[FrameEntry, ...]
+    value_ranges: tuple[tuple[int, int] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSetContents:
+    """The study of an image set, and its instances in the order of its metadata."""
+
+    study_instance_uid: str | None
+    instances: tuple[InstanceEntry, ...]
 
 
 class MetadataError(ValueError):
@@ -144,6 +196,8 @@ _FRAME = _Object(
     {
         "ID": _Value("ID"),
         "FrameSizeInBytes": _Value("FrameSizeInBytes"),
+        # Nobody but HealthImaging writes them, but they only decide how a frame without a window is drawn.
+        **{name: _Value(name, is_strict=False) for name in _LIMITS},
         _CHECKSUMS: _Array(_CHECKSUMS, _RESOLUTION),
     },
 )
@@ -162,7 +216,10 @@ _INSTANCE = _Object(
     },
 )
 _SERIES = _Object("a series", {"Instances": _Object("Instances", each_member=_INSTANCE)})
-_STUDY = _Object("Study", {"Series": _Object("Series", each_member=_SERIES)})
+_STUDY_DICOM = _Object(
+    "DICOM", {"StudyInstanceUID": _Value("StudyInstanceUID", is_strict=False)}, has_unique_names=False
+)
+_STUDY = _Object("Study", {"DICOM": _STUDY_DICOM, "Series": _Object("Series", each_member=_SERIES)})
 _DOCUMENT = _Object("a document", {"Study": _STUDY})
 
 _STUDY_UID_PATH = ["Study", "DICOM", "StudyInstanceUID"]
@@ -198,16 +255,50 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     >>> [(frame.image_frame_id, frame.frame_number) for frame in frames_of([document])]
     [('f1', 1), ('f2', 2)]
     """
+    return (frame.entry for frame in frames_in_series(document))
+
+
+def frames_in_series(document: Iterable[bytes]) -> Iterator[FrameInSeries]:
+    """Yield the frames of an image set with their series, as `frames_of` does."""
+    for _, instance in _walk(document):
+        if instance is not None:
+            for entry, value_range in zip(instance.frames, instance.value_ranges, strict=True):
+                yield FrameInSeries(entry, instance.series_instance_uid, value_range)
+
+
+def contents_of(document: Iterable[bytes]) -> ImageSetContents:
+    """Return the study and the instances of an image set; see `frames_of` for the parameter and the errors.
+
+    Examples
+    --------
+    >>> series = b'{"1.2.3": {"Instances": {"1.2.3.4": {"DICOM": {}, "ImageFrames": []}}}}'
+    >>> contents = contents_of([b'{"Study": {"DICOM": {"StudyInstanceUID": "1.2"}, "Series": ' + series + b"}}"])
+    >>> contents.study_instance_uid, [each.sop_instance_uid for each in contents.instances]
+    ('1.2', ['1.2.3.4'])
+    """
+    study_uid: str | None = None
+    instances = []
+    for uid, instance in _walk(document):
+        # An import with a warning can have a UID of another form, and DICOMweb finds it by that.
+        study_uid = _short(uid) if isinstance(uid, str) else study_uid
+        if instance is not None:
+            instances.append(instance)
+    return ImageSetContents(study_uid, tuple(instances))
+
+
+def _walk(document: Iterable[bytes]) -> Iterator[tuple[str | None, InstanceEntry | None]]:
+    """Yield the UID of the study, wherever it stands, and each instance at its end, as pairs with None."""
     instance = _Instance()
     path: list[_Open] = []
-    for events in _events_of(document):
+    for events in events_of(document):
         for event, value in events:
             if event == "map_key":
                 path[-1].begin_member(value)
             elif event in ("end_map", "end_array"):
                 ended = path.pop().node
                 if ended is _INSTANCE:
-                    yield from instance.end(path[-1].member)
+                    # The path is document, Study, Series, a series, and its instances.
+                    yield None, instance.end(path[2].member, path[-1].member)
                 elif ended is _FRAME:
                     instance.end_frame()
                 elif ended is _RESOLUTION:
@@ -216,10 +307,13 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
                 node = path[-1].child if path else _DOCUMENT
                 if event in ("start_map", "start_array"):
                     path.append(_opened(node, is_object=event == "start_map"))
-                    _check_depth(len(path))
+                    check_depth(len(path))
                 elif node is not None:
                     _check_value(node, path, is_null=value is None)
-                    instance.take(path[-1].node, path[-1].member, value)
+                    if path[-1].node is _STUDY_DICOM:
+                        yield value, None
+                    else:
+                        instance.take(path[-1].node, path[-1].member, value)
 
 
 def study_of(document: Iterable[bytes]) -> str | None:
@@ -247,13 +341,13 @@ def study_of(document: Iterable[bytes]) -> str | None:
     """
     # The names of the members that the parser is in; None for an array.
     path: list[str | None] = []
-    for events in _events_of(document):
+    for events in events_of(document):
         for event, value in events:
             if event == "map_key":
                 path[-1] = value
             elif event in ("start_map", "start_array"):
                 path.append(None)
-                _check_depth(len(path))
+                check_depth(len(path))
             elif event in ("end_map", "end_array"):
                 path.pop()
             elif path == _STUDY_UID_PATH:
@@ -284,7 +378,7 @@ def series_of(document: Iterable[bytes]) -> tuple[str, str] | None:
     path: list[str | None] = []
     study_uid: object = None
     try:
-        for events in _events_of(document):
+        for events in events_of(document):
             for event, value in events:
                 if event == "map_key":
                     path[-1] = value
@@ -292,7 +386,7 @@ def series_of(document: Iterable[bytes]) -> tuple[str, str] | None:
                         return (str(study_uid), value) if is_uid(study_uid) and is_uid(value) else None
                 elif event in ("start_map", "start_array"):
                     path.append(None)
-                    _check_depth(len(path))
+                    check_depth(len(path))
                 elif event in ("end_map", "end_array"):
                     path.pop()
                 elif path == _STUDY_UID_PATH:
@@ -364,11 +458,16 @@ def _wrong_type(node: _Node) -> MetadataError:
     return MetadataError(f"has {node.name} that is not {expected}")
 
 
-def _events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
+def events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
     """Yield the events of the JSON parser in lists; each list is valid until the next is requested.
 
     The sizes of the blocks that the parser gets depend on the document alone. Blocks grow while the parser is within
     one token, because it starts that token again with each block.
+
+    Raises
+    ------
+    MetadataError
+        If the document is not JSON or is truncated, or has a token that exceeds a bound of this module.
     """
     reader = _Reader(document)
     events = ijson.sendable_list()
@@ -438,7 +537,8 @@ def _add_name(known: set[str], name: str) -> None:
     known.add(name)
 
 
-def _check_depth(depth: int) -> None:
+def check_depth(depth: int) -> None:
+    """Raise MetadataError if objects and arrays are nested too deeply."""
     if depth > MAX_DEPTH:
         raise MetadataError(f"has more than {MAX_DEPTH:,} nested objects and arrays")
 
@@ -453,6 +553,12 @@ class _Frame:
     rows: int | None = None
     columns: int | None = None
     resolutions: int | None = None
+    limits: dict[str, int] | None = None
+
+    @property
+    def value_range(self) -> tuple[int, int] | None:
+        low, high = ((self.limits or {}).get(name) for name in _LIMITS)
+        return None if low is None or high is None or low > high else (low, high)
 
 
 class _Instance:
@@ -475,6 +581,8 @@ class _Instance:
             self._frame.id = _short(value) if isinstance(value, str) else None
         elif parent is _FRAME and name == "FrameSizeInBytes":
             self._frame.size = _whole_number(value)
+        elif parent is _FRAME and isinstance(value, int) and abs(value) < 1 << 63:
+            self._frame.limits = {**(self._frame.limits or {}), name: int(value)}
         elif parent is _RESOLUTION:
             self._resolution[name] = _whole_number(value)
         elif parent is _DICOM:
@@ -497,12 +605,13 @@ class _Instance:
         frame.checksum = resolution.get("Checksum")
         self._resolution = {}
 
-    def end(self, sop_instance_uid: str) -> Iterator[FrameEntry]:
-        for number, frame in enumerate(self._frames, start=1):
+    def end(self, series_instance_uid: str, sop_instance_uid: str) -> InstanceEntry:
+        for frame in self._frames:
             if frame.id is None:
                 raise MetadataError("lists a frame with no ID")
-            yield FrameEntry(
-                frame.id,
+        frames = (
+            FrameEntry(
+                str(frame.id),
                 sop_instance_uid,
                 number,
                 self._syntax,
@@ -512,7 +621,12 @@ class _Instance:
                 frame.columns or self._size.get("Columns"),
                 frame.resolutions,
             )
+            for number, frame in enumerate(self._frames, start=1)
+        )
+        ranges = tuple(frame.value_range for frame in self._frames)
+        entry = InstanceEntry(series_instance_uid, sop_instance_uid, self._syntax, tuple(frames), ranges)
         self._begin()
+        return entry
 
 
 def _short(text: str) -> str:

@@ -23,8 +23,9 @@ from framegate.dicomweb.searches import Searches, records_of_studies, studies_in
 from framegate.dicomweb.studies import StudyDirectory
 from framegate.dicomweb.uids import SeriesAddress, StudyAddress, hash_of, require_uid
 from framegate.healthimaging.media_types import UNKNOWN
+from framegate.identifiers import require_identifier
 from framegate.problems import (
-    DatastoreNotServed,
+    DicomFilesOff,
     FrameNotFound,
     FramePending,
     ImageSetNotGranted,
@@ -34,6 +35,7 @@ from framegate.problems import (
 )
 from framegate.rest import routes
 from framegate.rest.access_check import require_access
+from framegate.rest.dicom_files import DicomFileResponses
 from framegate.rest.dicomweb_responses import DatasetResponses
 from framegate.rest.frame_responses import inline_response, not_modified_response, redirect_response
 from framegate.rest.frames import portion_record, redirect_to_frame
@@ -41,7 +43,8 @@ from framegate.rest.http import HttpResponse
 from framegate.rest.negotiation import Form, FrameNegotiation, Representation, dicomweb_forms_of
 from framegate.rest.parameters import accept_of, bulk_data_id, byte_range, frame_numbers, selection
 from framegate.rest.preconditions import FrameTag, Preconditions, envelope
-from framegate.settings import CACHE_CONTROL
+from framegate.rest.uid_addresses import UidAddresses
+from framegate.settings import CHANGEABLE_CACHE_CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,24 +57,14 @@ if TYPE_CHECKING:
     from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import FrameIndex
     from framegate.rest.exchange import Exchange, Handler
-    from framegate.settings import FrameCaching, Settings
+    from framegate.settings import Settings
     from framegate.storage.body_store import BodyStore
     from framegate.storage.object_store import ObjectStore
-
-UID_CACHE_CONTROL: dict[FrameCaching, str] = {
-    **CACHE_CONTROL,
-    # An update of an image set can change the frame to which a UID leads, so caches ask again after a minute.
-    "immutable": "private, max-age=60, must-revalidate",
-}
-"""The Cache-Control header of frames by UID, by value of ``frame_caching``."""
 
 _BULK_DATA_FORMS = (
     Form(Representation.RAW, UNKNOWN, None, (UNKNOWN,), is_default=True),
     Form(Representation.MULTIPART, UNKNOWN, None, (UNKNOWN,)),
 )
-
-_OF_SUBJECT = ("image_set_id", "version_id", "decision", "decisionReason")
-"""The log fields that differ between the image sets of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +97,8 @@ class DicomWebHandlers:
         Searches, decodes frames, and returns bulk data.
     bodies : BodyStore
         Keeps the bodies that exceed the inline limit.
+    files : DicomFileResponses
+        Delivers DICOM files.
     """
 
     def __init__(
@@ -116,17 +111,20 @@ class DicomWebHandlers:
         metadata: DicomMetadata,
         source: HealthImaging,
         bodies: BodyStore,
+        files: DicomFileResponses,
     ) -> None:
+        self._files = files
         self._settings = settings
         self._access = access
         self._delivery = delivery
         self._studies = studies
+        self._addresses = UidAddresses(settings.datastore_ids, access, studies)
         self._instances = instances
         self._source = source
         self._searches = Searches(source)
         self._decoded = DecodedFrames(source)
         self._bodies = bodies
-        self._cache_control = UID_CACHE_CONTROL[settings.frame_caching]
+        self._cache_control = CHANGEABLE_CACHE_CONTROL[settings.frame_caching]
         self._datasets = DatasetResponses(
             metadata, bodies, delivery.inline_limit, settings.presigned_url_lifetime_seconds
         )
@@ -152,6 +150,7 @@ class DicomWebHandlers:
             DicomMetadata(source, objects),
             source,
             bodies,
+            DicomFileResponses(settings, source, objects, bodies, delivery.inline_limit),
         )
 
     @property
@@ -173,58 +172,34 @@ class DicomWebHandlers:
             for route in routes.SEARCH_ROUTES
             for operation in route.operations
         }
-        metadata = {
+        datasets = {
             routes.STUDY_METADATA_ROUTE: self._study_metadata,
             routes.SERIES_METADATA_ROUTE: self._series_metadata,
             routes.INSTANCE_METADATA_ROUTE: self._instance_metadata,
+            routes.SERIES_FILES_ROUTE: self._series_files,
+            routes.INSTANCE_FILE_ROUTE: self._instance_file,
         }
         return {
             **handlers,
             **searches,
             **{
-                operation.operation_id: handler for route, handler in metadata.items() for operation in route.operations
+                operation.operation_id: handler for route, handler in datasets.items() for operation in route.operations
             },
         }
 
     # Addresses
 
-    def _study(self, exchange: Exchange) -> StudyAddress:
-        path = exchange.request.path
-        address = StudyAddress(path["datastoreId"], path[routes.STUDY_UID.name])
-        self._require_served(exchange, address.datastore_id)
-        return address
-
-    def _series(self, exchange: Exchange) -> SeriesAddress:
-        request = exchange.request
-        image_set_id = request.query(routes.IMAGE_SET_ID_IN_QUERY.name)
-        return SeriesAddress(self._study(exchange), request.path[routes.SERIES_UID.name], image_set_id)
-
     def _instance(self, exchange: Exchange, action: Action) -> _Instance:
-        series = self._series(exchange)
+        series = self._addresses.series(exchange)
         uid = require_uid(routes.INSTANCE_UID.name, exchange.request.path[routes.INSTANCE_UID.name])
-        return _Instance(series, self._image_sets(exchange, series, action), uid)
-
-    def _image_sets(self, exchange: Exchange, series: SeriesAddress, action: Action) -> tuple[ImageSetVersion, ...]:
-        """Find the image sets of a series, and check that the caller may read them."""
-        image_sets = self._studies.image_sets(series, exchange.budget)
-        for each in image_sets:
-            # A refusal names the image set that is not granted.
-            exchange.record.update(image_set_id=each.image_set.image_set_id, version_id=each.version_id)
-            require_access(exchange, self._access, each.image_set, action)
-            exchange.subjects.append({name: exchange.record[name] for name in _OF_SUBJECT if name in exchange.record})
-        return image_sets
-
-    def _require_served(self, exchange: Exchange, datastore_id: str) -> None:
-        exchange.record.update(datastore_id=datastore_id)
-        if datastore_id not in self._settings.datastore_ids:
-            raise DatastoreNotServed
+        return _Instance(series, self._addresses.image_sets(exchange, series, action), uid)
 
     # Searches and metadata
 
     def _search(self, template: str, exchange: Exchange) -> HttpResponse:
         request = exchange.request
-        datastore_id = StudyAddress(request.path["datastoreId"], "0").datastore_id
-        self._require_served(exchange, datastore_id)
+        datastore_id = require_identifier("datastoreId", request.path["datastoreId"])
+        self._addresses.require_served(exchange, datastore_id)
         _, _, *segments = template.strip("/").split("/")
         uids = {f"{{{each.name}}}": each.name for each in (routes.STUDY_UID, routes.SERIES_UID)}
         path = [require_uid(uids[each], request.path[uids[each]]) if each in uids else each for each in segments]
@@ -263,21 +238,21 @@ class DicomWebHandlers:
         return caller.study_uids
 
     def _series_metadata(self, exchange: Exchange) -> HttpResponse:
-        series = self._series(exchange)
+        series = self._addresses.series(exchange)
         form = self._datasets.form(exchange.request)
-        image_sets = self._image_sets(exchange, series, Action.READ_METADATA)
+        image_sets = self._addresses.image_sets(exchange, series, Action.READ_METADATA)
         exchange.begin_read()
         return self._datasets.series_response(exchange, form, series, image_sets)
 
     def _study_metadata(self, exchange: Exchange) -> HttpResponse:
-        address = self._study(exchange)
+        address = self._addresses.study(exchange)
         form = self._datasets.form(exchange.request)
         study = self._studies.study(address, exchange.budget)
         parts = []
         for uid in study.series_uids:
             series = SeriesAddress(address, uid)
             try:
-                parts.append((series, self._image_sets(exchange, series, Action.READ_METADATA)))
+                parts.append((series, self._addresses.image_sets(exchange, series, Action.READ_METADATA)))
             except InstanceNotFound:
                 # The series was deleted since the search.
                 continue
@@ -319,8 +294,7 @@ class DicomWebHandlers:
         if preconditions.is_held(tag.value):
             return self._not_modified(exchange, tag)
         if form.is_decoded:
-            preconditions.require_match(tag.value)
-            if preconditions.is_not_modified(tag.value):
+            if preconditions.evaluate(tag.value):
                 return self._not_modified(exchange, tag)
             return self._decoded_frames(exchange, instance, [number], frame_id, tag)
         frame_request = FrameRequest(
@@ -341,8 +315,7 @@ class DicomWebHandlers:
         if isinstance(delivered, LinkedFrame):
             exchange.record.update(delivery="url", bytes=delivered.size)
             return redirect_to_frame(self._delivery, entry.frame, frame_request, delivered, form, exchange.budget)
-        preconditions.require_match(tag.value)
-        if preconditions.is_not_modified(tag.value):
+        if preconditions.evaluate(tag.value):
             return self._not_modified(exchange, tag)
         exchange.record.update(delivery="inline", bytes=delivered.size, upstream_bytes=delivered.bytes_read)
         return inline_response(entry.frame, delivered, tag, wrapping, self._cache_control)
@@ -354,13 +327,10 @@ class DicomWebHandlers:
         if selection(request) is not None:
             raise InvalidRequest("size, resolution and levels apply to a request for one frame.")
         negotiation = _negotiation(exchange, entries[0], multipart_only=True)
-        form, preconditions = negotiation.form(entries[0].content_type), Preconditions.of(request)
+        form = negotiation.form(entries[0].content_type)
         name = digest(*(each.frame.image_frame_id for each in entries))
         tag = FrameTag.of(name, form)
-        if preconditions.is_held(tag.value):
-            return self._not_modified(exchange, tag)
-        preconditions.require_match(tag.value)
-        if preconditions.is_not_modified(tag.value):
+        if Preconditions.of(request).evaluate(tag.value):
             return self._not_modified(exchange, tag)
         if form.is_decoded:
             return self._decoded_frames(exchange, instance, numbers, name, tag)
@@ -434,6 +404,30 @@ class DicomWebHandlers:
     def _not_modified(self, exchange: Exchange, tag: FrameTag) -> HttpResponse:
         exchange.record.update(delivery="not-modified", bytes=0)
         return not_modified_response(tag, self._cache_control)
+
+    # DICOM files
+
+    def _series_files(self, exchange: Exchange) -> HttpResponse:
+        series = self._series_of_files(exchange)
+        return self._files.series(exchange, self._image_sets_of_files(exchange, series))
+
+    def _instance_file(self, exchange: Exchange) -> HttpResponse:
+        series = self._series_of_files(exchange)
+        uid = require_uid(routes.INSTANCE_UID.name, exchange.request.path[routes.INSTANCE_UID.name])
+        return self._files.instance(exchange, self._image_sets_of_files(exchange, series), uid)
+
+    def _series_of_files(self, exchange: Exchange) -> SeriesAddress:
+        series = self._addresses.series(exchange)
+        if not self._settings.dicom_files:
+            raise DicomFilesOff
+        return series
+
+    def _image_sets_of_files(self, exchange: Exchange, series: SeriesAddress) -> tuple[ImageSetVersion, ...]:
+        """Find the image sets of a series. A DICOM file holds metadata and frames, so both must be granted."""
+        image_sets = self._addresses.image_sets(exchange, series, Action.READ_METADATA)
+        for each in image_sets:
+            require_access(exchange, self._access, each.image_set, Action.READ_FRAME)
+        return image_sets
 
     # Others
 

@@ -180,9 +180,7 @@ class DatasetResponses:
             "Cache-Control": "private, no-cache",
             "Vary": "Accept-Encoding",
         }
-        preconditions = Preconditions.of(request)
-        preconditions.require_match(headers["ETag"])
-        if preconditions.is_not_modified(headers["ETag"]):
+        if Preconditions.of(request).evaluate(headers["ETag"]):
             exchange.record.update(datasets_bytes=0)
             return HttpResponse(HTTPStatus.NOT_MODIFIED, headers)
         prepare()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[["Exchange"], HttpResponse]
 
-_DELIVERY_BY_STATUS = {HTTPStatus.NOT_MODIFIED: "not-modified", HTTPStatus.SEE_OTHER: "url"}
+_DELIVERY_BY_STATUS: dict[int, str] = {HTTPStatus.NOT_MODIFIED: "not-modified", HTTPStatus.SEE_OTHER: "url"}
 """How a response without a frame in the record delivers what it describes."""
 
 

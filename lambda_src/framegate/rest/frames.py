@@ -103,8 +103,7 @@ class FrameHandlers:
         if isinstance(delivered, LinkedFrame):
             return self._linked(exchange, frame, frame_request, delivered, form, preconditions)
         tag = FrameTag.of(image_frame_id, form, selected)
-        preconditions.require_match(tag.value)
-        if preconditions.is_not_modified(tag.value):
+        if preconditions.evaluate(tag.value):
             return self._not_modified(exchange, tag)
         exchange.record.update(
             delivery="json" if form.representation is Representation.JSON else "inline",

@@ -54,9 +54,7 @@ class IndexHandlers:
         version_id = self._index.version(image_set, query.version_id, exchange.budget)
         exchange.record.update(version_id=version_id)
         tag = index_tag(image_set, version_id)
-        preconditions = Preconditions.of(request)
-        preconditions.require_match(tag)
-        if preconditions.is_not_modified(tag):
+        if Preconditions.of(request).evaluate(tag):
             return index_not_modified_response(tag, self._cache_control)
         page = self._index.page(image_set, version_id, query, exchange.budget)
         exchange.record.update(frames=len(page.frames))

@@ -150,7 +150,7 @@ class Preconditions:
     def is_held(self, tag: str) -> bool:
         """Whether the response is 304 if this is the current entity tag.
 
-        A ``*`` in either header depends on whether a representation exists: `is_not_modified` evaluates it.
+        A ``*`` in either header depends on whether a representation exists: `evaluate` evaluates it.
         """
         if not self.is_read or self.if_none_match is None:
             return False
@@ -174,14 +174,20 @@ class Preconditions:
         if self.if_match is not None and not self.if_match.any and tag not in self.if_match.strong:
             raise PreconditionFailed("If-Match")
 
-    def is_not_modified(self, tag: str) -> bool:
-        """Whether the response is 304 for a representation that exists and has this tag. The comparison is weak.
+    def evaluate(self, tag: str) -> bool:
+        """Evaluate both headers, in RFC 9110's order, for a representation that exists and has this entity tag.
+
+        Returns
+        -------
+        bool
+            Whether the response is 304. The comparison with `If-None-Match` is weak.
 
         Raises
         ------
         PreconditionFailed
-            If `If-None-Match` matches and the method is neither GET nor HEAD.
+            If `If-Match` does not match, or if `If-None-Match` matches and the method is neither GET nor HEAD.
         """
+        self.require_match(tag)
         listed = self.if_none_match
         if listed is None or not (listed.any or tag in listed.strong or tag in listed.weak):
             return False
