@@ -70,6 +70,8 @@ lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with has
 	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o decoder-requirements.txt decoder-requirements.in
 	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
+	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o rendering-requirements.txt rendering-requirements.in
+	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o authorizer-requirements.txt authorizer-requirements.in
 	@$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --universal --python-version 3.11 -o requirements.txt requirements.in
@@ -88,7 +90,8 @@ audit: $(VENV)/.ready $(AUDIT)/.ready audit/node_modules/.ready ## Run outside s
 	@$(RUN)/python -m audit
 
 clean: ## Remove everything that a target made.
-	@rm -rf $(VENV) $(MINISTACK) $(AUDIT) node_modules audit/node_modules tests/openapi/node_modules lambda_src/*.egg-info sbom cdk.out \
+	@rm -rf $(VENV) $(MINISTACK) $(AUDIT) node_modules audit/node_modules tests/openapi/node_modules tests/e2e/cornerstone/node_modules \
+	  local/viewer/ohif lambda_src/*.egg-info sbom cdk.out \
 	  .bundle-cache .local-cloud demo-output .*_cache .hypothesis
 
 # The .ready files below depend on this, so that make names a missing tool in one line before it starts any work.

@@ -91,7 +91,7 @@ class Deployment:
     """The resources that are billed by the month; a test compares their numbers with the template."""
 
     dashboards: int = 1
-    alarm_metrics: int = 17
+    alarm_metrics: int = 18
     keys: int = 1
     acl_rules: int = 3
     token_rules: int = 1

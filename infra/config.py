@@ -348,8 +348,8 @@ class Config:
         int | None,
         Field(ge=1, le=100_000),
         Key(
-            "Concurrent requests of the API function, reserved from the account's concurrency; with `none`, the "
-            "function shares the unreserved concurrency of the account",
+            "Concurrent requests of the API function, and as many of the render function, reserved from the account's "
+            "concurrency; with `none`, both share the unreserved concurrency of the account",
             "500",
         ),
     ] = None

@@ -10,6 +10,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from infra.api.api_function import ApiFunction
 from infra.api.authorization import authorization
 from infra.api.gradual_deployment import GradualDeployment
+from infra.api.render_function import RenderFunction
 from infra.api.rest_api import RestApi
 from infra.build.bundling import DECODER_REQUIREMENTS
 from infra.build.package_layer import PackageLayer
@@ -59,12 +60,14 @@ class FramegateStack(Stack):
         function = ApiFunction(
             self, "ApiFunction", config=config, frame_store=frame_store, queue=queues.deferred_stores
         )
+        render_function = RenderFunction(self, "RenderFunction", config=config, frame_store=frame_store)
         api = RestApi(
             self,
             "RestApi",
             config=config,
             key=key,
             handler=function.alias,
+            picture_handler=render_function.function,
             authorization=authorization(self, config, key),
         )
         decoder = PackageLayer(
@@ -95,6 +98,7 @@ class FramegateStack(Stack):
         )
         watched = WatchedResources(
             api_function=function.alias,
+            render_function=render_function.function,
             export_function=export_function.function,
             request_function=request_function.function,
             queue=queues.queue,
@@ -104,7 +108,9 @@ class FramegateStack(Stack):
             state_machine=requests.state_machine,
         )
         alarms = Alarms(self, "Alarms", config=config, watched=watched)
-        unusual_reads = UnusualReads(self, "UnusualReads", config=config, log_group=function.function.log_group)
+        unusual_reads = UnusualReads(
+            self, "UnusualReads", config=config, log_groups=[function.log_group, render_function.log_group]
+        )
         alarm_topic = AlarmTopic(
             self, "AlarmTopic", config=config, key=key, alarms=alarms.all, unusual_reads=unusual_reads
         )
@@ -117,7 +123,7 @@ class FramegateStack(Stack):
             self,
             "SavedQueries",
             config=config,
-            api_log=function.log_group,
+            api_logs=[function.log_group, render_function.log_group],
             access_log=api.access_logs,
             export_logs=[export_function.log_group, request_function.log_group],
         )

@@ -60,6 +60,7 @@ _TAGS = {
     "Datasets": "dicomweb",
     "InstanceFrames": "dicomweb",
     "BulkData": "dicomweb",
+    "Picture": "pictures",
 }
 
 _RANGE_STATUSES = ("206", "416")
@@ -131,6 +132,7 @@ def document() -> Json:
         "tags": [
             {"name": "frames", "description": "Deliver a frame or part of one."},
             {"name": "index", "description": "List the frames of an image set."},
+            {"name": "pictures", "description": "Draw a frame as a JPEG, PNG, GIF or WebP picture."},
             {"name": "dicomweb", "description": "DICOMweb, with the paths of HealthImaging's own (DICOM PS3.18)."},
         ],
         # A description tells what clients can use, and an operation needs a success (OpenAPI 3.1.0, section 4.8.16).
@@ -378,12 +380,28 @@ def _bulk_data_successes() -> Json:
     }
 
 
+def _picture_successes() -> Json:
+    return {
+        "200": {
+            "description": "The picture.",
+            "headers": _caching_headers(),
+            "content": dict.fromkeys(["image/jpeg", "image/png", "image/gif", "image/webp"], _bytes()),
+        },
+        "303": {
+            **_dataset_successes()["303"],
+            "description": "A redirect to a picture that is too large for a response.",
+        },
+        "304": {"description": "The client holds the picture.", "headers": _caching_headers()},
+    }
+
+
 _SUCCESSES = {
     "Frame": _frame_successes,
     "Index": _index_successes,
     "Datasets": _dataset_successes,
     "InstanceFrames": _instance_frames_successes,
     "BulkData": _bulk_data_successes,
+    "Picture": _picture_successes,
 }
 """The successful responses of everything that an operation can return."""
 

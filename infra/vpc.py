@@ -46,13 +46,13 @@ VPC_ENDPOINTS = (
         "medical-imaging",
         "runtime-medical-imaging",
         "interface",
-        ("api", "export", "export_requests"),
+        ("api", "rendering", "export", "export_requests"),
         "frames and metadata of image sets; turn its private DNS on",
     ),
-    VpcEndpoint("s3", "s3", "gateway", ("api", "export", "export_requests"), "the frame bucket"),
+    VpcEndpoint("s3", "s3", "gateway", ("api", "rendering", "export", "export_requests"), "the frame bucket"),
     VpcEndpoint("sqs", "sqs", "interface", ("api", "export"), "deferred stores, and exports that continue"),
     VpcEndpoint("events", "events", "interface", ("export", "export_requests"), "results of exports"),
-    VpcEndpoint("lambda", "lambda", "interface", ("api",), "decisions, with `authorization_function_arn`"),
+    VpcEndpoint("lambda", "lambda", "interface", ("api", "rendering"), "decisions, with `authorization_function_arn`"),
 )
 """The endpoints of the services that the functions' code calls."""
 
@@ -64,6 +64,7 @@ Lambda itself delivers logs and traces and manages network interfaces, and S3 an
 
 _HANDLERS = {
     "api": "API function",
+    "rendering": "render function",
     "export": "export function",
     "export_requests": "request function",
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from local.cloud import LocalCloud
 
-_LOGS = ("ApiFunction", "ExportFunction", "RequestFunction")
+_LOGS = ("ApiFunction", "RenderFunction", "ExportFunction", "RequestFunction")
 """The functions whose logs have audit records."""
 
 

@@ -1,23 +1,15 @@
-"""Turns image frames into PNG pictures."""
+"""Lays pictures out on sheets."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import imagecodecs
 import numpy as np
 from PIL import Image, ImageDraw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-_DECODERS: dict[str, Callable[[bytes], np.ndarray]] = {
-    "image/jph": imagecodecs.htj2k_decode,
-    "image/jphc": imagecodecs.htj2k_decode,
-    "image/j2c": imagecodecs.jpeg2k_decode,
-    "image/jpeg": imagecodecs.jpeg8_decode,
-}
 
 TILE_PIXELS, CAPTION_PIXELS, COLUMNS = 256, 34, 5
 SIDE_PIXELS = 420
@@ -27,12 +19,6 @@ SIDE_PIXELS = 420
 def essence(content_type: str) -> str:
     """Return a media type without its parameters, such as ``transfer-syntax``."""
     return content_type.partition(";")[0].strip().lower()
-
-
-def picture_of(content: bytes, media_type: str) -> Image.Image | None:
-    """Decode a frame to an 8-bit picture; None if its media type is not an image."""
-    decode = _DECODERS.get(essence(media_type))
-    return None if decode is None else picture_of_pixels(decode(content))
 
 
 def picture_of_pixels(pixels: np.ndarray) -> Image.Image:

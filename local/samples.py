@@ -26,6 +26,9 @@ SAMPLES = {
 
 MAMMOGRAM = "mammogram-sized.dcm"
 
+RADIOGRAPH_SPACING_MM = 0.2
+"""Distance between the pixels of a computed radiograph, about 43 cm on 2,000 pixels."""
+
 
 def write_samples(folder: Path) -> dict[str, str]:
     """Write the sample files to a folder.
@@ -37,8 +40,20 @@ def write_samples(folder: Path) -> dict[str, str]:
     """
     for name in SAMPLES:
         (folder / name).write_bytes(_path_of(name).read_bytes())
-    _write_mammogram_sized(folder / MAMMOGRAM)
+    radiograph = _radiograph()
+    radiograph.save_as(folder / _RADIOGRAPH)
+    _write_mammogram_sized(radiograph, folder / MAMMOGRAM)
     return SAMPLES | {MAMMOGRAM: "radiographs"}
+
+
+_RADIOGRAPH = "RG1_UNCR.dcm"
+
+
+def _radiograph() -> pydicom.Dataset:
+    """Read a radiograph, and correct its pixel spacing: with 0, viewers show a black image."""
+    dataset = pydicom.dcmread(_path_of(_RADIOGRAPH))
+    dataset.PixelSpacing = [RADIOGRAPH_SPACING_MM] * 2
+    return dataset
 
 
 def _path_of(name: str) -> Path:
@@ -48,9 +63,8 @@ def _path_of(name: str) -> Path:
     return Path(str(path))
 
 
-def _write_mammogram_sized(path: Path) -> None:
+def _write_mammogram_sized(dataset: pydicom.Dataset, path: Path) -> None:
     """Tile a radiograph to the size of a mammogram, because no free sample has a frame above the inline limit."""
-    dataset = pydicom.dcmread(_path_of("RG1_UNCR.dcm"))
     pixels = np.tile(dataset.pixel_array, (2, 2))
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.PixelData = pixels.tobytes()

@@ -27,6 +27,8 @@ Answer: TypeAlias = "tuple[int, dict[str, str], bytes | Iterable[bytes]]"
 
 DISCOVERY = "/.well-known/openid-configuration"
 KEY_SET = "/keys"
+AUDIENCE = "framegate"
+"""The audience of its tokens."""
 
 
 class TokenIssuer:
@@ -94,7 +96,7 @@ class TokenIssuer:
     def claims(self, **changed: object) -> dict[str, object]:
         """The claims of a token that is valid for ten minutes, with changes; None removes a claim."""
         now = int(time.time())
-        claims = {"iss": self.url, "sub": "somebody", "aud": "framegate", "iat": now, "exp": now + 600, **changed}
+        claims = {"iss": self.url, "sub": "somebody", "aud": AUDIENCE, "iat": now, "exp": now + 600, **changed}
         return {name: value for name, value in claims.items() if value is not None}
 
     def document(self, path: str) -> Answer:

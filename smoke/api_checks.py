@@ -103,7 +103,7 @@ class ApiChecks:
 
     def frame_bytes(self) -> str:
         """``GET …/imageFrame/{id}`` returns what ``GetImageFrame`` returns."""
-        first = self.get(self._frame_url())
+        first = self.get(self.frame_url())
         self.request_id = first.headers.get("x-amzn-RequestId", "")
         answer = self.follow(first)
         expect("status", answer.status_code, 200)
@@ -112,7 +112,7 @@ class ApiChecks:
 
     def frame_head(self) -> str:
         """``HEAD …/imageFrame/{id}`` has the status and ETag of GET, without a body."""
-        return self.expect_head(self._frame_url())
+        return self.expect_head(self.frame_url())
 
     def frame_by_query_head(self) -> str:
         """``HEAD …/getImageFrame?imageFrameId=`` has the status and ETag of GET, without a body."""
@@ -124,7 +124,7 @@ class ApiChecks:
 
     def frame_json(self) -> str:
         """``Accept: application/json`` returns the frame in base64, or its URL."""
-        answer = self.get(self._frame_url(), headers={"Accept": "application/json"})
+        answer = self.get(self.frame_url(), headers={"Accept": "application/json"})
         expect("status", answer.status_code, 200)
         document = answer.json()
         expect("contentLength", document["contentLength"], len(self.frame.content))
@@ -135,16 +135,16 @@ class ApiChecks:
 
     def frame_not_modified(self) -> str:
         """``If-None-Match`` with the current ``ETag`` answers 304."""
-        first = self.get(self._frame_url())
+        first = self.get(self.frame_url())
         if "ETag" not in first.headers:
             raise CheckSkippedError("the frame is delivered by URL, which has no ETag")
-        answer = self.get(self._frame_url(), headers={"If-None-Match": first.headers["ETag"]})
+        answer = self.get(self.frame_url(), headers={"If-None-Match": first.headers["ETag"]})
         expect("status", answer.status_code, 304)
         return "304"
 
     def frame_range(self) -> str:
         """``Range`` returns part of the frame."""
-        answer = self.get(self._frame_url(), headers={"Range": "bytes=2-9", "Accept": "*/*"})
+        answer = self.get(self.frame_url(), headers={"Range": "bytes=2-9", "Accept": "*/*"})
         if answer.status_code == 303:
             raise CheckSkippedError("the frame is delivered by URL, where S3 answers ranges")
         expect("status", answer.status_code, 206)
@@ -153,7 +153,7 @@ class ApiChecks:
 
     def frame_resolution(self) -> str:
         """``?resolution=0`` returns the smallest stored resolution, or the whole frame where there is one."""
-        answer = self.follow(self.get(f"{self._frame_url()}?resolution=0"))
+        answer = self.follow(self.get(f"{self.frame_url()}?resolution=0"))
         expect("status", answer.status_code, 200)
         if len(answer.content) > len(self.frame.content):
             raise CheckFailedError(f"{len(answer.content):,} bytes, more than the whole frame")
@@ -180,7 +180,7 @@ class ApiChecks:
 
     def frame_by_url(self) -> str:
         """``?delivery=url`` stores a copy in the bucket and redirects to a pre-signed URL of it."""
-        answer = self.get(f"{self._frame_url()}?delivery=url")
+        answer = self.get(f"{self.frame_url()}?delivery=url")
         expect("status", answer.status_code, 303)
         stored = requests.get(answer.headers["Location"], timeout=TIMEOUT_SECONDS)
         self.expect_whole(stored.content)
@@ -223,7 +223,7 @@ class ApiChecks:
 
     def no_credentials(self) -> str:
         """A request without credentials answers 401 or 403 with a problem document."""
-        answer = requests.get(self._frame_url(), timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        answer = requests.get(self.frame_url(), timeout=TIMEOUT_SECONDS, allow_redirects=False)
         if answer.status_code not in {401, 403}:
             raise CheckFailedError(_described(answer))
         expect("Content-Type", answer.headers.get("Content-Type"), "application/problem+json")
@@ -233,7 +233,7 @@ class ApiChecks:
         """A CORS preflight needs no credentials."""
         origin = "https://viewer.example"
         headers = {"Origin": origin, "Access-Control-Request-Method": "GET"}
-        answer = requests.options(self._frame_url(), headers=headers, timeout=TIMEOUT_SECONDS)
+        answer = requests.options(self.frame_url(), headers=headers, timeout=TIMEOUT_SECONDS)
         if answer.status_code not in {200, 204}:
             raise CheckFailedError(_described(answer))
         return f"{answer.status_code}, allows {answer.headers.get('Access-Control-Allow-Origin', 'no origin')}"
@@ -268,7 +268,7 @@ class ApiChecks:
         frame = self.frame
         return f"{self.deployment.api_url}/datastore/{frame.datastore_id}/imageSet/{frame.image_set_id}"
 
-    def _frame_url(self) -> str:
+    def frame_url(self) -> str:
         return f"{self._set_url()}/imageFrame/{self.frame.image_frame_id}"
 
     def _http(self) -> requests.Session:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_ID = "0" * 32
 
+NOT_ACCEPTABLE = 406
+
 STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
 """Tags of the UIDs in DICOM JSON."""
 
@@ -47,6 +49,8 @@ class DicomWebChecks:
             "GET …/instances/{uid}/metadata": self.instance_metadata,
             "GET …/instances/{uid}/frames/{list}": self.instance_frame,
             "GET …/instances/{uid}/bulkdata/{id}, unknown": self.unknown_bulk_data,
+            "GET …/rendered": self.rendered,
+            "GET …/thumbnail": self.thumbnails,
             "retrievals that are not supported": self.not_supported,
         }
 
@@ -107,19 +111,41 @@ class DicomWebChecks:
         self._api.expect_head(url)
         return self._api.expect_problem(url, 404, "instance-not-found")
 
+    def rendered(self) -> str:
+        """``GET …/rendered`` draws the frame as a JPEG, by UID and by id."""
+        by_id = f"{self._api.frame_url()}/rendered"
+        return self._expect_pictures(f"{self._instance_url()}/rendered", f"{self._frames_url()}/rendered", by_id)
+
+    def thumbnails(self) -> str:
+        """``GET …/thumbnail`` draws a small JPEG at each level, and by id."""
+        resources = (self._url(f"studies/{self._uids[0]}"), self._series_url(), self._instance_url())
+        by_uid = [f"{each}/thumbnail" for each in (*resources, self._frames_url())]
+        return self._expect_pictures(*by_uid, f"{self._api.frame_url()}/thumbnail")
+
+    def _expect_pictures(self, *urls: str) -> str:
+        sizes = []
+        for url in urls:
+            answer = self._api.get(url, {"Accept": "image/jpeg"})
+            if answer.status_code == NOT_ACCEPTABLE:
+                raise CheckSkippedError(str(answer.json()["title"]))
+            answer = self._api.follow(answer)
+            expect("Content-Type", answer.headers["Content-Type"], "image/jpeg")
+            expect("first bytes", answer.content[:2], b"\xff\xd8")
+            self._api.expect_head(url)
+            sizes.append(len(answer.content))
+        return f"{len(urls)} JPEG pictures of {min(sizes):,} to {max(sizes):,} bytes; HEAD agrees"
+
     def not_supported(self) -> str:
-        """DICOM files, pictures and thumbnails answer 501 with a problem document."""
+        """DICOM files, and pictures of studies and series, answer 501 with a problem document."""
         study, series, instance = self._url(f"studies/{self._uids[0]}"), self._series_url(), self._instance_url()
-        frames = f"{instance}/frames/1"
-        urls = [
-            *(f"{each}{suffix}" for each in (study, series, instance) for suffix in ("", "/rendered", "/thumbnail")),
-            f"{frames}/rendered",
-            f"{frames}/thumbnail",
-        ]
+        urls = [study, series, instance, f"{study}/rendered", f"{series}/rendered"]
         for url in urls:
             self._api.expect_problem(url, 501, "not-supported")
             self._api.expect_head(url)
         return f"501, not-supported, for each of {len(urls)}"
+
+    def _frames_url(self) -> str:
+        return f"{self._instance_url()}/frames/{self._entry['frameNumber']}"
 
     @cached_property
     def _entry(self) -> dict[str, Any]:

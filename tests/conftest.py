@@ -10,14 +10,25 @@ settings.register_profile("framegate", deadline=None, derandomize=True)
 settings.load_profile("framegate")
 
 
+USERS_OF_THE_VIEWER = (
+    "/test_browser_cache.py",
+    "/test_cornerstone.py",
+    "/test_ohif.py",
+    "/e2e/test_viewers_page.py",
+)
+"""End-to-end tests that share a cloud with a website and a login page."""
+
+
 class BySlowSetup(LoadScopeScheduling):
-    """Runs the tests of a file in one process, and also all tests that share the local cloud or the templates.
+    """Runs the tests of a file in one process, and also all tests that share a local cloud or the templates.
 
     Folders run in alphabetical order: end-to-end tests, which take minutes, come first, and many short files last.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
+        if path.endswith(USERS_OF_THE_VIEWER):
+            return "the viewer"
         has_own_cloud = path.endswith(("/test_auth.py", "/test_commands.py", "/test_permissions.py"))
         if path.startswith("tests/e2e/") and not has_own_cloud:
             return "the local cloud"

@@ -33,6 +33,7 @@ from infra.permissions import (
 )
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_iam as iam
     from aws_cdk import aws_sqs as sqs
     from constructs import Construct
 
@@ -98,23 +99,7 @@ class ApiFunction(LambdaFunction):
             timeout_seconds=config.timeout_seconds,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS,
             reserved_concurrency=config.api_concurrency,
-            settings=[
-                Settings(
-                    datastore_ids=config.datastore_ids,
-                    frame_bucket=bucket.bucket_name,
-                    presigned_url_lifetime_seconds=config.presigned_url_lifetime_seconds,
-                    deferred_store_queue_url=queue.queue_url,
-                    cors_origins=config.cors_origins,
-                    auth=config.auth,
-                    frame_caching=config.frame_caching,
-                    audit_claim=config.audit_claim,
-                    uid_hash_secret=uid_hash_secret(),
-                    cognito_client_ids=config.cognito_client_ids,
-                    cognito_groups_are_datastores=config.cognito_groups_are_datastores,
-                    authorization_function_arn=config.authorization_function_arn,
-                    authorization_cache_seconds=config.authorization_cache_seconds,
-                )
-            ],
+            settings=[api_settings(config, frame_store, deferred_store_queue_url=queue.queue_url)],
             statements=[
                 allow("ReadFrames", ["medical-imaging:GetImageFrame"], *image_sets(Stack.of(scope), config)),
                 allow(
@@ -157,11 +142,7 @@ class ApiFunction(LambdaFunction):
                 allow("TellMissingFromForbidden", ["s3:ListBucket"], bucket.bucket_arn),
                 allow("HandOverFrames", ["sqs:SendMessage"], queue.queue_arn),
                 use_key(frame_store, "s3", "sqs"),
-                *(
-                    [allow("AskDecisionFunction", ["lambda:InvokeFunction"], config.authorization_function_arn)]
-                    if config.authorization_function_arn
-                    else []
-                ),
+                *ask_decision_function(config),
             ],
         )
         frame_store.deny_mismatched_frames_to(self.role)
@@ -170,6 +151,31 @@ class ApiFunction(LambdaFunction):
         if config.api_concurrency is None:
             acknowledge(self.function, unreserved_concurrency_reason(config), "HIPAA.Security-LambdaConcurrency")
         self.alias = self.published()
+
+
+def api_settings(config: Config, frame_store: FrameStore, *, deferred_store_queue_url: str) -> Settings:
+    """Return the settings of a function behind the REST API."""
+    return Settings(
+        datastore_ids=config.datastore_ids,
+        frame_bucket=frame_store.bucket.bucket_name,
+        presigned_url_lifetime_seconds=config.presigned_url_lifetime_seconds,
+        deferred_store_queue_url=deferred_store_queue_url,
+        cors_origins=config.cors_origins,
+        auth=config.auth,
+        frame_caching=config.frame_caching,
+        audit_claim=config.audit_claim,
+        uid_hash_secret=uid_hash_secret(),
+        cognito_client_ids=config.cognito_client_ids,
+        cognito_groups_are_datastores=config.cognito_groups_are_datastores,
+        authorization_function_arn=config.authorization_function_arn,
+        authorization_cache_seconds=config.authorization_cache_seconds,
+    )
+
+
+def ask_decision_function(config: Config) -> list[iam.PolicyStatement]:
+    """Return the statement that allows asking the decision function, if there is one."""
+    arn = config.authorization_function_arn
+    return [allow("AskDecisionFunction", ["lambda:InvokeFunction"], arn)] if arn else []
 
 
 def unreserved_concurrency_reason(config: Config) -> str:

@@ -13,7 +13,7 @@ from constructs import Construct
 
 from framegate.observability import NAMESPACE
 from framegate.rest.http import SECURITY_HEADERS
-from framegate.rest.routes import METHODS, ROUTES
+from framegate.rest.routes import API_ROUTES, METHODS, PICTURE_ROUTES, ROUTES
 from infra.acknowledge import acknowledge
 from infra.api.domain import Domain
 from infra.api.firewall import Firewall
@@ -126,7 +126,9 @@ class RestApi(Construct):
     key : kms.IKey
         Encrypts the access log.
     handler : lambda_.IFunction
-        Answers every authorized request, including those for unknown paths and methods.
+        Answers every authorized request but those for pictures, including requests for unknown paths and methods.
+    picture_handler : lambda_.IFunction
+        Answers the requests for pictures.
     authorization : apigateway.MethodOptions
         The authorization of every method except preflights.
 
@@ -148,6 +150,7 @@ class RestApi(Construct):
         config: Config,
         key: kms.IKey,
         handler: lambda_.IFunction,
+        picture_handler: lambda_.IFunction,
         authorization: apigateway.MethodOptions,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -206,7 +209,7 @@ class RestApi(Construct):
         # Remove the CDK's output of the URL: the stack has its own.
         self.api.node.try_remove_child("Endpoint")
         self.url = self._url(config)
-        self._add_routes(config, handler)
+        self._add_routes(config, handler, picture_handler)
         add_gateway_problems(self.api, config)
         if config.domain_name is not None:
             Domain(self, "Domain", config=config, api=self.api)
@@ -221,17 +224,21 @@ class RestApi(Construct):
         host = "-".join([self.api.rest_api_id, *config.vpc_endpoint_ids[:1]])
         return f"https://{host}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}/{STAGE}"
 
-    def _add_routes(self, config: Config, handler: lambda_.IFunction) -> None:
+    def _add_routes(self, config: Config, handler: lambda_.IFunction, picture_handler: lambda_.IFunction) -> None:
         # One permission covers the whole API. Two for each method would soon exceed the size of the function's policy.
-        integration = apigateway.LambdaIntegration(handler, scope_permission_to_method=False)
+        integration, pictures = (
+            apigateway.LambdaIntegration(each, scope_permission_to_method=False) for each in (handler, picture_handler)
+        )
         root = self.api.root
+        integrations = {route.template: integration for route in API_ROUTES}
+        integrations |= {route.template: pictures for route in PICTURE_ROUTES}
         for route in ROUTES:
             for method in route.operation_by_method:
-                root.resource_for_path(route.template).add_method(method, integration)
-        # All other requests go to the function too, which answers 404 and 405.
-        resources = [root, *map(root.resource_for_path, (*(route.template for route in ROUTES), "{proxy+}"))]
-        for resource in resources:
-            resource.add_method("ANY", integration)
+                root.resource_for_path(route.template).add_method(method, integrations[route.template])
+        # All other requests go to the functions too, which answer 404 and 405.
+        for template, each in {"/": integration, **integrations, "{proxy+}": integration}.items():
+            resource = root if template == "/" else root.resource_for_path(template)
+            resource.add_method("ANY", each)
             self._answer_preflight(resource, config)
 
     def _answer_preflight(self, resource: apigateway.IResource, config: Config) -> None:

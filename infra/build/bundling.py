@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LAMBDA_SRC = Path(__file__).resolve().parents[2] / "lambda_src"
 REQUIREMENTS = LAMBDA_SRC / "requirements.txt"
 DECODER_REQUIREMENTS = LAMBDA_SRC / "decoder-requirements.txt"
+RENDERING_REQUIREMENTS = LAMBDA_SRC / "rendering-requirements.txt"
 AUTHORIZER_REQUIREMENTS = LAMBDA_SRC / "authorizer-requirements.txt"
 PYTHON_VERSION = "3.13"
 
@@ -27,9 +28,18 @@ PYTHON_VERSION = "3.13"
 # creates its client on import. HealthImaging and Lambda need no client, only the rules for their endpoints.
 SERVICE_MODELS = frozenset({"events", "lambda", "medical-imaging", "s3", "sqs", "xray"})
 
-# imagecodecs ships sixty codecs, 90 MB. The decoder process loads these only, with the libraries that they link to.
-CODECS = frozenset({"_htj2k", "_jpeg2k", "_shared", "_shared_cython"})
-CODEC_LIBRARIES = ("libopenjph", "libopenjp2", "liblcms2")
+# imagecodecs ships sixty codecs, 90 MB. Each layer has only those that its process loads, and the libraries that they
+# link to.
+_EVERY_CODEC = frozenset({"_htj2k", "_jpeg2k", "_shared", "_shared_cython"})
+CODECS = {
+    DECODER_REQUIREMENTS: _EVERY_CODEC,
+    RENDERING_REQUIREMENTS: _EVERY_CODEC | {"_imcd", "_jpeg8", "_jpegls", "_jpegxl", "_ljpeg"},
+}
+_EVERY_LIBRARY = ("libopenjph", "libopenjp2", "liblcms2")
+CODEC_LIBRARIES = {
+    DECODER_REQUIREMENTS: _EVERY_LIBRARY,
+    RENDERING_REQUIREMENTS: (*_EVERY_LIBRARY, "libjpeg-", "libcharls", "libjxl", "libbrotli"),
+}
 
 # Wheels with these tags run on Lambda's Amazon Linux 2023. pip accepts only the listed tags, not the older ones that
 # they imply.
@@ -53,6 +63,16 @@ _UNUSED = (
     "numpy/_core/lib",
     "numpy/random/lib",
     "numpy/**/*.pxd",
+    "PIL/_avif.*",  # formats and features of Pillow that pictures do not use, and their libraries
+    "PIL/_imagingcms.*",
+    "PIL/_imagingft.*",
+    "PIL/_imagingtk.*",
+    "pillow.libs/libavif*",
+    "pillow.libs/libbrotli*",
+    "pillow.libs/libfreetype*",
+    "pillow.libs/libharfbuzz*",
+    "pillow.libs/liblcms2*",
+    "pillow.libs/libpng16*",
 )
 # Metadata that licences require or importlib.metadata reads. The rest records how pip installed the distribution.
 _KEPT_METADATA = ("METADATA", "LICEN", "NOTICE", "COPYING", "AUTHORS", "licenses", "entry_points.txt")
@@ -180,6 +200,7 @@ def bundle_layer(requirements: Path, output: Path, architecture: str) -> None:
     packages = output / "python"
     packages.mkdir()
     _install(requirements, packages, architecture)
+    _prune_codecs(packages, CODECS.get(requirements, frozenset()), CODEC_LIBRARIES.get(requirements, ()))
     _finish(packages)
     packages.chmod(0o755)
 
@@ -217,12 +238,18 @@ def _install(requirements: Path, output: Path, architecture: str) -> None:
         )
 
 
+def _prune_codecs(packages: Path, codecs: frozenset[str], libraries: tuple[str, ...]) -> None:
+    """Remove the codecs of imagecodecs that a layer does not need."""
+    unused = [path for path in packages.glob("imagecodecs/_*.so") if path.name.partition(".")[0] not in codecs]
+    unused += [path for path in packages.glob("imagecodecs.libs/*") if not path.name.startswith(libraries)]
+    for path in unused:
+        path.unlink()
+
+
 def _prune(output: Path) -> None:
     unused = [path for pattern in _UNUSED for path in output.glob(pattern)]
     models = [path for path in output.glob("botocore/data/*") if path.is_dir()]
     unused += [path for path in models if path.name not in SERVICE_MODELS]
-    unused += [path for path in output.glob("imagecodecs/_*.so") if path.name.partition(".")[0] not in CODECS]
-    unused += [path for path in output.glob("imagecodecs.libs/*") if not path.name.startswith(CODEC_LIBRARIES)]
     unused += [path for path in output.glob("*.dist-info/*") if not path.name.startswith(_KEPT_METADATA)]
     for path in unused:
         if path.is_dir():

@@ -8,13 +8,23 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.build.bundling import AUTHORIZER_REQUIREMENTS, DECODER_REQUIREMENTS, bundle, bundle_layer
+from infra.build.bundling import (
+    AUTHORIZER_REQUIREMENTS,
+    DECODER_REQUIREMENTS,
+    RENDERING_REQUIREMENTS,
+    bundle,
+    bundle_layer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from email.message import Message
 
-LAYERS = {"The decoder's layer": DECODER_REQUIREMENTS, "The authorizer's layer": AUTHORIZER_REQUIREMENTS}
+LAYERS = {
+    "The decoder's layer": DECODER_REQUIREMENTS,
+    "The render function's layer": RENDERING_REQUIREMENTS,
+    "The authorizer's layer": AUTHORIZER_REQUIREMENTS,
+}
 
 LICENCE_LIST = Path(__file__).resolve().parents[2] / "docs" / "licences.md"
 
@@ -23,8 +33,10 @@ _INTRODUCTION = """\
 
 These distributions run in Lambda. The licences come from their metadata. `lambda_src/*requirements.txt` locks the
 versions with hashes, and the deployed packages contain the text of each licence. The wheel of imagecodecs contains
-OpenJPH and OpenJPEG (BSD-2-Clause) and Little CMS (MIT), whose licences are in its folder `licenses`. Framegate itself
-is under the Apache License 2.0. `make licences` writes this page.
+OpenJPH and OpenJPEG (BSD-2-Clause) and Little CMS (MIT), whose licences are in its folder `licenses`. In the render
+function's layer, it also contains libjpeg-turbo (IJG and BSD-3-Clause), libjxl and CharLS (BSD-3-Clause) and Brotli
+(MIT), and the wheel of Pillow contains libjpeg-turbo, libwebp, OpenJPEG, libtiff and others with their licences.
+Framegate itself is under the Apache License 2.0. `make licences` writes this page.
 """
 
 

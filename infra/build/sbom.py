@@ -6,6 +6,7 @@ import re
 import tomllib
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from cyclonedx.model.license import LicenseAcknowledgement
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 from packaging.utils import canonicalize_name
+from PIL import features
 
 from infra.build.bundling import PYTHON_VERSION, REQUIREMENTS
 from infra.build.licences import LAYERS, LICENCE_LIST
@@ -124,9 +126,26 @@ def listed_licences(page: str) -> dict[tuple[str, str], str]:
     return {(canonicalize_name(row["name"]), row["version"]): row["licence"] for row in _LICENCE_ROW.finditer(page)}
 
 
-def _imagecodecs_libraries() -> dict[str, str]:
+_CODEC_LIBRARIES = {
+    "decoder-layer": ("lcms2", "openjpeg", "openjph"),
+    "rendering-layer": ("brotli", "charls", "lcms2", "libjpeg_turbo", "libjxl", "openjpeg", "openjph"),
+}
+"""The libraries of imagecodecs that remain in each layer, see `infra.build.bundling.CODEC_LIBRARIES`."""
+
+
+def _imagecodecs_libraries(part: str) -> dict[str, str]:
     versions = dict(each.rsplit("-", 1) for each in imagecodecs.version().split(", "))
-    return {name: versions[name] for name in ("lcms2", "openjpeg", "openjph")}
+    return {name: versions[name].partition("/")[0] for name in _CODEC_LIBRARIES[part]}
+
+
+def _pillow_libraries() -> dict[str, str]:
+    versions = {
+        "libjpeg-turbo": features.version_feature("libjpeg_turbo"),
+        "libtiff": features.version_codec("libtiff"),
+        "libwebp": features.version_module("webp"),
+        "openjpeg": features.version_codec("jpg_2000"),
+    }
+    return {name: str(version) for name, version in versions.items()}
 
 
 def _numpy_libraries() -> dict[str, str]:
@@ -152,18 +171,19 @@ def _ijson_libraries() -> dict[str, str]:
 BUILT_IN_LIBRARIES: Mapping[str, Callable[[], dict[str, str]]] = {
     "cryptography": _cryptography_libraries,
     "ijson": _ijson_libraries,
-    "imagecodecs": _imagecodecs_libraries,
     "numpy": _numpy_libraries,
+    "pillow": _pillow_libraries,
 }
 
 
-def _built_in_components(package: LockedPackage) -> Iterator[Component]:
-    if package.name not in BUILT_IN_LIBRARIES:
+def _built_in_components(package: LockedPackage, part: str) -> Iterator[Component]:
+    libraries = {**BUILT_IN_LIBRARIES, "imagecodecs": partial(_imagecodecs_libraries, part)}
+    if package.name not in libraries:
         return
     installed = metadata.version(package.name)
     if installed != package.version:
         raise SbomError(f"{package.name} {package.version} is locked, but {installed} is installed: run make setup")
-    for name, version in BUILT_IN_LIBRARIES[package.name]().items():
+    for name, version in libraries[package.name]().items():
         yield Component(
             name=name,
             version=version,
@@ -173,7 +193,7 @@ def _built_in_components(package: LockedPackage) -> Iterator[Component]:
         )
 
 
-def _component(package: LockedPackage, licence: str) -> Component:
+def _component(package: LockedPackage, licence: str, part: str) -> Component:
     purl = PackageURL("pypi", name=package.name, version=package.version)
     return Component(
         name=package.name,
@@ -182,7 +202,7 @@ def _component(package: LockedPackage, licence: str) -> Component:
         bom_ref=purl.to_string(),
         purl=purl,
         licenses=_licences(licence),
-        components=_built_in_components(package),
+        components=_built_in_components(package, part),
         # A lock has a hash for each file of the release. CycloneDX reads several hashes of a component as digests of
         # one file, so they stand at the distribution, where its own generator for requirements files has them.
         external_references=[
@@ -238,7 +258,7 @@ def bill_of_materials(requirements: Path, licences: Mapping[tuple[str, str], str
         licence = licences.get((package.name, package.version))
         if licence is None:
             raise SbomError(f"{LICENCE_LIST.name} does not list {package.name} {package.version}: run make licences")
-        components[package.name] = _component(package, licence)
+        components[package.name] = _component(package, licence, part_name(requirements))
 
     name = f"framegate-{part_name(requirements)}"
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]

@@ -76,7 +76,7 @@ class Alarms(Construct):
         self.of_deployments = [self._server_errors(metrics), self._slow_answers(metrics)]
         self.all = [
             *self.of_deployments,
-            self._throttling(metrics, watched.api_function),
+            self._throttling(metrics, watched),
             self._old_messages(watched.queue),
             self._dead_letters(watched.dead_letters),
             self._deferred_store_dead_letters(watched.deferred_store_dead_letters),
@@ -99,8 +99,8 @@ class Alarms(Construct):
                 period=FIVE_MINUTES,
             ),
             f"At least {FAILED_PERCENT} % of the requests in five minutes, and at least {MIN_FAILED_REQUESTS}, failed "
-            "with a 5xx status. Look up their problem in the log of the API function. If a deployment caused it, "
-            "deploy the previous version.",
+            "with a 5xx status. Look up their problem in the logs of the API function and the render function. If a "
+            "deployment caused it, deploy the previous version.",
             section="Server errors",
             threshold=FAILED_PERCENT,
         )
@@ -125,14 +125,15 @@ class Alarms(Construct):
             datapoints_to_alarm=3,
         )
 
-    def _throttling(self, metrics: Metrics, function: lambda_.Alias) -> cloudwatch.Alarm:
+    def _throttling(self, metrics: Metrics, watched: WatchedResources) -> cloudwatch.Alarm:
         return self._alarm(
             "Throttling",
             cloudwatch.MathExpression(
-                expression="FILL(refused, 0) + FILL(throttled, 0)",
+                expression="FILL(refused, 0) + FILL(throttled, 0) + FILL(undrawn, 0)",
                 using_metrics={
                     "refused": metrics.counted(THROTTLED_REQUESTS),
-                    "throttled": function.metric_throttles(period=FIVE_MINUTES),
+                    "throttled": watched.api_function.metric_throttles(period=FIVE_MINUTES),
+                    "undrawn": watched.render_function.metric_throttles(period=FIVE_MINUTES),
                 },
                 label="Throttled requests",
                 period=FIVE_MINUTES,

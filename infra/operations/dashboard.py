@@ -112,12 +112,16 @@ def _capacity(metrics: Metrics, watched: WatchedResources) -> list[cloudwatch.IW
             watched.api_function.metric(
                 "ConcurrentExecutions", statistic=MAXIMUM, period=FIVE_MINUTES, label="API function"
             ),
+            watched.render_function.metric(
+                "ConcurrentExecutions", statistic=MAXIMUM, period=FIVE_MINUTES, label="render function"
+            ),
         ),
         _graph(
             "Throttled requests",
             metrics.counted(THROTTLED_REQUESTS, label="by throttle_rate or HealthImaging"),
             metrics.counted(Metric.ERRORS, status="429", label="of these, by HealthImaging or S3"),
             watched.api_function.metric_throttles(period=FIVE_MINUTES, label="by Lambda"),
+            watched.render_function.metric_throttles(period=FIVE_MINUTES, label="by Lambda, of pictures"),
         ),
     ]
 

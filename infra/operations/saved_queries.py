@@ -97,8 +97,8 @@ class SavedQueries(Construct):
         The construct's id in `scope`.
     config : Config
         Gives the name of the folder.
-    api_log : logs.LogGroup
-        The log of the API function.
+    api_logs : sequence of logs.LogGroup
+        The logs of the API function and the render function.
     access_log : logs.LogGroup
         API Gateway's access log.
     export_logs : sequence of logs.LogGroup
@@ -115,14 +115,14 @@ class SavedQueries(Construct):
         construct_id: str,
         *,
         config: Config,
-        api_log: logs.LogGroup,
+        api_logs: Sequence[logs.LogGroup],
         access_log: logs.LogGroup,
         export_logs: Sequence[logs.LogGroup],
     ) -> None:
         super().__init__(scope, construct_id)
         for query in SAVED_QUERIES:
             groups = [
-                api_log,
+                *api_logs,
                 *([access_log] if query.reads_access_log else []),
                 *(export_logs if query.reads_exports else []),
             ]

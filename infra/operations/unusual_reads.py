@@ -12,6 +12,8 @@ from infra.operations.alarms import RUNBOOK
 from infra.permissions import allow, service_role
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aws_cdk import aws_logs as logs
 
     from infra.config import Config
@@ -47,8 +49,8 @@ class UnusualReads(Construct):
         The construct's id in `scope`.
     config : Config
         Gives the threshold and the stack name.
-    log_group : logs.ILogGroup
-        The log with the principal and the image set of each read.
+    log_groups : sequence of logs.ILogGroup
+        The logs with the principal and the image set of each read.
 
     Attributes
     ----------
@@ -62,7 +64,9 @@ class UnusualReads(Construct):
     Amazon CloudWatch user guide, "Log alarms". Amazon CloudWatch Logs user guide, "Scheduled queries".
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, config: Config, log_group: logs.ILogGroup) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, *, config: Config, log_groups: Sequence[logs.ILogGroup]
+    ) -> None:
         super().__init__(scope, construct_id)
         name = f"{config.stack_name}-UnusualReads"
         role = service_role(
@@ -73,7 +77,11 @@ class UnusualReads(Construct):
             description="Role of the query that counts the image sets that each principal reads",
             statements=[
                 # StopQuery has no resource-level permissions, so it would let the role stop every query of the account.
-                allow("CountReads", ["logs:StartQuery", "logs:GetQueryResults"], log_group.log_group_arn)
+                allow(
+                    "CountReads",
+                    ["logs:StartQuery", "logs:GetQueryResults"],
+                    *(each.log_group_arn for each in log_groups),
+                )
             ],
         )
         self.alarm = cloudwatch.CfnLogAlarm(
@@ -86,7 +94,7 @@ class UnusualReads(Construct):
             scheduled_query_configuration=cloudwatch.CfnLogAlarm.ScheduledQueryConfigurationProperty(
                 query_string=QUERY,
                 aggregation_expression=DISTINCT_IMAGE_SETS,
-                log_group_identifiers=[log_group.log_group_name],
+                log_group_identifiers=[each.log_group_name for each in log_groups],
                 schedule_configuration=cloudwatch.CfnLogAlarm.ScheduleConfigurationProperty(
                     schedule_expression=SCHEDULE,
                     start_time_offset=WINDOW_SECONDS + LOG_DELAY_SECONDS,

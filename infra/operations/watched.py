@@ -19,6 +19,8 @@ class WatchedResources:
     ----------
     api_function : lambda_.Alias
         The API function.
+    render_function : lambda_.Function
+        The function that draws pictures.
     export_function, request_function : lambda_.Function
         The functions that export on events and for request manifests.
     queue, dead_letters : sqs.Queue
@@ -30,6 +32,7 @@ class WatchedResources:
     """
 
     api_function: lambda_.Alias
+    render_function: lambda_.Function
     export_function: lambda_.Function
     request_function: lambda_.Function
     queue: sqs.Queue

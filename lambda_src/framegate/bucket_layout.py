@@ -19,7 +19,7 @@ MISMATCHED_PREFIX = "mismatched/"
 """Frames whose pixels differ from those that HealthImaging imported; no URL reaches them."""
 
 INDEX_PREFIX = "indexes/"
-"""Frame indexes, and the latest version and the study of each image set."""
+"""Frame indexes, picture indexes, and the latest version and the study of each image set."""
 
 QUEUED_PREFIX = "queued/"
 """Markers of frames that are waiting in the deferred store queue."""
@@ -103,6 +103,11 @@ def queued_key(frame: FrameRef) -> str:
 def index_key(image_set: ImageSetRef, version_id: str, index_format: int) -> str:
     """Return the key of the frame index of an image set's version, in a format of index lines."""
     return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.{index_format}.jsonl"
+
+
+def picture_index_key(image_set: ImageSetRef, version_id: str, index_format: int) -> str:
+    """Return the key of the picture index of an image set's version, in a format of its lines."""
+    return f"{image_set_prefix(INDEX_PREFIX, image_set)}version-{version_id}.pictures.{index_format}.jsonl"
 
 
 def study_key(image_set: ImageSetRef, version_id: str) -> str:

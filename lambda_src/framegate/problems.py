@@ -23,6 +23,7 @@ No description repeats a value that came from outside: such a value may be anyth
     ├── MethodNotAllowed
     ├── NotAcceptable
     ├── FrameNotAvailable
+    ├── FrameNotDrawable
     ├── PreconditionFailed
     ├── FrameTooLarge
     ├── PortionTooLarge
@@ -264,6 +265,27 @@ class FrameNotAvailable(Problem):
     slug = NotAcceptable.slug
     title = NotAcceptable.title
     description = "HealthImaging does not return this frame in any form that Framegate can request."
+
+
+class FrameNotDrawable(Problem):
+    """No picture of the frame can be drawn, in whatever format.
+
+    Parameters
+    ----------
+    reason : str
+        Why, as a sentence without its full stop.
+    """
+
+    slug = "frame-not-drawable"
+    title = "The frame cannot be drawn"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    @property
+    def description(self) -> str:
+        return f"{self.reason}."
 
 
 class PreconditionFailed(Problem):

@@ -31,10 +31,17 @@ References
 RFC 9111, sections 5.2.2.4 and 5.2.2.5; RFC 8246.
 """
 
+CHANGEABLE_CACHE_CONTROL: dict[FrameCaching, str] = {
+    **CACHE_CONTROL,
+    # An update of an image set can change them, so caches ask again after a minute.
+    "immutable": "private, max-age=60, must-revalidate",
+}
+"""The Cache-Control header of frames by UID and of pictures, by value of ``frame_caching``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of the function behind the REST API.
+    """The settings of the functions behind the REST API.
 
     Parameters
     ----------
@@ -45,7 +52,8 @@ class Settings:
     presigned_url_lifetime_seconds : int
         Seconds for which a pre-signed URL is valid.
     deferred_store_queue_url : str
-        URL of the queue that takes frames too large for a request.
+        URL of the queue that takes frames too large for a request; empty for the function that draws pictures, which
+        stores no frames.
     cors_origins : tuple of str
         The origins whose pages may read answers; ``("*",)`` allows any.
     auth : str

@@ -79,9 +79,10 @@ def _elements(dataset: Dataset, tags: Collection[int] | None) -> Iterator[tuple[
     for tag in sorted(dataset.keys()):
         if tags is None or tag in tags:
             try:
-                yield tag, _in_little_endian(dataset[tag], dataset)
+                element = _in_little_endian(dataset[tag], dataset)
             except Exception:  # noqa: S112 - the import accepts files with unreadable private attributes
                 continue
+            yield tag, element
 
 
 def _in_little_endian(element: DataElement, dataset: Dataset) -> DataElement:

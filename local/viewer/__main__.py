@@ -32,14 +32,7 @@ def run() -> int:
             _report("importing DICOM files")
             import_folder(cloud, datastore_id, samples)
             with ViewerSite(application, issuer, issuer.new_key("ES256", "viewer")) as site:
-                deployment = cloud.deploy(
-                    datastore_id,
-                    auth="jwt",
-                    jwt_issuer=issuer.url,
-                    jwt_audience="framegate",
-                    cors_origins=site.url,
-                )
-                site.dicomweb_url = f"{deployment.api_url}/datastore/{datastore_id}"
+                site.deploy(cloud, datastore_id)
                 print(f"\nOpen {site.url} and log in with any name. Press Ctrl-C to stop.", flush=True)
                 threading.Event().wait()
     return 0

@@ -65,9 +65,12 @@ def download(report: Callable[[str], None] = lambda _: None) -> Path:
 
 
 def _packed(specification: str, folder: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise LocalCloudError("npm, which downloads the viewer, is not installed")
     try:
         done = subprocess.run(
-            ["npm", "pack", specification, "--silent"],
+            [npm, "pack", specification, "--loglevel=error"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -82,8 +85,8 @@ def _packed(specification: str, folder: Path) -> Path:
     return packages[0]
 
 
-def configuration(dicomweb_url: str, authority: str) -> dict[str, Any]:
-    """Return OHIF's configuration for one data store of a deployment, as docs/viewers.md recommends it.
+def configuration(dicomweb_url: str, authority: str, client_id: str = CLIENT_ID) -> dict[str, Any]:
+    """Return OHIF's configuration for one data store of a deployment. docs/viewers.md shows the same.
 
     Parameters
     ----------
@@ -91,6 +94,8 @@ def configuration(dicomweb_url: str, authority: str) -> dict[str, Any]:
         Base URL of the DICOMweb routes: ``…/datastore/{datastoreId}``.
     authority : str
         URL of the OpenID Connect provider, without its discovery path.
+    client_id : str
+        The viewer's client at the provider.
 
     References
     ----------
@@ -106,7 +111,8 @@ def configuration(dicomweb_url: str, authority: str) -> dict[str, Any]:
         "supportsFuzzyMatching": False,
         "supportsWildcard": True,
         "imageRendering": "wadors",
-        "thumbnailRendering": "wadors",
+        "thumbnailRendering": "thumbnail",
+        "thumbnailRequestStrategy": "fetch",
         "enableStudyLazyLoad": True,
         # Without quotes, the Accept header needs no preflight.
         "omitQuotationForMultipartRequest": True,
@@ -139,7 +145,7 @@ def configuration(dicomweb_url: str, authority: str) -> dict[str, Any]:
         "oidc": [
             {
                 "authority": authority,
-                "client_id": CLIENT_ID,
+                "client_id": client_id,
                 "redirect_uri": CALLBACK,
                 "response_type": "code",
                 "scope": "openid",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from types import SimpleNamespace
 from typing import ClassVar
 
+import pydicom
 import pytest
 import requests
 
@@ -14,9 +16,15 @@ from local.cloud import ACCESS_KEY, REGION, SECRET_KEY, LocalCloud
 from local.importing import import_folder
 from local.samples import write_samples
 from local.signing import SigV4
+from local.token_issuer import TokenIssuer
+from local.viewer import ohif
+from local.viewer.site import ViewerSite
+from tests.e2e.viewer_samples import write_series
 from tests.e2e.watching import log_messages
 
 ORIGIN = "https://viewer.example"
+
+DATASTORES_CLAIM = "https://example.org/datastores"
 
 CONTENT_TYPES = {
     "image/jph": "image/jph; transfer-syntax=1.2.840.10008.1.2.4.202",
@@ -96,6 +104,39 @@ def imported(cloud, deployment, import_datastore_id, tmp_path_factory):
     write_samples(folder)
     frames = import_folder(cloud, import_datastore_id, folder)
     return SimpleNamespace(folder=folder, datastore_id=import_datastore_id, frames=frames)
+
+
+@pytest.fixture(scope="session")
+def viewer(tmp_path_factory):
+    """A local cloud with DICOM files and the viewer's website, as ``make viewer`` starts them.
+
+    People who log in may read the first of the two data stores.
+    """
+    folder = tmp_path_factory.mktemp("viewer")
+    samples = folder / "samples"
+    samples.mkdir()
+    write_samples(samples)
+    write_series(samples)
+    with TokenIssuer(folder, "/viewer") as issuer, LocalCloud(trusted=issuer.certificate) as running:
+        datastore_ids = [running.health_imaging.create_datastore(name) for name in ("first", "second")]
+        frames = import_folder(running, datastore_ids[0], samples)
+        claims = {DATASTORES_CLAIM: datastore_ids[:1]}
+        with ViewerSite(ohif.APPLICATION, issuer, issuer.new_key("ES256", "viewer"), claims) as site:
+            yield SimpleNamespace(
+                cloud=running,
+                issuer=issuer,
+                site=site,
+                datastore_ids=datastore_ids,
+                frames=frames,
+                datasets=_datasets(samples),
+                deployment=site.deploy(running, *datastore_ids, jwt_datastores_claim=DATASTORES_CLAIM),
+            )
+
+
+def _datasets(folder):
+    """The DICOM files of a folder, by name."""
+    with warnings.catch_warnings(action="ignore"):
+        return {path.name: pydicom.dcmread(path) for path in sorted(folder.iterdir())}
 
 
 @pytest.fixture(scope="session")

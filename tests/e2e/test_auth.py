@@ -176,6 +176,37 @@ def statuses(caller, frames, authorization):
 ALLOWED, DENIED = [200, 200, 304, 200], [403] * 4
 
 
+def audited(cloud, stack_name, count):
+    """Return a function that waits for this many audit records of answers from now on.
+
+    It returns the sorted statuses by principal and image set, and the issuers in the records.
+    """
+    log = log_reader(cloud, f"/{stack_name}/ApiFunction")
+
+    def answers():
+        return [line for line in log() if line.get("audit") == "answer"]
+
+    def read():
+        wait_for(lambda: len(answers()) >= count)
+        statuses_of, lines = {}, answers()
+        for line in lines:
+            assert line["sourceIp"]
+            assert line["requestId"]
+            statuses_of.setdefault((line["principal"], line["imageSetId"]), []).append(line["status"])
+        return {who: sorted(each) for who, each in statuses_of.items()}, {line.get("issuer") for line in lines}
+
+    return read
+
+
+def records_of(frames, **statuses_of):
+    """The records of people, of each person for each frame."""
+    return {
+        (principal, frame.image_set_id): sorted(each)
+        for principal, statuses_by_frame in statuses_of.items()
+        for frame, each in zip(frames, statuses_by_frame, strict=True)
+    }
+
+
 # Tokens of an OpenID Connect issuer
 
 
@@ -268,20 +299,6 @@ def test_token_reads_only_the_listed_data_stores(caller, key, claims, frames):
     assert problem(caller.get(frames[1], f"Bearer {token}")) == (403, "caller-denied")
 
 
-def test_audit_records_tell_two_callers_apart(caller, cloud, issuer, key, claims, frames):
-    log = log_reader(cloud, "ApiFunction")
-    for name in ("jane", "john"):
-        assert caller.get(frames[0], f"Bearer {key.sign(claims(sub=name))}").status_code == 200
-
-    def answered():
-        return [line for line in log() if line.get("audit") == "answer"]
-
-    wait_for(lambda: len(answered()) >= 2)
-    answers = answered()
-    assert [each["principal"] for each in answers] == ["jane", "john"]
-    assert {(each["issuer"], each["imageFrameId"]) for each in answers} == {(issuer.url, frames[0].image_frame_id)}
-
-
 def test_token_that_lists_several_data_stores_reads_each(caller, key, claims, datastores, frames):
     token = key.sign(claims(**{CLAIM: " ".join(datastores)}))
     assert [caller.get(frame, f"Bearer {token}").status_code for frame in frames] == [200, 200]
@@ -345,13 +362,18 @@ def list_caller(list_deployment, key):
     return Caller(list_deployment)
 
 
-def test_two_people_read_the_image_sets_that_their_tokens_list(list_caller, issuer, key, frames, study_of, decisions):
+def test_two_people_read_the_image_sets_that_their_tokens_list_and_are_on_record(
+    list_caller, cloud, issuer, key, frames, study_of, decisions
+):
+    records = audited(cloud, "Framegate-Lists", 4 * 6)
     first = f"Bearer {key.sign(issuer.claims(sub='first', **{STUDIES: [study_of(frames[0])]}))}"
     second = f"Bearer {key.sign(issuer.claims(sub='second', **{IMAGE_SETS: frames[1].image_set_id}))}"
     nobody = f"Bearer {key.sign(issuer.claims(sub='nobody'))}"
     assert statuses(list_caller, frames, first) == [ALLOWED, DENIED]
     assert statuses(list_caller, frames, second) == [DENIED, ALLOWED]
     assert statuses(list_caller, frames, nobody) == [DENIED, DENIED]
+    expected = records_of(frames, first=[ALLOWED, DENIED], second=[DENIED, ALLOWED], nobody=[DENIED, DENIED])
+    assert records() == (expected, {issuer.url})
     assert problem(list_caller.get(frames[1], first)) == (403, "image-set-not-granted")
 
 
@@ -414,8 +436,8 @@ def iam_deployment(cloud, datastores, decision_function):
     )
 
 
-def test_decision_function_tells_two_iam_users_apart(iam_deployment, cloud, frames, study_of, decisions):
-    iam, apis = cloud.client("iam"), []
+def test_decision_function_and_records_tell_two_iam_users_apart(iam_deployment, cloud, frames, study_of, decisions):
+    iam, apis, records = cloud.client("iam"), [], audited(cloud, "Framegate-Iam", 4)
     for name in ("first", "second"):
         user = iam.create_user(UserName=name)["User"]
         access = iam.create_access_key(UserName=name)["AccessKey"]
@@ -424,6 +446,8 @@ def test_decision_function_tells_two_iam_users_apart(iam_deployment, cloud, fram
     decisions.configure(denied=[(first_arn, study_of(frames[1])), (second_arn, study_of(frames[0]))])
     assert [first.get(frame).status_code for frame in frames] == [200, 403]
     assert [second.get(frame).status_code for frame in frames] == [403, 200]
+    expected = records_of(frames, **{first_arn: [[200], [403]], second_arn: [[403], [200]]})
+    assert records() == (expected, {None})
 
 
 # Tokens of a Cognito user pool
@@ -532,14 +556,17 @@ def test_access_token_with_the_scope_reads_every_data_store(member, access_token
     assert [member.get(frame, f"Bearer {token}").content for frame in frames] == [SMALL, SMALL]
 
 
-def test_decision_function_tells_two_clients_of_a_pool_apart(
-    member, access_token, pool, second_client, frames, study_of, decisions
+def test_decision_function_and_records_tell_two_clients_of_a_pool_apart(
+    member, cloud, access_token, pool, second_client, frames, study_of, decisions
 ):
+    records = audited(cloud, "Framegate-Cognito", 4 * 4)
     first, second = access_token(pool, SCOPE), access_token(second_client, SCOPE)
     first_name, second_name = part(first, 1)["sub"], part(second, 1)["sub"]
     decisions.configure(denied=[(first_name, study_of(frames[1])), (second_name, study_of(frames[0]))])
     assert statuses(member, frames, f"Bearer {first}") == [ALLOWED, DENIED]
     assert statuses(member, frames, f"Bearer {second}") == [DENIED, ALLOWED]
+    expected = records_of(frames, **{first_name: [ALLOWED, DENIED], second_name: [DENIED, ALLOWED]})
+    assert records() == (expected, {part(first, 1)["iss"]})
 
 
 def test_token_of_an_unlisted_client_of_the_pool_answers_401(member, access_token, cognito, pool, frames):

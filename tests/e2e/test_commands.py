@@ -67,4 +67,5 @@ def test_demo_passes_every_check_and_writes_pictures():
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every check passed" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("make viewer ")
     assert (PROJECT / "demo-output" / "contact-sheet.png").stat().st_size > 100_000

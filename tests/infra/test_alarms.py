@@ -137,10 +137,11 @@ def test_slow_99th_percentile_raises_an_alarm_after_three_of_five_minutes(alarms
 def test_throttling_by_the_api_or_lambda_raises_an_alarm_after_three_periods(alarms):
     alarm = alarms["Throttling"]
 
-    assert expression(alarm) == "FILL(refused, 0) + FILL(throttled, 0)"
+    assert expression(alarm) == "FILL(refused, 0) + FILL(throttled, 0) + FILL(undrawn, 0)"
     assert metrics(alarm) == {
         "refused": ("Framegate", "ThrottledRequests", "Sum", 300),
         "throttled": ("AWS/Lambda", "Throttles", "Sum", 300),
+        "undrawn": ("AWS/Lambda", "Throttles", "Sum", 300),
     }
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (10, 3)
 

@@ -20,6 +20,7 @@ from infra.build import bundling
 from infra.build.bundling import (
     AUTHORIZER_REQUIREMENTS,
     DECODER_REQUIREMENTS,
+    RENDERING_REQUIREMENTS,
     BundlingError,
     bundle,
     bundle_layer,
@@ -30,7 +31,11 @@ from infra.build.licences import LICENCE_LIST, licence_list
 from local.token_issuer import SigningKey
 from tests.infra.project import PROJECT
 
-LAYERS = {"decoder": DECODER_REQUIREMENTS, "authorizer": AUTHORIZER_REQUIREMENTS}
+LAYERS = {
+    "decoder": DECODER_REQUIREMENTS,
+    "rendering": RENDERING_REQUIREMENTS,
+    "authorizer": AUTHORIZER_REQUIREMENTS,
+}
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +86,10 @@ def test_bundle_is_below_8_mb_zipped(bundled, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-@pytest.mark.parametrize(("name", "limit"), [("decoder", 20_000_000), ("authorizer", 6_000_000)])
-def test_layer_is_below_20_or_6_mb_zipped(layer, tmp_path, name, limit, architecture):
+@pytest.mark.parametrize(
+    ("name", "limit"), [("decoder", 20_000_000), ("rendering", 30_000_000), ("authorizer", 6_000_000)]
+)
+def test_layer_is_below_its_limit_zipped(layer, tmp_path, name, limit, architecture):
     assert zipped_size(layer(name, architecture), tmp_path / "layer.zip") < limit
 
 
@@ -102,7 +109,7 @@ def test_bundle_contains_all_source_files_and_no_compiled_ones(bundled):
     assert not [name for name in files if "/tests/" in name]
 
 
-def test_bundle_and_layers_share_no_packages(bundled, layer):
+def test_bundle_shares_no_packages_with_the_layers(bundled, layer):
     ours = {each.name for each in bundled("arm64").iterdir()}
 
     assert ours.isdisjoint(each.name for name in LAYERS for each in (layer(name, "arm64") / "python").iterdir())
@@ -112,6 +119,7 @@ def test_bundle_and_layers_share_no_packages(bundled, layer):
     ("name", "contained"),
     [
         ("decoder", {"numpy", "imagecodecs"}),
+        ("rendering", {"numpy", "imagecodecs", "PIL", "pillow"}),
         ("authorizer", {"jwt", "pyjwt", "cryptography", "cffi", "_cffi_backend", "pycparser"}),
     ],
 )
@@ -143,6 +151,7 @@ def test_licence_list_matches_the_deployed_packages(bundled, layer, architecture
     installed = {
         "The functions": bundled(architecture),
         "The decoder's layer": layer("decoder", architecture) / "python",
+        "The render function's layer": layer("rendering", architecture) / "python",
         "The authorizer's layer": layer("authorizer", architecture) / "python",
     }
 
@@ -261,6 +270,51 @@ assert "imagecodecs" not in sys.modules
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
 )
+def test_rendering_layer_draws_every_kind_of_frame_in_every_format(bundled, monkeypatch, tmp_path):
+    architecture = MACHINES[platform.machine()]
+    monkeypatch.setattr(bundling, "PYTHON_VERSION", f"{sys.version_info.major}.{sys.version_info.minor}")
+    bundle_layer(RENDERING_REQUIREMENTS, tmp_path, architecture)
+    pixels = np.arange(96 * 80).reshape(96, 80).astype(np.uint8)
+    frames = {
+        "1.2.840.10008.1.2.1": pixels.tobytes(),
+        "1.2.840.10008.1.2.4.50": imagecodecs.jpeg8_encode(pixels),
+        "1.2.840.10008.1.2.4.70": imagecodecs.ljpeg_encode(pixels),
+        "1.2.840.10008.1.2.4.80": imagecodecs.jpegls_encode(pixels),
+        "1.2.840.10008.1.2.4.90": imagecodecs.jpeg2k_encode(pixels, reversible=True, level=0),
+        "1.2.840.10008.1.2.4.112": imagecodecs.jpegxl_encode(pixels, lossless=True),
+        "1.2.840.10008.1.2.4.202": imagecodecs.htj2k_encode(pixels, reversible=True),
+    }
+    for syntax, content in frames.items():
+        (tmp_path / syntax).write_bytes(content)
+    script = f"""
+import sys
+sys.path[:0] = [{str(bundled(architecture))!r}, {str(tmp_path / "python")!r}]
+from framegate.rendering.drawing_process import DrawingProcess, DrawTask
+from framegate.rendering.request import MEDIA_TYPES, PictureRequest
+numbers = {{"00280002": 1, "00280010": 96, "00280011": 80, "00280100": 8, "00280101": 8, "00280103": 0}}
+attributes = {{tag: {{"Value": [number]}} for tag, number in numbers.items()}}
+attributes["00280004"] = {{"Value": ["MONOCHROME2"]}}
+process = DrawingProcess()
+for syntax in {list(frames)!r}:
+    content = open({str(tmp_path)!r} + "/" + syntax, "rb").read()
+    for media_type in MEDIA_TYPES:
+        drawn = process.draw(content, DrawTask(syntax, attributes, None, PictureRequest(media_type), 96), 60)
+        print(syntax, media_type, drawn.status.name, drawn.reason)
+assert not {{"imagecodecs", "numpy", "PIL"}} & set(sys.modules)
+"""
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4 * len(frames)
+    assert [line for line in lines if not line.rstrip().endswith(" DRAWN")] == []
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
+)
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_bundle_and_authorizer_layer_check_a_token(bundled, layer_of_this_machine, algorithm):
     architecture, packages = layer_of_this_machine
@@ -313,6 +367,7 @@ def test_layer_is_reproducible(layer, tmp_path, name):
     [
         (bundle, "requirements.txt"),
         (partial(bundle_layer, DECODER_REQUIREMENTS), "decoder-requirements.txt"),
+        (partial(bundle_layer, RENDERING_REQUIREMENTS), "rendering-requirements.txt"),
         (partial(bundle_layer, AUTHORIZER_REQUIREMENTS), "authorizer-requirements.txt"),
     ],
 )
@@ -338,7 +393,8 @@ def checkout(tmp_path):
 def hashes_in(checkout):
     script = """
 from infra.build.bundling import *
-print(source_hash("arm64"), layer_hash(DECODER_REQUIREMENTS, "arm64"), layer_hash(AUTHORIZER_REQUIREMENTS, "arm64"))
+layers = (DECODER_REQUIREMENTS, RENDERING_REQUIREMENTS, AUTHORIZER_REQUIREMENTS)
+print(source_hash("arm64"), *(layer_hash(each, "arm64") for each in layers))
 """
     command = [sys.executable, "-B", "-c", script]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout.split()
@@ -362,11 +418,12 @@ def test_hashes_depend_on_neither_location_nor_time(checkout):
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
-        ("lambda_src/framegate/settings.py", [True, False, False]),
-        ("lambda_src/requirements.txt", [True, False, False]),
-        ("lambda_src/decoder-requirements.txt", [False, True, False]),
-        ("lambda_src/authorizer-requirements.txt", [False, False, True]),
-        ("infra/build/bundling.py", [True, True, True]),
+        ("lambda_src/framegate/settings.py", [True, False, False, False]),
+        ("lambda_src/requirements.txt", [True, False, False, False]),
+        ("lambda_src/decoder-requirements.txt", [False, True, False, False]),
+        ("lambda_src/rendering-requirements.txt", [False, False, True, False]),
+        ("lambda_src/authorizer-requirements.txt", [False, False, False, True]),
+        ("infra/build/bundling.py", [True, True, True, True]),
     ],
 )
 def test_hashes_change_only_with_their_own_sources(checkout, name, changed):

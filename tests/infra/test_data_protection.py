@@ -270,7 +270,7 @@ def test_access_mode_is_strict_except_for_private_apis(synthesize, reach, mode):
 def test_every_log_group_has_the_configured_retention(synthesize, days):
     groups = properties(synthesize(log_retention_days=days), "AWS::Logs::LogGroup")
 
-    assert len(groups) == 5
+    assert len(groups) == 6
     assert {group["RetentionInDays"] for group in groups.values()} == {int(days)}
 
 
@@ -278,9 +278,15 @@ def test_production_keeps_audit_records_for_six_years(synthesize):
     keys = {**EVERYTHING, "log_retention_days": "400"}
     groups = properties(synthesize(**keys), "AWS::Logs::LogGroup")
     days = {name: group["RetentionInDays"] for name, group in groups.items()}
-    audited = ("RestApiAccessLogs", "ApiFunctionLogs", "ExportFunctionLogs", "RequestFunctionLogs")
+    audited = (
+        "RestApiAccessLogs",
+        "ApiFunctionLogs",
+        "RenderFunctionLogs",
+        "ExportFunctionLogs",
+        "RequestFunctionLogs",
+    )
 
-    assert sorted(days.values()) == [400, 2192, 2192, 2192, 2192]
+    assert sorted(days.values()) == [400, *[2192] * 5]
     assert all(days[name] == 2192 for name in days if name.startswith(audited))
     (expiry,) = (
         rule["ExpirationInDays"]

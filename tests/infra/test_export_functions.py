@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.cloudformation import frame_bucket, function, logical_id, only, properties, queue_id, text
+from tests.infra.cloudformation import frame_bucket, function, logical_id, properties, queue_id, text
 from tests.infra.project import DATASTORE_A, DATASTORE_B
 
 HANDLERS = ["export", "export_requests"]
@@ -91,8 +91,9 @@ def test_verify_reaches_both_export_functions(synthesize, handler):
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_decoder_layer_matches_the_runtime_and_architecture_of_the_functions(template, resources, handler):
     found = function(template, handler)
-    (name,) = resources("AWS::Lambda::LayerVersion")
-    layer = only(resources("AWS::Lambda::LayerVersion"))
+    ((name, layer),) = (
+        each for each in resources("AWS::Lambda::LayerVersion").items() if each[0].startswith("Decoder")
+    )
 
     assert [text(each) for each in found["Layers"]] == [f"${{{name}}}"]
     assert layer["CompatibleRuntimes"] == [found["Runtime"]]

@@ -16,10 +16,10 @@ def function(template):
     return function_of(template, "api")
 
 
-def test_stack_has_three_functions_and_no_custom_resource(template):
+def test_stack_has_four_functions_and_no_custom_resource(template):
     types = {each["Type"] for each in template.to_json()["Resources"].values()}
 
-    template.resource_count_is("AWS::Lambda::Function", 3)
+    template.resource_count_is("AWS::Lambda::Function", 4)
     assert not [each for each in types if each.startswith("Custom::") or each == "AWS::CloudFormation::CustomResource"]
 
 
@@ -91,7 +91,7 @@ def test_api_function_gets_its_configured_settings(synthesize):
 def test_every_function_uses_fips_endpoints_if_configured(synthesize, fips, value):
     functions = properties(synthesize(**AUTH["jwt"], fips_endpoints=fips), "AWS::Lambda::Function").values()
 
-    assert len(functions) == 4
+    assert len(functions) == 5
     for each in functions:
         assert each["Environment"]["Variables"].get("AWS_USE_FIPS_ENDPOINT") == value
 
@@ -102,13 +102,13 @@ def test_api_function_has_no_layer_and_no_reserved_concurrency(function):
 
 
 def test_every_function_is_traced(resources):
-    assert [each["TracingConfig"] for each in resources("AWS::Lambda::Function").values()] == [{"Mode": "Active"}] * 3
+    assert [each["TracingConfig"] for each in resources("AWS::Lambda::Function").values()] == [{"Mode": "Active"}] * 4
 
 
 def test_each_function_has_its_own_log_group(resources):
     groups = [logical_id(each["LoggingConfig"]["LogGroup"]) for each in resources("AWS::Lambda::Function").values()]
 
-    assert len(set(groups)) == 3
+    assert len(set(groups)) == 4
     assert {resources("AWS::Logs::LogGroup")[group]["RetentionInDays"] for group in groups} == {365}
 
 
@@ -123,10 +123,33 @@ def test_api_function_shares_the_concurrency_of_the_account_by_default(function)
     assert "ReservedConcurrentExecutions" not in function
 
 
-def test_api_function_reserves_the_configured_concurrency(synthesize):
-    found = function_of(synthesize(api_concurrency="100"), "api")
+@pytest.mark.parametrize("handler", ["api", "rendering"])
+def test_functions_behind_the_api_reserve_the_configured_concurrency(synthesize, handler):
+    found = function_of(synthesize(api_concurrency="100"), handler)
 
     assert found["ReservedConcurrentExecutions"] == 100
+
+
+def test_render_function_has_one_vcpu_and_a_layer_of_its_own(template, resources):
+    found = function_of(template, "rendering")
+    (layer,) = map(logical_id, found["Layers"])
+
+    assert (found["MemorySize"], found["Timeout"]) == (1769, 28)
+    assert "ReservedConcurrentExecutions" not in found
+    assert layer.startswith("Rendering")
+    assert resources("AWS::Lambda::LayerVersion")[layer]["CompatibleArchitectures"] == found["Architectures"]
+    assert [name for each in resources("AWS::Lambda::Function").values() for name in each.get("Layers", [])].count(
+        found["Layers"][0]
+    ) == 1
+
+
+def test_render_function_gets_the_settings_of_the_api_without_a_queue(template):
+    of_api, of_rendering = (
+        {name: text(value) for name, value in function_of(template, each)["Environment"]["Variables"].items()}
+        for each in ("api", "rendering")
+    )
+
+    assert of_rendering == {**of_api, "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": ""}
 
 
 @pytest.mark.parametrize(

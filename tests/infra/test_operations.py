@@ -8,7 +8,7 @@ import pytest
 
 from bench.scaling import recovery
 from framegate.access.audit import MEMBERS
-from framegate.storage.presigning import REQUEST_ID_PARAMETER
+from framegate.aws.presigning import REQUEST_ID_PARAMETER
 from infra.api.gateway_problems import GATEWAY_PROBLEMS
 from infra.api.rest_api import ACCESS_LOG_FIELDS, PRINCIPAL_FIELDS
 from infra.config import config_keys
@@ -69,7 +69,7 @@ def test_stack_saves_every_query_over_the_logs_with_audit_records(template, reso
     }
     for query in SAVED_QUERIES:
         groups = [group["Ref"] for group in saved[f"Framegate/{query.name}"]["LogGroupNames"]]
-        expected = ["ApiFunction"]
+        expected = ["ApiFunction", "RenderFunction"]
         expected += ["RestApiAccessLogs"] if query.reads_access_log else []
         expected += ["ExportFunction", "RequestFunction"] if query.reads_exports else []
         assert len(groups) == len(expected)

@@ -148,6 +148,28 @@ def test_api_function_has_exactly_these_permissions(template, role_of, arns):
     }
 
 
+def test_render_function_has_exactly_these_permissions(template, role_of, arns):
+    assert allowed(role_of("rendering")) == {
+        "ReadFrames": (["medical-imaging:GetImageFrame"], IMAGE_SETS),
+        "ReadImageSets": (["medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata"], IMAGE_SETS),
+        "ReadDicomWeb": (
+            ["medical-imaging:GetDICOMSeriesMetadata", "medical-imaging:SearchImageSets"],
+            [each.removesuffix("/imageset/*") for each in IMAGE_SETS],
+        ),
+        "StoreIndexes": (
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "indexes", "bodies"),
+        ),
+        "NoteStudies": (
+            ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores(arns, "studies", "claims"),
+        ),
+        "TellMissingFromForbidden": (["s3:ListBucket"], [arns["bucket"]]),
+        "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
+        **logging_and_tracing(template, "rendering"),
+    }
+
+
 def test_export_function_has_exactly_these_permissions(template, role_of, arns):
     assert allowed(role_of("export")) == {
         **exporting(arns),
@@ -248,7 +270,8 @@ def test_event_bridge_may_only_start_the_state_machine(template, resources):
 
 
 @pytest.mark.parametrize(
-    ("handler", "services"), [("api", ["s3", "sqs"]), ("export", ["s3", "sqs"]), ("export_requests", ["s3"])]
+    ("handler", "services"),
+    [("api", ["s3", "sqs"]), ("rendering", ["s3"]), ("export", ["s3", "sqs"]), ("export_requests", ["s3"])],
 )
 def test_functions_use_the_key_only_through_these_services(role_of, handler, services):
     condition = statements(role_of(handler))["EncryptFrames"]["Condition"]["StringEquals"]["kms:ViaService"]

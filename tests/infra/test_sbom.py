@@ -12,7 +12,12 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 
 from infra.build import sbom
-from infra.build.bundling import AUTHORIZER_REQUIREMENTS, DECODER_REQUIREMENTS, REQUIREMENTS
+from infra.build.bundling import (
+    AUTHORIZER_REQUIREMENTS,
+    DECODER_REQUIREMENTS,
+    RENDERING_REQUIREMENTS,
+    REQUIREMENTS,
+)
 from infra.build.licences import LAYERS, LICENCE_LIST
 from infra.build.sbom import SbomError, bill_of_materials, listed_licences, locked_packages, part_name
 from tests.infra.project import PROJECT
@@ -68,6 +73,7 @@ def test_there_is_a_bill_for_the_functions_and_for_each_layer():
     assert PARTS == {
         "functions": REQUIREMENTS,
         "decoder-layer": DECODER_REQUIREMENTS,
+        "rendering-layer": RENDERING_REQUIREMENTS,
         "authorizer-layer": AUTHORIZER_REQUIREMENTS,
     }
 
@@ -154,6 +160,12 @@ def test_part_has_the_version_and_licence_of_the_project(part, bill):
     [
         ("decoder-layer", "imagecodecs", {"lcms2", "openjpeg", "openjph"}),
         ("decoder-layer", "numpy", {"scipy-openblas"}),
+        (
+            "rendering-layer",
+            "imagecodecs",
+            {"brotli", "charls", "lcms2", "libjpeg_turbo", "libjxl", "openjpeg", "openjph"},
+        ),
+        ("rendering-layer", "pillow", {"libjpeg-turbo", "libtiff", "libwebp", "openjpeg"}),
         ("authorizer-layer", "cryptography", {"openssl"}),
         ("functions", "ijson", {"yajl"}),
     ],

@@ -46,6 +46,7 @@ def statements(template, *roles):
     ("title", "roles"),
     [
         ("API function", ["ApiFunctionRole"]),
+        ("Render function", ["RenderFunctionRole"]),
         ("Authorizer function, with `auth=jwt`", ["AuthorizerFunctionRole"]),
         ("Export function and request function", ["ExportFunctionRole", "RequestFunctionRole"]),
         ("State machine for request manifests", ["ExportRequestsRole"]),
@@ -67,6 +68,7 @@ def test_security_page_explains_the_statements_of_functions_in_a_vpc(synthesize,
 def test_security_page_covers_every_role(everything):
     explained = (
         "ApiFunction",
+        "RenderFunction",
         "Authorizer",
         "ExportFunction",
         "RequestFunction",

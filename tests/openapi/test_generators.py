@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import npm
 from tests.infra.project import PROJECT
 
 HERE = Path(__file__).parent
 DOCUMENT = PROJECT / "docs" / "openapi.json"
-
-# npm's error codes for an unreachable registry. Any other error of npm is a failure.
-UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "EHOSTUNREACH")
 
 FRAME = "f" * 32
 
 
 @pytest.fixture(scope="module")
 def npm_tools():
-    """Install the pinned npm packages next to this file, if necessary; return the folder of their commands."""
-    lock, installed = HERE / "package-lock.json", HERE / "node_modules" / ".installed-lock.json"
-    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--no-progress", "--fetch-retries=1"]
-        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
-        if done.returncode and any(code in done.stderr for code in UNREACHABLE):
-            pytest.skip("npm's registry cannot be reached, so openapi-typescript and redocly are not installed")
-        assert done.returncode == 0, done.stderr
-        shutil.copyfile(lock, installed)
-    return HERE / "node_modules" / ".bin"
+    """The folder of the commands of the pinned npm packages next to this file."""
+    return npm.install(HERE) / ".bin"
 
 
 def run(*command, **environment):

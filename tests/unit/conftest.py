@@ -23,6 +23,7 @@ from moto.backends import get_backend
 from framegate.access.image_sets import ImageSetAccess
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
+from framegate.aws.presigning import accept_request_ids
 from framegate.delivery.deferred_store import DeferredStoreQueue
 from framegate.delivery.executor import FrameDelivery
 from framegate.healthimaging.client import HealthImaging
@@ -31,7 +32,9 @@ from framegate.observability import logger
 from framegate.rest.dicomweb import DicomWebHandlers
 from framegate.rest.frame_api import FrameApi
 from framegate.rest.http import INLINE_LIMIT
-from framegate.rest.routes import FRAME_ROUTE
+from framegate.rest.http_api import HttpApi
+from framegate.rest.rendered import PictureHandlers
+from framegate.rest.routes import FRAME_ROUTE, PICTURE_ROUTES
 from framegate.settings import CACHE_CONTROL, Settings
 from framegate.storage.body_store import BodyStore
 from framegate.storage.frame_store import FrameStore
@@ -183,7 +186,9 @@ def s3_client(moto):
 
 @pytest.fixture(scope="session")
 def product_s3_client(s3_server):
-    return boto3.client("s3", config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}))
+    client = boto3.client("s3", config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}))
+    accept_request_ids(client)
+    return client
 
 
 def forget_clients():
@@ -361,3 +366,15 @@ def dicom_samples(emulator):
     with warnings.catch_warnings(action="ignore"):
         emulator.import_files(SERVED, [path_of(name) for name in names])
     return {name: dataset_of(name) for name in names}
+
+
+@pytest.fixture
+def new_picture_api(settings, frame_index, source, objects, bodies):
+    """Returns an API like that of a new function that draws, with other parts where the test gives them."""
+
+    def build(process, settings=settings, index=frame_index, decision_function=None):
+        access = ImageSetAccess(settings.datastore_ids, index, decision_function)
+        handlers = PictureHandlers.build(settings, access, index, source, objects, bodies, process)
+        return HttpApi(settings, PICTURE_ROUTES, handlers.by_operation, 2.0)
+
+    return build

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import permutations
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
 from framegate.aws import clients
+from framegate.aws.presigning import presigned_url
 from tests.unit.conftest import forget_clients
 
 
@@ -34,3 +35,16 @@ def test_clients_are_built_once():
 @pytest.mark.parametrize("order", list(permutations(["s3", "sqs", "events"])), ids=" ".join)
 def test_clients_are_built_in_any_order(order):
     assert [getattr(clients, name)().meta.service_model.service_name for name in order] == list(order)
+
+
+def test_request_id_is_added_to_each_presigned_url_once():
+    client = clients.s3()
+    options = {"cache_control": None, "request_id": "8b1d9e"}
+    for for_head in (False, True, False):
+        url = presigned_url(client, "frames", "frames/k", 300, for_head=for_head, **options)
+        assert parse_qsl(urlsplit(url).query).count(("x-request-id", "8b1d9e")) == 1
+
+
+def test_presigned_url_without_a_request_id_has_no_such_parameter():
+    url = presigned_url(clients.s3(), "frames", "k", 300, cache_control=None, for_head=False, request_id=None)
+    assert "x-request-id" not in url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from dataclasses import replace
 
 import botocore.session
@@ -15,7 +16,7 @@ from framegate.access.principal import Principal
 from framegate.access.tokens import Grant
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
-from tests.unit.dicomweb import DicomWeb
+from tests.unit.dicomweb import DicomWeb, dataset_of
 from tests.unit.scripted_server import Reply, ScriptedServer
 
 READS = ["retrieveInstanceFrames", "retrieveSeriesMetadata", "retrieveStudyMetadata", "retrieveInstanceMetadata"]
@@ -154,3 +155,89 @@ def test_denied_caller_reads_nothing(with_function, granted, server, operation, 
 def test_search_of_a_whole_data_store_is_refused_with_a_decision_function(with_function, server):
     assert with_function.get("searchStudies").status == 403
     assert server.requests == []
+
+
+@pytest.fixture
+def records(capsys):
+    """Return the audit records since the last call."""
+    return lambda: [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "audit" in line]
+
+
+@pytest.fixture
+def study(add_datasets):
+    """The datasets of a study with two series, and their image sets."""
+    datasets, root = [], f"2.25.{uuid.uuid4().int % 10**30}"
+    for number in (1, 2):
+        dataset = dataset_of("CT_small.dcm")
+        dataset.StudyInstanceUID = root
+        dataset.SeriesInstanceUID, dataset.SOPInstanceUID = f"{root}.{number}", f"{root}.{number}.1"
+        datasets.append(dataset)
+    return datasets, [each.id for each in add_datasets(*datasets)]
+
+
+def test_metadata_of_a_study_is_on_record_for_each_image_set(with_token, study, records):
+    (dataset, _), image_sets = study
+    first = with_token().get("retrieveStudyMetadata", dataset)
+    written = records()
+    assert sorted((each["audit"], each["imageSetId"]) for each in written) == sorted(
+        (stage, image_set) for stage in ("answer", "request") for image_set in image_sets
+    )
+    answers = [each for each in written if each["audit"] == "answer"]
+    assert [(each["status"], each["delivery"]) for each in answers] == [(200, "dicom-json")] * 2
+    assert sum(each["bytes"] for each in answers) == len(first.body)
+    with_token().get("retrieveStudyMetadata", dataset, headers={"If-None-Match": first.headers["ETag"]})
+    answers = [each for each in records() if each["audit"] == "answer"]
+    assert {(each["imageSetId"], each["status"], each["delivery"]) for each in answers} == {
+        (image_set, 304, "not-modified") for image_set in image_sets
+    }
+
+
+def test_record_of_a_refusal_names_the_image_set_that_is_not_granted(with_token, study, records):
+    (dataset, _), image_sets = study
+    with_token(image_sets=image_sets[:1]).get("retrieveStudyMetadata", dataset)
+    with_token(image_sets=image_sets[1:]).get("retrieveStudyMetadata", dataset)
+    refused = records()
+    assert [(each["audit"], each["status"], each["bytes"]) for each in refused] == [("answer", 403, 0)] * 2
+    assert [each["imageSetId"] for each in refused] == image_sets[::-1]
+
+
+def test_records_have_the_decision_about_each_image_set(with_function, study, server, records):
+    datasets, image_sets = study
+    server.reply = lambda request: Reply(
+        body=json.dumps({"allow": True, "reason": json.loads(request.body)["imageSetId"]}).encode()
+    )
+    with_function.get("retrieveStudyMetadata", datasets[0])
+    decided = {(each["imageSetId"], each["decision"], each["decisionReason"]) for each in records()}
+    assert decided == {(each, "allow", each) for each in image_sets}
+
+
+def test_record_of_a_frame_names_its_image_set_once(with_token, study, records):
+    datasets, image_sets = study
+    for dataset in datasets:
+        assert with_token().frames(dataset).status == 200
+    assert [(each["audit"], each["imageSetId"]) for each in records()] == [
+        (stage, image_set) for image_set in image_sets for stage in ("request", "answer")
+    ]
+
+
+def test_redirect_to_metadata_is_on_record_as_a_url(new_api, delivery_from, source, granted, health_imaging, records):
+    small = Client(new_api(delivery=delivery_from(source, inline_limit=1000)))
+    answer = DicomWeb(small, health_imaging).get("retrieveSeriesMetadata", granted)
+    assert answer.status == 303
+    last = records()[-1]
+    assert (last["audit"], last["delivery"], last["status"]) == ("answer", "url", 303)
+
+
+def test_records_contain_no_uid_and_no_searched_attribute(with_token, granted, other, records):
+    web = with_token(studies=[granted.StudyInstanceUID])
+    for dataset in (granted, other):
+        for operation in (*READS, "searchStudySeries", "searchSeriesInstances"):
+            web.get(operation, dataset, frameList="1", query="PatientName=Mueller^Hans")
+        web.get("searchStudies", query=f"StudyInstanceUID={dataset.StudyInstanceUID}&PatientID={dataset.PatientID}")
+    web.get("retrieveStudyMetadata", granted, studyInstanceUID="Mueller^Hans")
+    written = json.dumps(records())
+    uids = [
+        uid for each in (granted, other) for uid in (each.StudyInstanceUID, each.SeriesInstanceUID, each.SOPInstanceUID)
+    ]
+    assert "answer" in written
+    assert not [each for each in (*uids, "Mueller", granted.PatientID, other.PatientID) if f'"{each}' in written]

@@ -133,6 +133,7 @@ GENERATED = {
     "exports",
     "growth",
     "recovery",
+    "viewers",
     "vpc_endpoints",
 }
 

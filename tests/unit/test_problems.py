@@ -26,6 +26,7 @@ VALUES = {
     "service": "S3",
     "failure": "broke the connection",
     "finding": "The copy is wrong.",
+    "reason": "The frame has another size than its attributes say",
     "missing": 3,
     "earlier_line": 7,
 }

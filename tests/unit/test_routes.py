@@ -73,6 +73,6 @@ def test_head_runs_the_operation_of_get():
 
 def test_operation_without_a_handler_fails_before_the_first_request(monkeypatch, settings):
     unhandled = Route("/unhandled", (), (replace(FRAME_INDEX, operation_id="unhandled"),))
-    monkeypatch.setattr(frame_api, "ROUTES", (*ROUTES, unhandled))
+    monkeypatch.setattr(frame_api, "API_ROUTES", (*ROUTES, unhandled))
     with pytest.raises(KeyError, match="unhandled"):
         frame_api.FrameApi(settings, None, None, None, dict)

@@ -10,7 +10,8 @@ import pytest
 from pydicom.uid import generate_uid
 from rich.console import Console
 
-from framegate.rest.routes import ROUTES
+from framegate.rendering.drawing_process import DrawingProcess
+from framegate.rest.routes import PICTURE_ROUTES, ROUTES
 from smoke import api_checks
 from smoke.deployment import Deployment
 from smoke.dicomweb_checks import DicomWebChecks
@@ -33,9 +34,18 @@ def route_of(path):
     return None, None
 
 
+@pytest.fixture(scope="module")
+def process():
+    """The process that draws."""
+    running = DrawingProcess()
+    yield running
+    running.stop()
+
+
 @pytest.fixture
-def api(client):
-    """The product's API over HTTP, as API Gateway calls it."""
+def api(client, new_picture_api, process):
+    """The product's APIs over HTTP, as API Gateway calls them."""
+    pictures = new_picture_api(process)
 
     def reply(request):
         template, parameters = route_of(request.path)
@@ -50,7 +60,8 @@ def api(client):
             "body": b64encode(request.body).decode() if request.body else None,
             "isBase64Encoded": bool(request.body),
         }
-        answer = client.api.answer(event, 28_000)
+        is_picture = template in {route.template for route in PICTURE_ROUTES}
+        answer = (pictures if is_picture else client.api).answer(event, 28_000)
         body = b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"].encode()
         return Reply(answer["statusCode"], answer["headers"], body)
 

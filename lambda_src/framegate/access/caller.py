@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from framegate.access.principal import UNKNOWN, Principal, principal_of
+from framegate.access.principal import UNKNOWN, Principal
 from framegate.problems import ClientNotAccepted, DatastoreNotGranted, TokenExpired
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def caller_context(grant: Grant, datastore_ids: Collection[str] | None) -> dict[
 
 
 def authorize_caller(
-    event: Mapping[str, Any], auth: str, cognito: CognitoRules | None = None, claim: str = "sub"
+    event: Mapping[str, Any], principal: Principal, auth: str, cognito: CognitoRules | None = None
 ) -> Caller:
     """Check that the caller's token is still valid and grants the requested data store.
 
@@ -98,12 +98,12 @@ def authorize_caller(
     ----------
     event : mapping
         The event of a Lambda proxy integration, payload format 1.0.
+    principal : Principal
+        Who calls.
     auth : str
         The kind of authorization: ``iam``, ``cognito`` or ``jwt``. For ``iam``, API Gateway has decided already.
     cognito : CognitoRules, optional
         What to check for ``cognito``.
-    claim : str
-        The claim that names the caller; see `principal_of`.
 
     Raises
     ------
@@ -116,7 +116,6 @@ def authorize_caller(
     KeyError
         If the event has no authorizer context: no authorizer has seen the request.
     """
-    principal = principal_of(event, auth, claim)
     datastore_id = (event.get("pathParameters") or {}).get("datastoreId")
     if auth == "jwt":
         context = event["requestContext"]["authorizer"]

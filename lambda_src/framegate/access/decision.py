@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from framegate.access.principal import Principal
     from framegate.identifiers import ImageSetRef
+    from framegate.settings import Settings
     from framegate.time_budget import TimeBudget
 
 SERVICE = "Lambda"
@@ -47,6 +48,9 @@ MAX_ANSWER_BYTES = 16 * 1024
 
 MAX_REASON_CHARS = 256
 """Maximum length of a reason in the record. A longer one is cut."""
+
+REMOVED_UID = "(study UID)"
+"""What a reason has in the place of the study UID."""
 
 MAX_CACHED_DECISIONS = 4096
 """Maximum number of decisions that an execution environment caches."""
@@ -138,6 +142,13 @@ class DecisionFunction:
         self._clock = clock
         self._cache: OrderedDict[Question, tuple[float, Decision]] = OrderedDict()
 
+    @classmethod
+    def of_settings(cls, session: Session, settings: Settings) -> DecisionFunction | None:
+        """Return the decision function of a deployment; None if it has none."""
+        if settings.authorization_function_arn is None:
+            return None
+        return cls(session, settings.authorization_function_arn, settings.authorization_cache_seconds)
+
     def decide(self, question: Question, budget: TimeBudget) -> Decision:
         """Return the cached answer, or ask the function.
 
@@ -158,7 +169,8 @@ class DecisionFunction:
         if cached is not None and now < expires_at:
             self._cache.move_to_end(question)
             return cached
-        decision, cache_seconds = _parsed(self._ask(question.to_json(), budget.share(MAX_DECISION_SECONDS)))
+        answer = self._ask(question.to_json(), budget.share(MAX_DECISION_SECONDS))
+        decision, cache_seconds = _parsed(answer, question.study_uid)
         self._cache.pop(question, None)
         if (seconds := min(self._cache_seconds, cache_seconds)) > 0:
             self._cache[question] = self._clock() + seconds, decision
@@ -217,8 +229,11 @@ def _body(response: BaseHTTPResponse, budget: TimeBudget) -> bytes:
     return content
 
 
-def _parsed(answer: bytes) -> tuple[Decision, float]:
-    """Return the decision, and the seconds for which the function lets it be cached."""
+def _parsed(answer: bytes, study_uid: str | None) -> tuple[Decision, float]:
+    """Return the decision, and the seconds for which the function lets it be cached.
+
+    The record holds no DICOM attribute, so a reason that quotes the study UID of the question loses it.
+    """
     try:
         document = json.loads(answer)
     except (ValueError, RecursionError):
@@ -234,7 +249,10 @@ def _parsed(answer: bytes) -> tuple[Decision, float]:
         cache_seconds = float("inf")
     elif isinstance(cache_seconds, bool) or not isinstance(cache_seconds, int | float) or not cache_seconds >= 0:
         raise _invalid("cacheSeconds")
-    return Decision(allow, _on_one_line(reason or "")), cache_seconds
+    reason = reason or ""
+    if study_uid:
+        reason = reason.replace(study_uid, REMOVED_UID)
+    return Decision(allow, _on_one_line(reason)), cache_seconds
 
 
 def _invalid(member: str) -> AuthorizationUnavailable:

@@ -100,12 +100,15 @@ class IssuerKeys:
             return False
         self._tried = self._clock()
         try:
-            self._keys = [key for key in self._fetch() if _is_for_signatures(key)]
+            keys = [key for key in self._fetch() if _is_for_signatures(key)]
         except IssuerError:
             if not in_use:
                 raise
             return False
-        self._fetched = self._tried
+        if not keys and in_use:
+            # A set without any key for signatures is a fault of the issuer, like an empty one.
+            return False
+        self._keys, self._fetched = keys, self._tried
         return True
 
     def _pick(self, algorithm: str, key_id: str | None) -> jwt.PyJWK | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 
 from framegate.aws.connections import has_idled_too_long
+from framegate.aws.presigning import accept_request_ids
 
 if TYPE_CHECKING:
     import boto3
@@ -45,6 +46,7 @@ def s3(connections: int = S3_CONNECTIONS) -> S3Client:
         s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
         max_pool_connections=connections,
     )
+    accept_request_ids(client)
     return client
 
 

@@ -47,7 +47,7 @@ def _api() -> FrameApi:
     delivery = FrameDelivery(source, store, deferred_stores, INLINE_LIMIT, lifetime_seconds, bodies)
     index = FrameIndex(source, objects)
 
-    access = ImageSetAccess(settings.datastore_ids, index, _decision_function(settings))
+    access = ImageSetAccess(settings.datastore_ids, index, DecisionFunction.of_settings(clients.session(), settings))
 
     def dicomweb() -> Mapping[str, Handler]:
         # Imported here to keep cold starts of the frame routes short.
@@ -56,14 +56,6 @@ def _api() -> FrameApi:
         return DicomWebHandlers.build(settings, access, delivery, index, source, objects, bodies).by_operation
 
     return FrameApi(settings, delivery, index, access, dicomweb, base64_apart=_HAS_MARSHALLER)
-
-
-def _decision_function(settings: Settings) -> DecisionFunction | None:
-    if settings.authorization_function_arn is None:
-        return None
-    return DecisionFunction(
-        clients.session(), settings.authorization_function_arn, settings.authorization_cache_seconds
-    )
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import subprocess
-import sys
-import threading
-import weakref
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from framegate.export.decoder_child import DECODED, OUT_OF_MEMORY, REQUEST, RESPONSE
 from framegate.jpeg2000.pixels import Decoder
-from framegate.settings import library_path
+from framegate.processes.confined import ConfinedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,11 +45,8 @@ class Decoding:
     checksums: tuple[int, ...] = ()
 
 
-class DecoderProcess:
-    """A process that decodes one frame at a time. It starts with the first frame, and again after it was stopped.
-
-    Starting takes 0.3 seconds, so the process is reused for the next frame. It communicates through pipes, because
-    Lambda has no ``/dev/shm``, which the queues and locks of `multiprocessing` need.
+class DecoderProcess(ConfinedProcess):
+    """A process that decodes one frame at a time.
 
     Parameters
     ----------
@@ -66,10 +57,7 @@ class DecoderProcess:
     """
 
     def __init__(self, memory_bytes: int = DECODER_MEMORY_BYTES, max_seconds: float = MAX_DECODE_SECONDS) -> None:
-        self._memory_bytes = memory_bytes
-        self._max_seconds = max_seconds
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stop: weakref.finalize[..., DecoderProcess] | None = None
+        super().__init__(_PROGRAM, memory_bytes, max_seconds)
 
     def decode(
         self, content: Iterable[bytes], size: int, decoder: Decoder, seconds: float, *, all_layouts: bool = False
@@ -94,85 +82,27 @@ class DecoderProcess:
         ValueError
             If `content` is not `size` bytes.
         """
-        process = self._running()
-        killer = threading.Timer(min(seconds, self._max_seconds), process.kill)
-        killer.start()
-        try:
-            return self._ask(process, content, size, decoder, all_layouts)
-        except BaseException:
-            # The process still waits for the rest of the frame.
-            self.stop()
-            raise
-        finally:
-            killer.cancel()
 
-    def stop(self) -> None:
-        """End the process if it is running."""
-        if self._stop:
-            self._stop()
-        self._process = None
-
-    def _ask(
-        self,
-        process: subprocess.Popen[bytes],
-        content: Iterable[bytes],
-        size: int,
-        decoder: Decoder,
-        all_layouts: bool,
-    ) -> Decoding:
-        assert process.stdin is not None  # noqa: S101 - for the type checker
-        assert process.stdout is not None  # noqa: S101
-        missing = size
-        try:
-            process.stdin.write(REQUEST.pack(_DECODERS.index(decoder), all_layouts, size))
+        def send(requests: BinaryIO) -> None:
+            missing = size
+            requests.write(REQUEST.pack(_DECODERS.index(decoder), all_layouts, size))
             for piece in content:
                 missing -= len(piece)
-                process.stdin.write(piece)
+                requests.write(piece)
             if missing:
                 raise ValueError("The frame has another size than the one given.")
-            process.stdin.flush()
-        except BrokenPipeError:
-            answer = b""
-        else:
-            answer = process.stdout.read(RESPONSE.size)
-        if len(answer) == RESPONSE.size:
-            status, count = RESPONSE.unpack(answer)
-            checksums = process.stdout.read(4 * count)
-            if len(checksums) == 4 * count and status != OUT_OF_MEMORY:
-                found = struct.unpack(f"<{count}I", checksums)
-                return Decoding(DecodeStatus.DECODED if status == DECODED else DecodeStatus.REFUSED, found)
-        # A process that crashed or ran out of memory must not decode the next frame.
-        self.stop()
-        return Decoding(DecodeStatus.STOPPED)
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self.stop()
-            self._process = process = subprocess.Popen(
-                [sys.executable, "-s", "-P", "-B", str(_PROGRAM), str(self._memory_bytes), str(int(self._max_seconds))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=_environment(),
-                cwd="/",
-            )
-            self._stop = weakref.finalize(self, _end, process)
-        return self._process
+        return self.exchange(send, _decoding, seconds) or Decoding(DecodeStatus.STOPPED)
 
 
-def _environment() -> dict[str, str]:
-    """The variables that Python needs to find its libraries, and no others, so that no credentials are passed on."""
-    # Each thread of OpenBLAS would take address space, and the process does not multiply matrices.
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-    if path := library_path():
-        environment["LD_LIBRARY_PATH"] = path
-    return environment
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            with suppress(BrokenPipeError):
-                pipe.close()
-    process.wait()
+def _decoding(answers: BinaryIO) -> Decoding | None:
+    answer = answers.read(RESPONSE.size)
+    if len(answer) < RESPONSE.size:
+        return None
+    status, count = RESPONSE.unpack(answer)
+    checksums = answers.read(4 * count)
+    # A process that ran out of memory must not decode the next frame.
+    if len(checksums) < 4 * count or status == OUT_OF_MEMORY:
+        return None
+    found = struct.unpack(f"<{count}I", checksums)
+    return Decoding(DecodeStatus.DECODED if status == DECODED else DecodeStatus.REFUSED, found)

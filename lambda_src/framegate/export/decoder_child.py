@@ -1,18 +1,17 @@
 """The program of the decoder process: reads frames from standard input, and writes checksums of their pixels.
 
-The program imports nothing from Framegate and starts without credentials. Before it reads the first frame, it gives up
-the rights to open files and sockets and to start processes, and limits its memory and time. A malicious frame that
-takes control of a decoder can therefore reach nothing.
+The program starts without credentials. Before it reads the first frame, it gives up the rights to open files and
+sockets and to start processes, and limits its memory and time (`confinement`).
 """
 
 from __future__ import annotations
 
-import resource
 import struct
 import sys
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from framegate.processes.confinement import limit, limit_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,10 +38,10 @@ def main(memory_bytes: int, cpu_seconds: int) -> None:
     imagecodecs.htj2k_version()
     imagecodecs.jpeg2k_version()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    _limit(memory_bytes)
+    limit(memory_bytes)
     while head := requests.read(REQUEST.size):
         decoder, all_layouts, size = REQUEST.unpack(head)
-        _limit_cpu(cpu_seconds)
+        limit_cpu(cpu_seconds)
         status, checksums = _answer(requests, decoders[decoder], bool(all_layouts), size)
         answers.write(RESPONSE.pack(status, len(checksums)) + struct.pack(f"<{len(checksums)}I", *checksums))
         answers.flush()
@@ -76,23 +75,6 @@ def _checksums(pixels: Any, all_layouts: bool) -> Iterator[int]:
                 for row in part:
                     checksum = zlib.crc32(row.astype(sample, order="C", copy=False).tobytes(), checksum)
             yield checksum
-
-
-def _limit(memory_bytes: int) -> None:
-    """Limit further memory to `memory_bytes`, and give up the rights to open files, start processes and write files."""
-    statistics = Path("/proc/self/statm")
-    if statistics.exists():  # Only Linux has it.
-        used = int(statistics.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))
-    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
-        resource.setrlimit(limit, (0, 0))
-
-
-def _limit_cpu(seconds: int) -> None:
-    """Limit the CPU time of the process to `seconds` from now."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + 1 + seconds, hard))
 
 
 if __name__ == "__main__":

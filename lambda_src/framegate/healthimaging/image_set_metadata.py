@@ -43,6 +43,8 @@ MAX_DEPTH = 1000
 
 _CHECKSUMS = "PixelDataChecksumFromBaseToFullResolution"
 
+_LIMITS = ("MinPixelValue", "MaxPixelValue")
+
 _BLOCK_BYTES = 64 * 1024
 
 # To find long runs of digits, looking at every 64th byte is enough, and 40 times as fast.
@@ -84,6 +86,25 @@ class FrameEntry:
     rows: int | None = None
     columns: int | None = None
     resolutions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInSeries:
+    """An image frame, with what only drawing it needs.
+
+    Attributes
+    ----------
+    entry : FrameEntry
+        The frame.
+    series_instance_uid : str
+        The series that it belongs to.
+    value_range : tuple of int or None
+        The least and the greatest stored value of a pixel; None if HealthImaging lists none.
+    """
+
+    entry: FrameEntry
+    series_instance_uid: str
+    value_range: tuple[int, int] | None
 
 
 class MetadataError(ValueError):
@@ -144,6 +165,8 @@ _FRAME = _Object(
     {
         "ID": _Value("ID"),
         "FrameSizeInBytes": _Value("FrameSizeInBytes"),
+        # Nobody but HealthImaging writes them, but they only decide how a frame without a window is drawn.
+        **{name: _Value(name, is_strict=False) for name in _LIMITS},
         _CHECKSUMS: _Array(_CHECKSUMS, _RESOLUTION),
     },
 )
@@ -198,16 +221,22 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     >>> [(frame.image_frame_id, frame.frame_number) for frame in frames_of([document])]
     [('f1', 1), ('f2', 2)]
     """
+    return (frame.entry for frame in frames_in_series(document))
+
+
+def frames_in_series(document: Iterable[bytes]) -> Iterator[FrameInSeries]:
+    """Yield the frames of an image set with their series, as `frames_of` does."""
     instance = _Instance()
     path: list[_Open] = []
-    for events in _events_of(document):
+    for events in events_of(document):
         for event, value in events:
             if event == "map_key":
                 path[-1].begin_member(value)
             elif event in ("end_map", "end_array"):
                 ended = path.pop().node
                 if ended is _INSTANCE:
-                    yield from instance.end(path[-1].member)
+                    # The parents of an instance are Instances, the series, and Series.
+                    yield from instance.end(path[-1].member, path[-3].member)
                 elif ended is _FRAME:
                     instance.end_frame()
                 elif ended is _RESOLUTION:
@@ -216,7 +245,7 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
                 node = path[-1].child if path else _DOCUMENT
                 if event in ("start_map", "start_array"):
                     path.append(_opened(node, is_object=event == "start_map"))
-                    _check_depth(len(path))
+                    check_depth(len(path))
                 elif node is not None:
                     _check_value(node, path, is_null=value is None)
                     instance.take(path[-1].node, path[-1].member, value)
@@ -247,13 +276,13 @@ def study_of(document: Iterable[bytes]) -> str | None:
     """
     # The names of the members that the parser is in; None for an array.
     path: list[str | None] = []
-    for events in _events_of(document):
+    for events in events_of(document):
         for event, value in events:
             if event == "map_key":
                 path[-1] = value
             elif event in ("start_map", "start_array"):
                 path.append(None)
-                _check_depth(len(path))
+                check_depth(len(path))
             elif event in ("end_map", "end_array"):
                 path.pop()
             elif path == _STUDY_UID_PATH:
@@ -284,7 +313,7 @@ def series_of(document: Iterable[bytes]) -> tuple[str, str] | None:
     path: list[str | None] = []
     study_uid: object = None
     try:
-        for events in _events_of(document):
+        for events in events_of(document):
             for event, value in events:
                 if event == "map_key":
                     path[-1] = value
@@ -292,7 +321,7 @@ def series_of(document: Iterable[bytes]) -> tuple[str, str] | None:
                         return (str(study_uid), value) if is_uid(study_uid) and is_uid(value) else None
                 elif event in ("start_map", "start_array"):
                     path.append(None)
-                    _check_depth(len(path))
+                    check_depth(len(path))
                 elif event in ("end_map", "end_array"):
                     path.pop()
                 elif path == _STUDY_UID_PATH:
@@ -364,11 +393,16 @@ def _wrong_type(node: _Node) -> MetadataError:
     return MetadataError(f"has {node.name} that is not {expected}")
 
 
-def _events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
+def events_of(document: Iterable[bytes]) -> Iterator[list[tuple[str, Any]]]:
     """Yield the events of the JSON parser in lists; each list is valid until the next is requested.
 
     The sizes of the blocks that the parser gets depend on the document alone. Blocks grow while the parser is within
     one token, because it starts that token again with each block.
+
+    Raises
+    ------
+    MetadataError
+        If the document is not JSON or is truncated, or has a token that exceeds a bound of this module.
     """
     reader = _Reader(document)
     events = ijson.sendable_list()
@@ -438,7 +472,8 @@ def _add_name(known: set[str], name: str) -> None:
     known.add(name)
 
 
-def _check_depth(depth: int) -> None:
+def check_depth(depth: int) -> None:
+    """Raise MetadataError if objects and arrays are nested too deeply."""
     if depth > MAX_DEPTH:
         raise MetadataError(f"has more than {MAX_DEPTH:,} nested objects and arrays")
 
@@ -453,6 +488,12 @@ class _Frame:
     rows: int | None = None
     columns: int | None = None
     resolutions: int | None = None
+    limits: dict[str, int] | None = None
+
+    @property
+    def value_range(self) -> tuple[int, int] | None:
+        low, high = ((self.limits or {}).get(name) for name in _LIMITS)
+        return None if low is None or high is None or low > high else (low, high)
 
 
 class _Instance:
@@ -475,6 +516,8 @@ class _Instance:
             self._frame.id = _short(value) if isinstance(value, str) else None
         elif parent is _FRAME and name == "FrameSizeInBytes":
             self._frame.size = _whole_number(value)
+        elif parent is _FRAME and isinstance(value, int) and abs(value) < 1 << 63:
+            self._frame.limits = {**(self._frame.limits or {}), name: int(value)}
         elif parent is _RESOLUTION:
             self._resolution[name] = _whole_number(value)
         elif parent is _DICOM:
@@ -497,11 +540,11 @@ class _Instance:
         frame.checksum = resolution.get("Checksum")
         self._resolution = {}
 
-    def end(self, sop_instance_uid: str) -> Iterator[FrameEntry]:
+    def end(self, sop_instance_uid: str, series_instance_uid: str) -> Iterator[FrameInSeries]:
         for number, frame in enumerate(self._frames, start=1):
             if frame.id is None:
                 raise MetadataError("lists a frame with no ID")
-            yield FrameEntry(
+            entry = FrameEntry(
                 frame.id,
                 sop_instance_uid,
                 number,
@@ -512,6 +555,7 @@ class _Instance:
                 frame.columns or self._size.get("Columns"),
                 frame.resolutions,
             )
+            yield FrameInSeries(entry, series_instance_uid, frame.value_range)
         self._begin()
 
 

@@ -71,6 +71,8 @@ class ImageHeader:
         Whether the codestream may have HT code-blocks (ITU-T T.814).
     is_reversible : bool
         Whether the wavelet transformation is reversible (ITU-T T.800, table A.20).
+    decompositions : int
+        Number of wavelet decompositions: one less than the number of resolutions (ITU-T T.800, table A.15).
     """
 
     columns: int
@@ -80,6 +82,7 @@ class ImageHeader:
     is_uniform: bool
     is_high_throughput: bool
     is_reversible: bool
+    decompositions: int
 
     @property
     def sample_bytes(self) -> int:
@@ -127,7 +130,7 @@ def read_header(head: bytes) -> ImageHeader:
     position = _start_of_codestream(head)
     if _number(head, position, 2) != _SOC or _number(head, position + 2, 2) != _SIZ:
         raise DamagedHeaderError("The frame is not a JPEG 2000 codestream.")
-    siz, has_capabilities, transformation = b"", False, None
+    siz, cod, has_capabilities = b"", b"", False
     position += 2
     while (marker := _number(head, position, 2)) != _SOT:
         length = _number(head, position + 2, 2)
@@ -138,16 +141,16 @@ def read_header(head: bytes) -> ImageHeader:
             siz = siz or segment
         elif marker == _CAP:
             has_capabilities = True
-        elif marker == _COD and transformation is None:
-            transformation = _number(segment, 11, 1)
+        elif marker == _COD:
+            cod = cod or segment
         position += 2 + length
-    if transformation is None:
+    if not cod:
         raise DamagedHeaderError("The main header has no COD marker segment.")
-    return _image_of(siz, has_capabilities, transformation)
+    return _image_of(siz, cod, has_capabilities)
 
 
-def _image_of(siz: bytes, has_capabilities: bool, transformation: int) -> ImageHeader:
-    """Read SIZ (ITU-T T.800, A.5.1)."""
+def _image_of(siz: bytes, cod: bytes, has_capabilities: bool) -> ImageHeader:
+    """Read SIZ and COD (ITU-T T.800, A.5.1 and A.6.1)."""
     count = _number(siz, 36, 2)
     if not count or len(siz) != 38 + 3 * count:
         raise DamagedHeaderError("SIZ has a wrong length.")
@@ -168,7 +171,8 @@ def _image_of(siz: bytes, has_capabilities: bool, transformation: int) -> ImageH
         bits=bits,
         is_uniform=len(components) == 1 and (column_step, row_step) == (1, 1),
         is_high_throughput=has_capabilities or bool(_number(siz, 2, 2) & _PART_15),
-        is_reversible=transformation == _REVERSIBLE,
+        is_reversible=_number(cod, 11, 1) == _REVERSIBLE,
+        decompositions=_number(cod, 7, 1),
     )
 
 

@@ -25,7 +25,6 @@ from framegate.dicomweb.uids import SeriesAddress, StudyAddress, hash_of, requir
 from framegate.healthimaging.media_types import UNKNOWN
 from framegate.identifiers import require_identifier
 from framegate.problems import (
-    DatastoreNotServed,
     FrameNotFound,
     FramePending,
     ImageSetNotGranted,
@@ -42,7 +41,8 @@ from framegate.rest.http import HttpResponse
 from framegate.rest.negotiation import Form, FrameNegotiation, Representation, dicomweb_forms_of
 from framegate.rest.parameters import accept_of, bulk_data_id, byte_range, frame_numbers, selection
 from framegate.rest.preconditions import FrameTag, Preconditions, envelope
-from framegate.settings import CACHE_CONTROL
+from framegate.rest.uid_addresses import UidAddresses
+from framegate.settings import CHANGEABLE_CACHE_CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,16 +55,9 @@ if TYPE_CHECKING:
     from framegate.identifiers import ImageSetRef
     from framegate.index.frame_index import FrameIndex
     from framegate.rest.exchange import Exchange, Handler
-    from framegate.settings import FrameCaching, Settings
+    from framegate.settings import Settings
     from framegate.storage.body_store import BodyStore
     from framegate.storage.object_store import ObjectStore
-
-UID_CACHE_CONTROL: dict[FrameCaching, str] = {
-    **CACHE_CONTROL,
-    # An update of an image set can change the frame to which a UID leads, so caches ask again after a minute.
-    "immutable": "private, max-age=60, must-revalidate",
-}
-"""The Cache-Control header of frames by UID, by value of ``frame_caching``."""
 
 _BULK_DATA_FORMS = (
     Form(Representation.RAW, UNKNOWN, None, (UNKNOWN,), is_default=True),
@@ -119,12 +112,13 @@ class DicomWebHandlers:
         self._access = access
         self._delivery = delivery
         self._studies = studies
+        self._addresses = UidAddresses(settings.datastore_ids, access, studies)
         self._instances = instances
         self._source = source
         self._searches = Searches(source)
         self._decoded = DecodedFrames(source)
         self._bodies = bodies
-        self._cache_control = UID_CACHE_CONTROL[settings.frame_caching]
+        self._cache_control = CHANGEABLE_CACHE_CONTROL[settings.frame_caching]
         self._datasets = DatasetResponses(
             metadata, bodies, delivery.inline_limit, settings.presigned_url_lifetime_seconds
         )
@@ -186,41 +180,17 @@ class DicomWebHandlers:
 
     # Addresses
 
-    def _study(self, exchange: Exchange) -> StudyAddress:
-        path = exchange.request.path
-        address = StudyAddress(path["datastoreId"], path[routes.STUDY_UID.name])
-        self._require_served(exchange, address.datastore_id)
-        return address
-
-    def _series(self, exchange: Exchange) -> SeriesAddress:
-        request = exchange.request
-        image_set_id = request.query(routes.IMAGE_SET_ID_IN_QUERY.name)
-        return SeriesAddress(self._study(exchange), request.path[routes.SERIES_UID.name], image_set_id)
-
     def _instance(self, exchange: Exchange, action: Action) -> _Instance:
-        series = self._series(exchange)
+        series = self._addresses.series(exchange)
         uid = require_uid(routes.INSTANCE_UID.name, exchange.request.path[routes.INSTANCE_UID.name])
-        return _Instance(series, self._image_sets(exchange, series, action), uid)
-
-    def _image_sets(self, exchange: Exchange, series: SeriesAddress, action: Action) -> tuple[ImageSetVersion, ...]:
-        """Find the image sets of a series, and check that the caller may read them."""
-        image_sets = self._studies.image_sets(series, exchange.budget)
-        exchange.record.update(image_set_id=image_sets[0].image_set.image_set_id, version_id=image_sets[0].version_id)
-        for each in image_sets:
-            require_access(exchange, self._access, each.image_set, action)
-        return image_sets
-
-    def _require_served(self, exchange: Exchange, datastore_id: str) -> None:
-        exchange.record.update(datastore_id=datastore_id)
-        if datastore_id not in self._settings.datastore_ids:
-            raise DatastoreNotServed
+        return _Instance(series, self._addresses.image_sets(exchange, series, action), uid)
 
     # Searches and metadata
 
     def _search(self, template: str, exchange: Exchange) -> HttpResponse:
         request = exchange.request
         datastore_id = require_identifier("datastoreId", request.path["datastoreId"])
-        self._require_served(exchange, datastore_id)
+        self._addresses.require_served(exchange, datastore_id)
         _, _, *segments = template.strip("/").split("/")
         uids = {f"{{{each.name}}}": each.name for each in (routes.STUDY_UID, routes.SERIES_UID)}
         path = [require_uid(uids[each], request.path[uids[each]]) if each in uids else each for each in segments]
@@ -259,21 +229,21 @@ class DicomWebHandlers:
         return caller.study_uids
 
     def _series_metadata(self, exchange: Exchange) -> HttpResponse:
-        series = self._series(exchange)
+        series = self._addresses.series(exchange)
         form = self._datasets.form(exchange.request)
-        image_sets = self._image_sets(exchange, series, Action.READ_METADATA)
+        image_sets = self._addresses.image_sets(exchange, series, Action.READ_METADATA)
         exchange.begin_read()
         return self._datasets.series_response(exchange, form, series, image_sets)
 
     def _study_metadata(self, exchange: Exchange) -> HttpResponse:
-        address = self._study(exchange)
+        address = self._addresses.study(exchange)
         form = self._datasets.form(exchange.request)
         study = self._studies.study(address, exchange.budget)
         parts = []
         for uid in study.series_uids:
             series = SeriesAddress(address, uid)
             try:
-                parts.append((series, self._image_sets(exchange, series, Action.READ_METADATA)))
+                parts.append((series, self._addresses.image_sets(exchange, series, Action.READ_METADATA)))
             except InstanceNotFound:
                 # The series was deleted since the search.
                 continue
@@ -296,7 +266,10 @@ class DicomWebHandlers:
         numbers = frame_numbers(exchange.request)
         instance = self._instance(exchange, Action.READ_FRAME)
         requested = self._instances.frames(instance.image_sets, instance.sop_instance_uid, numbers, exchange.budget)
-        exchange.record.update(image_set_id=requested[0].frame.image_set_id, frames=len(requested))
+        read = {each.frame.image_set_id for each in requested}
+        exchange.subjects = [each for each in exchange.subjects if each["image_set_id"] in read]
+        exchange.record.update(exchange.subjects[0])
+        exchange.record.update(frames=len(requested))
         if len(requested) == 1:
             exchange.record.update(image_frame_id=requested[0].frame.image_frame_id)
             return self._one_frame(exchange, instance, numbers[0], requested[0])

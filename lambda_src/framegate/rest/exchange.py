@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     Handler = Callable[["Exchange"], HttpResponse]
 
+_DELIVERY_BY_STATUS: dict[int, str] = {HTTPStatus.NOT_MODIFIED: "not-modified", HTTPStatus.SEE_OTHER: "url"}
+"""How a response without a frame in the record delivers what it describes."""
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -40,6 +43,8 @@ class Exchange:
         What the log line says about it, by field name: HealthImaging's identifiers, counts and kinds only.
     caller : Caller
         Who sends it.
+    subjects : list of dict
+        Where their audit records differ, by field name, if a request may read several image sets.
     """
 
     request: HttpRequest
@@ -47,15 +52,18 @@ class Exchange:
     access: Access
     record: dict[str, str | int | float] = field(default_factory=dict)
     caller: Caller = NOBODY
+    subjects: list[dict[str, str | int | float]] = field(default_factory=list)
+    _has_begun: bool = field(default=False, init=False)
 
     def begin_read(self) -> None:
         """Write the audit record of a read that is about to start. A handler calls this before it reads anything."""
-        self.access.write(Stage.REQUEST, self.record)
+        self._has_begun = True
+        self._audit(Stage.REQUEST, self.record)
 
     def report(self, response: HttpResponse) -> None:
         """Write the audit record, the log line and the metrics of the answered request."""
         record, status = self.record, response.status
-        self.access.write(Stage.ANSWER, {**record, **self._result(response)})
+        self._audit(Stage.ANSWER, {**record, **self._result(response)})
         waited_ms = round(upstream_time.waited_ms(), 1)
         logger.set_correlation_id(self.request.request_id)
         log = logger.error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
@@ -82,6 +90,12 @@ class Exchange:
         metrics.add_dimensions(service=SERVICE)
         metrics.flush_metrics()
 
+    def _audit(self, stage: Stage, record: Mapping[str, str | int | float]) -> None:
+        """Write a record for each image set that is read. Only the first has the bytes, so that sums are right."""
+        subjects = self.subjects if self._has_begun else []
+        for number, subject in enumerate(subjects or [{}]):
+            self.access.write(stage, {**record, **subject, **({"bytes": 0} if number and "bytes" in record else {})})
+
     @property
     def _kind(self) -> str:
         """What a response delivers that has no frame."""
@@ -92,7 +106,7 @@ class Exchange:
         status = int(response.status)
         if status >= HTTPStatus.BAD_REQUEST:
             return {"status": status, "bytes": 0}
-        delivery = "not-modified" if status == HTTPStatus.NOT_MODIFIED else self._kind
+        delivery = _DELIVERY_BY_STATUS.get(status, self._kind)
         return {"delivery": delivery, "bytes": response.body_bytes, **_delivered(self.record), "status": status}
 
 

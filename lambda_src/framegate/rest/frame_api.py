@@ -1,26 +1,17 @@
-"""The REST API: dispatches each request to its handler and turns problems into HTTP responses."""
+"""The API of frames, indexes and DICOMweb."""
 
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from framegate import upstream_time
-from framegate.access.audit import Access, identifiers_in
-from framegate.access.caller import CognitoRules, authorize_caller
 from framegate.delivery.executor import DEFER_SECONDS
-from framegate.observability import logger, stack_of
-from framegate.problems import InternalError, InvalidRequest, MethodNotAllowed, Problem, UnknownRoute
-from framegate.rest.exchange import Exchange
-from framegate.rest.frame_responses import HEADERS
 from framegate.rest.frames import FrameHandlers
-from framegate.rest.http import SECURITY_HEADERS, HttpRequest, HttpResponse, NotAnHttpRequestError, require_exact_path
+from framegate.rest.http_api import HttpApi
 from framegate.rest.index_pages import IndexHandlers
-from framegate.rest.problem_documents import problem_response
-from framegate.rest.routes import DICOMWEB_OPERATION_IDS, ROUTES
+from framegate.rest.routes import API_ROUTES, DICOMWEB_OPERATION_IDS
 from framegate.settings import CACHE_CONTROL
 from framegate.storage.object_writer import CLEANUP_SECONDS
-from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,31 +19,16 @@ if TYPE_CHECKING:
     from framegate.access.image_sets import ImageSetAccess
     from framegate.delivery.executor import FrameDelivery
     from framegate.index.frame_index import FrameIndex
-    from framegate.rest.exchange import Handler
+    from framegate.rest.exchange import Exchange, Handler
+    from framegate.rest.http import HttpResponse
     from framegate.settings import FrameCaching, Settings
 
 RESERVED_SECONDS = CLEANUP_SECONDS + DEFER_SECONDS + 1.0
 """Seconds of an invocation that are reserved for cleaning up, deferring a store, and answering."""
 
-_NOT_HTTP = "This function answers requests of API Gateway's Lambda proxy integration (payload format 1.0)"
 
-_EXPOSED_HEADERS = ", ".join(
-    [
-        "Accept-Ranges",
-        "Content-Length",
-        "Content-Range",
-        "ETag",
-        "Location",
-        "Retry-After",
-        "x-amzn-Remapped-Content-Length",
-        "x-amzn-RequestId",
-        *HEADERS.values(),
-    ]
-)
-
-
-class FrameApi:
-    """The REST API.
+class FrameApi(HttpApi):
+    """The REST API without pictures.
 
     Parameters
     ----------
@@ -81,10 +57,7 @@ class FrameApi:
         *,
         base64_apart: bool = False,
     ) -> None:
-        self._settings = settings
-        self._base64_apart = base64_apart
         self._build_dicomweb = dicomweb
-        self._cognito = CognitoRules(settings.cognito_client_ids, settings.cognito_groups_are_datastores)
         self.frames = FrameHandlers(access, delivery, CACHE_CONTROL[settings.frame_caching])
         # An image set can get a new version or be deleted, so no cache may use a page without asking.
         pages_caching: FrameCaching = "no-store" if settings.frame_caching == "no-store" else "revalidate"
@@ -93,13 +66,7 @@ class FrameApi:
             **IndexHandlers(access, index, CACHE_CONTROL[pages_caching]).by_operation,
             **{operation_id: partial(self._on_dicomweb, operation_id) for operation_id in DICOMWEB_OPERATION_IDS},
         }
-        # An operation without a handler fails here, before the first request.
-        self._dispatch = {
-            route.template: {
-                method: handlers[operation.operation_id] for method, operation in route.operation_by_method.items()
-            }
-            for route in ROUTES
-        }
+        super().__init__(settings, API_ROUTES, handlers, RESERVED_SECONDS, base64_apart=base64_apart)
 
     def load_dicomweb(self) -> None:
         """Build the handlers of the DICOMweb operations now, instead of with the first request for one of them."""
@@ -111,75 +78,3 @@ class FrameApi:
 
     def _on_dicomweb(self, operation_id: str, exchange: Exchange) -> HttpResponse:
         return self._dicomweb[operation_id](exchange)
-
-    def answer(self, event: Mapping[str, Any], remaining_ms: int) -> dict[str, Any]:
-        """Answer an event of API Gateway's Lambda proxy integration.
-
-        Any other event, such as the console's test event or a warm-up, is answered with ``invalid-request``. Its log
-        line repeats nothing of the event.
-
-        Parameters
-        ----------
-        event : mapping
-            The event, payload format 1.0.
-        remaining_ms : int
-            Milliseconds until Lambda ends the invocation.
-        """
-        try:
-            request = HttpRequest.from_event(event)
-        except NotAnHttpRequestError as error:
-            logger.warning("event is not an HTTP request of API Gateway", extra={"reason": str(error)})
-            return problem_response(InvalidRequest(f"{_NOT_HTTP}: {error}."), request_id="").to_event()
-        upstream_time.reset()
-        access = Access.of_request(event, self._settings.auth, self._settings.audit_claim)
-        budget = TimeBudget(remaining_ms / 1000 - RESERVED_SECONDS)
-        exchange = Exchange(request, budget, access, {**identifiers_in(request.path)})
-        try:
-            require_exact_path(event)
-            exchange.caller = authorize_caller(event, self._settings.auth, self._cognito, self._settings.audit_claim)
-            response = self._route(exchange)
-        except Problem as problem:
-            response = problem_response(problem, request.request_id)
-            exchange.record.update(problem.log_fields)
-        except Exception as error:
-            response = problem_response(InternalError(), request.request_id)
-            exchange.record.update(problem=InternalError.slug, error=type(error).__name__, stack=stack_of(error))
-        if request.method == "HEAD":
-            response = response.without_body()
-            if "bytes" in exchange.record:
-                exchange.record["bytes"] = 0
-        vary = ", ".join(filter(None, [self._vary(), response.headers.get("Vary")]))
-        response.headers.update(self._cors_headers(request), Vary=vary, **SECURITY_HEADERS)
-        exchange.report(response)
-        return response.to_event(base64_apart=self._base64_apart)
-
-    def _route(self, exchange: Exchange) -> HttpResponse:
-        handlers = self._dispatch.get(exchange.request.route)
-        if handlers is None:
-            raise UnknownRoute([route.template for route in ROUTES])
-        if exchange.request.method not in handlers:
-            raise MethodNotAllowed(tuple(handlers))
-        return handlers[exchange.request.method](exchange)
-
-    def _cors_headers(self, request: HttpRequest) -> dict[str, str]:
-        """The headers that let a browser's page read the response (Fetch standard, "CORS protocol")."""
-        allowed = self._settings.cors_origins
-        headers = {"Access-Control-Expose-Headers": _EXPOSED_HEADERS}
-        if "*" in allowed:
-            headers["Access-Control-Allow-Origin"] = "*"
-        elif (origin := request.header("Origin")) in allowed:
-            headers["Access-Control-Allow-Origin"] = str(origin)
-        return headers
-
-    def _vary(self) -> str:
-        """The request headers that a cache compares before it uses a response (RFC 9110, section 12.5.5).
-
-        A cached frame belongs to the token that fetched it. With IAM, `Authorization` is a signature that changes with
-        every request, so a cache that compares it would never use a response.
-        """
-        names = ["Accept"]
-        if self._settings.auth != "iam":
-            names.append("Authorization")
-        if "*" not in self._settings.cors_origins:
-            names.append("Origin")
-        return ", ".join(names)

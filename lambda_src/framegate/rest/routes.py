@@ -41,6 +41,9 @@ MAX_BULK_DATA_ID_LENGTH = 256
 
 BULK_DATA_ID_PATTERN = r"[0-9A-Za-z_-]+"
 
+MAX_VIEWPORT_LENGTH = MAX_WINDOW_LENGTH = 200
+"""Maximum characters of a viewport and of a window."""
+
 MAX_OFFSET = 1_000_000
 """The highest `offset` of a search (AWS HealthImaging developer guide, "Searching DICOM data")."""
 
@@ -81,7 +84,7 @@ class Identifier:
     """A HealthImaging identifier: 32 characters, each ``0-9`` or ``a-z``."""
 
 
-Returns = Literal["Frame", "Index", "Datasets", "InstanceFrames", "BulkData", "Nothing"]
+Returns = Literal["Frame", "Index", "Datasets", "InstanceFrames", "BulkData", "Picture", "Nothing"]
 
 ParameterType = Integer | Choice | Text | Identifier
 Type = TypeVar("Type", bound=ParameterType, covariant=True)
@@ -130,8 +133,8 @@ class Operation:
     parameters : tuple of Parameter
         Its parameters, except those in the path.
     returns : str
-        What it returns: ``Frame``, ``Index``, or in DICOMweb ``Datasets``, ``InstanceFrames`` or ``BulkData``;
-        ``Nothing`` if it is not supported.
+        What it returns: ``Frame``, ``Index``, ``Picture``, or in DICOMweb ``Datasets``, ``InstanceFrames`` or
+        ``BulkData``; ``Nothing`` if it is not supported.
     media_types : tuple of str
         The media types that a client can request; ``*/*`` stands for the frame's own.
     problems : tuple of type
@@ -285,6 +288,34 @@ NEXT_TOKEN = Parameter(
     Text(MAX_PAGE_POSITION_LENGTH, PAGE_POSITION_PATTERN),
     "The token from the previous page of the same image set and version.",
     "1-28400",
+)
+
+QUALITY = Parameter("quality", "query", Integer(1, 100), "Quality of a JPEG or WebP picture. Without it, 85.", 85)
+VIEWPORT = Parameter(
+    "viewport",
+    "query",
+    Text(MAX_VIEWPORT_LENGTH),
+    "Maximum width and height of the picture, which keeps the shape of the image: `width,height`. With "
+    "`width,height,x,y,width,height`, a region of the frame, which is enlarged if it is smaller.",
+    "512,512",
+)
+THUMBNAIL_VIEWPORT = Parameter(
+    "viewport",
+    "query",
+    Text(MAX_VIEWPORT_LENGTH),
+    "Maximum width and height of the picture: `width,height`. Without it, 256 pixels each.",
+    "256,256",
+)
+WINDOW = Parameter(
+    "window",
+    "query",
+    Text(MAX_WINDOW_LENGTH),
+    "The window: `center,width,function`, where the function is `linear`, `linear-exact` or `sigmoid`. Without it, "
+    "that of the image.",
+    "40,400,linear",
+)
+ICC_PROFILE = Parameter(
+    "iccprofile", "query", Choice(("no",)), "Pictures have no colour profile, so `no` is the only value.", "no"
 )
 
 IF_MATCH = Parameter(
@@ -556,6 +587,97 @@ BULK_DATA = Operation(
     problems=_DICOMWEB_PROBLEMS,
     example="[metadata](viewers.md#metadata)",
 )
+_PICTURE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_PICTURE_PROBLEMS = (*_DICOMWEB_PROBLEMS, problems.FrameNotFound, problems.ImageSetNotFound, problems.FrameNotDrawable)
+
+
+def _picture(template: str, operation_id: str, summary: str, description: str, example: str) -> Route:
+    """Declare a route of pictures."""
+    given = (DATASTORE_ID, IMAGE_SET_ID, IMAGE_FRAME_ID, STUDY_UID, SERIES_UID, INSTANCE_UID, FRAME_LIST)
+    own = (THUMBNAIL_VIEWPORT,) if template.endswith("/thumbnail") else (QUALITY, VIEWPORT, WINDOW, ICC_PROFILE)
+    by_series = (IMAGE_SET_ID_IN_QUERY,) if SERIES_UID.name in template else ()
+    return Route(
+        template,
+        tuple(each for each in given if f"{{{each.name}}}" in template),
+        (
+            Operation(
+                method="GET",
+                operation_id=operation_id,
+                summary=summary,
+                description=f"{description} A picture that is too large for a response is delivered by a redirect.",
+                parameters=(ACCEPT, *own, *by_series, *_CONDITIONS),
+                returns="Picture",
+                media_types=_PICTURE_TYPES,
+                problems=_PICTURE_PROBLEMS,
+                example=example,
+            ),
+        ),
+    )
+
+
+_AS_SHOWN = "Draws the image as a viewer shows it at first."
+_PICTURES, _THUMBNAILS = "[pictures](#pictures)", "[thumbnails](#thumbnails)"
+
+RENDERED_FRAME_BY_ID = _picture(
+    f"{FRAME_ROUTE}/rendered", "getRenderedImageFrame", "Get a frame as a picture", _AS_SHOWN, _PICTURES
+)
+THUMBNAIL_BY_ID = _picture(
+    f"{FRAME_ROUTE}/thumbnail", "getImageFrameThumbnail", "Get a thumbnail of a frame", _AS_SHOWN, _THUMBNAILS
+)
+RENDERED_INSTANCE = _picture(
+    f"{_INSTANCE}/rendered",
+    "retrieveInstanceRendered",
+    "Get an instance as a picture",
+    f"{_AS_SHOWN} Of several frames, the first.",
+    _PICTURES,
+)
+RENDERED_FRAME = _picture(
+    f"{_FRAMES}/rendered",
+    "retrieveFramesRendered",
+    "Get a frame of an instance as a picture",
+    f"{_AS_SHOWN} The list must name one frame.",
+    _PICTURES,
+)
+STUDY_THUMBNAIL = _picture(
+    f"{_STUDY}/thumbnail",
+    "retrieveStudyThumbnail",
+    "Get a thumbnail of a study",
+    "Draws the middle frame of the study's first series with images.",
+    _THUMBNAILS,
+)
+SERIES_THUMBNAIL = _picture(
+    f"{_SERIES}/thumbnail",
+    "retrieveSeriesThumbnail",
+    "Get a thumbnail of a series",
+    "Draws the middle frame of the series.",
+    _THUMBNAILS,
+)
+INSTANCE_THUMBNAIL = _picture(
+    f"{_INSTANCE}/thumbnail",
+    "retrieveInstanceThumbnail",
+    "Get a thumbnail of an instance",
+    "Draws the middle frame of the instance.",
+    _THUMBNAILS,
+)
+FRAME_THUMBNAIL = _picture(
+    f"{_FRAMES}/thumbnail",
+    "retrieveFramesThumbnail",
+    "Get a thumbnail of a frame of an instance",
+    f"{_AS_SHOWN} The list must name one frame.",
+    _THUMBNAILS,
+)
+PICTURE_ROUTES = (
+    RENDERED_FRAME_BY_ID,
+    THUMBNAIL_BY_ID,
+    RENDERED_INSTANCE,
+    RENDERED_FRAME,
+    STUDY_THUMBNAIL,
+    SERIES_THUMBNAIL,
+    INSTANCE_THUMBNAIL,
+    FRAME_THUMBNAIL,
+)
+"""The routes of pictures, which a function of its own answers."""
+
 UNSUPPORTED_ROUTES = tuple(
     _unsupported(f"retrieve{name}{suffix.title()}", f"{template}{'/' if suffix else ''}{suffix}", what)
     for name, template, resource in (
@@ -566,14 +688,13 @@ UNSUPPORTED_ROUTES = tuple(
     )
     for suffix, what in (
         ("", f"{resource} as DICOM files"),
-        ("rendered", f"{resource} as a picture"),
-        ("thumbnail", f"a thumbnail of {resource}"),
+        ("rendered", f"{resource} as pictures"),
     )
-    if (name, suffix) != ("Frames", "")
+    if (name, suffix) not in {("Frames", ""), ("Frames", "rendered"), ("Instance", "rendered")}
 )
 _INSTANCE_PARAMETERS = (DATASTORE_ID, STUDY_UID, SERIES_UID, INSTANCE_UID)
 
-ROUTES = (
+API_ROUTES = (
     Route(FRAME_ROUTE, (DATASTORE_ID, IMAGE_SET_ID, IMAGE_FRAME_ID), (FRAME_BY_PATH,)),
     Route(GET_IMAGE_FRAME_ROUTE, (DATASTORE_ID, IMAGE_SET_ID), (FRAME_BY_QUERY, FRAME_BY_BODY)),
     Route(INDEX_ROUTE, (DATASTORE_ID, IMAGE_SET_ID), (FRAME_INDEX,)),
@@ -585,16 +706,19 @@ ROUTES = (
     Route(f"{_INSTANCE}/bulkdata/{{bulkDataId}}", (*_INSTANCE_PARAMETERS, BULK_DATA_ID), (BULK_DATA,)),
     *UNSUPPORTED_ROUTES,
 )
-"""Every route of the API. Those below ``studies``, ``series`` and ``instances`` have the paths of HealthImaging's
-DICOMweb."""
+"""The routes that the API function answers. Those below ``studies``, ``series`` and ``instances`` have the paths of
+HealthImaging's DICOMweb."""
+
+ROUTES = (*API_ROUTES, *PICTURE_ROUTES)
+"""Every route of the API."""
 
 DICOMWEB_OPERATION_IDS = tuple(
     operation.operation_id
-    for route in ROUTES
+    for route in API_ROUTES
     for operation in route.operations
     if operation.returns not in ("Frame", "Index")
 )
-"""The operations of DICOMweb."""
+"""The operations of DICOMweb that the API function answers."""
 
 METHODS = tuple(dict.fromkeys(method for route in ROUTES for method in route.operation_by_method))
 """Every method that at least one route accepts."""

@@ -10,11 +10,11 @@ from urllib.parse import urlencode
 
 from botocore.exceptions import ClientError
 
+from framegate.aws import presigning
 from framegate.aws.checksums import base64_of
 from framegate.aws.errors import botocore_problems, code_of, status_of
 from framegate.observability import subsegment
 from framegate.problems import UpstreamFailed
-from framegate.storage import presigning
 from framegate.storage.bucket import Bucket, result_of
 from framegate.storage.object_writer import ObjectWriter
 from framegate.storage.s3_put import SERVICE, S3Put

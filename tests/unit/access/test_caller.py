@@ -16,6 +16,7 @@ from framegate.settings import Settings
 from tests.unit.conftest import BUCKET, SERVED, filled
 
 OTHER = "e" * 32
+SOMEBODY = Principal("somebody", "https://login.example.org")
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def event(frame, **context):
 
 def said(expires_in=60, datastore_ids=None, **listed):
     """The context that the authorizer returns for a caller."""
-    grant = Grant(int(time.time()) + expires_in, None, Principal("somebody", "https://login.example.org"), **listed)
+    grant = Grant(int(time.time()) + expires_in, None, SOMEBODY, **listed)
     return caller_context(grant, datastore_ids)
 
 
@@ -73,7 +74,7 @@ def test_token_that_expired_after_the_authorizers_check_answers_401(api, frame, 
 def test_expiry_is_checked_before_the_data_store():
     with pytest.raises(TokenExpired):
         authorize_caller(
-            {"requestContext": {"authorizer": said(-1, [])}, "pathParameters": {"datastoreId": SERVED}}, "jwt"
+            {"requestContext": {"authorizer": said(-1, [])}, "pathParameters": {"datastoreId": SERVED}}, SOMEBODY, "jwt"
         )
 
 
@@ -96,14 +97,15 @@ def test_listed_data_store_must_match_exactly(listed):
     with pytest.raises(DatastoreNotGranted):
         authorize_caller(
             {"requestContext": {"authorizer": said(datastore_ids=[listed])}, "pathParameters": {"datastoreId": SERVED}},
+            SOMEBODY,
             "jwt",
         )
 
 
 @pytest.mark.parametrize("auth", ["iam", "cognito"])
 def test_callers_of_iam_and_cognito_are_not_checked_again(auth):
-    authorize_caller({"requestContext": {"authorizer": {"claims": {"sub": "somebody"}}}}, auth)
-    authorize_caller({"requestContext": {}}, auth)
+    authorize_caller({"requestContext": {"authorizer": {"claims": {"sub": "somebody"}}}}, SOMEBODY, auth)
+    authorize_caller({"requestContext": {}}, SOMEBODY, auth)
 
 
 def slug(answer):

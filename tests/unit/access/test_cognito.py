@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from framegate.access.caller import CognitoRules, authorize_caller
+from framegate.access.principal import Principal
 from framegate.problems import ClientNotAccepted, DatastoreNotGranted
 from framegate.rest.routes import FRAME_ROUTE
 from tests.unit.conftest import SERVED, filled
 
 OTHER = "e" * 32
+SOMEBODY = Principal("somebody", "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI")
 ACCESS, IDENTITY = {"token_use": "access", "client_id": "viewer"}, {"token_use": "id", "aud": "viewer"}
 
 
@@ -21,7 +23,7 @@ def event(claims, datastore_id=SERVED):
 
 @pytest.mark.parametrize("claims", [ACCESS, IDENTITY])
 def test_token_of_an_accepted_client_is_accepted(claims):
-    authorize_caller(event(claims), "cognito", CognitoRules(("pipeline", "viewer")))
+    authorize_caller(event(claims), SOMEBODY, "cognito", CognitoRules(("pipeline", "viewer")))
 
 
 @pytest.mark.parametrize(
@@ -39,13 +41,13 @@ def test_token_of_an_accepted_client_is_accepted(claims):
 )
 def test_token_of_another_client_is_refused(claims):
     with pytest.raises(ClientNotAccepted):
-        authorize_caller(event(claims), "cognito", CognitoRules(("pipeline", "viewer")))
+        authorize_caller(event(claims), SOMEBODY, "cognito", CognitoRules(("pipeline", "viewer")))
 
 
 @pytest.mark.parametrize("rules", [CognitoRules(("viewer",)), CognitoRules(groups_are_datastores=True)])
 def test_request_without_claims_is_an_error(rules):
     with pytest.raises(KeyError):
-        authorize_caller({"requestContext": {}}, "cognito", rules)
+        authorize_caller({"requestContext": {}}, SOMEBODY, "cognito", rules)
 
 
 @pytest.mark.parametrize(
@@ -61,17 +63,19 @@ def test_request_without_claims_is_an_error(rules):
     ],
 )
 def test_group_with_the_name_of_a_data_store_grants_it(groups):
-    authorize_caller(event({"cognito:groups": groups}), "cognito", CognitoRules(groups_are_datastores=True))
+    authorize_caller(event({"cognito:groups": groups}), SOMEBODY, "cognito", CognitoRules(groups_are_datastores=True))
 
 
 @pytest.mark.parametrize("groups", [None, "", "[]", OTHER, f"{SERVED}x", f"x-{SERVED}", "*", f"{SERVED}-{OTHER}", []])
 def test_other_groups_grant_nothing(groups):
     with pytest.raises(DatastoreNotGranted):
-        authorize_caller(event({"cognito:groups": groups}), "cognito", CognitoRules(groups_are_datastores=True))
+        authorize_caller(
+            event({"cognito:groups": groups}), SOMEBODY, "cognito", CognitoRules(groups_are_datastores=True)
+        )
 
 
 def test_groups_are_ignored_unless_configured():
-    authorize_caller(event({"cognito:groups": OTHER}), "cognito", CognitoRules())
+    authorize_caller(event({"cognito:groups": OTHER}), SOMEBODY, "cognito", CognitoRules())
 
 
 def test_refused_client_answers_401_before_any_call(new_api, settings, health_imaging):

@@ -105,6 +105,14 @@ def test_answer_allows_or_denies_with_a_reason_on_one_line(function, server, ans
     assert decide(function) == decision
 
 
+@pytest.mark.parametrize("lead", ["no access to ", "x" * (MAX_REASON_CHARS - 3)])
+def test_reason_never_contains_the_study_uid(function, server, lead):
+    server.reply = lambda _: said({"allow": False, "reason": f"{lead}{QUESTION.study_uid}, {QUESTION.study_uid}"})
+    reason = decide(function).reason
+    assert reason.startswith(lead)
+    assert "1.2" not in reason
+
+
 @pytest.mark.parametrize(
     "answer",
     [

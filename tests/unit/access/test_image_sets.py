@@ -148,18 +148,26 @@ def test_image_set_that_does_not_exist_is_not_granted_by_a_study(with_token, fra
     assert (answer["statusCode"], slug(answer)) == (403, "image-set-not-granted")
 
 
+@pytest.fixture
+def records(capsys):
+    """Return the audit records since the last call."""
+    return lambda: [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "audit" in line]
+
+
 def test_data_store_that_is_not_served_is_refused_first(with_token, frames):
     answer = with_token(image_sets=[frames[0].image_set_id]).request(replace(frames[0], datastore_id=OTHER))
     assert (answer["statusCode"], slug(answer)) == (403, "datastore-not-served")
 
 
-def test_no_log_line_error_or_key_has_the_study(with_token, frames, study_of, log_lines, s3):
+def test_no_record_log_line_error_or_key_has_the_study(with_token, frames, study_of, records, log_lines, s3):
     study = study_of(frames[0])
     routes = with_token(studies=[study])
     answers = [*routes.every_answer(frames[0]), *routes.every_answer(frames[1])]
     keys = [each["Key"] for each in s3.list_objects_v2(Bucket="frames-of-the-test")["Contents"]]
     assert any(key.endswith(".study.json") for key in keys)
-    assert study not in json.dumps([answers, log_lines(), keys])
+    written = records()
+    assert {line["imageSetId"] for line in written} == {frame.image_set_id for frame in frames}
+    assert study not in json.dumps([answers, written, log_lines(), keys])
 
 
 # The decision function
@@ -217,9 +225,17 @@ def test_denied_caller_reads_on_no_route(with_function, frames, server, log_line
     assert {(line["decision"], line["decisionReason"]) for line in lines} == {("deny", "not on the ward")}
 
 
-def test_decision_and_reason_are_in_the_record(with_function, frames, log_lines):
+def test_decision_and_reason_are_in_the_records(with_function, frames, server, study_of, records, log_lines):
     with_function().every_answer(frames[0])
-    assert {(line["decision"], line["decisionReason"]) for line in log_lines()} == {("allow", "treats the patient")}
+    written = records()
+    assert {line["audit"] for line in written} == {"request", "answer"}
+    for lines in (written, log_lines()):
+        assert {(line["decision"], line["decisionReason"]) for line in lines} == {("allow", "treats the patient")}
+    answer(server, allow=False, reason=f"no access to {study_of(frames[1])}")
+    with_function().every_answer(frames[1])
+    assert {(line["status"], line["decision"], line["decisionReason"]) for line in records()} == {
+        (403, "deny", "no access to (study UID)")
+    }
 
 
 def test_failed_function_answers_503_on_every_route(with_function, frames, server):

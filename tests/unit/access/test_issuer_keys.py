@@ -45,6 +45,15 @@ def test_empty_key_set_is_a_failed_fetch(issuer, checker, key, clock):
         checker.check(key.sign(issuer.claims()))
 
 
+def test_key_set_without_signature_keys_replaces_no_keys(issuer, checker, key, clock):
+    checker.check(key.sign(issuer.claims()))
+    issuer.published[:] = [{**key.public_jwk(), "use": "enc"}]
+    clock.now += MAX_AGE_SECONDS
+    checker.check(key.sign(issuer.claims()))
+    clock.now += MAX_STALE_SECONDS
+    assert refusal(checker, key.sign(issuer.claims())) == "unknown-key"
+
+
 def test_new_key_is_fetched_when_a_token_names_it(issuer, checker, key, clock):
     checker.check(key.sign(issuer.claims()))
     clock.now += REFETCH_SECONDS

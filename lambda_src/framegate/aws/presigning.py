@@ -19,6 +19,14 @@ Amazon S3 user guide, "Amazon S3 server access log format", "Custom access log i
 _OPERATIONS = ("GetObject", "HeadObject")
 
 
+def accept_request_ids(client: S3Client) -> None:
+    """Let `presigned_url` give request ids to the client. botocore would refuse a parameter that it does not know."""
+    handlers: dict[str, Any] = {"provide-client-params": _keep_request_id, "before-sign": _add_request_id}
+    for operation in _OPERATIONS:
+        for event, handler in handlers.items():
+            client.meta.events.register(f"{event}.s3.{operation}", handler)
+
+
 def presigned_url(
     client: S3Client,
     bucket: str,
@@ -35,7 +43,7 @@ def presigned_url(
     Parameters
     ----------
     client : S3Client
-        Signs the URL.
+        Signs the URL. It must accept request ids; see `accept_request_ids`.
     bucket, key : str
         The object.
     lifetime_seconds : int
@@ -50,12 +58,6 @@ def presigned_url(
     content_type : str, optional
         What S3 answers as Content-Type, instead of the object's own (``response-content-type``).
     """
-    for operation in _OPERATIONS:
-        handlers: dict[str, Any] = {"provide-client-params": _keep_request_id, "before-sign": _add_request_id}
-        for event, handler in handlers.items():
-            name = f"{event}.s3.{operation}"
-            # botocore registers only one handler with the same id.
-            client.meta.events.register(name, handler, unique_id=f"framegate.{name}")
     given = {
         "ResponseCacheControl": cache_control,
         "ResponseContentType": content_type,
@@ -69,7 +71,7 @@ def presigned_url(
 
 
 def _keep_request_id(params: dict[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Move the request id from the parameters, where botocore would refuse it, to the context of the call."""
+    """Move the request id from the parameters to the context of the call."""
     context[REQUEST_ID_PARAMETER] = params.get(REQUEST_ID_PARAMETER)
     return {name: value for name, value in params.items() if name != REQUEST_ID_PARAMETER}
 

@@ -1,0 +1,1 @@
+"""Runs code on hostile input in separate processes without credentials and with limited memory and time."""

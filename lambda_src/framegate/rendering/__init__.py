@@ -1,0 +1,1 @@
+"""Turns stored pixels into pictures."""
