@@ -221,9 +221,7 @@ class PictureHandlers:
             "ETag": f'"{name}"',
             "Cache-Control": self._cache_control,
         }
-        preconditions = Preconditions.of(exchange.request)
-        preconditions.require_match(headers["ETag"])
-        if preconditions.is_not_modified(headers["ETag"]):
+        if Preconditions.of(exchange.request).evaluate(headers["ETag"]):
             exchange.record.update(delivery="not-modified", bytes=0)
             return HttpResponse(HTTPStatus.NOT_MODIFIED, headers)
         exchange.record.update(delivery=DELIVERY)
