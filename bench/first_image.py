@@ -60,8 +60,11 @@ def measure() -> list[Row]:
         application = ohif.download()
     except (LocalCloudError, OSError):
         return _skipped("npm cannot download OHIF")
-    with tempfile.TemporaryDirectory() as folder:
-        times = _times(application, Path(folder))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            times = _times(application, Path(folder))
+    except LocalCloudError as error:
+        return _skipped(str(error).splitlines()[0])
     return [
         row(
             "first image of a 4.4 MB radiograph in OHIF over 10 Mbit/s and 40 ms: over the whole frame's time",
