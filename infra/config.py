@@ -537,6 +537,14 @@ class Config:
             "Created",
         ),
     ] = ("Created", "Updated", "Copied")
+    export_output: Annotated[
+        Literal["frames", "dicom"],
+        Key(
+            "What exports on events store: `frames`, or with `dicom` a DICOM file of each instance, which contains "
+            "patient data. `dicom` also allows DICOM files in request manifests and in DICOMweb",
+            "dicom",
+        ),
+    ] = "frames"
     # The maximum concurrency of an SQS event source is at least 2.
     export_concurrency: Annotated[
         int,
@@ -634,6 +642,11 @@ class Config:
     def export_rate_per_worker(self) -> float:
         """GetImageFrame calls per second of one worker; each of the two export functions has as many workers."""
         return self.export_rate / (2 * self.export_concurrency)
+
+    @property
+    def writes_dicom_files(self) -> bool:
+        """Whether exports and DICOMweb write DICOM files."""
+        return self.export_output == "dicom"
 
     @property
     def audit_log_retention_days(self) -> int:

@@ -16,6 +16,7 @@ from framegate.bucket_layout import (
     EXPORT_PREFIX,
     FRAME_PREFIX,
     INDEX_PREFIX,
+    INSTANCE_PREFIX,
     METADATA_PREFIX,
     MISMATCH_TAG,
     MISMATCHED_PREFIX,
@@ -252,6 +253,7 @@ def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
             "Indexes": INDEX_PREFIX,
             "Metadata": METADATA_PREFIX,
             "Manifests": EXPORT_PREFIX,
+            "DicomFiles": INSTANCE_PREFIX,
         }
         rules += [
             s3.LifecycleRule(id=f"Expire{what}", prefix=prefix, expiration=expiration)

@@ -14,6 +14,7 @@ from infra.api.render_function import RenderFunction
 from infra.api.rest_api import RestApi
 from infra.build.bundling import DECODER_REQUIREMENTS
 from infra.build.package_layer import PackageLayer
+from infra.dicom_files import DicomFilePolicy
 from infra.encryption_key import EncryptionKey
 from infra.export.functions import ExportFunction, RequestFunction
 from infra.export.queue import ExportQueues
@@ -88,6 +89,14 @@ class FramegateStack(Stack):
         request_function = RequestFunction(
             self, "RequestFunction", config=config, frame_store=frame_store, decoder=decoder
         )
+        if config.writes_dicom_files:
+            DicomFilePolicy(
+                self,
+                "DicomFiles",
+                config=config,
+                frame_store=frame_store,
+                roles=[function.role, export_function.role, request_function.role],
+            )
         requests = ExportRequests(
             self,
             "ExportRequests",

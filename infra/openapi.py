@@ -61,6 +61,7 @@ _TAGS = {
     "InstanceFrames": "dicomweb",
     "BulkData": "dicomweb",
     "Picture": "pictures",
+    "DicomFiles": "dicomweb",
 }
 
 _RANGE_STATUSES = ("206", "416")
@@ -395,6 +396,19 @@ def _picture_successes() -> Json:
     }
 
 
+def _dicom_file_successes() -> Json:
+    redirect = _dataset_successes()["303"]
+    return {
+        "200": {
+            "description": "DICOM files.",
+            "headers": _caching_headers(),
+            "content": dict.fromkeys(["multipart/related", "application/dicom", "*/*"], _bytes()),
+        },
+        "303": {**redirect, "description": "A redirect to files that are too large for a response."},
+        "304": {"description": "The client holds the files.", "headers": _caching_headers()},
+    }
+
+
 _SUCCESSES = {
     "Frame": _frame_successes,
     "Index": _index_successes,
@@ -402,6 +416,7 @@ _SUCCESSES = {
     "InstanceFrames": _instance_frames_successes,
     "BulkData": _bulk_data_successes,
     "Picture": _picture_successes,
+    "DicomFiles": _dicom_file_successes,
 }
 """The successful responses of everything that an operation can return."""
 

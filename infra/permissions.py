@@ -110,11 +110,11 @@ def objects_of(frame_store: FrameStore, config: Config, *prefixes: str) -> list[
     ]
 
 
-def use_key(frame_store: FrameStore, *services: str) -> iam.PolicyStatement:
+def use_key(frame_store: FrameStore, *services: str, sid: str = "EncryptFrames") -> iam.PolicyStatement:
     """Return the statement that allows use of the stack's key through these services only."""
     via = [f"{service}.{Aws.REGION}.{Aws.URL_SUFFIX}" for service in services]
     return iam.PolicyStatement(
-        sid="EncryptFrames",
+        sid=sid,
         actions=["kms:GenerateDataKey", "kms:Decrypt"],
         resources=[frame_store.key.key_arn],
         conditions={"StringEquals": {"kms:ViaService": via if len(via) > 1 else via[0]}},
@@ -156,14 +156,14 @@ def acknowledge_image_sets(role: iam.Role, config: Config) -> None:
     )
 
 
-def acknowledge_objects(role: iam.Role, frame_store: FrameStore, config: Config, *prefixes: str) -> None:
+def acknowledge_objects(role: Construct, frame_store: FrameStore, config: Config, *prefixes: str) -> None:
     """Acknowledge that a role accesses all objects of the configured data stores under these prefixes."""
     acknowledge_prefixes(
         role, frame_store, *(f"{prefix}{each}/" for prefix in prefixes for each in config.datastore_ids)
     )
 
 
-def acknowledge_prefixes(role: iam.Role, frame_store: FrameStore, *prefixes: str) -> None:
+def acknowledge_prefixes(role: Construct, frame_store: FrameStore, *prefixes: str) -> None:
     """Acknowledge that a role accesses all objects under these prefixes of the bucket."""
     bucket_id = Stack.of(role).get_logical_id(cast("s3.CfnBucket", frame_store.bucket.node.default_child))
     acknowledge(

@@ -169,6 +169,7 @@ def api_settings(config: Config, frame_store: FrameStore, *, deferred_store_queu
         cognito_groups_are_datastores=config.cognito_groups_are_datastores,
         authorization_function_arn=config.authorization_function_arn,
         authorization_cache_seconds=config.authorization_cache_seconds,
+        dicom_files=config.writes_dicom_files,
     )
 
 

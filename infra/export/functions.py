@@ -14,6 +14,7 @@ from framegate.bucket_layout import (
     FRAME_PREFIX,
     IMAGE_SET_PREFIXES,
     INDEX_PREFIX,
+    INSTANCE_PREFIX,
     METADATA_PREFIX,
     MISMATCHED_PREFIX,
     QUEUED_PREFIX,
@@ -176,7 +177,6 @@ class ExportFunction(_ExportingFunction):
                     queue_url=queues.queue.queue_url,
                     deferred_store_queue_url=queues.deferred_stores.queue_url,
                     removal_recheck_seconds=config.timeout_seconds + LATE_STORE_SECONDS,
-                    uid_hash_secret=uid_hash_secret(),
                 ),
             ],
             statements=[
@@ -267,6 +267,8 @@ def _export_settings(config: Config, frame_store: FrameStore) -> ExportSettings:
         calls_per_second=float(f"{config.export_rate_per_worker:.6g}"),
         verify=config.verify,
         events=config.export_events,
+        output=config.export_output,
+        uid_hash_secret=uid_hash_secret(),
     )
 
 
@@ -293,8 +295,12 @@ def _export_statements(stack: Stack, config: Config, frame_store: FrameStore) ->
             ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
             *objects_of(frame_store, config, INDEX_PREFIX),
         ),
-        # With a deleted image set, its metadata and stored bodies go, too.
-        allow("RemoveMetadata", ["s3:DeleteObject"], *objects_of(frame_store, config, METADATA_PREFIX, BODY_PREFIX)),
+        # With a deleted image set, its metadata, stored bodies and DICOM files go, too.
+        allow(
+            "RemoveMetadata",
+            ["s3:DeleteObject"],
+            *objects_of(frame_store, config, METADATA_PREFIX, BODY_PREFIX, INSTANCE_PREFIX),
+        ),
         allow("ListFrames", ["s3:ListBucket"], bucket.bucket_arn),
         allow(
             "AnnounceResults",

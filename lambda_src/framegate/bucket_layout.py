@@ -33,6 +33,9 @@ BODY_PREFIX = "bodies/"
 BODY_LIFETIME_DAYS = 2
 """Days after which a stored body expires. The next request for it stores it again."""
 
+INSTANCE_PREFIX = "instances/"
+"""DICOM files, which contain patient data. The REST API signs URLs for this prefix, too, if it delivers them."""
+
 STUDY_PREFIX = "studies/"
 """The image sets of each study, under a keyed hash of its UID."""
 
@@ -59,6 +62,7 @@ IMAGE_SET_PREFIXES = (
     QUEUED_PREFIX,
     METADATA_PREFIX,
     BODY_PREFIX,
+    INSTANCE_PREFIX,
 )
 """The prefixes that hold objects of image sets. A deleted image set is removed from all of them."""
 
@@ -138,6 +142,11 @@ def metadata_key(image_set: ImageSetRef, name: str) -> str:
 def body_key(image_set: ImageSetRef, name: str) -> str:
     """Return the key of a response body."""
     return f"{image_set_prefix(BODY_PREFIX, image_set)}{name}"
+
+
+def instance_key(image_set: ImageSetRef, instance_hash: str) -> str:
+    """Return the key of the DICOM file of an instance; a keyed hash stands for its UID."""
+    return f"{image_set_prefix(INSTANCE_PREFIX, image_set)}{instance_hash}.dcm"
 
 
 def study_list_key(datastore_id: str, study_hash: str) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from framegate.bucket_layout import progress_prefix
 from framegate.identifiers import FrameRef, ImageSetRef
@@ -30,6 +30,11 @@ EVENT_SOURCE = "framegate"
 
 CREATED, UPDATED, COPIED = "Created", "Updated", "Copied"
 """The changes of an image set, as HealthImaging's events name them after ``Image Set``."""
+
+ExportOutput = Literal["frames", "dicom"]
+"""What an export stores: single frames, or a DICOM file of each instance."""
+
+OUTPUTS: tuple[ExportOutput, ...] = get_args(ExportOutput)
 
 MAX_VERSION_DIGITS = 10
 
@@ -144,6 +149,8 @@ class ExportOrder:
         Whether to decode lossless frames and compare their pixels with HealthImaging's checksums.
     progress : str or None
         Key of the progress that an earlier invocation saved.
+    output : ExportOutput
+        What to store: frames, or a DICOM file of each instance. DICOM files always have the latest version.
     is_primary : bool or None
         What the event that caused the export says about the image set; see `ImageSetChanged`. The message does not have
         it: the first invocation uses it.
@@ -157,20 +164,30 @@ class ExportOrder:
     image_frame_ids: tuple[str, ...] | None = None
     verify: bool = False
     progress: str | None = None
+    output: ExportOutput = "frames"
     is_primary: bool | None = field(default=None, compare=False)
 
     @classmethod
-    def on_change(cls, changed: ImageSetChanged, *, verify: bool) -> ExportOrder:
+    def on_change(cls, changed: ImageSetChanged, *, verify: bool, output: ExportOutput = "frames") -> ExportOrder:
         """Return the order for the version that a change made."""
-        order = cls.of_version(changed.image_set, changed.version_id, verify=verify)
+        order = cls.of_version(changed.image_set, changed.version_id, verify=verify, output=output)
         return replace(order, is_primary=changed.is_primary)
 
     @classmethod
     def of_version(
-        cls, image_set: ImageSetRef, version_id: str | None, *, verify: bool, progress: str | None = None
+        cls,
+        image_set: ImageSetRef,
+        version_id: str | None,
+        *,
+        verify: bool,
+        progress: str | None = None,
+        output: ExportOutput = "frames",
     ) -> ExportOrder:
-        """Return the order for all frames of a version; None is the latest."""
-        return cls(image_set, f"version-{version_id or 'latest'}", version_id, verify=verify, progress=progress)
+        """Return the order for all frames or instances of a version; None is the latest."""
+        # Each output has its own manifest.
+        suffix = "" if output == "frames" else f"-{output}"
+        export_id = f"version-{version_id or 'latest'}{suffix}"
+        return cls(image_set, export_id, version_id, verify=verify, progress=progress, output=output)
 
     def to_json(self) -> dict[str, Any]:
         """Return the message that continues the export in another invocation."""
@@ -182,6 +199,7 @@ class ExportOrder:
             "imageFrameIds": self.image_frame_ids,
             "verify": self.verify,
             "progress": self.progress,
+            **({} if self.output == "frames" else {"output": self.output}),
         }
 
     @classmethod
@@ -195,8 +213,9 @@ class ExportOrder:
         _require(version_id is None or _matches(_VERSION, version_id))
         progress, verify = document["progress"], document["verify"]
         _require(progress is None or _is_progress_of(image_set, progress))
-        _require(isinstance(verify, bool))
-        order = cls.of_version(image_set, version_id, verify=verify, progress=progress)
+        output = document.get("output", "frames")
+        _require(isinstance(verify, bool) and output in OUTPUTS)
+        order = cls.of_version(image_set, version_id, verify=verify, progress=progress, output=output)
         _require(document["exportId"] == order.export_id and document["imageFrameIds"] is None)
         return order
 
@@ -398,6 +417,7 @@ class ExportTask:
             and isinstance(self.line, int)
             and (version_id is None or _matches(_VERSION, version_id))
             and (self.progress is None or _is_progress_of(image_set, self.progress))
+            and self.request.get("output", "frames") in OUTPUTS
         ):
             raise UnknownTaskError
         return ExportOrder(
@@ -407,6 +427,7 @@ class ExportTask:
             None if frame_ids is None else tuple(frame_ids),
             verify or self.request.get("verify", False),
             self.progress,
+            self.request.get("output", "frames"),
         )
 
 
@@ -555,15 +576,17 @@ class ExportAnnouncement:
     export_id : str
         Names the export among those of the image set.
     completed : bool
-        Whether every frame is stored.
+        Whether every frame or DICOM file is stored.
     problem : str or None
         Slug of the problem that kept the image set from being exported at all.
     manifest : ObjectLocation or None
         The manifest; None if the export has none.
     frames : mapping of str to int
-        Number of frames that were ``copied``, ``present`` and ``failed``.
+        Number of frames that were ``copied``, ``present`` and ``failed``, alone or within DICOM files.
     size_bytes : int
-        Bytes of the frames that are stored.
+        Bytes of the frames or DICOM files that are stored.
+    instances : mapping of str to int, or None
+        Number of DICOM files that were ``copied``, ``present`` and ``failed``; None if the export stored frames.
     """
 
     image_set: ImageSetRef
@@ -574,6 +597,7 @@ class ExportAnnouncement:
     manifest: ObjectLocation | None
     frames: Mapping[str, int]
     size_bytes: int
+    instances: Mapping[str, int] | None = None
 
     @property
     def detail_type(self) -> str:
@@ -591,6 +615,7 @@ class ExportAnnouncement:
             "manifest": self.manifest and self.manifest.to_json(),
             "frames": dict(self.frames),
             "bytes": self.size_bytes,
+            **({} if self.instances is None else {"instances": dict(self.instances)}),
         }
 
     @classmethod
@@ -614,6 +639,7 @@ class ExportAnnouncement:
             manifest and ObjectLocation(manifest["bucket"], manifest["key"]),
             detail["frames"],
             detail["bytes"],
+            detail.get("instances"),
         )
 
 

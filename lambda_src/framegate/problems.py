@@ -469,6 +469,12 @@ class NotSupported(Problem):
     description = "Framegate does not support this retrieval of DICOMweb."
 
 
+class DicomFilesOff(NotSupported):
+    """The deployment does not write DICOM files."""
+
+    description = "This deployment does not write DICOM files. The configuration key export_output=dicom turns them on."
+
+
 class FrameConflict(Problem):
     """HealthImaging is changing the image set."""
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, cast
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from framegate.messages import ExportOutput
+
 FrameCaching = Literal["revalidate", "immutable", "no-store"]
 """The values of the configuration key ``frame_caching``."""
 
@@ -72,6 +74,8 @@ class Settings:
         The Lambda function that decides who may read an image set; None if there is none.
     authorization_cache_seconds : int
         Seconds for which its answers are cached.
+    dicom_files : bool
+        Whether the API delivers DICOM files, which contain patient data.
     """
 
     datastore_ids: tuple[str, ...]
@@ -87,6 +91,7 @@ class Settings:
     cognito_groups_are_datastores: bool = False
     authorization_function_arn: str | None = None
     authorization_cache_seconds: int = 0
+    dicom_files: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -111,6 +116,7 @@ class Settings:
             cognito_groups_are_datastores=environment["FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES"] == "true",
             authorization_function_arn=environment["FRAMEGATE_AUTHORIZATION_FUNCTION_ARN"] or None,
             authorization_cache_seconds=int(environment["FRAMEGATE_AUTHORIZATION_CACHE_SECONDS"]),
+            dicom_files=environment["FRAMEGATE_DICOM_FILES"] == "true",
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -135,6 +141,7 @@ class Settings:
             "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": str(self.cognito_groups_are_datastores).lower(),
             "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": self.authorization_function_arn or "",
             "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": str(self.authorization_cache_seconds),
+            "FRAMEGATE_DICOM_FILES": str(self.dicom_files).lower(),
         }
 
 
@@ -227,6 +234,10 @@ class ExportSettings:
         Whether every export verifies the pixels of its frames.
     events : tuple of str
         The changes that export an image set: ``Created``, ``Updated``, ``Copied``.
+    output : ExportOutput
+        What exports on events store. ``dicom`` also allows DICOM files in request manifests.
+    uid_hash_secret : str
+        The key of the hashes that stand for DICOM UIDs in keys of the bucket; the same as that of `Settings`.
     """
 
     datastore_ids: tuple[str, ...]
@@ -235,6 +246,8 @@ class ExportSettings:
     calls_per_second: float
     verify: bool
     events: tuple[str, ...]
+    output: ExportOutput = "frames"
+    uid_hash_secret: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ExportSettings:
@@ -252,6 +265,8 @@ class ExportSettings:
             calls_per_second=float(environment["FRAMEGATE_EXPORT_RATE"]),
             verify=environment["FRAMEGATE_VERIFY"] == "true",
             events=_split(environment["FRAMEGATE_EXPORT_EVENTS"]),
+            output=cast("ExportOutput", environment["FRAMEGATE_EXPORT_OUTPUT"]),
+            uid_hash_secret=environment["FRAMEGATE_UID_HASH_SECRET"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -269,6 +284,8 @@ class ExportSettings:
             "FRAMEGATE_EXPORT_RATE": repr(float(self.calls_per_second)).removesuffix(".0"),
             "FRAMEGATE_VERIFY": str(self.verify).lower(),
             "FRAMEGATE_EXPORT_EVENTS": _join(self.events),
+            "FRAMEGATE_EXPORT_OUTPUT": self.output,
+            "FRAMEGATE_UID_HASH_SECRET": self.uid_hash_secret,
         }
 
 
@@ -285,14 +302,11 @@ class ExportQueueSettings:
     removal_recheck_seconds : int
         Seconds after which a deleted image set is removed a second time: as long as a request that started before the
         deletion may still be storing one of its frames.
-    uid_hash_secret : str
-        The key of the hashes that stand for DICOM UIDs in keys of the bucket; the same as that of `Settings`.
     """
 
     queue_url: str
     deferred_store_queue_url: str
     removal_recheck_seconds: int
-    uid_hash_secret: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ExportQueueSettings:
@@ -307,7 +321,6 @@ class ExportQueueSettings:
             queue_url=environment["FRAMEGATE_EXPORT_QUEUE_URL"],
             deferred_store_queue_url=environment["FRAMEGATE_DEFERRED_STORE_QUEUE_URL"],
             removal_recheck_seconds=int(environment["FRAMEGATE_REMOVAL_RECHECK_SECONDS"]),
-            uid_hash_secret=environment["FRAMEGATE_UID_HASH_SECRET"],
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -316,7 +329,6 @@ class ExportQueueSettings:
             "FRAMEGATE_EXPORT_QUEUE_URL": self.queue_url,
             "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": self.deferred_store_queue_url,
             "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(self.removal_recheck_seconds),
-            "FRAMEGATE_UID_HASH_SECRET": self.uid_hash_secret,
         }
 
 

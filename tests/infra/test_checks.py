@@ -23,6 +23,7 @@ CONFIGURATIONS = {
         "cors_origins": "https://a.example.org,https://b.example.org",
         "cors_request_headers": "X-Viewer-Version",
         "export_events": "Copied",
+        "export_output": "dicom",
         "export_concurrency": "5",
         "export_timeout_seconds": "900",
         "verify": "true",

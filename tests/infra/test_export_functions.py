@@ -56,6 +56,8 @@ def test_request_function_gets_its_settings(template):
         "FRAMEGATE_EXPORT_RATE": "100",
         "FRAMEGATE_VERIFY": "false",
         "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
+        "FRAMEGATE_EXPORT_OUTPUT": "frames",
+        "FRAMEGATE_UID_HASH_SECRET": "${${AWS::StackId} / 2}",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }
@@ -69,7 +71,6 @@ def test_export_function_gets_its_settings(template, resources):
         "FRAMEGATE_EXPORT_QUEUE_URL": f"${{{queue_id(queues)}}}",
         "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": f"${{{queue_id(queues, 'DeferredStores')}}}",
         "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
-        "FRAMEGATE_UID_HASH_SECRET": "${${AWS::StackId} / 2}",
     }
 
 

@@ -69,6 +69,7 @@ def test_api_function_gets_its_default_settings(function, template, resources):
         "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "false",
         "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",
         "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
+        "FRAMEGATE_DICOM_FILES": "false",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }

@@ -14,7 +14,6 @@ from tests.infra.cloudformation import (
     frame_bucket,
     listed,
     logical_id,
-    only,
     properties,
     queue_id,
     role,
@@ -101,7 +100,7 @@ def exporting(arns):
             ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             objects_of_datastores(arns, "indexes"),
         ),
-        "RemoveMetadata": (["s3:DeleteObject"], objects_of_datastores(arns, "metadata", "bodies")),
+        "RemoveMetadata": (["s3:DeleteObject"], objects_of_datastores(arns, "metadata", "bodies", "instances")),
         "ListFrames": (["s3:ListBucket"], [arns["bucket"]]),
         "AnnounceResults": (["events:PutEvents"], [f"arn:${{AWS::Partition}}:events:{LOCAL}:event-bus/default"]),
         "EncryptFrames": (["kms:Decrypt", "kms:GenerateDataKey"], [arns["key"]]),
@@ -202,6 +201,31 @@ def test_request_function_has_exactly_these_permissions(template, role_of, arns)
         ),
         **logging_and_tracing(template, "export_requests"),
     }
+
+
+def test_dicom_files_have_a_policy_of_their_own_only_where_they_are_on(synthesize, template):
+    on = synthesize(export_output="dicom")
+    bucket, _ = frame_bucket(on)
+    (key,) = properties(on, "AWS::KMS::Key")
+    datastores = [each.removesuffix("/imageset/*") for each in IMAGE_SETS]
+    read = ["GetDICOMBulkdata", "GetDICOMInstance", "GetDICOMSeriesMetadata"]
+    (policy,) = properties(on, "AWS::IAM::ManagedPolicy").values()
+
+    assert properties(template, "AWS::IAM::ManagedPolicy") == {}
+    assert allowed({"Policies": [policy]}) == {
+        "ReadDatasets": ([f"medical-imaging:{each}" for each in read], datastores),
+        "StoreDicomFiles": (
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+            objects_of_datastores({"bucket": f"${{{bucket}.Arn}}"}, "instances"),
+        ),
+        "EncryptDicomFiles": (["kms:Decrypt", "kms:GenerateDataKey"], [f"${{{key}.Arn}}"]),
+    }
+    assert {logical_id(each) for each in policy["Roles"]} == {
+        logical_id(cloudformation.function(on, handler)["Role"]) for handler in ("api", "export", "export_requests")
+    }
+    for handler in ("api", "export", "export_requests"):
+        before, after = (allowed(role(each, cloudformation.function(each, handler)["Role"])) for each in (template, on))
+        assert before == after
 
 
 def test_state_machine_has_exactly_these_permissions(template, machine_role, arns, resources):
@@ -341,7 +365,7 @@ MAX_BUCKET_NAME = "b" * 63
 
 def test_policies_of_the_maximum_number_of_data_stores_fit_into_a_role(synthesize):
     datastores = ",".join(f"{number:032}" for number in range(MAX_DATASTORES))
-    template = synthesize(datastore_ids=datastores, environment="production")
+    template = synthesize(datastore_ids=datastores, environment="production", export_output="dicom")
 
     def resolved(value):
         if isinstance(value, list):
@@ -393,7 +417,7 @@ def test_permissions_are_inline_policies_of_roles_only(template):
 def test_each_function_has_its_own_role_without_managed_policies(template, resources):
     roles = [logical_id(each["Role"]) for each in resources("AWS::Lambda::Function").values()]
 
-    assert len(set(roles)) == 3
+    assert len(set(roles)) == 4
     for name in roles:
         found = resources("AWS::IAM::Role")[name]
         assert principal(found) == "lambda.amazonaws.com"
@@ -418,16 +442,18 @@ def test_account_logging_role_is_created_only_if_configured(synthesize, resource
     template.resource_count_is("AWS::ApiGateway::Account", 1)
 
 
-def test_only_the_api_may_invoke_the_alias(resources):
-    permission = only(resources("AWS::Lambda::Permission"))
+def test_only_the_api_may_invoke_the_functions_behind_it(resources):
+    permissions = resources("AWS::Lambda::Permission").values()
     (alias,) = resources("AWS::Lambda::Alias")
+    (render,) = (name for name in resources("AWS::Lambda::Function") if name.startswith("RenderFunction"))
     (api,) = resources("AWS::ApiGateway::RestApi")
 
-    assert permission["Principal"] == "apigateway.amazonaws.com"
-    assert text(permission["FunctionName"]) == f"${{{alias}}}"
-    assert text(permission["SourceArn"]) == (
-        f"arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{{api}}}/*/*/*"
-    )
+    assert {text(each["FunctionName"]) for each in permissions} == {f"${{{alias}}}", f"${{{render}.Arn}}"}
+    for each in permissions:
+        assert each["Principal"] == "apigateway.amazonaws.com"
+        assert text(each["SourceArn"]) == (
+            f"arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{{api}}}/*/*/*"
+        )
 
 
 def test_only_rules_of_the_stack_may_send_to_its_queues(resources):

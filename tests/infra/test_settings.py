@@ -12,6 +12,7 @@ from tests.infra.project import ACCESS, AUTH, DATASTORE_A, DATASTORE_B
 
 SETTINGS_BY_HANDLER = {
     "api": (Settings,),
+    "rendering": (Settings,),
     "authorizer": (AuthorizerSettings,),
     "export": (ExportSettings, ExportQueueSettings),
     "export_requests": (ExportSettings,),
@@ -20,6 +21,7 @@ CONFIGURATIONS = {
     **ACCESS,
     "everything else": {
         "export_events": "none",
+        "export_output": "dicom",
         "export_rate": "100",
         "export_concurrency": "3",
         "verify": "true",

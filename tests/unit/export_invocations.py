@@ -29,6 +29,7 @@ def export_function(queue, deferred_store_queue, monkeypatch):
         "FRAMEGATE_EXPORT_RATE": "10000",
         "FRAMEGATE_VERIFY": "false",
         "FRAMEGATE_EXPORT_EVENTS": "Created,Updated,Copied",
+        "FRAMEGATE_EXPORT_OUTPUT": "frames",
         "FRAMEGATE_EXPORT_QUEUE_URL": queue.url,
         "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": deferred_store_queue.url,
         "FRAMEGATE_REMOVAL_RECHECK_SECONDS": str(RECHECK_SECONDS),

@@ -19,7 +19,7 @@ LAMBDA_SRC = PROJECT / "lambda_src"
 LAYERS = (
     {"entrypoints"},
     {"rest", "export"},
-    {"rendering"},
+    {"rendering", "datasets"},
     {"dicomweb"},
     {"delivery", "index"},
     {"access"},

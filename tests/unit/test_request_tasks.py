@@ -34,6 +34,8 @@ def do(health_imaging, s3, monkeypatch):
     monkeypatch.setenv("FRAMEGATE_EXPORT_RATE", "10000")
     monkeypatch.setenv("FRAMEGATE_VERIFY", "false")
     monkeypatch.setenv("FRAMEGATE_EXPORT_EVENTS", "")
+    monkeypatch.setenv("FRAMEGATE_EXPORT_OUTPUT", "frames")
+    monkeypatch.setenv("FRAMEGATE_UID_HASH_SECRET", "")
     monkeypatch.setattr(export_parts, "WORKERS", 4)
     forget_clients()
     export_requests._tasks.cache_clear()

@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "FRAMEGATE_COGNITO_GROUPS_ARE_DATASTORES": "true",
     "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:image-access",
     "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
+    "FRAMEGATE_DICOM_FILES": "true",
 }
 AUTHORIZER_ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a,b",
@@ -41,12 +42,13 @@ EXPORT_ENVIRONMENT = {
     "FRAMEGATE_EXPORT_RATE": "16.6667",
     "FRAMEGATE_VERIFY": "true",
     "FRAMEGATE_EXPORT_EVENTS": "Created,Copied",
+    "FRAMEGATE_EXPORT_OUTPUT": "dicom",
+    "FRAMEGATE_UID_HASH_SECRET": "secret",
 }
 QUEUE_ENVIRONMENT = {
     "FRAMEGATE_EXPORT_QUEUE_URL": "https://sqs.example/queue",
     "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/deferred",
     "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
-    "FRAMEGATE_UID_HASH_SECRET": "secret",
 }
 REQUIRED = [
     (Settings, ENVIRONMENT),
@@ -70,6 +72,7 @@ def test_settings_come_from_the_environment():
         cognito_groups_are_datastores=True,
         authorization_function_arn="arn:aws:lambda:eu-west-1:123456789012:function:image-access",
         authorization_cache_seconds=60,
+        dicom_files=True,
     )
 
 
@@ -93,6 +96,8 @@ def test_export_settings_come_from_the_environment():
         calls_per_second=16.6667,
         verify=True,
         events=("Created", "Copied"),
+        output="dicom",
+        uid_hash_secret="secret",
     )
 
 
@@ -101,7 +106,6 @@ def test_export_queue_settings_come_from_the_environment():
         queue_url="https://sqs.example/queue",
         deferred_store_queue_url="https://sqs.example/deferred",
         removal_recheck_seconds=33,
-        uid_hash_secret="secret",
     )
 
 
@@ -186,13 +190,14 @@ _SETTINGS = st.one_of(
         calls_per_second=st.floats(allow_nan=False),
         verify=st.booleans(),
         events=_ITEMS,
+        uid_hash_secret=_NAMES,
+        output=st.sampled_from(["frames", "dicom"]),
     ),
     st.builds(
         ExportQueueSettings,
         queue_url=_NAMES,
         deferred_store_queue_url=_NAMES,
         removal_recheck_seconds=st.integers(),
-        uid_hash_secret=_NAMES,
     ),
     st.builds(LoggingSettings, service=_NAMES, level=_NAMES),
 )

@@ -40,12 +40,12 @@ class _Source:
 
 @cache
 def _worker() -> ExportWorker:
-    settings = ExportQueueSettings.from_environment()
+    shared, settings = ExportSettings.from_environment(), ExportQueueSettings.from_environment()
 
     def studies(objects: ObjectStore) -> StudyLists:
-        return StudyLists(objects, settings.uid_hash_secret)
+        return StudyLists(objects, shared.uid_hash_secret)
 
-    parts = ExportParts.build(ExportSettings.from_environment(), studies)
+    parts = ExportParts.build(shared, studies)
     deferred_stores = DeferredStoreQueue(parts.objects, ExportQueue(clients.sqs, settings.deferred_store_queue_url))
     return ExportWorker(
         parts.settings,

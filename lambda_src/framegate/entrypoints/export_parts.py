@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 from framegate.aws import clients
 from framegate.aws.event_bus import EventBus
+from framegate.datasets.instance_files import InstanceFiles
+from framegate.datasets.series import SeriesReader
+from framegate.datasets.writer import InstanceWriter
 from framegate.export.copying import FrameCopier
 from framegate.export.exporter import Exporter
+from framegate.export.outputs import InstanceOutput
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
 from framegate.healthimaging.client import HealthImaging
@@ -60,16 +64,39 @@ class ExportParts:
         s3()
         objects = ObjectStore(clients.session(), s3, settings.frame_bucket, threads, S3_CALLS)
         source, store = HealthImaging(clients.session(), max_connections=WORKERS), FrameStore(objects)
-        remover = ImageSetRemover(objects)
+        remover, pace = ImageSetRemover(objects), Pace(settings.calls_per_second)
+        copier = FrameCopier(source, store, pace)
+        lists = studies(objects) if studies else None
+        instances = (
+            cls._instances(settings, source, store, copier, objects, pace, lists)
+            if settings.output == "dicom"
+            else None
+        )
         exporter = Exporter(
             source,
             store,
-            FrameCopier(source, store, Pace(settings.calls_per_second)),
+            copier,
             ExportRecords(objects),
             FrameIndex(source, objects),
             remover,
             EventBus(clients.events, settings.event_bus),
             WORKERS,
-            studies(objects) if studies else None,
+            lists,
+            instances,
         )
         return cls(settings, source, objects, store, remover, exporter)
+
+    @staticmethod
+    def _instances(
+        settings: ExportSettings,
+        source: HealthImaging,
+        store: FrameStore,
+        copier: FrameCopier,
+        objects: ObjectStore,
+        pace: Pace,
+        studies: StudyLists | None,
+    ) -> InstanceOutput:
+        series, files = SeriesReader(source, settings.uid_hash_secret), InstanceFiles(objects)
+        threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="frames")
+        writer = InstanceWriter(source, store, files, pace, threads)
+        return InstanceOutput(source, series, files, writer, store, copier, threads, studies)

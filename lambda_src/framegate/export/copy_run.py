@@ -1,42 +1,43 @@
-"""Runs the copying of an export's frames in several threads, within one invocation."""
+"""Runs the copying of an export's frames or DICOM files in several threads, within one invocation."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from framegate.export.manifest import ExportedFrame
+    from framegate.export.manifest import Exported
     from framegate.problems import Problem
     from framegate.time_budget import TimeBudget
 
 
-class CopyRun:
-    """Copies frames in several threads until none is left, the time runs out, or a thread raises an error.
+Item = TypeVar("Item", bound="Exported")
+
+
+class CopyRun(Generic[Item]):
+    """Copies items in several threads until none is left, the time runs out, or a thread raises an error.
 
     Parameters
     ----------
-    frames : sequence of ExportedFrame
-        The frames to copy.
+    items : sequence of Exported
+        The frames or DICOM files to copy.
     copy : callable
-        Copies one frame and returns the problem that it met, or None. An error that it raises ends the run.
+        Copies one item and returns the problem that it met, or None. An error that it raises ends the run.
     budget : TimeBudget
-        No frame starts after this time.
+        No item starts after this time.
 
     Attributes
     ----------
     problem : Problem or None
-        The first problem that a frame met.
+        The first problem that an item met.
     """
 
-    def __init__(
-        self, frames: Sequence[ExportedFrame], copy: Callable[[ExportedFrame], Problem | None], budget: TimeBudget
-    ) -> None:
-        self._count = len(frames)
-        self._frames = iter(frames)
+    def __init__(self, items: Sequence[Item], copy: Callable[[Item], Problem | None], budget: TimeBudget) -> None:
+        self._count = len(items)
+        self._items = iter(items)
         self._copy = copy
         self._budget = budget
         self._lock = threading.Lock()
@@ -44,7 +45,7 @@ class CopyRun:
         self.problem: Problem | None = None
 
     def run(self, max_threads: int) -> None:
-        """Copy the frames in at most `max_threads` threads, and pass on the error that ended the run."""
+        """Copy the items in at most `max_threads` threads, and pass on the error that ended the run."""
         threads = min(max_threads, self._count)
         with ThreadPoolExecutor(threads, thread_name_prefix="export") as pool:
             workers = [pool.submit(self._work) for _ in range(threads)]
@@ -52,14 +53,14 @@ class CopyRun:
             worker.result()
 
     def _work(self) -> None:
-        while (frame := self._next()) is not None:
+        while (item := self._next()) is not None:
             try:
-                problem = self._copy(frame)
+                problem = self._copy(item)
             except BaseException:
                 self._is_stopped = True
                 raise
             self.problem = self.problem or problem
 
-    def _next(self) -> ExportedFrame | None:
+    def _next(self) -> Item | None:
         with self._lock:
-            return None if self._is_stopped or self._budget.exhausted else next(self._frames, None)
+            return None if self._is_stopped or self._budget.exhausted else next(self._items, None)

@@ -1,26 +1,24 @@
-"""Exports an image set: copies its frames to the frame store, and writes a manifest with a line for each frame."""
+"""Exports an image set: stores its frames or DICOM files, and writes a manifest with a line for each."""
 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from framegate.access.audit import audited_export
-from framegate.bucket_layout import frame_key
-from framegate.dicomweb.study_lists import ImageSetVersion
 from framegate.export.copy_run import CopyRun
-from framegate.export.manifest import TRANSIENT, ExportedFrame, Outcome
-from framegate.healthimaging.image_set_metadata import FrameEntry, MetadataError, frames_of, series_of
+from framegate.export.manifest import TRANSIENT, Exported, ExportedFrame, Outcome
+from framegate.export.outputs import FrameOutput, ImageSetDeletedError
 from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.messages import ExportAnnouncement, ExportOrder, ObjectLocation
-from framegate.observability import logger
 from framegate.problems import (
+    DicomFilesOff,
     ExportIncomplete,
     FrameNotAvailable,
     FrameNotFound,
     Problem,
-    UpstreamFailed,
     UpstreamRefused,
     UpstreamRejected,
     UpstreamTimeout,
@@ -28,21 +26,20 @@ from framegate.problems import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from framegate.access.audit import ExportRead
     from framegate.aws.event_bus import EventBus
     from framegate.dicomweb.study_lists import StudyLists
     from framegate.export.copying import FrameCopier
+    from framegate.export.outputs import InstanceOutput, Job, Output
     from framegate.export.records import ExportRecords
     from framegate.healthimaging.client import HealthImaging
     from framegate.index.frame_index import FrameIndex
+    from framegate.messages import ExportOutput
     from framegate.storage.frame_store import FrameStore
     from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.time_budget import TimeBudget
-
-MAX_START_BYTES = 256 * 1024
-"""Bytes at the start of the metadata in which the UIDs of the study and the series must be."""
 
 FINISH_SHARE, MAX_FINISH_SECONDS = 0.25, 30.0
 """Share of an invocation's time that is reserved for the manifest and the event, and its maximum in seconds."""
@@ -61,11 +58,13 @@ class ExportResult:
     frames : mapping of str to int
         The number of frames that were ``copied``, ``present`` and ``failed``.
     total_bytes : int
-        The total size of the stored frames.
+        The total size of the stored frames or DICOM files.
     missing : int
-        The number of failed frames that a later attempt may copy.
+        The number of failed frames or DICOM files that a later attempt may store.
     problem : Problem or None
         Why the image set could not be exported at all.
+    instances : mapping of str to int, or None
+        The number of DICOM files that were ``copied``, ``present`` and ``failed``; None if the export stored frames.
     """
 
     order: ExportOrder
@@ -74,11 +73,12 @@ class ExportResult:
     total_bytes: int = 0
     missing: int = 0
     problem: Problem | None = None
+    instances: dict[str, int] | None = None
 
     @property
     def completed(self) -> bool:
-        """Whether every frame is stored."""
-        return self.problem is None and not self.frames["failed"]
+        """Whether every frame or DICOM file is stored."""
+        return self.problem is None and not self.frames["failed"] and not (self.instances or {}).get("failed")
 
     def announcement(self, bucket: str) -> ExportAnnouncement:
         """The announcement of the result; `bucket` holds the manifest."""
@@ -92,6 +92,7 @@ class ExportResult:
             ObjectLocation(bucket, self.manifest) if self.manifest else None,
             self.frames,
             self.total_bytes,
+            self.instances,
         )
 
 
@@ -115,9 +116,11 @@ class Exporter:
     bus : EventBus
         Announces that an export has ended.
     workers : int
-        Number of threads that copy frames.
+        Number of threads that copy frames, or write DICOM files.
     studies : StudyLists, optional
         Gets the image sets that are exported on an event, so that the first request by UID needs no search.
+    instances : InstanceOutput, optional
+        Exports DICOM files, if the deployment does.
     """
 
     def __init__(
@@ -131,12 +134,13 @@ class Exporter:
         bus: EventBus,
         workers: int,
         studies: StudyLists | None = None,
+        instances: InstanceOutput | None = None,
     ) -> None:
         self._source = source
-        self._store = store
-        self._copier = copier
         self._records = records
-        self._index = index
+        self._outputs: dict[ExportOutput, Output] = {"frames": FrameOutput(source, store, copier, index, studies)}
+        if instances:
+            self._outputs["dicom"] = instances
         self._remover = remover
         self._bus = bus
         self._workers = workers
@@ -170,13 +174,13 @@ class Exporter:
         """
         try:
             result = self._export(order, budget)
-        except _ImageSetDeletedError:
+        except ImageSetDeletedError:
             # This export may have stored frames after the deletion's event was processed. Nothing else removes them.
             if self._studies:
                 self._studies.forget(order.image_set, budget)
             self._remover.remove(order.image_set, budget)
             return self.give_up(order, FrameNotFound())
-        except (VersionNotFound, UpstreamRejected, UpstreamRefused) as problem:
+        except (VersionNotFound, UpstreamRejected, UpstreamRefused, DicomFilesOff) as problem:
             return self.give_up(order, problem)
         if isinstance(result, ExportResult):
             self._announce(result)
@@ -199,121 +203,59 @@ class Exporter:
 
     def _copy_and_record(self, order: ExportOrder, read: ExportRead, budget: TimeBudget) -> ExportResult | ExportOrder:
         work = budget.share(budget.remaining() - min(MAX_FINISH_SECONDS, FINISH_SHARE * budget.remaining()))
-        frames = self._frames_of(order, work)
-        if self._copy_all(order, frames, read, work):
-            progress = self._records.save_progress(order.image_set, frames, budget)
+        job = self._job_of(order, work)
+        if self._copy_all(job, read, work):
+            progress = self._records.save_progress(order.image_set, job.items, budget)
             outcome: ExportResult | ExportOrder = replace(order, progress=progress)
         else:
-            manifest = self._records.write_manifest(order.image_set, order.export_id, frames, budget)
-            self._require_not_deleted(order.image_set, frames, budget)
-            outcome = _result(order, manifest, frames)
+            manifest = self._records.write_manifest(order.image_set, order.export_id, job.items, budget)
+            self._require_not_deleted(order.image_set, job.items, budget)
+            outcome = _result(order, manifest, job.items)
         if order.progress:
             self._records.remove_progress(order.progress, budget)
         return outcome
 
-    def _frames_of(self, order: ExportOrder, budget: TimeBudget) -> list[ExportedFrame]:
+    def _job_of(self, order: ExportOrder, budget: TimeBudget) -> Job:
+        saved: list[Exported] | None = None
         if order.progress:
-            try:
-                return self._records.load_progress(order.progress, budget)
-            except KeyError:
-                # SQS delivered the message again after the export had ended. The frames are found in the store.
-                pass
-        entries = self._entries(order, budget)
-        if order.image_frame_ids is None:
-            self._store_index(order, entries, budget)
-            return [_new_frame(order.image_set, entry) for entry in entries]
-        requested = set(order.image_frame_ids)
-        entries = [entry for entry in entries if entry.image_frame_id in requested]
-        unknown = requested - {entry.image_frame_id for entry in entries}
-        frames = [_new_frame(order.image_set, entry) for entry in entries]
-        return frames + [_unknown_frame(order.image_set, each) for each in order.image_frame_ids if each in unknown]
+            # There is none if SQS delivered the message again after the export had ended.
+            with suppress(KeyError):
+                saved = self._records.load_progress(order.progress, budget)
+        output = self._outputs.get(order.output)
+        if output is None:
+            raise DicomFilesOff
+        return output.begin(order, saved, budget)
 
-    def _entries(self, order: ExportOrder, budget: TimeBudget) -> list[FrameEntry]:
-        start = bytearray()
-
-        def read(document: Iterator[bytes]) -> list[FrameEntry]:
-            start.clear()
-            return _entries_of(_noting_the_start(document, start))
-
-        try:
-            entries = self._source.fetch_metadata(order.image_set, order.version_id, read, budget)
-        except FrameNotFound:
-            if order.version_id and self._source.has_image_set(order.image_set, budget):
-                raise VersionNotFound from None
-            raise _ImageSetDeletedError from None
-        self._note_study(order, bytes(start), budget)
-        return entries
-
-    def _note_study(self, order: ExportOrder, metadata: bytes, budget: TimeBudget) -> None:
-        """List the image set of an event under its study."""
-        uids = series_of([metadata])
-        if self._studies is None or order.version_id is None or order.is_primary is None or uids is None:
-            return
-        study_uid, series_uid = uids
-        try:
-            noted = ImageSetVersion(order.image_set, order.version_id, order.is_primary, series_uid)
-            self._studies.note(noted, study_uid, budget)
-        except Problem as problem:
-            # The first request for the series searches.
-            logger.warning("study not noted", extra=problem.log_fields)
-
-    def _store_index(self, order: ExportOrder, entries: list[FrameEntry], budget: TimeBudget) -> None:
-        if order.version_id is None or any(entry.transfer_syntax_uid is None for entry in entries):
-            # Only a frame itself would tell its media type.
-            return
-        try:
-            self._index.store(order.image_set, order.version_id, entries, budget)
-        except Problem as problem:
-            # The first request for the index builds it.
-            logger.warning("frame index not stored", extra=problem.log_fields)
-
-    def _copy_all(self, order: ExportOrder, frames: list[ExportedFrame], read: ExportRead, budget: TimeBudget) -> int:
-        """Copy the unfinished frames; return how many still have no outcome.
+    def _copy_all(self, job: Job, read: ExportRead, budget: TimeBudget) -> int:
+        """Copy the unfinished items; return how many still have no outcome.
 
         Raises
         ------
         Problem
-            If no frame got an outcome. An invocation that followed at once would make no progress either.
+            If no item got an outcome. An invocation that followed at once would make no progress either.
         """
-        unfinished = [frame for frame in frames if frame.is_unfinished]
+        unfinished = [item for item in job.items if item.is_unfinished]
         if not unfinished:
             return 0
-        stored = set(self._store.names(order.image_set, budget))
-        mismatched = set(self._store.mismatched_names(order.image_set, budget))
-        run = CopyRun(unfinished, lambda frame: self._copy(order, frame, stored, mismatched, budget), budget)
+        job.prepare(budget)
+        run = CopyRun(unfinished, lambda item: job.copy(item, budget), budget)
         try:
             run.run(self._workers)
         finally:
-            copied = [frame for frame in unfinished if frame.outcome == Outcome.COPIED]
-            read.frames, read.bytes = len(copied), sum(frame.size or 0 for frame in copied)
-        remaining = sum(frame.outcome is None for frame in unfinished)
-        if remaining == len(unfinished):
+            copied = [item for item in unfinished if item.outcome == Outcome.COPIED]
+            read.frames, read.bytes = sum(item.frame_count for item in copied), sum(item.size or 0 for item in copied)
+        remaining = sum(item.outcome is None for item in unfinished)
+        if remaining == len(unfinished) and not job.has_progressed:
             raise run.problem or UpstreamTimeout("HealthImaging")
         return remaining
 
-    def _copy(
-        self, order: ExportOrder, frame: ExportedFrame, stored: set[str], mismatched: set[str], budget: TimeBudget
-    ) -> Problem | None:
-        frame_id = frame.entry.image_frame_id
-        problem = self._copier.copy(
-            frame,
-            order.image_set,
-            budget,
-            may_be_stored=frame_id in stored,
-            is_mismatched=frame_id in mismatched,
-            verify=order.verify,
-        )
-        if isinstance(problem, FrameNotFound) and not self._source.has_image_set(order.image_set, budget):
-            raise _ImageSetDeletedError
-        return problem
-
-    def _require_not_deleted(self, image_set: ImageSetRef, frames: list[ExportedFrame], budget: TimeBudget) -> None:
+    def _require_not_deleted(self, image_set: ImageSetRef, items: Sequence[Exported], budget: TimeBudget) -> None:
         """Raise an error if the image set was deleted before the export had stored everything.
 
-        The check fetches the smallest frame instead of the metadata: HealthImaging allows an account 1000 calls of
-        GetImageFrame a second, but only 50 of GetImageSetMetadata.
+        The check fetches the smallest frame, if there is one, instead of the metadata: HealthImaging allows an account
+        1000 calls of GetImageFrame a second, but only 50 of GetImageSetMetadata.
         """
-        stored = [frame for frame in frames if frame.stored]
+        stored = [item for item in items if isinstance(item, ExportedFrame) and item.stored]
         if stored:
             smallest = min(stored, key=lambda frame: frame.size or 0)
             ref = FrameRef(image_set.datastore_id, image_set.image_set_id, smallest.entry.image_frame_id)
@@ -324,50 +266,26 @@ class Exporter:
             else:
                 return
         if not self._source.has_image_set(image_set, budget):
-            raise _ImageSetDeletedError
+            raise ImageSetDeletedError
 
     def _announce(self, result: ExportResult) -> None:
         announcement = result.announcement(self._records.bucket)
         self._bus.announce(announcement.detail_type, announcement.to_json())
 
 
-class _ImageSetDeletedError(Exception):
-    """The image set no longer exists."""
-
-
-def _noting_the_start(document: Iterator[bytes], start: bytearray) -> Iterator[bytes]:
-    """Pass a document on, and note its first `MAX_START_BYTES`."""
-    for piece in document:
-        if len(start) < MAX_START_BYTES:
-            start += piece[: MAX_START_BYTES - len(start)]
-        yield piece
-
-
-def _entries_of(document: Iterator[bytes]) -> list[FrameEntry]:
-    try:
-        return list(frames_of(document))
-    except MetadataError as error:
-        raise UpstreamFailed("HealthImaging", f"sent metadata that {error}") from None
-
-
-def _new_frame(image_set: ImageSetRef, entry: FrameEntry) -> ExportedFrame:
-    frame = FrameRef(image_set.datastore_id, image_set.image_set_id, entry.image_frame_id)
-    return ExportedFrame(entry, frame_key(frame))
-
-
-def _unknown_frame(image_set: ImageSetRef, image_frame_id: str) -> ExportedFrame:
-    """A requested frame that the metadata does not list."""
-    frame = _new_frame(image_set, FrameEntry(image_frame_id, None, None))
-    frame.fail(FrameNotFound())
-    return frame
-
-
-def _result(order: ExportOrder, manifest: str, frames: list[ExportedFrame]) -> ExportResult:
-    outcomes = Counter(str(frame.outcome) if frame.stored else "failed" for frame in frames)
+def _result(order: ExportOrder, manifest: str, items: Sequence[Exported]) -> ExportResult:
+    files: Counter[str] = Counter()
+    frames: Counter[str] = Counter()
+    for item in items:
+        outcome = str(item.outcome) if item.stored else "failed"
+        files[outcome] += 1
+        frames[outcome] += item.frame_count
+    names = ("copied", "present", "failed")
     return ExportResult(
         order,
         manifest,
-        {name: outcomes[name] for name in ("copied", "present", "failed")},
-        sum(frame.size or 0 for frame in frames if frame.stored),
-        sum(frame.outcome in TRANSIENT for frame in frames),
+        {name: frames[name] for name in names},
+        sum(item.size or 0 for item in items if item.stored),
+        sum(item.outcome in TRANSIENT for item in items),
+        instances={name: files[name] for name in names} if order.output == "dicom" else None,
     )

@@ -1,4 +1,4 @@
-"""The manifest of an export: one JSON line for each frame with its outcome."""
+"""The manifest of an export: one JSON line for each frame or DICOM file with its outcome."""
 
 from __future__ import annotations
 
@@ -21,14 +21,48 @@ TRANSIENT = frozenset(
 
 
 class Outcome(StrEnum):
-    """The outcomes of a stored frame. The outcome of any other frame is the slug of its problem."""
+    """The outcomes of a stored object. The outcome of any other is the slug of its problem."""
 
     COPIED = "copied"
     PRESENT = "present"
 
 
+class Exported:
+    """The base of what exports store: an object in the bucket, and its outcome."""
+
+    key: str
+    content_type: str | None
+    size: int | None
+    checksum: str | None
+    outcome: str | None
+    detail: str | None
+
+    @property
+    def stored(self) -> bool:
+        """Whether the object is in the bucket, stored by this export or present before it."""
+        return self.outcome in (Outcome.COPIED, Outcome.PRESENT)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether another attempt may change the outcome."""
+        return self.outcome is None or self.outcome in TRANSIENT
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames in the object."""
+        raise NotImplementedError
+
+    def fail(self, problem: Problem) -> None:
+        """Record a problem as the outcome."""
+        self.outcome, self.detail = problem.slug, problem.description
+
+    def to_line(self) -> dict[str, Any]:
+        """The manifest's line for the object, as a JSON object."""
+        raise NotImplementedError
+
+
 @dataclass(slots=True)
-class ExportedFrame:
+class ExportedFrame(Exported):
     """A frame of an export and its outcome.
 
     Parameters
@@ -64,18 +98,9 @@ class ExportedFrame:
     not_verified: str | None = None
 
     @property
-    def stored(self) -> bool:
-        """Whether the frame is in the bucket, copied by this export or present before it."""
-        return self.outcome in (Outcome.COPIED, Outcome.PRESENT)
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether another attempt may change the outcome."""
-        return self.outcome is None or self.outcome in TRANSIENT
-
-    def fail(self, problem: Problem) -> None:
-        """Record a problem as the outcome."""
-        self.outcome, self.detail = problem.slug, problem.description
+    def frame_count(self) -> int:
+        """Number of frames in the object."""
+        return 1
 
     def to_line(self) -> dict[str, Any]:
         """The manifest's line for the frame, as a JSON object."""
@@ -95,6 +120,55 @@ class ExportedFrame:
             line["pixelsVerified"] = True
         if self.not_verified:
             line["pixelsNotVerified"] = self.not_verified
+        return line
+
+
+@dataclass(slots=True)
+class ExportedInstance(Exported):
+    """A DICOM file of an export and its outcome.
+
+    Parameters
+    ----------
+    sop_instance_uid : str
+        The instance.
+    key : str
+        The key of its file in the bucket.
+    frames : int
+        Number of its frames.
+
+    Attributes
+    ----------
+    content_type, size, checksum, outcome, detail
+        See `ExportedFrame`.
+    """
+
+    sop_instance_uid: str
+    key: str
+    frames: int
+    content_type: str | None = None
+    size: int | None = None
+    checksum: str | None = None
+    outcome: str | None = None
+    detail: str | None = None
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames in the object."""
+        return self.frames
+
+    def to_line(self) -> dict[str, Any]:
+        """The manifest's line for the file, as a JSON object."""
+        line = {
+            "sopInstanceUID": self.sop_instance_uid,
+            "frames": self.frames,
+            "key": self.key,
+            "contentType": self.content_type,
+            "contentLength": self.size,
+            "checksumCRC32": self.checksum,
+            "outcome": self.outcome,
+        }
+        if self.detail:
+            line["detail"] = self.detail
         return line
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from framegate.bucket_layout import JSON_LINES, REQUEST_PREFIX, accepted_key, rejected_key, results_prefix
 from framegate.export.manifest import encode_lines
 from framegate.identifiers import ImageSetRef, is_identifier
+from framegate.messages import OUTPUTS
 from framegate.problems import (
     DatastoreNotServed,
+    DicomFilesOff,
     DuplicateRequest,
     InvalidIdentifier,
     InvalidRequest,
@@ -22,10 +24,11 @@ from framegate.problems import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from framegate.messages import ExportOutput
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
 
-MEMBERS = ("datastoreId", "imageSetId", "imageFrameIds", "versionId", "verify")
+MEMBERS = ("datastoreId", "imageSetId", "imageFrameIds", "versionId", "verify", "output")
 
 MAX_FRAME_IDS = 4000
 """Maximum number of frames that a line names: about 140 kB. Step Functions allows 256 KiB for the input of a state."""
@@ -110,11 +113,16 @@ class RequestManifests:
         The bucket.
     datastore_ids : collection of str
         The data stores that are served.
+    outputs : collection of ExportOutput
+        What the deployment may export.
     """
 
-    def __init__(self, objects: ObjectStore, datastore_ids: Collection[str]) -> None:
+    def __init__(
+        self, objects: ObjectStore, datastore_ids: Collection[str], outputs: Collection[ExportOutput] = OUTPUTS
+    ) -> None:
         self._objects = objects
         self._datastore_ids = datastore_ids
+        self._outputs = outputs
 
     def check(self, key: str, execution: str, budget: TimeBudget) -> CheckedManifest:
         """Check a manifest, and write its lines to the lists of accepted and rejected ones.
@@ -178,6 +186,8 @@ class RequestManifests:
         request = parse_line(line)
         if request["datastoreId"] not in self._datastore_ids:
             raise DatastoreNotServed
+        if request.get("output", "frames") not in self._outputs:
+            raise DicomFilesOff
         return request
 
 
@@ -187,7 +197,7 @@ class _EarlierRequests:
     Notes
     -----
     Requests are equal if they name the same data store, image set, version and frames, in any order, and agree on
-    ``verify``. The 128-bit digests of a million requests take 140 MB, as measured.
+    ``verify`` and ``output``. The 128-bit digests of a million requests take 140 MB, as measured.
     """
 
     def __init__(self) -> None:
@@ -206,6 +216,7 @@ class _EarlierRequests:
             request["imageSetId"],
             request.get("versionId", ""),
             "verify" if request.get("verify") else "",
+            request.get("output", "frames"),
             *sorted(request.get("imageFrameIds", ())),
         )
         earlier = self._lines.setdefault(blake2b(" ".join(identity).encode(), digest_size=16).digest(), number)
@@ -300,6 +311,8 @@ def parse_line(line: bytes | None) -> dict[str, Any]:
         parsed["versionId"] = _version_id(request["versionId"])
     if request.get("verify") is not None:
         parsed["verify"] = _true_or_false(request["verify"])
+    if request.get("output") is not None:
+        parsed["output"] = _output(request["output"], parsed)
     return parsed
 
 
@@ -329,3 +342,13 @@ def _true_or_false(value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequest("verify must be true or false.")
     return value
+
+
+def _output(value: object, parsed: dict[str, Any]) -> str:
+    if value not in OUTPUTS:
+        raise InvalidRequest(f"output must be {' or '.join(OUTPUTS)}.")
+    if value == "dicom" and "imageFrameIds" in parsed:
+        raise InvalidRequest("A DICOM file has all frames of its instance: leave out imageFrameIds.")
+    if value == "dicom" and "versionId" in parsed:
+        raise InvalidRequest("DICOM files have the latest version: leave out versionId.")
+    return str(value)

@@ -56,6 +56,7 @@ class RequestSummaries:
         counts: Counter[str] = Counter()
         failed = encode_lines(self._failed_lines(results_manifest, counts, budget))
         self._objects.put(failed_key(prefix), JSON_LINES, failed, budget)
+        instances = {name: counts[f"instances-{name}"] for name in ("copied", "present", "failed")}
         summary = {
             "request": validated.request,
             "lines": {
@@ -66,6 +67,7 @@ class RequestSummaries:
             "exports": {name: counts[name] for name in ("completed", "failed")},
             "frames": {name: counts[f"frames-{name}"] for name in ("copied", "present", "failed")},
             "bytes": counts["bytes"],
+            **({"instances": instances} if any(instances.values()) else {}),
             "rejected": self._place(validated.rejected_key, validated.rejected),
             "failed": self._place(failed_key(prefix), counts["failed"]),
             "results": self._place(results_manifest, 1) if results_manifest else None,
@@ -107,6 +109,8 @@ class RequestSummaries:
             counts["bytes"] += result.get("bytes", 0)
             for name, number in result.get("frames", {}).items():
                 counts[f"frames-{name}"] += number
+            for name, number in result.get("instances", {}).items():
+                counts[f"instances-{name}"] += number
             if outcome == "failed":
                 yield ExportTask.request_of(json.loads(record["Input"]))
 

@@ -11,6 +11,7 @@ from framegate.export.report import report_export, report_failure
 from framegate.export.request_manifest import RequestManifests, prefix_of_results
 from framegate.export.request_summary import RequestSummaries
 from framegate.messages import (
+    OUTPUTS,
     ExportOrder,
     ExportTask,
     ObjectLocation,
@@ -49,7 +50,9 @@ class RequestTasks:
     def __init__(self, settings: ExportSettings, objects: ObjectStore, exporter: Exporter) -> None:
         self._settings = settings
         self._bucket = objects.bucket
-        self._manifests = RequestManifests(objects, settings.datastore_ids)
+        self._manifests = RequestManifests(
+            objects, settings.datastore_ids, OUTPUTS if settings.output == "dicom" else ("frames",)
+        )
         self._summaries = RequestSummaries(objects)
         self._exporter = exporter
 

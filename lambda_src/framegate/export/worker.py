@@ -226,8 +226,11 @@ class ExportWorker:
             self._index.note_version(image_set, version_id, budget)
         if changed.change not in self._settings.events:
             logger.info("image set changed", extra=identifiers(image_set))
-        elif self._export(ExportOrder.on_change(changed, verify=self._settings.verify), budget) and version_id:
+        elif self._export(self._order(changed), budget) and version_id:
             self._index.note_version(image_set, version_id, budget, confirmed=True)
+
+    def _order(self, changed: ImageSetChanged) -> ExportOrder:
+        return ExportOrder.on_change(changed, verify=self._settings.verify, output=self._settings.output)
 
     def _on_image_set_deleted(self, deleted: ImageSetDeleted, budget: TimeBudget) -> None:
         self._remove(RemoveImageSet(deleted.image_set, again=False), budget)

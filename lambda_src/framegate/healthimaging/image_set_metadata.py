@@ -107,6 +107,37 @@ class FrameInSeries:
     value_range: tuple[int, int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class InstanceEntry:
+    """A SOP instance, as listed in the metadata.
+
+    Attributes
+    ----------
+    series_instance_uid, sop_instance_uid : str
+        The series and the instance.
+    transfer_syntax_uid : str or None
+        The encoding of the stored frames; None means the data store's own lossless format.
+    frames : tuple of FrameEntry
+        Its frames; none for an instance without pixels, such as a report.
+    value_ranges : tuple
+        For each frame, the least and the greatest stored value of a pixel; None if HealthImaging lists none.
+    """
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str | None
+    frames: tuple[FrameEntry, ...]
+    value_ranges: tuple[tuple[int, int] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSetContents:
+    """The study of an image set, and its instances in the order of its metadata."""
+
+    study_instance_uid: str | None
+    instances: tuple[InstanceEntry, ...]
+
+
 class MetadataError(ValueError):
     """The document is not the metadata of an image set, or exceeds a bound; the text completes "The metadata …"."""
 
@@ -185,7 +216,10 @@ _INSTANCE = _Object(
     },
 )
 _SERIES = _Object("a series", {"Instances": _Object("Instances", each_member=_INSTANCE)})
-_STUDY = _Object("Study", {"Series": _Object("Series", each_member=_SERIES)})
+_STUDY_DICOM = _Object(
+    "DICOM", {"StudyInstanceUID": _Value("StudyInstanceUID", is_strict=False)}, has_unique_names=False
+)
+_STUDY = _Object("Study", {"DICOM": _STUDY_DICOM, "Series": _Object("Series", each_member=_SERIES)})
 _DOCUMENT = _Object("a document", {"Study": _STUDY})
 
 _STUDY_UID_PATH = ["Study", "DICOM", "StudyInstanceUID"]
@@ -226,6 +260,34 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
 
 def frames_in_series(document: Iterable[bytes]) -> Iterator[FrameInSeries]:
     """Yield the frames of an image set with their series, as `frames_of` does."""
+    for _, instance in _walk(document):
+        if instance is not None:
+            for entry, value_range in zip(instance.frames, instance.value_ranges, strict=True):
+                yield FrameInSeries(entry, instance.series_instance_uid, value_range)
+
+
+def contents_of(document: Iterable[bytes]) -> ImageSetContents:
+    """Return the study and the instances of an image set; see `frames_of` for the parameter and the errors.
+
+    Examples
+    --------
+    >>> series = b'{"1.2.3": {"Instances": {"1.2.3.4": {"DICOM": {}, "ImageFrames": []}}}}'
+    >>> contents = contents_of([b'{"Study": {"DICOM": {"StudyInstanceUID": "1.2"}, "Series": ' + series + b"}}"])
+    >>> contents.study_instance_uid, [each.sop_instance_uid for each in contents.instances]
+    ('1.2', ['1.2.3.4'])
+    """
+    study_uid: str | None = None
+    instances = []
+    for uid, instance in _walk(document):
+        # An import with a warning can have a UID of another form, and DICOMweb finds it by that.
+        study_uid = _short(uid) if isinstance(uid, str) else study_uid
+        if instance is not None:
+            instances.append(instance)
+    return ImageSetContents(study_uid, tuple(instances))
+
+
+def _walk(document: Iterable[bytes]) -> Iterator[tuple[str | None, InstanceEntry | None]]:
+    """Yield the UID of the study, wherever it stands, and each instance at its end, as pairs with None."""
     instance = _Instance()
     path: list[_Open] = []
     for events in events_of(document):
@@ -235,8 +297,8 @@ def frames_in_series(document: Iterable[bytes]) -> Iterator[FrameInSeries]:
             elif event in ("end_map", "end_array"):
                 ended = path.pop().node
                 if ended is _INSTANCE:
-                    # The parents of an instance are Instances, the series, and Series.
-                    yield from instance.end(path[-1].member, path[-3].member)
+                    # The path is document, Study, Series, a series, and its instances.
+                    yield None, instance.end(path[2].member, path[-1].member)
                 elif ended is _FRAME:
                     instance.end_frame()
                 elif ended is _RESOLUTION:
@@ -248,7 +310,10 @@ def frames_in_series(document: Iterable[bytes]) -> Iterator[FrameInSeries]:
                     check_depth(len(path))
                 elif node is not None:
                     _check_value(node, path, is_null=value is None)
-                    instance.take(path[-1].node, path[-1].member, value)
+                    if path[-1].node is _STUDY_DICOM:
+                        yield value, None
+                    else:
+                        instance.take(path[-1].node, path[-1].member, value)
 
 
 def study_of(document: Iterable[bytes]) -> str | None:
@@ -540,12 +605,13 @@ class _Instance:
         frame.checksum = resolution.get("Checksum")
         self._resolution = {}
 
-    def end(self, sop_instance_uid: str, series_instance_uid: str) -> Iterator[FrameInSeries]:
-        for number, frame in enumerate(self._frames, start=1):
+    def end(self, series_instance_uid: str, sop_instance_uid: str) -> InstanceEntry:
+        for frame in self._frames:
             if frame.id is None:
                 raise MetadataError("lists a frame with no ID")
-            entry = FrameEntry(
-                frame.id,
+        frames = (
+            FrameEntry(
+                str(frame.id),
                 sop_instance_uid,
                 number,
                 self._syntax,
@@ -555,8 +621,12 @@ class _Instance:
                 frame.columns or self._size.get("Columns"),
                 frame.resolutions,
             )
-            yield FrameInSeries(entry, series_instance_uid, frame.value_range)
+            for number, frame in enumerate(self._frames, start=1)
+        )
+        ranges = tuple(frame.value_range for frame in self._frames)
+        entry = InstanceEntry(series_instance_uid, sop_instance_uid, self._syntax, tuple(frames), ranges)
         self._begin()
+        return entry
 
 
 def _short(text: str) -> str:

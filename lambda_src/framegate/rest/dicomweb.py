@@ -25,6 +25,7 @@ from framegate.dicomweb.uids import SeriesAddress, StudyAddress, hash_of, requir
 from framegate.healthimaging.media_types import UNKNOWN
 from framegate.identifiers import require_identifier
 from framegate.problems import (
+    DicomFilesOff,
     FrameNotFound,
     FramePending,
     ImageSetNotGranted,
@@ -34,6 +35,7 @@ from framegate.problems import (
 )
 from framegate.rest import routes
 from framegate.rest.access_check import require_access
+from framegate.rest.dicom_files import DicomFileResponses
 from framegate.rest.dicomweb_responses import DatasetResponses
 from framegate.rest.frame_responses import inline_response, not_modified_response, redirect_response
 from framegate.rest.frames import portion_record, redirect_to_frame
@@ -95,6 +97,8 @@ class DicomWebHandlers:
         Searches, decodes frames, and returns bulk data.
     bodies : BodyStore
         Keeps the bodies that exceed the inline limit.
+    files : DicomFileResponses
+        Delivers DICOM files.
     """
 
     def __init__(
@@ -107,7 +111,9 @@ class DicomWebHandlers:
         metadata: DicomMetadata,
         source: HealthImaging,
         bodies: BodyStore,
+        files: DicomFileResponses,
     ) -> None:
+        self._files = files
         self._settings = settings
         self._access = access
         self._delivery = delivery
@@ -144,6 +150,7 @@ class DicomWebHandlers:
             DicomMetadata(source, objects),
             source,
             bodies,
+            DicomFileResponses(settings, source, objects, bodies, delivery.inline_limit),
         )
 
     @property
@@ -165,16 +172,18 @@ class DicomWebHandlers:
             for route in routes.SEARCH_ROUTES
             for operation in route.operations
         }
-        metadata = {
+        datasets = {
             routes.STUDY_METADATA_ROUTE: self._study_metadata,
             routes.SERIES_METADATA_ROUTE: self._series_metadata,
             routes.INSTANCE_METADATA_ROUTE: self._instance_metadata,
+            routes.SERIES_FILES_ROUTE: self._series_files,
+            routes.INSTANCE_FILE_ROUTE: self._instance_file,
         }
         return {
             **handlers,
             **searches,
             **{
-                operation.operation_id: handler for route, handler in metadata.items() for operation in route.operations
+                operation.operation_id: handler for route, handler in datasets.items() for operation in route.operations
             },
         }
 
@@ -395,6 +404,30 @@ class DicomWebHandlers:
     def _not_modified(self, exchange: Exchange, tag: FrameTag) -> HttpResponse:
         exchange.record.update(delivery="not-modified", bytes=0)
         return not_modified_response(tag, self._cache_control)
+
+    # DICOM files
+
+    def _series_files(self, exchange: Exchange) -> HttpResponse:
+        series = self._series_of_files(exchange)
+        return self._files.series(exchange, self._image_sets_of_files(exchange, series))
+
+    def _instance_file(self, exchange: Exchange) -> HttpResponse:
+        series = self._series_of_files(exchange)
+        uid = require_uid(routes.INSTANCE_UID.name, exchange.request.path[routes.INSTANCE_UID.name])
+        return self._files.instance(exchange, self._image_sets_of_files(exchange, series), uid)
+
+    def _series_of_files(self, exchange: Exchange) -> SeriesAddress:
+        series = self._addresses.series(exchange)
+        if not self._settings.dicom_files:
+            raise DicomFilesOff
+        return series
+
+    def _image_sets_of_files(self, exchange: Exchange, series: SeriesAddress) -> tuple[ImageSetVersion, ...]:
+        """Find the image sets of a series. A DICOM file holds metadata and frames, so both must be granted."""
+        image_sets = self._addresses.image_sets(exchange, series, Action.READ_METADATA)
+        for each in image_sets:
+            require_access(exchange, self._access, each.image_set, Action.READ_FRAME)
+        return image_sets
 
     # Others
 

@@ -206,6 +206,7 @@ class PictureHandlers:
     def _answer_with(
         self, exchange: Exchange, request: PictureRequest, version: ImageSetVersion, found: FrameToDraw
     ) -> HttpResponse:
+        exchange.subjects = [each for each in exchange.subjects if each["image_set_id"] == found.frame.image_set_id]
         exchange.record.update(
             image_set_id=found.frame.image_set_id,
             image_frame_id=found.frame.image_frame_id,

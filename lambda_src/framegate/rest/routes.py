@@ -84,7 +84,7 @@ class Identifier:
     """A HealthImaging identifier: 32 characters, each ``0-9`` or ``a-z``."""
 
 
-Returns = Literal["Frame", "Index", "Datasets", "InstanceFrames", "BulkData", "Picture", "Nothing"]
+Returns = Literal["Frame", "Index", "Datasets", "InstanceFrames", "BulkData", "Picture", "DicomFiles", "Nothing"]
 
 ParameterType = Integer | Choice | Text | Identifier
 Type = TypeVar("Type", bound=ParameterType, covariant=True)
@@ -133,8 +133,8 @@ class Operation:
     parameters : tuple of Parameter
         Its parameters, except those in the path.
     returns : str
-        What it returns: ``Frame``, ``Index``, ``Picture``, or in DICOMweb ``Datasets``, ``InstanceFrames`` or
-        ``BulkData``; ``Nothing`` if it is not supported.
+        What it returns: ``Frame``, ``Index``, ``Picture``, or in DICOMweb ``Datasets``, ``InstanceFrames``,
+        ``BulkData`` or ``DicomFiles``; ``Nothing`` if it is not supported.
     media_types : tuple of str
         The media types that a client can request; ``*/*`` stands for the frame's own.
     problems : tuple of type
@@ -523,6 +523,28 @@ def _metadata(operation_id: str, template: str, what: str, parameters: tuple[Par
     )
 
 
+def _files(operation_id: str, template: str, what: str, media_types: tuple[str, ...]) -> Route:
+    return Route(
+        template,
+        (DATASTORE_ID, *(each for each in (STUDY_UID, SERIES_UID, INSTANCE_UID) if f"{{{each.name}}}" in template)),
+        (
+            Operation(
+                method="GET",
+                operation_id=operation_id,
+                summary=f"Get {what}",
+                description="Returns DICOM files with the pixel data as it is stored (WADO-RS). Files that are too "
+                "large for a response are delivered by a redirect. Without `export_output=dicom`, always answers with "
+                "the problem `not-supported`.",
+                parameters=(ACCEPT, IMAGE_SET_ID_IN_QUERY, *_CONDITIONS),
+                returns="DicomFiles",
+                media_types=media_types,
+                problems=(*_DICOMWEB_PROBLEMS, problems.NotSupported),
+                example="[DICOM files](viewers.md#dicom-files)",
+            ),
+        ),
+    )
+
+
 def _unsupported(operation_id: str, template: str, what: str) -> Route:
     given = (STUDY_UID, SERIES_UID, INSTANCE_UID, FRAME_LIST)
     return Route(
@@ -678,6 +700,10 @@ PICTURE_ROUTES = (
 )
 """The routes of pictures, which a function of its own answers."""
 
+SERIES_FILES_ROUTE = _files("retrieveSeries", _SERIES, "the DICOM files of a series", ("multipart/related",))
+INSTANCE_FILE_ROUTE = _files(
+    "retrieveInstance", _INSTANCE, "the DICOM file of an instance", ("application/dicom", "multipart/related")
+)
 UNSUPPORTED_ROUTES = tuple(
     _unsupported(f"retrieve{name}{suffix.title()}", f"{template}{'/' if suffix else ''}{suffix}", what)
     for name, template, resource in (
@@ -690,7 +716,8 @@ UNSUPPORTED_ROUTES = tuple(
         ("", f"{resource} as DICOM files"),
         ("rendered", f"{resource} as pictures"),
     )
-    if (name, suffix) not in {("Frames", ""), ("Frames", "rendered"), ("Instance", "rendered")}
+    if (name, suffix)
+    not in {("Series", ""), ("Instance", ""), ("Instance", "rendered"), ("Frames", ""), ("Frames", "rendered")}
 )
 _INSTANCE_PARAMETERS = (DATASTORE_ID, STUDY_UID, SERIES_UID, INSTANCE_UID)
 
@@ -704,6 +731,8 @@ API_ROUTES = (
     INSTANCE_METADATA_ROUTE,
     Route(_FRAMES, (*_INSTANCE_PARAMETERS, FRAME_LIST), (INSTANCE_FRAMES,)),
     Route(f"{_INSTANCE}/bulkdata/{{bulkDataId}}", (*_INSTANCE_PARAMETERS, BULK_DATA_ID), (BULK_DATA,)),
+    SERIES_FILES_ROUTE,
+    INSTANCE_FILE_ROUTE,
     *UNSUPPORTED_ROUTES,
 )
 """The routes that the API function answers. Those below ``studies``, ``series`` and ``instances`` have the paths of

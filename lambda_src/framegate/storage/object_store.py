@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -57,6 +57,8 @@ class StoredObject:
         When it was stored.
     tag_count : int
         Number of its tags; 0 if the caller may not read them.
+    metadata : mapping of str to str
+        Its user-defined metadata.
     """
 
     content_type: str
@@ -65,6 +67,7 @@ class StoredObject:
     etag: str
     modified_at: datetime
     tag_count: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class ObjectChangedError(Exception):
@@ -131,6 +134,7 @@ class ObjectStore:
             head["ETag"],
             head["LastModified"],
             int(head.get("TagCount", 0)),
+            head.get("Metadata", {}),
         )
 
     def read(
@@ -196,6 +200,7 @@ class ObjectStore:
         tags: Mapping[str, str] | None = None,
         condition: Mapping[str, str] | None = None,
         content_encoding: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Written:
         """Store an object from a stream; see `writer`.
 
@@ -219,6 +224,8 @@ class ObjectStore:
             Its tags.
         condition : mapping of str to str, optional
             See `unless_changed`.
+        metadata : mapping of str to str, optional
+            Its user-defined metadata.
 
         Returns
         -------
@@ -240,6 +247,7 @@ class ObjectStore:
                 tags=tags,
                 condition=condition,
                 content_encoding=content_encoding,
+                metadata=metadata,
             ) as writer:
                 for piece in content:
                     writer.write(piece)
@@ -261,6 +269,7 @@ class ObjectStore:
         tags: Mapping[str, str] | None = None,
         condition: Mapping[str, str] | None = None,
         content_encoding: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Iterator[ObjectWriter]:
         """Write an object piece by piece. It appears at the end of the block; if the block raises, it never appears.
 
@@ -272,7 +281,7 @@ class ObjectStore:
             headers["Cache-Control"] = cache_control
         if content_encoding:
             headers["Content-Encoding"] = content_encoding
-        writer = ObjectWriter(self._bucket, key, headers, budget, expected_size, tags, condition)
+        writer = ObjectWriter(self._bucket, key, headers, budget, expected_size, tags, condition, metadata)
         with subsegment(SERVICE), writer.commit_or_abort():
             yield writer
 

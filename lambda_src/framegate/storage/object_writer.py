@@ -55,6 +55,8 @@ class ObjectWriter:
         The object's tags.
     condition : mapping of str to str, optional
         ``If-Match`` or ``If-None-Match``. S3 evaluates it when the object is complete.
+    metadata : mapping of str to str, optional
+        The object's user-defined metadata.
 
     Attributes
     ----------
@@ -78,6 +80,7 @@ class ObjectWriter:
         expected_size: int | None,
         tags: Mapping[str, str] | None = None,
         condition: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self._bucket = bucket
         self._key = key
@@ -85,6 +88,7 @@ class ObjectWriter:
         self._budget = budget
         self._tagging = urlencode(tags or {})
         self._condition = condition or {}
+        self._metadata = metadata or {}
         self._part_size = PART_BYTES if expected_size is None or expected_size > MAX_PUT_BYTES else MAX_PUT_BYTES + 1
         self._upload_id = ""
         self._part = bytearray()
@@ -119,7 +123,8 @@ class ObjectWriter:
     def _put_whole(self) -> None:
         put = self._bucket.put.put_object
         tagging = {"x-amz-tagging": self._tagging} if self._tagging else {}
-        headers = {**self._headers, **self._condition, **tagging}
+        metadata = {f"x-amz-meta-{name}": value for name, value in self._metadata.items()}
+        headers = {**self._headers, **self._condition, **tagging, **metadata}
         call = self._bucket.threads.submit(put, self._key, self._part, headers, self._budget)
         self.checksum = result_of(call, self._budget)
 
@@ -141,6 +146,7 @@ class ObjectWriter:
             self._bucket.client().create_multipart_upload,
             Key=self._key,
             **properties,
+            Metadata=self._metadata,
             ChecksumAlgorithm="CRC32",
             ChecksumType="FULL_OBJECT",
         )

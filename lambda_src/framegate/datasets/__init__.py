@@ -1,0 +1,1 @@
+"""Builds DICOM files from the metadata and the frames of image sets."""
