@@ -110,7 +110,7 @@ def imported(cloud, deployment, import_datastore_id, tmp_path_factory):
 def viewer(tmp_path_factory):
     """A local cloud with DICOM files and the viewer's website, as ``make viewer`` starts them.
 
-    People who log in may read the first of the two data stores.
+    People who log in may read the first data store, which has the files. Tests add frames to the others.
     """
     folder = tmp_path_factory.mktemp("viewer")
     samples = folder / "samples"
@@ -118,7 +118,7 @@ def viewer(tmp_path_factory):
     write_samples(samples)
     write_series(samples)
     with TokenIssuer(folder, "/viewer") as issuer, LocalCloud(trusted=issuer.certificate) as running:
-        datastore_ids = [running.health_imaging.create_datastore(name) for name in ("first", "second")]
+        datastore_ids = [running.health_imaging.create_datastore(name) for name in ("files", "first", "second")]
         frames = import_folder(running, datastore_ids[0], samples)
         claims = {DATASTORES_CLAIM: datastore_ids[:1]}
         with ViewerSite(ohif.APPLICATION, issuer, issuer.new_key("ES256", "viewer"), claims) as site:

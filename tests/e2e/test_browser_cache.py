@@ -46,22 +46,22 @@ def visit(viewer):
 
 @pytest.fixture(scope="module")
 def alice(viewer):
-    """The token of a person who may read the first data store."""
-    claims = viewer.issuer.claims(sub="alice", **{DATASTORES_CLAIM: viewer.datastore_ids[:1]})
+    """The token of a person who may read the data store of the frame."""
+    claims = viewer.issuer.claims(sub="alice", **{DATASTORES_CLAIM: viewer.datastore_ids[1:2]})
     return viewer.issuer.new_key("RS256", "first").sign(claims)
 
 
 @pytest.fixture(scope="module")
 def bob(viewer):
-    """The token of a person who may read the second data store only."""
-    claims = viewer.issuer.claims(sub="bob", **{DATASTORES_CLAIM: viewer.datastore_ids[1:]})
+    """The token of a person who may read another data store only."""
+    claims = viewer.issuer.claims(sub="bob", **{DATASTORES_CLAIM: viewer.datastore_ids[2:]})
     return viewer.issuer.new_key("RS256", "second").sign(claims)
 
 
 @pytest.fixture
 def url(viewer):
     """The URL of a frame that no browser has fetched yet."""
-    frame = viewer.cloud.health_imaging.add_frame(viewer.datastore_ids[0], FRAME, "image/jph")
+    frame = viewer.cloud.health_imaging.add_frame(viewer.datastore_ids[1], FRAME, "image/jph")
     return Api(viewer.deployment.api_url).frame_url(frame)
 
 

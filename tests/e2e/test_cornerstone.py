@@ -53,6 +53,8 @@ def page(bundle, viewer):
     base = f"{viewer.site.url}/cornerstone/"
     with chromium() as browser:
         context = browser.new_context()
+        # Chromium takes a page that Playwright serves for a public one, which may not call loopback without permission.
+        context.grant_permissions(["local-network-access"])
         context.route(f"{base}**", lambda route: route.fulfill(path=bundle / route.request.url.removeprefix(base)))
         opened = context.new_page()
         opened.goto(f"{base}index.html")
