@@ -58,6 +58,13 @@ def test_value_that_is_too_long_for_its_vr_becomes_un():
     assert (element.VR, np.frombuffer(element.value, "<u2").tolist()) == ("UN", values)
 
 
+def test_pixel_data_of_an_icon_stays():
+    pixels = {"7FE00010": {"vr": "OB", "InlineBinary": "AQI="}}
+    dataset = read({"00880200": {"vr": "SQ", "Value": [pixels]}, **pixels})
+    assert dataset.IconImageSequence[0].PixelData == b"\1\2"
+    assert "PixelData" not in dataset
+
+
 def test_sequence_with_bulk_data_has_undefined_lengths():
     item = {"00420011": {"vr": "OB", "BulkDataURI": "https://h/d"}, "00420010": {"vr": "ST", "Value": ["x"]}}
     parts = encode_dataset({"00081140": {"vr": "SQ", "Value": [item]}}).parts

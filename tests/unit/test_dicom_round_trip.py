@@ -96,7 +96,7 @@ def test_every_sample_comes_back(round_trips, tmp_path):
         assert meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID or not each.frames, each
         assert meta.MediaStorageSOPInstanceUID == each.original.SOPInstanceUID, each
         covered["with pixels"] += check_pixels(each)
-        covered[f"read by {check_with_tools(each, tmp_path)} tools"] += 1
+        problems += [f"{each}: {problem}" for problem in problems_of_tools(each, tmp_path)]
     assert problems == [], "\n".join(problems[:100])
     # These minimums show that no file was skipped unnoticed.
     assert covered["files"] >= 150
@@ -123,7 +123,8 @@ def check_pixels(each):
 def differences(original, exported, where=""):
     """The attributes that differ."""
     for tag in sorted({*original.keys(), *exported.keys()}):
-        if tag.group in HEALTHIMAGING_DROPS or tag in CHANGED or tag.element == 0:
+        is_icon = tag.group == 0x7FE0 and where
+        if (tag.group in HEALTHIMAGING_DROPS and not is_icon) or tag in CHANGED or tag.element == 0:
             continue
         name = f"{where}{tag}"
         if tag not in original:
@@ -171,17 +172,11 @@ def plain(value):
     return str(value).strip() if value is not None else ""
 
 
-def check_with_tools(each, folder):
-    """Read a file with DCMTK and dicom3tools where they are installed; return how many did."""
+def problems_of_tools(each, folder):
+    """What DCMTK, where it is installed, finds wrong in a file."""
     path = folder / "file.dcm"
     path.write_bytes(each.file)
-    count = 0
     if shutil.which("dcmdump"):
         result = subprocess.run(["dcmdump", "-q", str(path)], capture_output=True, check=False)
-        assert result.returncode == 0, (each, result.stderr)
-        count += 1
-    if shutil.which("dciodvfy"):
-        result = subprocess.run(["dciodvfy", str(path)], capture_output=True, check=False)
-        assert result.returncode in (0, 1), (each, result.stderr)
-        count += 1
-    return count
+        if result.returncode != 0:
+            yield f"dcmdump: {result.stderr.decode('utf-8', 'replace')[:200]}"

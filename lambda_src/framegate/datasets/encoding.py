@@ -30,8 +30,8 @@ _PIXEL_DATA_GROUP = 0x7FE0
 _OMITTED_TAGS = frozenset({0x00081190, 0x00083002})
 """Retrieve URL and Available Transfer Syntax UID, which HealthImaging adds to the metadata."""
 
-_OMITTED_GROUPS = frozenset({0x0000, 0x0002, _PIXEL_DATA_GROUP, 0xFFFC, 0xFFFE})
-"""Groups that are not part of a data set, and the group of the pixel data, which comes from the frames."""
+_OMITTED_GROUPS = frozenset({0x0000, 0x0002, 0xFFFC, 0xFFFE})
+"""Groups that are not part of a data set."""
 
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 """The VRs whose length has 32 bits (PS3.5, section 7.1.2)."""
@@ -152,7 +152,8 @@ def encode_dataset(document: Mapping[str, Any]) -> EncodedDataset:
     """
     encoder = _Encoder()
     try:
-        elements = encoder.elements(document)
+        # The pixel data comes from the frames. That of an icon, in an item, stays.
+        elements = [each for each in encoder.elements(document) if each[0] >> 16 != _PIXEL_DATA_GROUP]
     except DatasetError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error, RecursionError):
