@@ -46,7 +46,7 @@ test: setup ## Lint, type-check and run every test.
 tests: $(VENV)/.ready
 	@$(RUN)/python -m pytest
 
-bench: setup ## Measure Framegate in about four minutes: a table, bench/results.json and bench/results.png.
+bench: setup ## Measure Framegate in about eight minutes: a table, bench/results.json and bench/results.png.
 	@$(RUN)/python -m bench
 
 lint: $(VENV)/.ready ## Only the linter and the type checker.

@@ -14,6 +14,7 @@ from framegate.delivery.plan import STORE_UNCHECKED_MAX_BYTES
 from framegate.rest.http import INLINE_LIMIT
 from framegate.storage.object_writer import MAX_PUT_BYTES, PART_BYTES
 from infra.api.authorizer_function import MEMORY_MB as AUTHORIZER_MEMORY_MB
+from infra.api.render_function import RENDER_MEMORY_MB
 from infra.config import Config
 from infra.export.functions import BATCH_SIZE
 
@@ -149,6 +150,33 @@ def dollars_per_million(
         heads = 2 if delivery == "first_url" and size > STORE_UNCHECKED_MAX_BYTES else 1
         cost += (heads + 1) * p.s3_get + usage.kms_share * p.kms_request
     return MILLION * cost
+
+
+CALL_MS, DRAW_MS = 20.0, 20.0
+"""Billed time of a thumbnail: for each call of an AWS service, and for drawing (``bench/pictures.py``)."""
+
+
+def thumbnail_table(config: Config = DEFAULT, prices: Prices = PRICES, usage: Usage = USAGE) -> str:
+    """Return the table of dollars for a million thumbnails, drawn each time or kept in the bucket, in Markdown."""
+    p = prices
+    gb_second = p.arm64_gb_second if config.architecture == "arm64" else p.x86_64_gb_second
+    every = p.api_request + p.lambda_request + usage.request_log_bytes / GB * p.logs_gb + usage.traced * p.trace
+
+    def lambda_cost(milliseconds: float) -> float:
+        return milliseconds / 1000 * RENDER_MEMORY_MB / 1024 * gb_second
+
+    # Each request reads the latest version of the image set.
+    drawn = every + p.s3_get + p.healthimaging_call + lambda_cost(2 * CALL_MS + DRAW_MS)
+    stored = drawn + p.s3_get + p.s3_put + p.object_event + usage.kms_share * p.kms_request + lambda_cost(2 * CALL_MS)
+    later = every + 2 * p.s3_get + usage.kms_share * p.kms_request + lambda_cost(2 * CALL_MS)
+    rows = {
+        "drawn each time, as Framegate does": drawn,
+        "kept in the bucket, first request": stored,
+        "kept in the bucket, later requests": later,
+        "held by the browser (`304`)": every + p.s3_get + lambda_cost(CALL_MS),
+    }
+    lines = [f"| {what} | ${MILLION * cost:.2f} |" for what, cost in rows.items()]
+    return "\n".join(["| a million thumbnails | cost |", "| --- | --- |", *lines])
 
 
 def puts(size: int) -> int:

@@ -31,6 +31,7 @@ def tables() -> dict[str, str]:
         "vpc_endpoints": endpoints_table(),
         "frames": costs.table(load_measured()),
         "idle": costs.idle_table(),
+        "thumbnails": costs.thumbnail_table(),
         "archive": costs.archive_table(),
         **scaling.tables(),
         "recovery": scaling.recovery(),

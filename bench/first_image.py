@@ -1,5 +1,159 @@
-from bench.measure import Row
+"""Measures the first image of a radiograph in OHIF over a slow line, on the local cloud, logged in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.measure import Row, row
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+LINE = {"offline": False, "latency": 40, "downloadThroughput": 1_250_000, "uploadThroughput": 1_250_000}
+"""The line between the browser and the API: milliseconds, and bytes per second."""
+
+TURNS = 3
+MAX_SHARE = 0.15
+MAX_WAIT_MILLISECONDS = 120_000
+
+CHROMIUM = shutil.which(os.environ.get("CHROMIUM", "chromium"))
+FLAGS = (
+    "--no-sandbox",
+    "--no-proxy-server",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+)
+
+WATCH = """
+window.marks = {};
+setInterval(() => {
+  const image = window.cornerstone?.getRenderingEngines()?.[0]?.getViewports()?.[0]?.csImage, marks = window.marks;
+  if (!image?.getPixelData?.()) return;
+  marks.first ??= performance.now();
+  if (image.imageQualityStatus === 8) marks.full ??= performance.now();
+}, 5);
+"""
+"""Notes when the viewport has the first pixels of an image, and when it has all of them (ImageQualityStatus 8)."""
+
+TIMES = """uid => {
+  const requests = performance.getEntriesByType('resource').filter(each => each.name.includes(`${uid}/frames/`));
+  const begun = Math.min(...requests.map(each => each.startTime));
+  return [window.marks.first - begun, window.marks.full - begun];
+}"""
 
 
 def measure() -> list[Row]:
+    """Open a radiograph of 4.4 MB in OHIF. Without Chromium or npm, there is no row."""
+    from local.cloud import LocalCloudError
+    from local.viewer import ohif
+
+    if CHROMIUM is None:
+        return _skipped("install Chromium, or set CHROMIUM to its path")
+    try:
+        application = ohif.download()
+    except (LocalCloudError, OSError):
+        return _skipped("npm cannot download OHIF")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            times = _times(application, Path(folder))
+    except LocalCloudError as error:
+        return _skipped(str(error).splitlines()[0])
+    return [
+        row(
+            "first image of a 4.4 MB radiograph in OHIF over 10 Mbit/s and 40 ms: over the whole frame's time",
+            [first / full for first, full in times],
+            target=MAX_SHARE,
+        ),
+        row("  first image, ms", [first for first, _ in times], unit="ms"),
+        row("  whole frame, ms", [full for _, full in times], unit="ms"),
+    ]
+
+
+def _skipped(reason: str) -> list[Row]:
+    print(f"the first image in OHIF is not measured: {reason}", file=sys.stderr, flush=True)
     return []
+
+
+def _times(application: Path, folder: Path) -> list[tuple[float, float]]:
+    """Start everything, and return the milliseconds to the first and to the whole image, for each turn."""
+    from playwright.sync_api import sync_playwright
+
+    from local.cloud import LocalCloud
+    from local.token_issuer import TokenIssuer
+    from local.viewer.site import ViewerSite
+
+    files = folder / "files"
+    files.mkdir()
+    shown = _write_radiographs(files)
+    with (
+        TokenIssuer(folder, "/viewer") as issuer,
+        LocalCloud(trusted=issuer.certificate) as cloud,
+        ViewerSite(application, issuer, issuer.new_key("ES256", "viewer")) as site,
+        sync_playwright() as playwright,
+    ):
+        datastore_id = cloud.health_imaging.create_datastore("bench")
+        cloud.health_imaging.import_files(datastore_id, sorted(files.iterdir()))
+        site.deploy(cloud, datastore_id)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+            page.goto(site.url)
+            page.get_by_label("Name").fill("radiologist")
+            page.get_by_role("button", name="Log in").click()
+            page.get_by_text("Large, Images").first.wait_for(timeout=MAX_WAIT_MILLISECONDS)
+            # The first opening starts functions, so it is not typical.
+            return [_open(page, site.url, shown) for _ in range(TURNS + 1)][1:]
+        finally:
+            browser.close()
+
+
+def _open(page: Any, site_url: str, dataset: Dataset) -> tuple[float, float]:
+    """Open the radiograph over the slow line, with an empty cache."""
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.send("Network.setCacheDisabled", {"cacheDisabled": True})
+
+    def slow_down(route: Any) -> None:
+        session.send("Network.emulateNetworkConditions", LINE)
+        route.continue_()
+
+    # Only the frames are slow, not the application.
+    page.route("**/frames/**", slow_down)
+    page.add_init_script(WATCH)
+    study, series = dataset.StudyInstanceUID, dataset.SeriesInstanceUID
+    page.goto(f"{site_url}/viewer?StudyInstanceUIDs={study}&SeriesInstanceUIDs={series}")
+    page.wait_for_function("() => window.marks?.full", timeout=MAX_WAIT_MILLISECONDS)
+    first, full = page.evaluate(TIMES, dataset.SOPInstanceUID)
+    session.detach()
+    page.unroute("**/frames/**")
+    return first, full
+
+
+def _write_radiographs(folder: Path) -> Dataset:
+    """Write three radiographs of one series, and return the one that OHIF shows first.
+
+    OHIF reads the middle one whole for its thumbnail, if the thumbnail comes from a frame.
+    """
+    import pydicom
+    from pydicom.data import get_testdata_file
+    from pydicom.uid import generate_uid
+
+    with warnings.catch_warnings(action="ignore"):
+        dataset = pydicom.dcmread(str(get_testdata_file("RG1_UNCR.dcm", download=False)))
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
+    # The file has a spacing of zero, with which no viewer draws it.
+    dataset.PixelSpacing, dataset.PatientName = [0.2, 0.2], "Large^Images"
+    # The order is the same by number and by UID.
+    uids = sorted(generate_uid() for _ in range(3))
+    for number in (3, 2, 1):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uids[number - 1]
+        dataset.InstanceNumber = number
+        dataset.save_as(folder / f"{number}.dcm")
+    return dataset

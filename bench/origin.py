@@ -150,6 +150,7 @@ class Origin:
                 calls_per_second=1e9,
                 verify=False,
                 events=(),
+                uid_hash_secret="bench",  # noqa: S106
             ).to_environment(),
         }
 

@@ -121,8 +121,9 @@ class Function:
         return float(times.user + times.system)
 
     def peak_memory(self) -> int:
-        """The peak memory of the function in bytes; where the system does not tell, the present memory."""
-        return peak_memory(self._process.pid)
+        """The peak memory of the function and its processes in bytes, or the present memory without ``/proc``."""
+        processes = psutil.Process(self._process.pid).children(recursive=True)
+        return peak_memory(self._process.pid) + sum(peak_memory(each.pid) for each in processes)
 
 
 class _RuntimeApi:

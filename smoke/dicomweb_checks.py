@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 UNKNOWN_ID = "0" * 32
 
-NOT_ACCEPTABLE = 406
+NOT_ACCEPTABLE, NOT_IMPLEMENTED = 406, 501
 
 STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
 """Tags of the UIDs in DICOM JSON."""
@@ -51,6 +51,7 @@ class DicomWebChecks:
             "GET …/instances/{uid}/bulkdata/{id}, unknown": self.unknown_bulk_data,
             "GET …/rendered": self.rendered,
             "GET …/thumbnail": self.thumbnails,
+            "GET …/instances/{uid}, GET …/series/{uid}": self.dicom_files,
             "retrievals that are not supported": self.not_supported,
         }
 
@@ -135,10 +136,26 @@ class DicomWebChecks:
             sizes.append(len(answer.content))
         return f"{len(urls)} JPEG pictures of {min(sizes):,} to {max(sizes):,} bytes; HEAD agrees"
 
+    def dicom_files(self) -> str:
+        """The instance and its series are DICOM files; without ``export_output=dicom``, they answer 501."""
+        urls = [self._instance_url(), self._series_url()]
+        if self._api.get(urls[0]).status_code == NOT_IMPLEMENTED:
+            for url in urls:
+                self._api.expect_problem(url, NOT_IMPLEMENTED, "not-supported")
+                self._api.expect_head(url)
+            return "501, not-supported, for both: export_output=dicom is not set"
+        file, series = (self._api.follow(self._api.get(url)).content for url in urls)
+        expect("prefix after the preamble", file[128:132], b"DICM")
+        if file not in series:
+            raise CheckFailedError("the body of the series lacks the file of the instance")
+        for url in urls:
+            self._api.expect_head(url)
+        return f"a file of {len(file):,} bytes, and a series of {len(series):,} bytes; HEAD agrees"
+
     def not_supported(self) -> str:
-        """DICOM files, and pictures of studies and series, answer 501 with a problem document."""
-        study, series, instance = self._url(f"studies/{self._uids[0]}"), self._series_url(), self._instance_url()
-        urls = [study, series, instance, f"{study}/rendered", f"{series}/rendered"]
+        """DICOM files of a study, and pictures of studies and series, answer 501 with a problem document."""
+        study, series = self._url(f"studies/{self._uids[0]}"), self._series_url()
+        urls = [study, f"{study}/rendered", f"{series}/rendered"]
         for url in urls:
             self._api.expect_problem(url, 501, "not-supported")
             self._api.expect_head(url)

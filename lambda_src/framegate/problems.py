@@ -37,6 +37,7 @@ No description repeats a value that came from outside: such a value may be anyth
     ├── FramePending
     ├── ResultTooLarge
     ├── NotSupported
+    │   └── DicomFilesOff
     ├── FrameConflict
     ├── ServiceProblem
     │   ├── Throttled

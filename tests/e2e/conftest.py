@@ -108,7 +108,7 @@ def imported(cloud, deployment, import_datastore_id, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def viewer(tmp_path_factory):
-    """A local cloud with DICOM files and the viewer's website, as ``make viewer`` starts them.
+    """A local cloud with DICOM files and the viewer's website, as ``make viewer`` starts them, that writes DICOM files.
 
     People who log in may read the first data store, which has the files. Tests add frames to the others.
     """
@@ -134,7 +134,9 @@ def viewer(tmp_path_factory):
                 datastore_ids=datastore_ids,
                 frames=frames,
                 datasets=_datasets(samples),
-                deployment=site.deploy(running, *datastore_ids, jwt_datastores_claim=DATASTORES_CLAIM),
+                deployment=site.deploy(
+                    running, *datastore_ids, jwt_datastores_claim=DATASTORES_CLAIM, export_output="dicom"
+                ),
             )
 
 

@@ -298,16 +298,18 @@ def test_log_alarm_publishes_to_the_topic_and_names_a_section_of_the_runbook(res
     assert section in headings
 
 
-def test_query_of_the_log_alarm_may_read_one_log_only(template, resources):
+def test_query_of_the_log_alarm_may_read_the_logs_with_reads_only(template, resources):
     query = only(resources("AWS::CloudWatch::LogAlarm"))["ScheduledQueryConfiguration"]
     found = resources("AWS::IAM::Role")[logical_id(query["ScheduledQueryRoleARN"])]
     (trust,) = found["AssumeRolePolicyDocument"]["Statement"]
     (statement,) = statements(found).values()
-    (group,) = query["LogGroupIdentifiers"]
+    groups = [logical_id(each) for each in query["LogGroupIdentifiers"]]
 
     assert trust["Principal"] == {"Service": "logs.amazonaws.com"}
     assert statement["Action"] == ["logs:GetQueryResults", "logs:StartQuery"]
-    assert text(statement["Resource"]) == f"${{{logical_id(group)}.Arn}}"
+    starts = ("ApiFunction", "RenderFunction")
+    assert all(each.startswith(start) for each, start in zip(groups, starts, strict=True))
+    assert [text(each) for each in statement["Resource"]] == [f"${{{group}.Arn}}" for group in groups]
 
 
 def key_rule(resources):

@@ -90,7 +90,7 @@ def test_every_resource_with_data_is_encrypted_with_the_stack_key(synthesize, ke
         if not takes_access_logs(name, template) and not takes_key_changes(name, template)
     }
 
-    assert len(used) == 15
+    assert len(used) == 17
     assert set(used.values()) == {key}
 
 

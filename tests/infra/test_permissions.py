@@ -14,7 +14,6 @@ from tests.infra.cloudformation import (
     frame_bucket,
     listed,
     logical_id,
-    only,
     properties,
     queue_id,
     role,
@@ -418,7 +417,7 @@ def test_permissions_are_inline_policies_of_roles_only(template):
 def test_each_function_has_its_own_role_without_managed_policies(template, resources):
     roles = [logical_id(each["Role"]) for each in resources("AWS::Lambda::Function").values()]
 
-    assert len(set(roles)) == 3
+    assert len(set(roles)) == 4
     for name in roles:
         found = resources("AWS::IAM::Role")[name]
         assert principal(found) == "lambda.amazonaws.com"
@@ -443,16 +442,18 @@ def test_account_logging_role_is_created_only_if_configured(synthesize, resource
     template.resource_count_is("AWS::ApiGateway::Account", 1)
 
 
-def test_only_the_api_may_invoke_the_alias(resources):
-    permission = only(resources("AWS::Lambda::Permission"))
+def test_only_the_api_may_invoke_the_functions_behind_it(resources):
+    permissions = resources("AWS::Lambda::Permission").values()
     (alias,) = resources("AWS::Lambda::Alias")
+    (render,) = (name for name in resources("AWS::Lambda::Function") if name.startswith("RenderFunction"))
     (api,) = resources("AWS::ApiGateway::RestApi")
 
-    assert permission["Principal"] == "apigateway.amazonaws.com"
-    assert text(permission["FunctionName"]) == f"${{{alias}}}"
-    assert text(permission["SourceArn"]) == (
-        f"arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{{api}}}/*/*/*"
-    )
+    assert {text(each["FunctionName"]) for each in permissions} == {f"${{{alias}}}", f"${{{render}.Arn}}"}
+    for each in permissions:
+        assert each["Principal"] == "apigateway.amazonaws.com"
+        assert text(each["SourceArn"]) == (
+            f"arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{{api}}}/*/*/*"
+        )
 
 
 def test_only_rules_of_the_stack_may_send_to_its_queues(resources):

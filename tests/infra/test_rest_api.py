@@ -12,6 +12,7 @@ from framegate.rest.routes import (
     GET_IMAGE_FRAME_ROUTE,
     INDEX_ROUTE,
     INSTANCE_METADATA_ROUTE,
+    PICTURE_ROUTES,
     ROUTES,
     SEARCH_ROUTES,
     SERIES_METADATA_ROUTE,
@@ -79,13 +80,15 @@ def test_api_has_these_methods(template):
     } <= own
 
 
-def test_every_method_except_preflights_requires_iam_and_calls_the_alias(template, resources):
+def test_every_method_except_preflights_requires_iam_and_calls_its_function(template, resources):
     (alias,) = resources("AWS::Lambda::Alias")
-    for (_, method), each in methods(template).items():
+    (render,) = (name for name in resources("AWS::Lambda::Function") if name.startswith("RenderFunction"))
+    for (path, method), each in methods(template).items():
+        function = f"{render}.Arn" if path in {route.template for route in PICTURE_ROUTES} else alias
         if method != "OPTIONS":
             assert each["AuthorizationType"] == "AWS_IAM"
             assert each["Integration"]["Type"] == "AWS_PROXY"
-            assert f"/functions/${{{alias}}}/invocations" in text(each["Integration"]["Uri"])
+            assert f"/functions/${{{function}}}/invocations" in text(each["Integration"]["Uri"])
 
 
 def test_api_gateway_answers_preflights_without_authorization(template):

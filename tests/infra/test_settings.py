@@ -12,6 +12,7 @@ from tests.infra.project import ACCESS, AUTH, DATASTORE_A, DATASTORE_B
 
 SETTINGS_BY_HANDLER = {
     "api": (Settings,),
+    "rendering": (Settings,),
     "authorizer": (AuthorizerSettings,),
     "export": (ExportSettings, ExportQueueSettings),
     "export_requests": (ExportSettings,),

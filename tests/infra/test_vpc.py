@@ -29,7 +29,7 @@ def functions(template):
 def test_every_function_is_in_the_configured_subnets_and_security_groups(in_vpc):
     found = functions(in_vpc)
 
-    assert len(found) == 4
+    assert len(found) == 5
     for each in found.values():
         assert each["VpcConfig"] == {
             "SubnetIds": VPC["vpc_subnet_ids"].split(","),

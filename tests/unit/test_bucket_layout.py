@@ -40,6 +40,7 @@ KEYS = {
     f"exports/{REFERENCE}/progress/": lambda: bucket_layout.progress_prefix(IMAGE_SET),
     f"exports/{REFERENCE}/progress/x.jsonl": lambda: bucket_layout.progress_key(IMAGE_SET, "x"),
     f"metadata/{REFERENCE}/name.json.gz": lambda: bucket_layout.metadata_key(IMAGE_SET, "name"),
+    f"instances/{REFERENCE}/hash.dcm": lambda: bucket_layout.instance_key(IMAGE_SET, "hash"),
     f"bodies/{REFERENCE}/name": lambda: bucket_layout.body_key(IMAGE_SET, "name"),
     f"studies/{IMAGE_SET.datastore_id}/hash.json": lambda: bucket_layout.study_list_key(IMAGE_SET.datastore_id, "hash"),
     f"claims/{IMAGE_SET.datastore_id}/name.json": lambda: bucket_layout.claim_key(IMAGE_SET.datastore_id, "name"),
@@ -103,13 +104,15 @@ def documented_keys():
     """The keys in the first column of a documented table, in the form ``prefix/{name}/…``."""
     pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
     rows = (re.findall(r"^\| `([a-z-]+/[^`]*)` \|", page.read_text(), re.MULTILINE) for page in pages)
-    return sorted({key for found in rows for key in found if "{" in key})
+    # A row about a path of the API has UIDs.
+    return sorted({key for found in rows for key in found if "{" in key and "{uid}" not in key})
 
 
 def test_documented_keys_are_those_of_the_layout():
     names = {"{datastoreId}": "d" * 32, "{imageSetId}": "5" * 32, "{imageFrameId}": "f" * 32, "{n}": "7"}
-    names |= {"{execution}": "run-1", "{line}": "1", "{name}": "monday.jsonl"}
-    made = {*KEYS, bucket_layout.manifest_key(IMAGE_SET, "run-1-1"), f"{RESULTS}/"}
+    names |= {"{execution}": "run-1", "{line}": "1", "{name}": "monday.jsonl", "{hash}": "hash"}
+    manifests = {bucket_layout.manifest_key(IMAGE_SET, each) for each in ("run-1-1", "version-7-dicom")}
+    made = {*KEYS, *manifests, f"{RESULTS}/"}
     keys = [re.sub(r"\{\w+\}", lambda name: names[name[0]], key) for key in documented_keys()]
 
     assert {key.partition("/")[0] + "/" for key in keys} >= {

@@ -51,6 +51,7 @@ def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
             uid_hash_secret="secret of the test",
         ),
         ExportSettings(
+            uid_hash_secret="secret",
             datastore_ids=(DATASTORE,),
             frame_bucket=BUCKET,
             event_bus="default",
@@ -62,7 +63,6 @@ def environment(health_imaging, s3, queue, deferred_store_queue, monkeypatch):
             queue_url=queue.url,
             deferred_store_queue_url=deferred_store_queue.url,
             removal_recheck_seconds=33,
-            uid_hash_secret="secret",
         ),
         AuthorizerSettings(
             datastore_ids=(DATASTORE,),

@@ -133,6 +133,7 @@ GENERATED = {
     "exports",
     "growth",
     "recovery",
+    "thumbnails",
     "viewers",
     "vpc_endpoints",
 }

@@ -36,7 +36,7 @@ def test_cost_table_matches_the_model():
     assert table(load_measured()) in COSTS
 
 
-@pytest.mark.parametrize(("auth", "dollars"), [("iam", "$13.06"), ("cognito", "$13.06"), ("jwt", "$15.03")])
+@pytest.mark.parametrize(("auth", "dollars"), [("iam", "$13.16"), ("cognito", "$13.16"), ("jwt", "$15.13")])
 def test_price_of_an_idle_deployment_matches_the_model(auth, dollars):
     config = replace(DEFAULT, auth=auth)
     (sentence,) = re.findall(r"^An idle deployment costs .+?\n\n", COSTS, re.MULTILINE | re.DOTALL)

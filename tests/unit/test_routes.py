@@ -12,7 +12,7 @@ import pytest
 
 from framegate.rest import frame_api
 from framegate.rest.problem_documents import STATUS
-from framegate.rest.routes import FRAME_INDEX, METHODS, ROUTES, Choice, Identifier, Integer, Route, Text
+from framegate.rest.routes import API_ROUTES, FRAME_INDEX, METHODS, ROUTES, Choice, Identifier, Integer, Route, Text
 
 LAMBDA_SRC = Path(__file__).parents[2] / "lambda_src"
 OPERATIONS = [operation for route in ROUTES for operation in route.operations]
@@ -73,6 +73,6 @@ def test_head_runs_the_operation_of_get():
 
 def test_operation_without_a_handler_fails_before_the_first_request(monkeypatch, settings):
     unhandled = Route("/unhandled", (), (replace(FRAME_INDEX, operation_id="unhandled"),))
-    monkeypatch.setattr(frame_api, "API_ROUTES", (*ROUTES, unhandled))
+    monkeypatch.setattr(frame_api, "API_ROUTES", (*API_ROUTES, unhandled))
     with pytest.raises(KeyError, match="unhandled"):
         frame_api.FrameApi(settings, None, None, None, dict)

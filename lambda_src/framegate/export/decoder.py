@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 from framegate.export.decoder_child import DECODED, OUT_OF_MEMORY, REQUEST, RESPONSE
 from framegate.jpeg2000.pixels import Decoder
@@ -83,7 +83,7 @@ class DecoderProcess(ConfinedProcess):
             If `content` is not `size` bytes.
         """
 
-        def send(requests: BinaryIO) -> None:
+        def send(requests: IO[bytes]) -> None:
             missing = size
             requests.write(REQUEST.pack(_DECODERS.index(decoder), all_layouts, size))
             for piece in content:
@@ -95,7 +95,7 @@ class DecoderProcess(ConfinedProcess):
         return self.exchange(send, _decoding, seconds) or Decoding(DecodeStatus.STOPPED)
 
 
-def _decoding(answers: BinaryIO) -> Decoding | None:
+def _decoding(answers: IO[bytes]) -> Decoding | None:
     answer = answers.read(RESPONSE.size)
     if len(answer) < RESPONSE.size:
         return None

@@ -114,11 +114,13 @@ class _Reader:
         if parent.is_element:
             if is_object or parent.member != "Value":
                 return None
-            content["Value"] = values = []
+            values: list[Any] = []
+            content["Value"] = values
             return _Open(values)
         if not is_object or parent.member not in self._tags:
             return None
-        content[parent.member] = element = {}
+        element: dict[str, Any] = {}
+        content[parent.member] = element
         return _Open(element, is_element=True)
 
     def _end(self) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from framegate.settings import library_path
 
@@ -45,8 +45,8 @@ class ConfinedProcess:
 
     def exchange(
         self,
-        send: Callable[[BinaryIO], None],
-        receive: Callable[[BinaryIO], Result | None],
+        send: Callable[[IO[bytes]], None],
+        receive: Callable[[IO[bytes]], Result | None],
         seconds: float,
     ) -> Result | None:
         """Send a task and receive its result.

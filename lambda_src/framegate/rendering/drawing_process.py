@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from framegate.processes.confined import ConfinedProcess
 from framegate.rendering.drawing_child import REQUEST, RESPONSE, DrawStatus
@@ -102,7 +102,7 @@ class DrawingProcess(ConfinedProcess):
         """
         document = task.to_json()
 
-        def send(requests: BinaryIO) -> None:
+        def send(requests: IO[bytes]) -> None:
             requests.write(REQUEST.pack(len(document), len(content)))
             requests.write(document)
             requests.write(content)
@@ -110,7 +110,7 @@ class DrawingProcess(ConfinedProcess):
         return self.exchange(send, _drawing, seconds) or Drawing(DrawStatus.STOPPED)
 
 
-def _drawing(answers: BinaryIO) -> Drawing | None:
+def _drawing(answers: IO[bytes]) -> Drawing | None:
     head = answers.read(RESPONSE.size)
     if len(head) < RESPONSE.size:
         return None

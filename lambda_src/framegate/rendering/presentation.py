@@ -275,7 +275,7 @@ def _window(groups: Sequence[Mapping[str, Any]]) -> Window | None:
         centers, widths = _numbers(group, _CENTER), _numbers(group, _WIDTH)
         if centers and widths:
             named = _text(group, _FUNCTION)
-            function = next((each for each in VOI_FUNCTIONS if each == named), "LINEAR")
+            function: VoiFunction = next((each for each in VOI_FUNCTIONS if each == named), "LINEAR")
             # A linear window has a width of at least 1, any other a width above 0 (PS3.3, section C.11.2.1.2).
             if widths[0] >= 1 or (function != "LINEAR" and widths[0] > 0):
                 return Window(centers[0], widths[0], function)

@@ -1,0 +1,130 @@
+"""Data sets and pixel data of DICOM files, encoded by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from framegate.datasets.encoding import BulkData, DatasetError, encode_dataset, number_text
+from framegate.datasets.part10 import PixelLayout, file_head, joined_bits
+from framegate.datasets.series import documents_in
+
+EXPLICIT_LITTLE_ENDIAN, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
+
+
+def read(document):
+    """Encode a document, and read it with pydicom."""
+    parts = encode_dataset(document).parts
+    head = file_head("1.2.840.10008.5.1.4.1.1.2", "1.2.3", EXPLICIT_LITTLE_ENDIAN)
+    return pydicom.dcmread(io.BytesIO(head + b"".join(parts)))
+
+
+@pytest.mark.parametrize(
+    ("vr", "values", "expected"),
+    [
+        ("DS", ["0.50", 3], [0.5, 3]),
+        ("IS", [-7], -7),
+        ("US", [0, 65535], [0, 65535]),
+        ("SS", [-32768], -32768),
+        ("FD", ["0.1"], 0.1),
+        ("FL", ["Infinity"], float("inf")),
+        ("AT", ["00280010"], 0x00280010),
+        ("PN", [{"Alphabetic": "A^B", "Phonetic": "C^D"}], "A^B==C^D"),
+        ("LO", ["Größe", None, "x"], ["Größe", "", "x"]),
+        ("UI", ["1.2.3"], "1.2.3"),
+        ("CS", [], ""),
+    ],
+)
+def test_values_come_back(vr, values, expected):
+    dataset = read({"00990010": {"vr": "LO", "Value": ["TEST"]}, "00991001": {"vr": vr, "Value": values}})
+    found = dataset[0x00991001].value
+    assert (list(found) if isinstance(expected, list) else found or "") == expected
+
+
+def test_other_characters_declare_utf_8():
+    assert read({"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Größe"}]}}).SpecificCharacterSet == "ISO_IR 192"
+    assert "SpecificCharacterSet" not in read({"00100010": {"vr": "PN", "Value": [{"Alphabetic": "A"}]}})
+
+
+def test_value_that_is_too_long_for_its_vr_becomes_un():
+    values = list(range(40_000))
+    element = read({"00283006": {"vr": "US", "Value": values}}).get_item(0x00283006)
+    assert (element.VR, np.frombuffer(element.value, "<u2").tolist()) == ("UN", values)
+
+
+def test_sequence_with_bulk_data_has_undefined_lengths():
+    item = {"00420011": {"vr": "OB", "BulkDataURI": "https://h/d"}, "00420010": {"vr": "ST", "Value": ["x"]}}
+    parts = encode_dataset({"00081140": {"vr": "SQ", "Value": [item]}}).parts
+    (bulk,) = (part for part in parts if isinstance(part, BulkData))
+    content = b"".join(b"" if isinstance(part, bytes) is False else part for part in parts[:1])
+    whole = content + bulk.header(4) + b"abcd" + b"".join(parts[2:])
+    head = file_head("1.2.840.10008.5.1.4.1.1.2", "1.2.3", EXPLICIT_LITTLE_ENDIAN)
+    (found,) = pydicom.dcmread(io.BytesIO(head + whole)).ReferencedImageSequence
+    assert (found.EncapsulatedDocument, found.DocumentTitle) == (b"abcd", "x")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"00280010": {"vr": "US", "Value": [-1]}},
+        {"00280010": {"vr": "US", "Value": ["x"]}},
+        {"00280010": {"vr": "XX", "Value": [1]}},
+        {"00280010": {"Value": [1]}},
+        {"00280010": []},
+        {"Rows": {"vr": "US", "Value": [1]}},
+        {"00280010": {"vr": "US", "InlineBinary": "AAAA"}},
+        {"7FDF0010": {"vr": "OB", "InlineBinary": "not base64"}},
+    ],
+)
+def test_invalid_document_is_refused_without_its_values(document):
+    with pytest.raises(DatasetError) as raised:
+        encode_dataset(document)
+    assert "x" not in str(raised.value).split()
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15))
+def test_decimal_strings_fit_and_are_close(number):
+    text = number_text(str(float(number)), "DS")
+    assert len(text) <= 16
+    assert float(text) == pytest.approx(float(number), rel=1e-8, abs=1e-300)
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=30), max_size=3), max_size=5),
+    st.integers(1, 40),
+)
+def test_documents_do_not_depend_on_the_pieces(documents, size):
+    content = json.dumps(documents, ensure_ascii=False).encode()
+    pieces = [content[start : start + size] for start in range(0, len(content), size)]
+    assert [document for _, document in documents_in(pieces)] == documents
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[{}", b"[1]", b'[{"a": 1} {"a": 2}]', b'["a"]', b"[{},]", b"[\xff]"])
+def test_what_is_no_array_of_objects_is_refused(content):
+    with pytest.raises(DatasetError):
+        list(documents_in([content]))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.booleans())
+def test_size_is_known_in_advance(sizes, is_encapsulated):
+    layout = PixelLayout(JPEG if is_encapsulated else EXPLICIT_LITTLE_ENDIAN, tuple(sizes), 16)
+    frames = [bytes(size) for size in sizes]
+    written = layout.head + b"".join(
+        layout.before_frame(number) + frame + layout.after_frame(number) for number, frame in enumerate(frames, 1)
+    )
+    assert len(written + layout.tail) == layout.size
+    assert layout.size % 2 == 0
+
+
+@given(st.lists(st.lists(st.integers(0, 1), min_size=9, max_size=9), min_size=1, max_size=6))
+def test_frames_of_single_bits_follow_each_other(frames):
+    packed = [np.packbits(each, bitorder="little").tobytes() for each in frames]
+    joined = b"".join(joined_bits(packed, 9))
+    bits = np.unpackbits(np.frombuffer(joined, np.uint8), bitorder="little")
+    assert bits[: 9 * len(frames)].tolist() == [bit for each in frames for bit in each]
