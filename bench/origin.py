@@ -16,7 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from bench.bucket import MemoryBucket
@@ -42,6 +42,9 @@ STORED = (
 DATASTORE, IMAGE_SET, BUCKET = "d" * 32, "5" * 32, "bench"
 STUDY_UID, SERIES_UID, INSTANCE_UID = "1.2", "1.2.1", "1.2.1.1"
 """The instance whose frames are all frames, in their order."""
+
+HTJ2K_RPCL = "1.2.840.10008.1.2.4.202"
+"""The transfer syntax of the instances with attributes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,9 @@ class Origin:
         Whether to use TLS. Without it, encryption in the origin does not limit throughput on a small machine.
     keeps_objects : bool
         Whether S3 keeps what is written: objects of at most `MAX_BUFFERED_BYTES`, in one piece.
+    dataset : mapping, optional
+        The DICOM JSON of an instance. With it, each frame is an instance of its own with these attributes; without it,
+        all frames are of one instance, which has no other attributes.
 
     Attributes
     ----------
@@ -99,7 +105,13 @@ class Origin:
     url: str
 
     def __init__(
-        self, frames: Mapping[str, Frame], link: Link | None = None, *, tls: bool = True, keeps_objects: bool = False
+        self,
+        frames: Mapping[str, Frame],
+        link: Link | None = None,
+        *,
+        tls: bool = True,
+        keeps_objects: bool = False,
+        dataset: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self.ca_bundle = Path(self._folder.name) / "certificate.pem"
@@ -109,7 +121,7 @@ class Origin:
         self._ready = ours
         self._scheme = "https" if tls else "http"
         certificate = (str(self.ca_bundle), str(key)) if tls else None
-        services = _Services(dict(frames), link or Link(), MemoryBucket() if keeps_objects else None)
+        services = _Services(dict(frames), link or Link(), MemoryBucket() if keeps_objects else None, dataset)
         arguments = (services, certificate, theirs)
         self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
 
@@ -150,6 +162,7 @@ class Origin:
                 calls_per_second=1e9,
                 verify=False,
                 events=(),
+                output="dicom",
                 uid_hash_secret="bench",  # noqa: S106
             ).to_environment(),
         }
@@ -172,12 +185,26 @@ def _serve(services: _Services, certificate: tuple[str, str] | None, ready: Conn
 
 
 class _Services:
-    def __init__(self, frames: dict[str, Frame], link: Link, bucket: MemoryBucket | None) -> None:
+    def __init__(
+        self,
+        frames: dict[str, Frame],
+        link: Link,
+        bucket: MemoryBucket | None,
+        dataset: Mapping[str, Any] | None = None,
+    ) -> None:
         self._frames = frames
         self._link = link
         self._bucket = bucket
         entries = [{"ID": name, "FrameSizeInBytes": frame.size} for name, frame in frames.items()]
-        instances = {INSTANCE_UID: {"DICOM": {}, "ImageFrames": entries}}
+        instances: dict[str, Any] = {INSTANCE_UID: {"DICOM": {}, "ImageFrames": entries}}
+        documents: list[dict[str, Any]] = []
+        if dataset is not None:
+            instances = {
+                f"{INSTANCE_UID}.{number}": {"StoredTransferSyntaxUID": HTJ2K_RPCL, "DICOM": {}, "ImageFrames": [entry]}
+                for number, entry in enumerate(entries, 1)
+            }
+            documents = [{**dataset, "00080018": {"vr": "UI", "Value": [uid]}} for uid in instances]
+        self._documents = json.dumps(documents).encode()
         metadata = {
             "Study": {"DICOM": {"StudyInstanceUID": STUDY_UID}, "Series": {SERIES_UID: {"Instances": instances}}}
         }
@@ -207,6 +234,8 @@ class _Services:
             await self._send(writer, self._frames[json.loads(body)["imageFrameId"]])
         elif path.endswith("/getImageSetMetadata"):
             await self._send(writer, Frame(self._metadata), b"Content-Encoding: gzip\r\n")
+        elif path.endswith("/metadata"):
+            await self._send(writer, Frame(self._documents))
         elif path.endswith("/getImageSet"):
             await self._send(writer, Frame(_IMAGE_SET))
         elif path.endswith("/searchImageSets"):

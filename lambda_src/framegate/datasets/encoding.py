@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from base64 import b64decode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 UTF_8 = "ISO_IR 192"
 """The Specific Character Set of every encoded text (PS3.3, section C.12.1.1.2). DICOM JSON is UTF-8."""
@@ -34,8 +33,6 @@ _OMITTED_TAGS = frozenset({0x00081190, 0x00083002})
 _OMITTED_GROUPS = frozenset({0x0000, 0x0002, _PIXEL_DATA_GROUP, 0xFFFC, 0xFFFE})
 """Groups that are not part of a data set, and the group of the pixel data, which comes from the frames."""
 
-_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
-
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 """The VRs whose length has 32 bits (PS3.5, section 7.1.2)."""
 
@@ -44,6 +41,8 @@ _FLOATS = {"FD": "d", "FL": "f"}
 _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UC", "UI", "UR", "UT"})
 _NUMBERS_AS_TEXT = frozenset({"DS", "IS"})
+
+_SHORT_HEADER, _LONG_HEADER = struct.Struct("<HH2sH"), struct.Struct("<HH2sHI")
 
 _ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, UNDEFINED_LENGTH)
 _END_OF_ITEM = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
@@ -120,10 +119,10 @@ def element_header(tag: int, vr: str, size: int) -> bytes:
     if size > MAX_LONG_VALUE_BYTES and size != UNDEFINED_LENGTH:
         raise DatasetError("has a value of more than 4 GiB")
     if vr in _LONG_VRS:
-        return struct.pack("<HH2sHI", group, element, vr.encode(), 0, size)
+        return _LONG_HEADER.pack(group, element, vr.encode(), 0, size)
     if size > MAX_SHORT_VALUE_BYTES:
-        return struct.pack("<HH2sHI", group, element, b"UN", 0, size)
-    return struct.pack("<HH2sH", group, element, vr.encode(), size)
+        return _LONG_HEADER.pack(group, element, b"UN", 0, size)
+    return _SHORT_HEADER.pack(group, element, vr.encode(), size)
 
 
 def encode_dataset(document: Mapping[str, Any]) -> EncodedDataset:
@@ -209,26 +208,27 @@ class _Encoder:
 
     def elements(self, document: Mapping[str, Any]) -> list[tuple[int, list[Part]]]:
         """Encode the attributes, in the order of their tags."""
-        found = []
-        for name in sorted(document, key=str.upper):
-            if _TAG.fullmatch(name) is None:
-                raise DatasetError("has an attribute without a tag")
-            tag = int(name, 16)
-            # Element 0000 is the retired length of its group.
-            if tag >> 16 in _OMITTED_GROUPS or tag in _OMITTED_TAGS or tag & 0xFFFF == 0:
-                continue
-            found.append((tag, self._encode(tag, document[name])))
-        return found
+        tags = sorted((_tag(name), name) for name in document)
+        # Element 0000 is the retired length of its group.
+        return [
+            (tag, self._encode(tag, document[name]))
+            for tag, name in tags
+            if tag >> 16 not in _OMITTED_GROUPS and tag not in _OMITTED_TAGS and tag & 0xFFFF
+        ]
 
     def _encode(self, tag: int, attribute: Mapping[str, Any]) -> list[Part]:
         vr = attribute["vr"]
+        values = attribute.get("Value")
+        if values is not None and vr in _TEXTS and tag != _CHARACTER_SET:
+            # Most attributes are short texts.
+            return [_element(tag, vr, self._text(values))]
         if "BulkDataURI" in attribute:
             return [BulkData(tag, _known(vr), str(attribute["BulkDataURI"]))]
         if "InlineBinary" in attribute:
             if vr not in _BINARY:
                 raise DatasetError("has binary data in an attribute of text")
             return [_element(tag, vr, b64decode(attribute["InlineBinary"] or b"", validate=True))]
-        values = attribute.get("Value") or ()
+        values = values or ()
         if vr == "SQ":
             return self._sequence(tag, values)
         if tag == _CHARACTER_SET and any(values):
@@ -240,11 +240,11 @@ class _Encoder:
             _known(vr)
             return b""
         if vr in _TEXTS:
-            return self._text("" if each is None else each for each in values)
+            return self._text(values)
         if vr in _NUMBERS_AS_TEXT:
             return "\\".join("" if each is None else number_text(each, vr) for each in values).encode()
         if vr == "PN":
-            return self._text(_person_name(each) for each in values)
+            return self._text([_person_name(each) for each in values])
         if code := _INTEGERS.get(vr):
             return struct.pack(f"<{len(values)}{code}", *map(int, values))
         if code := _FLOATS.get(vr):
@@ -254,10 +254,11 @@ class _Encoder:
             return b"".join(struct.pack("<HH", each >> 16, each & 0xFFFF) for each in tags)
         raise DatasetError("has an attribute of an unknown VR")
 
-    def _text(self, values: Iterator[str]) -> bytes:
-        text = "\\".join(values)
-        if not text.isascii():
-            self.has_other_characters = True
+    def _text(self, values: Sequence[str | None]) -> bytes:
+        text = values[0] or "" if len(values) == 1 else "\\".join("" if each is None else each for each in values)
+        if text.isascii():
+            return text.encode()
+        self.has_other_characters = True
         return text.encode()
 
     def _sequence(self, tag: int, items: Any) -> list[Part]:
@@ -272,6 +273,12 @@ class _Encoder:
         for parts in contents:
             framed += [_ITEM, *parts, _END_OF_ITEM]
         return [*framed, _END_OF_SEQUENCE]
+
+
+def _tag(name: str) -> int:
+    if len(name) != 8 or not name.isalnum():
+        raise DatasetError("has an attribute without a tag")
+    return int(name, 16)
 
 
 def _item(content: bytes) -> bytes:
