@@ -120,11 +120,16 @@ def viewer(tmp_path_factory):
     with TokenIssuer(folder, "/viewer") as issuer, LocalCloud(trusted=issuer.certificate) as running:
         datastore_ids = [running.health_imaging.create_datastore(name) for name in ("files", "first", "second")]
         frames = import_folder(running, datastore_ids[0], samples)
-        claims = {DATASTORES_CLAIM: datastore_ids[:1]}
-        with ViewerSite(ohif.APPLICATION, issuer, issuer.new_key("ES256", "viewer"), claims) as site:
+        # One key for all tokens: the authorizer does not ask for new keys whenever a token names an unknown one.
+        key = issuer.new_key("ES256", "viewer")
+
+        def token(subject, datastore_id):
+            return key.sign(issuer.claims(sub=subject, **{DATASTORES_CLAIM: [datastore_id]}))
+
+        with ViewerSite(ohif.APPLICATION, issuer, key, {DATASTORES_CLAIM: datastore_ids[:1]}) as site:
             yield SimpleNamespace(
                 cloud=running,
-                issuer=issuer,
+                token=token,
                 site=site,
                 datastore_ids=datastore_ids,
                 frames=frames,

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from tests.e2e.chromium import MAX_PAGE_SECONDS, needs_chromium, profile
-from tests.e2e.conftest import DATASTORES_CLAIM, Api, log_reader
+from tests.e2e.conftest import Api, log_reader
 from tests.e2e.watching import wait_for
 
 FRAME = os.urandom(100_000)
@@ -47,15 +47,13 @@ def visit(viewer):
 @pytest.fixture(scope="module")
 def alice(viewer):
     """The token of a person who may read the data store of the frame."""
-    claims = viewer.issuer.claims(sub="alice", **{DATASTORES_CLAIM: viewer.datastore_ids[1:2]})
-    return viewer.issuer.new_key("RS256", "first").sign(claims)
+    return viewer.token("alice", viewer.datastore_ids[1])
 
 
 @pytest.fixture(scope="module")
 def bob(viewer):
     """The token of a person who may read another data store only."""
-    claims = viewer.issuer.claims(sub="bob", **{DATASTORES_CLAIM: viewer.datastore_ids[2:]})
-    return viewer.issuer.new_key("RS256", "second").sign(claims)
+    return viewer.token("bob", viewer.datastore_ids[2])
 
 
 @pytest.fixture

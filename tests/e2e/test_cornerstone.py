@@ -12,7 +12,7 @@ import pytest
 
 from tests import npm
 from tests.e2e.chromium import chromium, needs_chromium
-from tests.e2e.conftest import DATASTORES_CLAIM, Api
+from tests.e2e.conftest import Api
 
 pytestmark = needs_chromium
 
@@ -49,8 +49,7 @@ def bundle(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(bundle, viewer):
     """The page, on the viewer's origin, with the token of a person who may read the first data store."""
-    claims = viewer.issuer.claims(sub="developer", **{DATASTORES_CLAIM: viewer.datastore_ids[:1]})
-    token = viewer.issuer.new_key("ES256", "cornerstone").sign(claims)
+    token = viewer.token("developer", viewer.datastore_ids[0])
     base = f"{viewer.site.url}/cornerstone/"
     with chromium() as browser:
         context = browser.new_context()
@@ -87,8 +86,13 @@ class Image:
         return {"UID": self.by_uid, "id": self.by_id}[kind]
 
     def resolution(self, skipped):
-        """The pixels of the frame without its largest resolutions."""
-        return imagecodecs.htj2k_decode(self.codestream, skipres=skipped)
+        """The pixels of the frame without its largest resolutions.
+
+        Small resolutions can fall below 0, where Cornerstone3D's codec returns 0 and this one wraps around.
+        """
+        pixels = imagecodecs.htj2k_decode(self.codestream, skipres=skipped)
+        assert self.pixels.max() < 1 << 15
+        return np.maximum(pixels.view(np.int16), 0)
 
 
 def load_codestream(page, url, image, **options):
@@ -118,9 +122,9 @@ def test_own_loader_reads_frames(page, viewer, name, kind):
 def test_byte_ranges_are_a_smaller_image_first_and_then_the_whole(page, radiograph, kind):
     url = radiograph.url(kind)
     first, rest = f"bytes=0-{START_BYTES - 1}", f"bytes={START_BYTES}-"
-    start = load_codestream(page, url, radiograph, ranges=[first], decodeLevel=3)
+    start = load_codestream(page, url, radiograph, ranges=[first], decodeLevel=4)
     assert start["bytes"] == START_BYTES
-    assert_pixels(start, radiograph.resolution(3))
+    assert_pixels(start, radiograph.resolution(4))
     whole = load_codestream(page, url, radiograph, ranges=[first, rest], decodeLevel=0)
     assert_pixels(whole, radiograph.pixels)
 

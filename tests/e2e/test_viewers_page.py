@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from local.samples import MAMMOGRAM
-from tests.e2e.conftest import DATASTORES_CLAIM
 
 PAGE = (Path(__file__).parents[2] / "docs" / "viewers.md").read_text()
 
@@ -22,8 +21,7 @@ def blocks(language):
 
 @pytest.fixture(scope="module")
 def token(viewer):
-    claims = viewer.issuer.claims(sub="developer", **{DATASTORES_CLAIM: viewer.datastore_ids[:1]})
-    return viewer.issuer.new_key("ES256", "developer").sign(claims)
+    return viewer.token("developer", viewer.datastore_ids[0])
 
 
 def stored_frame(viewer, dataset):

@@ -95,13 +95,15 @@ def _windowed(values: NDArray[np.float64], window: Window) -> NDArray[np.float64
 def _looked_up(values: NDArray[np.float64], table: LookupTable | None) -> NDArray[np.float64]:
     if table is None:
         raise UnsupportedPixelsError("There is neither a window nor a table")
-    return _entries(values, table) * (_WHITE / (2**table.bits - 1))
+    grey: NDArray[np.float64] = _entries(values, table) * (_WHITE / (2**table.bits - 1))
+    return grey
 
 
 def _entries(values: NDArray[Any], table: LookupTable) -> NDArray[Any]:
     entries = np.array(table.entries, np.uint16)
     indices = np.clip(np.rint(values).astype(np.int64) - table.first, 0, len(entries) - 1)
-    return entries[indices]
+    found: NDArray[Any] = entries[indices]
+    return found
 
 
 def _full_window(samples: NDArray[Any], presentation: Presentation) -> Window:
@@ -138,7 +140,8 @@ def _draw_colour(samples: NDArray[Any], presentation: Presentation) -> NDArray[n
 def _eight_bit(samples: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     if bits <= 8 and samples.dtype == np.uint8:
         return samples
-    return np.rint(samples * (_WHITE / (2**bits - 1))).clip(0, _WHITE).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.rint(samples * (_WHITE / (2**bits - 1))).clip(0, _WHITE).astype(np.uint8)
+    return scaled
 
 
 def _rgb_of_ybr(ybr: NDArray[np.uint8]) -> NDArray[np.uint8]:
