@@ -181,7 +181,7 @@ def test_every_problem_is_described_under_its_status(described):
         for slug in content["schema"]["properties"]["type"]["enum"]
     }
     # These answer paths and methods that are not described, or have no status of their own.
-    elsewhere = {"unknown-route", "method-not-allowed", "not-supported"}
+    elsewhere = {"unknown-route", "method-not-allowed"}
     ours = {(int(status), problem.slug) for problem, status in STATUS.items()}
     of_the_gateway = {(each.status, each.slug) for each in GATEWAY_PROBLEMS if each.status}
 
