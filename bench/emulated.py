@@ -161,7 +161,7 @@ def _ct_slice() -> bytes:
     import pydicom
     from pydicom.data import get_testdata_file
 
-    dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
     dataset.remove_private_tags()
     del dataset.DataSetTrailingPadding
     generator = numpy.random.default_rng(0)

@@ -98,8 +98,8 @@ def attributes(chance: random.Random, *, is_colour: bool) -> dict[str, Any]:
     for tag, values in _NUMBERS.items():
         usual = values[0] if tag != "00280002" or not is_colour else 3
         found[tag] = {"Value": [usual if chance.random() < 0.95 else chance.choice(values)]}
-    usual = "RGB" if is_colour else "MONOCHROME2"
-    found["00280004"] = {"Value": [usual if chance.random() < 0.9 else chance.choice(_INTERPRETATIONS)]}
+    interpretation = "RGB" if is_colour else "MONOCHROME2"
+    found["00280004"] = {"Value": [interpretation if chance.random() < 0.9 else chance.choice(_INTERPRETATIONS)]}
     return found
 
 

@@ -97,7 +97,7 @@ def _warm(content: bytes) -> tuple[dict[str, list[float]], int, int]:
         counted.append(stream.bytes_read)
         original(stream)
 
-    FrameStream.close = close  # type: ignore[method-assign]
+    FrameStream.close = close  # type: ignore[method-assign, assignment]
     try:
         ours()
     finally:
@@ -166,7 +166,7 @@ def _objects() -> dict[str, bytes]:
 
 def radiograph() -> bytes:
     """Encode a radiograph of pydicom as HealthImaging does, at the size and with the noise of a modern detector."""
-    pixels = pydicom.dcmread(get_testdata_file("RG1_UNCR.dcm")).pixel_array.astype(np.float32)
+    pixels = pydicom.dcmread(str(get_testdata_file("RG1_UNCR.dcm", download=False))).pixel_array.astype(np.float32)
     enlarged = np.asarray(Image.fromarray(pixels).resize((COLUMNS, ROWS), Image.Resampling.BICUBIC))
     scaled = enlarged / enlarged.max() * 3_800
     noisy = scaled + np.random.default_rng(7).normal(0, NOISE, scaled.shape)

@@ -177,7 +177,10 @@ BUILT_IN_LIBRARIES: Mapping[str, Callable[[], dict[str, str]]] = {
 
 
 def _built_in_components(package: LockedPackage, part: str) -> Iterator[Component]:
-    libraries = {**BUILT_IN_LIBRARIES, "imagecodecs": partial(_imagecodecs_libraries, part)}
+    libraries: Mapping[str, Callable[[], dict[str, str]]] = {
+        **BUILT_IN_LIBRARIES,
+        "imagecodecs": partial(_imagecodecs_libraries, part),
+    }
     if package.name not in libraries:
         return
     installed = metadata.version(package.name)
