@@ -6,7 +6,6 @@ import json
 import re
 import warnings
 from types import SimpleNamespace
-from urllib.parse import urlsplit
 
 import pydicom
 import pytest
@@ -246,7 +245,14 @@ def test_pages_of_the_configured_origin_may_read_everything(base, ct):
         assert {"accept", "authorization", "range"} <= {each.strip() for each in allowed}
 
 
+def test_dicom_files_are_501_and_name_the_key_that_switches_them_on(base, ct):
+    for path in (instance_path(ct), series_path(ct)):
+        answer = through(f"{base}/{path}")
+        assert answer.status_code == 501
+        assert "export_output=dicom" in answer.json()["detail"]
+
+
 def test_unsupported_retrieval_is_501(base, ct):
-    for path in (instance_path(ct), series_path(ct), f"{instance_path(ct)}/rendered", f"{series_path(ct)}/thumbnail"):
+    study = f"studies/{ct.StudyInstanceUID}"
+    for path in (study, f"{study}/rendered", f"{series_path(ct)}/rendered"):
         assert through(f"{base}/{path}").status_code == 501
-    assert urlsplit(base).path
