@@ -131,7 +131,7 @@ def test_default_lifecycle_removes_only_what_is_temporary(bucket):
     assert bucket["LifecycleConfiguration"]["Rules"] == DEFAULT_RULES
 
 
-def test_configured_retention_expires_frames_indexes_and_manifests(synthesize):
+def test_configured_retention_expires_frames_dicom_files_and_what_belongs_to_them(synthesize):
     _, bucket = frame_bucket(synthesize(frame_retention_days="30"))
 
     assert bucket["LifecycleConfiguration"]["Rules"] == [
@@ -140,6 +140,7 @@ def test_configured_retention_expires_frames_indexes_and_manifests(synthesize):
         {"Id": "ExpireIndexes", "Status": "Enabled", "Prefix": "indexes/", "ExpirationInDays": 30},
         {"Id": "ExpireMetadata", "Status": "Enabled", "Prefix": "metadata/", "ExpirationInDays": 30},
         {"Id": "ExpireManifests", "Status": "Enabled", "Prefix": "exports/", "ExpirationInDays": 30},
+        {"Id": "ExpireDicomFiles", "Status": "Enabled", "Prefix": "instances/", "ExpirationInDays": 30},
     ]
 
 
