@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,9 @@ HERE = Path(__file__).parent
 DOCUMENT = PROJECT / "docs" / "openapi.json"
 
 FRAME = "f" * 32
+
+BYTES = ("image/jpeg", "application/dicom")
+"""Media types that the generator of Python clients takes for bytes only if it is told."""
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +41,12 @@ def run(*command, **environment):
 def python_client(tmp_path_factory):
     """The imported package that openapi-python-client generates without warnings."""
     folder = tmp_path_factory.mktemp("client")
+    overrides = folder / "config.yaml"
+    overrides.write_text(json.dumps({"content_type_overrides": dict.fromkeys(BYTES, "application/octet-stream")}))
     scripts = Path(sys.executable).parent
     run(
         *(scripts / "openapi-python-client", "generate", "--path", DOCUMENT, "--meta", "none", "--fail-on-warning"),
-        *("--output-path", folder / "framegate_client"),
+        *("--output-path", folder / "framegate_client", "--config", overrides),
         # The generator formats its output with ruff.
         PATH=f"{scripts}{os.pathsep}{os.environ['PATH']}",
     )
