@@ -352,7 +352,7 @@ def test_uncompressed_pixels_are_drawn_if_the_viewer_asks_for_them(viewer, tab, 
 
 def test_large_frame_is_drawn_over_a_slow_line(viewer, tab, new_tab):
     """OHIF decodes a frame while it arrives. A wrong form of answer fails only where that takes a while."""
-    first, middle, _ = (viewer.datasets[name] for name in SERIES)
+    first = viewer.datasets[SERIES[0]]
     tab = new_tab(tab.page.context.cookies())
     session = tab.page.context.new_cdp_session(tab.page)
     session.send("Network.enable")
@@ -374,4 +374,3 @@ def test_large_frame_is_drawn_over_a_slow_line(viewer, tab, new_tab):
     assert {each.resource for each in tab.frames if first.SOPInstanceUID in each.path} == {"fetch"}
     size = next(each.size for each in viewer.frames if each.sop_instance_uid == first.SOPInstanceUID)
     assert seconds > size / TEN_MEGABITS["downloadThroughput"]
-    assert any(middle.SOPInstanceUID in each.path for each in tab.frames)

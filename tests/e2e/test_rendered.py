@@ -16,6 +16,7 @@ from PIL import Image
 from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
 from local.signing import SigV4
 from tests.e2e.conftest import ORIGIN, log_reader
+from tests.e2e.watching import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,8 @@ def test_picture_of_a_frame_by_id_is_not_modified_the_second_time(api, imported,
     head = api.request("HEAD", url)
     assert (first.status_code, again.status_code, head.status_code) == (200, 304, 200)
     for answer, delivery in ((first, "rendered"), (again, "not-modified"), (head, "rendered")):
-        (line,) = (each for each in render_log(answer.headers["x-amzn-RequestId"]) if "delivery" in each)
+        request_id = answer.headers["x-amzn-RequestId"]
+        (line,) = wait_for(lambda: [each for each in render_log(request_id) if "delivery" in each])  # noqa: B023
         assert line["delivery"] == delivery
 
 

@@ -8,7 +8,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 SERIES = ("large-1.dcm", "large-2.dcm", "large-3.dcm")
-"""Three images of one series. OHIF reads the middle one whole, for a thumbnail, and streams the first."""
+"""Three images of one series, of which OHIF shows the first."""
 
 
 def write_series(folder):

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from framegate.rest.http import INLINE_LIMIT
-from framegate.rest.routes import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, ROUTES
+from framegate.rest.routes import API_ROUTES, FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE
 from local.health_imaging import GeneratedBody
 from tests.unit.conftest import SERVED
 
@@ -109,7 +109,7 @@ def test_head_reports_zero_delivered_bytes(client, frame, log_lines):
     assert (line["delivery"], line["bytes"]) == ("inline", 0)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.template.rpartition("/")[2])
+@pytest.mark.parametrize("route", API_ROUTES, ids=lambda route: route.template.rpartition("/")[2])
 def test_every_route_with_get_accepts_head(client, route):
     path = {parameter.name: parameter.example for parameter in route.parameters}
     methods = client.call("PUT", route.template, path).headers["Allow"].split(", ")

@@ -63,7 +63,12 @@ def by_id(source, frame_index):
     """The path of a frame of a dataset, by HealthImaging's identifiers."""
 
     def find(dataset, number=1):
-        (found,) = source.search_study(SERVED, dataset.StudyInstanceUID, TimeBudget(10))
+        # Other tests may have imported further series of the study.
+        found = next(
+            each
+            for each in source.search_study(SERVED, dataset.StudyInstanceUID, TimeBudget(10))
+            if each.series_instance_uid == dataset.SeriesInstanceUID and each.is_primary
+        )
         image_set = ImageSetRef(SERVED, found.image_set_id)
         frame_index.build(image_set, found.version_id, TimeBudget(10))
         lines = map(json.loads, frame_index.stored(image_set, found.version_id, TimeBudget(10)).splitlines())
