@@ -593,8 +593,8 @@ class Config:
         int | None,
         Field(ge=1, le=36_500),
         Key(
-            "Days after which stored frames, DICOM files, indexes and manifests expire; `none` keeps them until their image "
-            "set is deleted",
+            "Days after which stored frames, DICOM files, indexes and manifests expire; `none` keeps them until their "
+            "image set is deleted",
             "30",
         ),
     ] = None

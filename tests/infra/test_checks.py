@@ -58,14 +58,17 @@ CONFIGURATIONS = {
 }
 
 
-def linted(template):
-    matches = lint(json.dumps(template), config=ManualArgs(regions=list(REGIONS)))
+def linted(template, regions):
+    matches = lint(json.dumps(template), config=ManualArgs(regions=list(regions)))
     return [f"{match.rule.id} {match.message}" for match in matches]
 
 
-@pytest.mark.parametrize("keys", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-def test_cfn_lint_finds_nothing(synthesize, keys):
-    assert linted(synthesize(**keys).to_json()) == []
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_cfn_lint_finds_nothing(synthesize, name):
+    # Each Region takes cfn-lint as long as the first. The two configurations that share the least cover all Regions.
+    regions = REGIONS if name in ("default", "everything else") else ["us-east-1"]
+
+    assert linted(synthesize(**CONFIGURATIONS[name]).to_json(), regions) == []
 
 
 def test_cfn_lint_finds_an_invalid_property(template):
@@ -73,7 +76,7 @@ def test_cfn_lint_finds_an_invalid_property(template):
     functions = [each for each in invalid["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
     functions[0]["Properties"]["MemorySize"] = 1
 
-    assert [finding for finding in linted(invalid) if finding.startswith("E")]
+    assert [finding for finding in linted(invalid, ["us-east-1"]) if finding.startswith("E")]
 
 
 def findings(outdir):
