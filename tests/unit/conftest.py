@@ -133,7 +133,7 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def emulator():
     with HealthImagingEmulator() as running:
         running.create_datastore("unit-tests", datastore_id=SERVED)
@@ -356,7 +356,7 @@ def add_datasets(health_imaging, tmp_path):
     return add
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dicom_samples(emulator):
     """Imported sample files of pydicom, by name."""
     # The module needs this one.

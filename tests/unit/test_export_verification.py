@@ -35,7 +35,7 @@ from tests.unit.exporting import (
 events, pace, exporter = exporting.events, exporting.pace, exporting.exporter
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def imported(emulator, tmp_path_factory):
     """Image sets of real DICOM files."""
     from local.samples import write_samples

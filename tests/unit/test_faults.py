@@ -23,12 +23,12 @@ SHORT_TIME_MS = 5_500
 """Time of a request. The API keeps 5 s back, so half a second is left for HealthImaging."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small(emulator):
     return emulator.add_frame(SERVED, SMALL, "image/jph")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def large(emulator):
     return emulator.add_frame(SERVED, LARGE, "video/mp4")
 

@@ -33,12 +33,12 @@ MEDIA_TYPES = [
 SMALL, LARGE = os.urandom(20_000), os.urandom(INLINE_LIMIT + 1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small(emulator):
     return emulator.add_frame(SERVED, SMALL, "image/jph")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def large(emulator):
     return emulator.add_frame(SERVED, LARGE, "image/jph")
 
@@ -265,7 +265,7 @@ def test_malformed_identifier_answers_400_and_is_not_repeated(client, health_ima
 # Stored copies
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def huge(emulator):
     """A frame larger than any socket buffer, so that HealthImaging sends only what is read."""
     return emulator.add_frame(SERVED, GeneratedBody(40 << 20, lambda: (bytes(1 << 20) for _ in range(40))), "video/mp4")

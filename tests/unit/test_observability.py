@@ -16,7 +16,7 @@ from tests.unit.conftest import SERVED
 CONTENT = os.urandom(50_000)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def frame(emulator):
     return emulator.add_frame(SERVED, CONTENT, "image/jph")
 
