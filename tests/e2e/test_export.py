@@ -370,8 +370,11 @@ def test_frame_too_slow_for_a_request_is_queued_once_and_stored(api, bucket, emu
         assert int(stored.headers["Content-Length"]) == 60 * MIB
     assert bucket.listed("queued/") == set()
     assert not [each for each in bucket.uploads() if frame.image_frame_id in each["Key"]]
-    stored_lines = [line for line in export_log() if line.get("image_frame_id") == frame.image_frame_id]
-    assert [line["message"] for line in stored_lines] == ["frame stored"]
+
+    def stored_lines():
+        return [line for line in export_log() if line.get("image_frame_id") == frame.image_frame_id]
+
+    assert [line["message"] for line in wait_for(stored_lines)] == ["frame stored"]
 
 
 def test_forged_messages_change_nothing(bucket, events, add, queue, export_log, emulator):
