@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from framegate.aws.checksums import base64_of
+from framegate.aws.retries import pause_after
 from framegate.datasets.encoding import BulkData, DatasetError
 from framegate.datasets.part10 import DICOM_FILE, joined_bits
 from framegate.healthimaging.client import SERVICE
@@ -78,7 +78,7 @@ class Unpaced:
 
     def slow_down(self) -> None:
         """Pause shortly."""
-        time.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - jitter
+        time.sleep(pause_after(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +387,7 @@ class InstanceWriter:
                 failures += 1
                 if problem.service != SERVICE or failures == MAX_FAILURES or budget.exhausted:
                     raise
-                time.sleep(min(random.uniform(0, 0.1 * 2**failures), budget.remaining()))  # noqa: S311 - jitter
+                time.sleep(min(pause_after(failures), budget.remaining()))
             else:
                 return progress.size
 
