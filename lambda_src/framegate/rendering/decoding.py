@@ -70,7 +70,26 @@ def decode(
     channels = samples.shape[2] if samples.ndim == 3 else 1
     if samples.ndim not in (2, 3) or channels != presentation.samples_per_pixel:
         raise DamagedFrameError("The frame has another number of samples per pixel than its attributes say")
+    if skip_decompositions:
+        samples = _without_overshoot(samples, presentation)
     return _signed(samples, presentation)
+
+
+def _without_overshoot(samples: NDArray[Any], presentation: Presentation) -> NDArray[Any]:
+    """Limit the values of a resolution to those that samples can have.
+
+    Filtering overshoots at edges, so a resolution can have values that the frame cannot. The decoder returns those
+    below zero as large ones: it keeps their lowest 16 bits.
+    """
+    stored, size = presentation.bits_stored, 8 * samples.dtype.itemsize
+    if samples.dtype.kind != "u" or presentation.is_signed or size <= 8 or presentation.high_bit != stored - 1:
+        return samples
+    highest = 2**stored - 1
+    if stored >= size and presentation.value_range is not None:
+        # Every value is possible, but those far above the frame's greatest are not likely.
+        highest = presentation.value_range[1]
+    is_negative = samples > highest + (2**size - highest) // 2
+    return np.where(is_negative, 0, np.minimum(samples, 2**stored - 1)).astype(samples.dtype)
 
 
 def _decoder_of(syntax: str, presentation: Presentation, skip_decompositions: int) -> Callable[[bytes], NDArray[Any]]:
