@@ -92,8 +92,8 @@ def written(cloud, deployment, heard, answered, imported):
             else:
                 texts["keys, tags and headers"].append(key)
                 content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-                if key.startswith(("metadata/", "bodies/", "studies/")) or key.endswith(".study.json"):
-                    # What viewers request contains all attributes, and an image set's study has a UID. Keys must not.
+                if key.startswith(("metadata/", "bodies/", "studies/")):
+                    # What viewers request contains all attributes. Only the keys must not.
                     texts["datasets for viewers"].append(repr(content))
                     continue
                 lists_frames = key.endswith("/manifest.jsonl") or key.startswith("indexes/")

@@ -89,25 +89,6 @@ class FrameEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameInSeries:
-    """An image frame, with what only drawing it needs.
-
-    Attributes
-    ----------
-    entry : FrameEntry
-        The frame.
-    series_instance_uid : str
-        The series that it belongs to.
-    value_range : tuple of int or None
-        The least and the greatest stored value of a pixel; None if HealthImaging lists none.
-    """
-
-    entry: FrameEntry
-    series_instance_uid: str
-    value_range: tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
 class InstanceEntry:
     """A SOP instance, as listed in the metadata.
 
@@ -255,15 +236,9 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
     >>> [(frame.image_frame_id, frame.frame_number) for frame in frames_of([document])]
     [('f1', 1), ('f2', 2)]
     """
-    return (frame.entry for frame in frames_in_series(document))
-
-
-def frames_in_series(document: Iterable[bytes]) -> Iterator[FrameInSeries]:
-    """Yield the frames of an image set with their series, as `frames_of` does."""
     for _, instance in _walk(document):
         if instance is not None:
-            for entry, value_range in zip(instance.frames, instance.value_ranges, strict=True):
-                yield FrameInSeries(entry, instance.series_instance_uid, value_range)
+            yield from instance.frames
 
 
 def contents_of(document: Iterable[bytes]) -> ImageSetContents:
@@ -339,19 +314,9 @@ def study_of(document: Iterable[bytes]) -> str | None:
     >>> study_of([b'{"Study": {"DICOM": {"StudyInstanceUID": "1.2.3"}, "Series": {}}}'])
     '1.2.3'
     """
-    # The names of the members that the parser is in; None for an array.
-    path: list[str | None] = []
-    for events in events_of(document):
-        for event, value in events:
-            if event == "map_key":
-                path[-1] = value
-            elif event in ("start_map", "start_array"):
-                path.append(None)
-                check_depth(len(path))
-            elif event in ("end_map", "end_array"):
-                path.pop()
-            elif path == _STUDY_UID_PATH:
-                return value if is_uid(value) else None
+    for path, event, value in _located(document):
+        if event != "map_key" and path == _STUDY_UID_PATH:
+            return value if is_uid(value) else None
     return None
 
 
@@ -375,25 +340,36 @@ def series_of(document: Iterable[bytes]) -> tuple[str, str] | None:
     >>> series_of([b'{"Study": {"DICOM": {"StudyInstanceUID": "1.2.3"}, "Series": {"1.2.4": {"Inst'])
     ('1.2.3', '1.2.4')
     """
-    path: list[str | None] = []
     study_uid: object = None
     try:
-        for events in events_of(document):
-            for event, value in events:
-                if event == "map_key":
-                    path[-1] = value
-                    if len(path) == 3 and path[:2] == ["Study", "Series"]:
-                        return (str(study_uid), value) if is_uid(study_uid) and is_uid(value) else None
-                elif event in ("start_map", "start_array"):
-                    path.append(None)
-                    check_depth(len(path))
-                elif event in ("end_map", "end_array"):
-                    path.pop()
-                elif path == _STUDY_UID_PATH:
-                    study_uid = value
+        for path, event, value in _located(document):
+            if event == "map_key":
+                if len(path) == 3 and path[:2] == ["Study", "Series"]:
+                    return (str(study_uid), value) if is_uid(study_uid) and is_uid(value) else None
+            elif path == _STUDY_UID_PATH:
+                study_uid = value
     except MetadataError:
         pass
     return None
+
+
+def _located(document: Iterable[bytes]) -> Iterator[tuple[list[str | None], str, Any]]:
+    """Yield the names of members and the values in a document, with the path of each.
+
+    A path has the names of the members that the parser is in, and None for an array. It changes with the next event.
+    """
+    path: list[str | None] = []
+    for events in events_of(document):
+        for event, value in events:
+            if event in ("start_map", "start_array"):
+                path.append(None)
+                check_depth(len(path))
+            elif event in ("end_map", "end_array"):
+                path.pop()
+            else:
+                if event == "map_key":
+                    path[-1] = value
+                yield path, event, value
 
 
 class _Open:

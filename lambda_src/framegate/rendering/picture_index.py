@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from framegate.bucket_layout import JSON_LINES, claim_key, digest, picture_index_key
 from framegate.dicomweb.uids import SeriesAddress, StudyAddress
-from framegate.identifiers import FrameRef
+from framegate.identifiers import FrameRef, is_uid
 from framegate.problems import FrameNotFound, InstanceNotFound, UpstreamFailed
 from framegate.rendering.presentation import FRAME_GROUPS, TAGS
 from framegate.storage.shared_work import SharedWork
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from framegate.healthimaging.client import FrameStream, HealthImaging
-    from framegate.healthimaging.image_set_metadata import FrameInSeries
+    from framegate.healthimaging.image_set_metadata import InstanceEntry
     from framegate.identifiers import ImageSetRef
-    from framegate.index.frame_index import FrameIndex
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
 
@@ -75,15 +74,12 @@ class PictureIndex:
     ----------
     source : HealthImaging
         Provides the metadata: one call of GetImageSetMetadata, and one of GetDICOMSeriesMetadata for each series.
-    index : FrameIndex
-        Provides the study of an image set.
     objects : ObjectStore
         The bucket.
     """
 
-    def __init__(self, source: HealthImaging, index: FrameIndex, objects: ObjectStore) -> None:
+    def __init__(self, source: HealthImaging, objects: ObjectStore) -> None:
         self._source = source
-        self._index = index
         self._objects = objects
         self._work = SharedWork(objects)
         self._recent: OrderedDict[str, bytes] = OrderedDict()
@@ -98,7 +94,7 @@ class PictureIndex:
         Problem
             As `HealthImaging` and `ObjectStore` raise it.
         """
-        line = _line_with(self._content(frame, version_id, None, budget), b'["%b"' % frame.image_frame_id.encode())
+        line = _line_with(self._content(frame, version_id, budget), b'["%b"' % frame.image_frame_id.encode())
         if line is not None:
             instance = json.loads(line)
             for number, (image_frame_id, *_) in enumerate(instance["frames"], start=1):
@@ -110,7 +106,6 @@ class PictureIndex:
         self,
         image_set: ImageSetRef,
         version_id: str,
-        study_instance_uid: str,
         sop_instance_uid: str,
         number: int | None,
         budget: TimeBudget,
@@ -122,7 +117,7 @@ class PictureIndex:
         Problem
             As `HealthImaging` and `ObjectStore` raise it.
         """
-        content = self._content(image_set, version_id, study_instance_uid, budget)
+        content = self._content(image_set, version_id, budget)
         line = _line_with(content, b'"sopInstanceUID":"%b"' % sop_instance_uid.encode())
         if line is None:
             return None
@@ -130,9 +125,7 @@ class PictureIndex:
         chosen = (instance["frameCount"] + 1) // 2 if number is None else number
         return _to_draw(image_set, instance, chosen) if chosen <= instance["frameCount"] else None
 
-    def middle(
-        self, image_set: ImageSetRef, version_id: str, study_instance_uid: str, budget: TimeBudget
-    ) -> FrameToDraw | None:
+    def middle(self, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> FrameToDraw | None:
         """Return the middle frame of an image set, in the order of its instances' numbers. None if it has no frames.
 
         Raises
@@ -140,7 +133,7 @@ class PictureIndex:
         Problem
             As `HealthImaging` and `ObjectStore` raise it.
         """
-        content = self._content(image_set, version_id, study_instance_uid, budget)
+        content = self._content(image_set, version_id, budget)
         counts = [(match.start(), int(match[1])) for match in _FRAME_COUNT.finditer(content)]
         before = (sum(count for _, count in counts) + 1) // 2
         for start, count in counts:
@@ -149,18 +142,14 @@ class PictureIndex:
             before -= count
         return None
 
-    def _content(
-        self, image_set: ImageSetRef, version_id: str, study_instance_uid: str | None, budget: TimeBudget
-    ) -> bytes:
+    def _content(self, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> bytes:
         key = picture_index_key(image_set, version_id, FORMAT)
         if (recent := self._recent.get(key)) is not None:
             self._recent.move_to_end(key)
             return recent
 
         def make() -> bytes:
-            study = study_instance_uid or self._index.study(image_set, budget)
-            lines = self._build(image_set, version_id, study, budget)
-            content = b"".join(lines)
+            content = b"".join(self._build(image_set, version_id, budget))
             if len(content) > MAX_INDEX_BYTES:
                 raise UpstreamFailed("HealthImaging", "sent metadata that is too long to draw its frames")
             self._objects.put(key, JSON_LINES, [content], budget)
@@ -182,24 +171,21 @@ class PictureIndex:
         while sum(map(len, self._recent.values())) > CACHE_MAX_BYTES and len(self._recent) > 1:
             self._recent.popitem(last=False)
 
-    def _build(
-        self, image_set: ImageSetRef, version_id: str, study_instance_uid: str | None, budget: TimeBudget
-    ) -> Iterator[bytes]:
+    def _build(self, image_set: ImageSetRef, version_id: str, budget: TimeBudget) -> Iterator[bytes]:
         # Imported here to keep cold starts short: only a request that finds no index needs the metadata parser.
-        from framegate.healthimaging.image_set_metadata import MetadataError, frames_in_series
+        from framegate.healthimaging.image_set_metadata import MetadataError, contents_of
 
         try:
-            frames = self._source.fetch_metadata(
-                image_set, version_id, lambda document: list(frames_in_series(document)), budget
-            )
-            by_series: dict[str, dict[str, list[FrameInSeries]]] = {}
-            for each in frames:
-                instances = by_series.setdefault(each.series_instance_uid, {})
-                instances.setdefault(str(each.entry.sop_instance_uid), []).append(each)
-            if by_series and study_instance_uid is None:
+            contents = self._source.fetch_metadata(image_set, version_id, contents_of, budget)
+            by_series: dict[str, dict[str, InstanceEntry]] = {}
+            for each in contents.instances:
+                if each.frames:
+                    by_series.setdefault(each.series_instance_uid, {})[each.sop_instance_uid] = each
+            study_uid = contents.study_instance_uid
+            if by_series and (study_uid is None or not is_uid(study_uid)):
                 raise InstanceNotFound
             for series_uid, instances in by_series.items():
-                study = StudyAddress(image_set.datastore_id, str(study_instance_uid))
+                study = StudyAddress(image_set.datastore_id, str(study_uid))
                 series = SeriesAddress(study, series_uid, image_set.image_set_id)
                 yield from _lines(instances, self._attributes(series, instances, budget))
         except MetadataError as error:
@@ -236,15 +222,16 @@ def _number(value: Any) -> float:
         return float("inf")
 
 
-def _lines(instances: dict[str, list[FrameInSeries]], attributes: dict[str, tuple[float, str]]) -> Iterator[bytes]:
+def _lines(instances: dict[str, InstanceEntry], attributes: dict[str, tuple[float, str]]) -> Iterator[bytes]:
     """Yield the line of each instance of a series, in the order of their numbers."""
     for uid in sorted(instances, key=lambda uid: attributes.get(uid, (float("inf"), ""))[0]):
-        frames = instances[uid]
+        instance = instances[uid]
+        frames = zip(instance.frames, instance.value_ranges, strict=True)
         head = {
-            "frameCount": len(frames),
+            "frameCount": len(instance.frames),
             "sopInstanceUID": uid,
-            "storedTransferSyntaxUID": frames[0].entry.transfer_syntax_uid,
-            "frames": [[each.entry.image_frame_id, *(each.value_range or ())] for each in frames],
+            "storedTransferSyntaxUID": instance.transfer_syntax_uid,
+            "frames": [[frame.image_frame_id, *(value_range or ())] for frame, value_range in frames],
         }
         _, own = attributes.get(uid, (0.0, "{}"))
         yield f'{json.dumps(head, separators=(",", ":"))[:-1]},"attributes":{own}}}\n'.encode()

@@ -118,7 +118,7 @@ class PictureHandlers:
             access,
             index,
             StudyDirectory(source, objects, index.latest, settings.uid_hash_secret),
-            PictureIndex(source, index, objects),
+            PictureIndex(source, objects),
             FrameDrawer(source, process),
             bodies,
         )
@@ -166,9 +166,7 @@ class PictureHandlers:
         series = self._addresses.series(exchange)
         self._drawer.prepare()
         for each in self._addresses.image_sets(exchange, series, Action.READ_FRAME):
-            found = self._pictures.by_number(
-                each.image_set, each.version_id, series.study.study_instance_uid, uid, number, exchange.budget
-            )
+            found = self._pictures.by_number(each.image_set, each.version_id, uid, number, exchange.budget)
             if found is not None:
                 return self._answer_with(exchange, request, each, found)
         raise InstanceNotFound
@@ -196,9 +194,8 @@ class PictureHandlers:
 
     def _middle_of(self, exchange: Exchange, request: PictureRequest, series: SeriesAddress) -> HttpResponse | None:
         """Answer with the middle frame of a series; return None if the series has no images."""
-        study_uid = series.study.study_instance_uid
         for each in self._addresses.image_sets(exchange, series, Action.READ_FRAME):
-            found = self._pictures.middle(each.image_set, each.version_id, study_uid, exchange.budget)
+            found = self._pictures.middle(each.image_set, each.version_id, exchange.budget)
             if found is not None:
                 return self._answer_with(exchange, request, each, found)
         return None
