@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import TYPE_CHECKING
 
-from framegate.aws.retries import pause_after
 from framegate.bucket_layout import listed_key, listed_prefix, study_list_key
 from framegate.dicomweb.uids import StudyAddress, hash_of
 from framegate.identifiers import ImageSetRef
-from framegate.storage.object_store import ObjectChangedError
+from framegate.storage.concurrent_change import change_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -161,7 +159,11 @@ class StudyLists:
 
     def read(self, address: StudyAddress, budget: TimeBudget) -> Study | None:
         """Return the list of a study; None if there is none."""
-        return self._read(address.datastore_id, self.hash_of(address), budget)
+        try:
+            content = b"".join(self._objects.read(study_list_key(address.datastore_id, self.hash_of(address)), budget))
+        except KeyError:
+            return None
+        return Study.from_json(address.datastore_id, content)
 
     def write(self, address: StudyAddress, study: Study, budget: TimeBudget) -> None:
         """Replace the list of a study. An empty list is removed."""
@@ -196,14 +198,13 @@ class StudyLists:
         study_hash = self.hash_of(address)
         # The removal of the image set finds its list by this object.
         self._objects.put(listed_key(noted.image_set, study_hash), JSON, [b"{}"], budget)
-        for attempt in count(1):
-            study, etag = self._read_with_etag(address.datastore_id, study_hash, budget)
-            changed = (study or Study((), 0.0)).with_image_set(noted)
-            key = study_list_key(address.datastore_id, study_hash)
-            if changed is None or self._objects.put_if_unchanged(key, changed.to_json(), etag, budget):
-                return
-            # Another function has just changed the list, so the comparison starts again.
-            time.sleep(min(pause_after(attempt), budget.remaining()))
+
+        def with_noted(content: bytes | None) -> bytes | None:
+            study = Study((), 0.0) if content is None else Study.from_json(address.datastore_id, content)
+            changed = study.with_image_set(noted)
+            return changed.to_json() if changed else None
+
+        change_object(self._objects, study_list_key(address.datastore_id, study_hash), with_noted, budget)
 
     def forget(self, image_set: ImageSetRef, budget: TimeBudget) -> None:
         """Remove a deleted image set from the lists on which events have put it.
@@ -219,36 +220,13 @@ class StudyLists:
             self._objects.remove(listed_key(image_set, study_hash), budget)
 
     def _forget(self, image_set: ImageSetRef, study_hash: str, budget: TimeBudget) -> None:
-        key = study_list_key(image_set.datastore_id, study_hash)
-        for attempt in count(1):
-            study, etag = self._read_with_etag(image_set.datastore_id, study_hash, budget)
-            if study is None or etag is None:
-                return
+        def without(content: bytes | None) -> bytes | None:
+            if content is None:
+                return None
+            study = Study.from_json(image_set.datastore_id, content)
             rest = study.without(image_set)
             if rest.image_sets == study.image_sets:
-                return
-            if rest.image_sets:
-                if self._objects.put_if_unchanged(key, rest.to_json(), etag, budget):
-                    return
-            else:
-                try:
-                    self._objects.remove_if_unchanged(key, etag, budget)
-                except ObjectChangedError:
-                    pass
-                else:
-                    return
-            time.sleep(min(pause_after(attempt), budget.remaining()))
+                return None
+            return rest.to_json() if rest.image_sets else b""
 
-    def _read(self, datastore_id: str, study_hash: str, budget: TimeBudget) -> Study | None:
-        try:
-            content = b"".join(self._objects.read(study_list_key(datastore_id, study_hash), budget))
-        except KeyError:
-            return None
-        return Study.from_json(datastore_id, content)
-
-    def _read_with_etag(
-        self, datastore_id: str, study_hash: str, budget: TimeBudget
-    ) -> tuple[Study | None, str | None]:
-        """Return a list, and an entity tag that changes when another function changes it."""
-        stored = self._objects.head(study_list_key(datastore_id, study_hash), budget)
-        return (None, None) if stored is None else (self._read(datastore_id, study_hash, budget), stored.etag)
+        change_object(self._objects, study_list_key(image_set.datastore_id, study_hash), without, budget)

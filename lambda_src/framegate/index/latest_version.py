@@ -6,14 +6,13 @@ import json
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
-from framegate.aws.retries import pause_after
 from framegate.bucket_layout import latest_version_key
 from framegate.healthimaging.client import MAX_ATTEMPTS
 from framegate.observability import logger
 from framegate.problems import FrameNotFound, ImageSetNotFound, Throttled, UpstreamFailed, UpstreamTimeout
+from framegate.storage.concurrent_change import change_object, read_with_etag
 
 if TYPE_CHECKING:
     from framegate.healthimaging.client import HealthImaging
@@ -78,7 +77,8 @@ class LatestVersions:
         noted = self._read(key, budget)
         if noted and time.time() - noted.checked_at < noted.lifetime_seconds(requested):
             return noted.version_id
-        noted, etag = self._read_with_etag(key, budget)
+        content, etag = read_with_etag(self._objects, key, budget)
+        noted = _LatestVersion.noted_in(content)
         try:
             # A noted version can replace the answer, so retries need not add to the load of a failing service.
             attempts = 1 if noted else MAX_ATTEMPTS
@@ -137,24 +137,16 @@ class LatestVersions:
             self._objects.remove(key, budget)
             return
         candidate = _LatestVersion(version_id, time.time() if confirmed else 0.0)
-        for attempt in count(1):
-            noted, etag = self._read_with_etag(key, budget)
-            if noted and noted.rank >= candidate.rank:
-                return
-            if self._objects.put_if_unchanged(key, candidate.to_json(), etag, budget):
-                return
-            # Another function has just noted a version, so the comparison starts again. One function succeeds in each
-            # round.
-            time.sleep(min(pause_after(attempt), budget.remaining()))
 
-    def _read_with_etag(self, key: str, budget: TimeBudget) -> tuple[_LatestVersion | None, str | None]:
-        """Return the noted version, and an entity tag that changes when another function notes one."""
-        stored = self._objects.head(key, budget)
-        return (None, None) if stored is None else (self._read(key, budget), stored.etag)
+        def newest(content: bytes | None) -> bytes | None:
+            noted = _LatestVersion.noted_in(content)
+            return None if noted and noted.rank >= candidate.rank else candidate.to_json()
+
+        change_object(self._objects, key, newest, budget)
 
     def _read(self, key: str, budget: TimeBudget) -> _LatestVersion | None:
         try:
-            return _LatestVersion.from_json(b"".join(self._objects.read(key, budget)))
+            return _LatestVersion.noted_in(b"".join(self._objects.read(key, budget)))
         except KeyError:
             return None
 
@@ -180,8 +172,11 @@ class _LatestVersion:
         return UNKNOWN_VERSION_RECHECK_SECONDS if self.is_before(requested) else LATEST_TTL_SECONDS
 
     @classmethod
-    def from_json(cls, content: bytes) -> _LatestVersion:
-        document = json.loads(content)
+    def noted_in(cls, content: bytes | None) -> _LatestVersion | None:
+        """Return the version that an object notes; None if there is no object, or if it notes none."""
+        document = json.loads(content) if content is not None else {}
+        if "versionId" not in document or "checkedAt" not in document:
+            return None
         return cls(document["versionId"], document["checkedAt"])
 
     def to_json(self) -> bytes:
