@@ -38,6 +38,7 @@ CONTRACT = {
     "observability",
     "problems",
     "settings",
+    "table_schema",
     "time_budget",
     "upstream_time",
 }
