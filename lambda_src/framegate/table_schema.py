@@ -42,6 +42,8 @@ class Column:
         The index of the attribute's value that it holds; None for the first value, or for all values of an array.
     group : str or None
         The functional group that holds the attribute of a multi-frame instance (DICOM PS3.3, section C.7.6.16).
+    length : int or None
+        The number of elements that an array must have; None for any number.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Column:
     keyword: str | None = None
     value: int | None = None
     group: str | None = None
+    length: int | None = None
 
 
 IDENTIFIERS = (
@@ -84,7 +87,7 @@ FRAME_FILES = (
 )
 """What the bucket has of a frame."""
 
-_MEASURES, _PLANE = "PixelMeasuresSequence", "PlanePositionSequence"
+_MEASURES = "PixelMeasuresSequence"
 _VALUES, _WINDOW = "PixelValueTransformationSequence", "FrameVOILUTSequence"
 
 ATTRIBUTES = (
@@ -119,13 +122,15 @@ ATTRIBUTES = (
         "Direction cosines of the first row and the first column",
         "ImageOrientationPatient",
         group="PlaneOrientationSequence",
+        length=6,
     ),
     Column(
         "image_position_patient_mm",
         "array<double>",
         "Position of the first pixel: x, y and z",
         "ImagePositionPatient",
-        group=_PLANE,
+        group="PlanePositionSequence",
+        length=3,
     ),
     Column("rescale_slope", "double", "Factor from stored to output values", "RescaleSlope", group=_VALUES),
     Column("rescale_intercept", "double", "Offset from stored to output values", "RescaleIntercept", group=_VALUES),

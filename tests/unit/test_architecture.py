@@ -18,6 +18,7 @@ LAMBDA_SRC = PROJECT / "lambda_src"
 
 LAYERS = (
     {"entrypoints"},
+    {"tables"},
     {"rest", "export"},
     {"rendering", "datasets"},
     {"dicomweb"},
