@@ -57,6 +57,12 @@ RESULT_PREFIX = f"{EXPORT_PREFIX}requests/"
 TABLE_PREFIX = "tables/"
 """The tables of exported instances and frames, and the home of each image set in them."""
 
+QUERY_RESULT_PREFIX = "query-results/"
+"""Results of Athena's queries of the tables."""
+
+QUERY_RESULT_LIFETIME_DAYS = 7
+"""Days after which the result of a query expires."""
+
 IMAGE_SET_PREFIXES = (
     FRAME_PREFIX,
     MISMATCHED_PREFIX,

@@ -177,7 +177,13 @@ IDENTIFYING = (
 
 IDENTIFYING_KEYWORDS = tuple(column.keyword or "" for column in IDENTIFYING)
 
-TABLES = ("instances", "frames")
+MEANINGS = {
+    "instances": "One row for each DICOM instance of which the bucket has the file or a frame",
+    "frames": "One row for each frame that the bucket has, as a single object or in a DICOM file",
+}
+"""What a row of each table stands for."""
+
+TABLES = tuple(MEANINGS)
 
 
 def columns_of(table: str, identifying: Iterable[str] = ()) -> tuple[Column, ...]:

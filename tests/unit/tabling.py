@@ -25,9 +25,7 @@ SECRET = "secret"
 def new_updater(objects, threads, identifying=(), calls_per_second=100_000):
     """An updater that calls the HealthImaging emulator and moto."""
     source = HealthImaging(botocore.session.Session(), max_connections=4)
-    return TableUpdater(
-        source, objects, Pace(calls_per_second), threads, partial(instance_hash, SECRET), identifying
-    )
+    return TableUpdater(source, objects, Pace(calls_per_second), threads, partial(instance_hash, SECRET), identifying)
 
 
 @pytest.fixture

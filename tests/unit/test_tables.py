@@ -6,7 +6,6 @@ import pytest
 
 from framegate.time_budget import TimeBudget
 from tests.unit import dicom_files, exporting, tabling
-from tests.unit.dicom_files import dicom_order, image_set_of
 from tests.unit.exporting import order_for
 from tests.unit.tabling import rows, update
 
