@@ -53,7 +53,11 @@ class TablePart:
             found[each.name].cast(each.type) if each.name in names else pa.nulls(found.num_rows, each.type)
             for each in schema
         ]
-        return cls(pa.table(columns, schema=schema), json.loads(metadata.get(_STATES, b"{}")))
+        states = json.loads(metadata.get(_STATES, b"{}"))
+        if file.schema_arrow.names != schema.names:
+            # The rows lack the values of other columns now, so they describe no state completely.
+            states = dict.fromkeys(states, "")
+        return cls(pa.table(columns, schema=schema), states)
 
     def replaced(self, removed: Collection[str], added: Mapping[str, tuple[str, pa.Table]]) -> TablePart:
         """Return the content without the rows of some image sets, and with new rows of others.
