@@ -278,8 +278,8 @@ def test_many_image_sets_need_few_writes(s3, health_imaging, exporter, updater, 
         exporter.export(order_for(image_set), TimeBudget(60))
     with s3_server.counting("PutObject") as puts:
         assert update(updater, *image_sets).written == 12
-    # A note for each image set, and two files.
-    assert len(puts) == 12 + 2
+    # Two notes for each image set, and two files.
+    assert len(puts) == 2 * 12 + 2
     assert_tables_agree(s3)
 
 

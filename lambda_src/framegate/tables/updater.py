@@ -3,14 +3,17 @@
 An update does not depend on the message that caused it: it reads what is true now. Updates may therefore be repeated,
 reordered, and run in several invocations at once. Each update of an image set follows this order:
 
-1. Read the note of its home, and the files there.
-2. Read the state of its exports, and the metadata.
-3. Write the note again, if it gets rows.
-4. Write the files.
-5. Remove the note, if it has no rows.
+1. Note its home, if it has exports and no home.
+2. Read the note, and then the files there.
+3. Read the state of its exports, and the metadata.
+4. Write the note again, if the image set gets rows.
+5. Write the files.
+6. Remove the note, if the image set has no rows.
 
-Steps 3 to 5 succeed only if nobody has changed the object since step 1. If one fails, the update starts again. Whoever
-writes last has therefore read the state after everybody else's writes, and no rows remain in a file that no note names.
+Steps 1 and 4 to 6 succeed only if nobody has changed the object since it was read. If one fails, the update starts
+again. Whoever writes last has therefore read the state after everybody else's writes. An update that finds no exports
+also finds the note of any other update that may still write rows, and stops it by changing the files. Step 4 stops the
+removal of a note that another update relies on.
 """
 
 from __future__ import annotations
@@ -205,7 +208,10 @@ class TableUpdater:
                     result.failed |= dict.fromkeys(waiting, problem.without_traceback())
                     break
                 batch, waiting = waiting[:MAX_IMAGE_SETS_PER_WRITE], waiting[MAX_IMAGE_SETS_PER_WRITE:]
-                remaining += self._write_all(home, batch, known, result, budget)
+                noted = self._each(partial(self._settle, home=home, budget=budget), batch, result)
+                remaining += [image_set for image_set, is_settled in noted if not is_settled]
+                settled = [image_set for image_set, is_settled in noted if is_settled]
+                remaining += self._write_all(home, settled, known, result, budget)
         return remaining, not remaining
 
     def _locate(self, image_set: ImageSetRef, budget: TimeBudget) -> Home | str | None:
@@ -215,6 +221,10 @@ class TableUpdater:
             return noted.home
         state = export_state(self._objects, image_set, budget)
         return state.month if state else None
+
+    def _settle(self, image_set: ImageSetRef, home: Home, budget: TimeBudget) -> bool:
+        """Note the home of an image set that has none; return whether nobody else did."""
+        return self._homes.note(image_set, home, None, budget)
 
     def _write_all(
         self,
@@ -262,7 +272,7 @@ class TableUpdater:
         remaining: list[ImageSetRef] = []
         updates = []
         for image_set, noted in self._each(partial(self._homes.find, budget=budget), image_sets, result):
-            if noted.home in (None, home):
+            if noted.home == home:
                 updates.append(_Update(image_set, noted))
             else:
                 remaining.append(image_set)
@@ -285,8 +295,7 @@ class TableUpdater:
                 result.written += 1
             else:
                 result.removed += 1
-                if update.noted.etag is not None:
-                    self._homes.forget(update.image_set, update.noted.etag, budget)
+                self._homes.forget(update.image_set, update.noted.etag or "", budget)
         return remaining
 
     def _read(self, home: Home, table: str, budget: TimeBudget) -> tuple[TablePart, str | None]:
@@ -349,20 +358,14 @@ class TableUpdater:
         for update in updates:
             name = update.image_set.image_set_id
             fingerprint = update.state.fingerprint(*self._facts) if update.state else None
-            is_settled = (fingerprint is None) == (update.noted.home is None)
-            if is_settled and all(states.get(name) == fingerprint for states in recorded):
+            if fingerprint and all(states.get(name) == fingerprint for states in recorded):
                 result.unchanged += 1
             else:
                 outdated.append(update)
-        changed = []
-        for update, rows in self._each(partial(self._rows, known=known, budget=budget), outdated, result):
+        changed = self._each(partial(self._rows, known=known, budget=budget), outdated, result)
+        for update, rows in changed:
             update.rows = rows
-            name = update.image_set.image_set_id
-            if rows or update.noted.home or any(name in states for states in recorded):
-                changed.append(update)
-            else:
-                result.unchanged += 1
-        return changed
+        return [update for update, _ in changed]
 
     def _rows(self, update: _Update, known: dict[ImageSetRef, Rows], budget: TimeBudget) -> Rows | None:
         """Return the rows of an image set; None if it has none."""
