@@ -23,7 +23,7 @@ def stored_pixels(dataset):
     return stored[0] if int(dataset.get("NumberOfFrames") or 1) > 1 else stored
 
 
-def expected_pixels(dataset, stored):
+def expected_pixels(dataset, stored, whole=None):
     """The picture of the first frame that pydicom gives, in grey levels or colours from 0 to 255.
 
     Parameters
@@ -32,6 +32,8 @@ def expected_pixels(dataset, stored):
         The file.
     stored : array
         Its samples, or those of a resolution.
+    whole : array, optional
+        Its samples, if `stored` are those of a resolution.
     """
     dataset = flattened(dataset)
     interpretation = dataset.PhotometricInterpretation
@@ -41,7 +43,9 @@ def expected_pixels(dataset, stored):
         return colours if colours.max() <= 255 else colours / (2**bits - 1) * 255
     if dataset.SamplesPerPixel > 1:
         return stored / (2**dataset.BitsStored - 1) * 255 if dataset.BitsStored > 8 else stored.astype(float)
-    values, whole = (apply_modality_lut(each, dataset).astype(float) for each in (stored, stored_pixels(dataset)))
+    values, whole = (
+        apply_modality_lut(each, dataset).astype(float) for each in (stored, stored if whole is None else whole)
+    )
     if "WindowCenter" not in dataset and "VOILUTSequence" not in dataset:
         # pydicom leaves the values as they are, so the rule is that of DCMTK's +Wm.
         grey = ((values - whole.min()) / max(np.ptp(whole), 1e-9)).clip(0, 1) * 255
