@@ -17,7 +17,6 @@ import pydicom
 import pytest
 from PIL import Image
 
-from framegate.rendering.drawing_process import DrawingProcess
 from tests.unit.conftest import SERVED, Client
 from tests.unit.dicomweb import DicomWeb
 from tests.unit.rendering.pixels import expected_pixels, stored_pixels
@@ -34,14 +33,6 @@ WITHOUT_DCMTK = {
 
 # pydicom warns about some of the files, which do not conform to DICOM.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("golden pictures")]
-
-
-@pytest.fixture(scope="module")
-def process():
-    """The process that draws, shared by the tests."""
-    running = DrawingProcess()
-    yield running
-    running.stop()
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import pydicom
 import pytest
 from PIL import Image
 
-from framegate.rendering.drawing_process import DrawingProcess
 from tests.unit.conftest import SERVED, Client
 from tests.unit.dicomweb import DicomWeb
 from tests.unit.rendering.pixels import expected_pixels
@@ -27,14 +26,6 @@ OF_INSTANCE = "retrieveInstanceRendered"
 MAX_BASE_PIXELS = 64
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("golden pictures")]
-
-
-@pytest.fixture(scope="module")
-def process():
-    """The process that draws, shared by the tests."""
-    running = DrawingProcess()
-    yield running
-    running.stop()
 
 
 def possible_values(dataset):
