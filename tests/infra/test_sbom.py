@@ -16,6 +16,7 @@ from infra.build.bundling import (
     AUTHORIZER_REQUIREMENTS,
     DECODER_REQUIREMENTS,
     RENDERING_REQUIREMENTS,
+    TABLE_REQUIREMENTS,
     REQUIREMENTS,
 )
 from infra.build.licences import LAYERS, LICENCE_LIST
@@ -75,6 +76,7 @@ def test_there_is_a_bill_for_the_functions_and_for_each_layer():
         "decoder-layer": DECODER_REQUIREMENTS,
         "rendering-layer": RENDERING_REQUIREMENTS,
         "authorizer-layer": AUTHORIZER_REQUIREMENTS,
+        "table-layer": TABLE_REQUIREMENTS,
     }
 
 
