@@ -320,6 +320,37 @@ assert not {{"imagecodecs", "numpy", "PIL"}} & set(sys.modules)
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
 )
+def test_bundle_and_table_layer_write_and_read_a_file(bundled, monkeypatch, tmp_path):
+    architecture = MACHINES[platform.machine()]
+    monkeypatch.setattr(bundling, "PYTHON_VERSION", f"{sys.version_info.major}.{sys.version_info.minor}")
+    bundle_layer(TABLE_REQUIREMENTS, tmp_path, architecture)
+    script = f"""
+import sys
+sys.path[:0] = [{str(bundled(architecture))!r}, {str(tmp_path / "python")!r}]
+import framegate.entrypoints.tables
+import pyarrow as pa
+from framegate.table_schema import TABLES
+from framegate.tables.parquet import TablePart
+from framegate.tables.rows import schema_of
+for table in TABLES:
+    schema = schema_of(table, ["PatientBirthDate"])
+    row = pa.table({{each.name: pa.array(["5" if each.name == "image_set_id" else None], each.type) for each in schema}})
+    part = TablePart(schema.empty_table()).replaced([], {{"5": ("state", row)}})
+    read = TablePart.decode(part.encode(), schema)
+    print(read.rows.num_rows, read.states, read.replaced(["5"], {{}}).rows.num_rows)
+assert pa.__file__.startswith({str(tmp_path)!r})
+"""
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, env=SNAPSHOT, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["1 {'5': 'state'} 0"] * 2
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
+)
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_bundle_and_authorizer_layer_check_a_token(bundled, layer_of_this_machine, algorithm):
     architecture, packages = layer_of_this_machine

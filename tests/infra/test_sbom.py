@@ -16,8 +16,8 @@ from infra.build.bundling import (
     AUTHORIZER_REQUIREMENTS,
     DECODER_REQUIREMENTS,
     RENDERING_REQUIREMENTS,
-    TABLE_REQUIREMENTS,
     REQUIREMENTS,
+    TABLE_REQUIREMENTS,
 )
 from infra.build.licences import LAYERS, LICENCE_LIST
 from infra.build.sbom import SbomError, bill_of_materials, listed_licences, locked_packages, part_name
