@@ -370,6 +370,18 @@ def dicom_samples(emulator):
 
 
 @pytest.fixture
+def ct(dicom_samples):
+    """The CT image of the samples."""
+    return dicom_samples["CT_small.dcm"]
+
+
+@pytest.fixture
+def multiframe(dicom_samples):
+    """The image of the samples that has ten frames."""
+    return dicom_samples["emri_small.dcm"]
+
+
+@pytest.fixture
 def new_picture_api(settings, frame_index, source, objects, bodies):
     """Returns an API like that of a new function that draws, with other parts where the test gives them."""
 
