@@ -124,7 +124,16 @@ _NUMBERS: dict[str, tuple[Any, ...]] = {
 """Numbers of an image by attribute, the usual one first."""
 
 _PAIRS = ([1, 1], [100, 1], [1, 100], [1, 3], [0, 0], [1e-300, 1e300], ["0.2", "0.1"])
-_DESCRIPTORS = ([256, 0, 8], [256, 0, 16], [0, 0, 16], [16, -8, 12], [256, 0, 99], [65_535, 65_535, 16], [1], [])
+_DESCRIPTORS: tuple[list[int], ...] = (
+    [256, 0, 8],
+    [256, 0, 16],
+    [0, 0, 16],
+    [16, -8, 12],
+    [256, 0, 99],
+    [65_535, 65_535, 16],
+    [1],
+    [],
+)
 _SEGMENTS = (0, 1, 0, 1, 255, 65_535, 2, 2, 0, 0, 1, 65_535, 7)
 _ENTRIES = (bytes(range(256)) * 2, bytes(256), np.array(_SEGMENTS, "<u2").tobytes(), b"")
 _INTERPRETATIONS = ("MONOCHROME2", "MONOCHROME1", "RGB", "YBR_FULL", "YBR_FULL_422", "PALETTE COLOR", "", "X")
