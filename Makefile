@@ -10,6 +10,9 @@ AUDIT := .venv-audit
 export NO_PROXY := localhost,127.0.0.1,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
+# Without compiled modules, the processes of the tests and of the local cloud take minutes longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 SHELL := /bin/bash
 
 # Print a dot for each package, and pip's messages only if it fails.
@@ -73,6 +76,8 @@ lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with has
 	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o rendering-requirements.txt rendering-requirements.in
 	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o authorizer-requirements.txt authorizer-requirements.in
+	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
+	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o table-requirements.txt table-requirements.in
 	@$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --universal --python-version 3.11 -o requirements.txt requirements.in
 	@cd local && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 
 import numpy as np
 import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.encaps import parse_basic_offsets
 
 from framegate.datasets.encoding import BulkData, DatasetError, encode_dataset, number_text
 from framegate.datasets.part10 import PixelLayout, file_head, joined_bits
@@ -135,3 +137,30 @@ def test_frames_of_single_bits_follow_each_other(frames):
     joined = b"".join(joined_bits(packed, 9))
     bits = np.unpackbits(np.frombuffer(joined, np.uint8), bitorder="little")
     assert bits[: 9 * len(frames)].tolist() == [bit for each in frames for bit in each]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "is_extended"),
+    [
+        # The last offset is 2 bytes below 4 GiB, and 4 GiB. Odd sizes are padded.
+        ((2**31 - 11, 2**31 - 8, 3), False),
+        ((2**31 - 8, 2**31 - 8, 3), True),
+        ((2**31, 2**31, 5), True),
+    ],
+)
+def test_offset_table_is_extended_only_above_4_gib(sizes, is_extended):
+    layout = PixelLayout(JPEG, sizes)
+    head = layout.head + layout.before_frame(1)
+    padded = [size + size % 2 for size in sizes]
+    offsets = [0, padded[0] + 8, padded[0] + padded[1] + 16]
+    pixel_data = head.index(b"\xe0\x7f\x10\x00OB")
+    meta = file_head("1.2.840.10008.5.1.4.1.1.2", "1.2.3", JPEG)
+    tables = pydicom.dcmread(io.BytesIO(meta + head[:pixel_data]))
+    basic = parse_basic_offsets(head[pixel_data + 12 :])
+    if is_extended:
+        assert struct.unpack("<3Q", tables.ExtendedOffsetTable) == tuple(offsets)
+        assert struct.unpack("<3Q", tables.ExtendedOffsetTableLengths) == tuple(padded)
+        assert basic == []
+    else:
+        assert len(tables) == 0
+        assert basic == offsets

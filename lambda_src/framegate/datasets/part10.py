@@ -33,6 +33,9 @@ DICOM PS3.5, section B.2.
 
 IMPLEMENTATION_VERSION_NAME = f"FRAMEGATE_{FORMAT}"
 
+MAX_BASIC_OFFSET_BYTES = 0xFFFFFFFF
+"""Maximum offset in the Basic Offset Table (PS3.5, section A.4)."""
+
 _PREAMBLE = bytes(128) + b"DICM"
 
 _PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_PIXEL_DATA = 0x7FE00010, 0x7FE00008, 0x7FE00009
@@ -135,17 +138,24 @@ class PixelLayout:
 
     @cached_property
     def head(self) -> bytes:
-        """The bytes before the first frame."""
+        """The bytes before the first frame, with a table of offsets if there are several.
+
+        The table is the Extended Offset Table only if an offset does not fit the 32 bits of the Basic Offset Table. ITK
+        5.4, and so SimpleITK and 3D Slicer, reads no file that has an Extended Offset Table.
+        """
         if not self.is_encapsulated:
             tag, vr = self._native_tag
             return element_header(tag, vr, self._native_bytes + self._native_bytes % 2)
-        table = b""
-        if len(self.sizes) > 1:
-            lengths = [each + each % 2 for each in self.sizes]
-            offsets = [0, *accumulate(each + _ITEM_HEADER_BYTES for each in lengths[:-1])]
-            table = _table(_EXTENDED_OFFSETS, offsets) + _table(_EXTENDED_LENGTHS, lengths)
+        lengths = [each + each % 2 for each in self.sizes]
+        offsets = [0, *accumulate(each + _ITEM_HEADER_BYTES for each in lengths[:-1])] if len(lengths) > 1 else []
+        extended = basic = b""
+        if offsets and offsets[-1] > MAX_BASIC_OFFSET_BYTES:
+            extended = _table(_EXTENDED_OFFSETS, offsets) + _table(_EXTENDED_LENGTHS, lengths)
+        else:
+            basic = struct.pack(f"<{len(offsets)}I", *offsets)
         # The Basic Offset Table must be empty where there is an extended one.
-        return table + element_header(_PIXEL_DATA, "OB", UNDEFINED_LENGTH) + fragment_header(0)
+        start = element_header(_PIXEL_DATA, "OB", UNDEFINED_LENGTH)
+        return extended + start + fragment_header(len(basic)) + basic
 
     @property
     def tail(self) -> bytes:
