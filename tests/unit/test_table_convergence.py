@@ -324,6 +324,19 @@ def test_home_is_not_forgotten_while_another_update_writes_there(s3, scene, obje
     assert_tables_agree(s3)
 
 
+def test_home_of_an_image_set_that_was_exported_again_is_not_forgotten(s3, scene):
+    scene.begin(2, is_tabled=True)
+    first, _ = scene.image_sets
+    scene.remove(first)
+
+    def export_and_update(*_):
+        scene.export(first, "execution-1")
+        scene.update(first)
+
+    scene.update(first, objects=scene.hooked(export_and_update, "remove_if_unchanged", "remove"))
+    assert_tables_agree(s3)
+
+
 @settings(
     max_examples=12,
     deadline=None,
