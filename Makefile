@@ -77,6 +77,8 @@ lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with has
 	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o rendering-requirements.txt rendering-requirements.in
 	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o authorizer-requirements.txt authorizer-requirements.in
+	@cd lambda_src && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
+	  --python-version 3.13 --python-platform aarch64-manylinux2014 -o table-requirements.txt table-requirements.in
 	@$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --universal --python-version 3.11 -o requirements.txt requirements.in
 	@cd local && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from framegate.settings import FrameCaching  # noqa: TC001 - pydantic reads the annotations at run time
+from framegate.table_schema import ATTRIBUTES, IDENTIFYING_KEYWORDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -144,6 +145,16 @@ def _in_order(events: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(events, key=("Created", "Updated", "Copied").index))
 
 
+def _identifying_keyword(keyword: str) -> str:
+    if keyword in IDENTIFYING_KEYWORDS:
+        return keyword
+    if any(column.keyword == keyword for column in ATTRIBUTES):
+        raise ValueError(f"{_shown(keyword)} is always a column, because it identifies nobody: remove it")
+    close = difflib.get_close_matches(keyword, IDENTIFYING_KEYWORDS, n=1)
+    hint = f"did you mean {close[0]}" if close else f"the keywords are {', '.join(IDENTIFYING_KEYWORDS)}"
+    raise ValueError(f"{_shown(keyword)} is not the keyword of an identifying column: {hint}")
+
+
 _UNIQUE = AfterValidator(_unique)
 _DatastoreId = Annotated[str, _text("[0-9a-z]{32}", "a data store id, 32 digits and lower-case letters")]
 _Origin = Annotated[str, AfterValidator(_origin)]
@@ -160,6 +171,7 @@ _VpcEndpointId = Annotated[str, _text("vpce-[0-9a-f]{8,17}", "the id of a VPC en
 _SubnetId = Annotated[str, _text("subnet-[0-9a-f]{8,17}", "the id of a subnet")]
 _SecurityGroupId = Annotated[str, _text("sg-[0-9a-f]{8,17}", "the id of a security group")]
 _Event = Literal["Created", "Updated", "Copied"]
+_IdentifyingColumn = Annotated[str, AfterValidator(_identifying_keyword)]
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 _LogRetentionDays = Literal[
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
@@ -545,6 +557,33 @@ class Config:
             "dicom",
         ),
     ] = "frames"
+    dataset_tables: Annotated[
+        bool,
+        Key(
+            "Whether [tables](datasets.md#the-tables) list what exports have stored: Parquet files with a row for each "
+            "frame and each instance",
+            "true",
+        ),
+    ] = False
+    dataset_columns: Annotated[
+        tuple[_IdentifyingColumn, ...],
+        Field(description="a list of DICOM keywords that identify"),
+        _UNIQUE,
+        Key(
+            "DICOM keywords of identifying attributes that the tables have columns for, from [this "
+            "list](datasets.md#identifying-columns)",
+            "PatientID,StudyInstanceUID",
+            OnlyWith("dataset_tables", value=True),
+        ),
+    ] = ()
+    dataset_catalog: Annotated[
+        bool,
+        Key(
+            "Whether to create a Glue database of the tables and an Athena workgroup",
+            "true",
+            OnlyWith("dataset_tables", value=True),
+        ),
+    ] = False
     # The maximum concurrency of an SQS event source is at least 2.
     export_concurrency: Annotated[
         int,

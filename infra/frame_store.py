@@ -20,6 +20,8 @@ from framegate.bucket_layout import (
     METADATA_PREFIX,
     MISMATCH_TAG,
     MISMATCHED_PREFIX,
+    QUERY_RESULT_LIFETIME_DAYS,
+    QUERY_RESULT_PREFIX,
     QUEUED_PREFIX,
     STUDY_LIFETIME_DAYS,
     STUDY_PREFIX,
@@ -245,6 +247,14 @@ def _lifecycle(config: Config) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(id="ExpireStudies", prefix=STUDY_PREFIX, expiration=Duration.days(STUDY_LIFETIME_DAYS)),
         s3.LifecycleRule(id="ExpireClaims", prefix=CLAIM_PREFIX, expiration=Duration.days(1)),
     ]
+    if config.dataset_catalog:
+        rules.append(
+            s3.LifecycleRule(
+                id="ExpireQueryResults",
+                prefix=QUERY_RESULT_PREFIX,
+                expiration=Duration.days(QUERY_RESULT_LIFETIME_DAYS),
+            )
+        )
     if config.frame_retention_days is not None:
         expiration = Duration.days(config.frame_retention_days)
         # An index is rebuilt on request. Manifests are useless without their frames.

@@ -27,6 +27,9 @@ from infra.operations.key_watch import KeyWatch
 from infra.operations.saved_queries import SavedQueries
 from infra.operations.unusual_reads import UnusualReads
 from infra.operations.watched import WatchedResources
+from infra.tables.catalog import TableCatalog
+from infra.tables.table_function import TableFunction
+from infra.tables.table_queue import TableQueue
 
 if TYPE_CHECKING:
     from constructs import Construct
@@ -105,6 +108,24 @@ class FramegateStack(Stack):
             function=request_function.function,
             dead_letters=queues.dead_letters,
         )
+        table_function = table_queue = None
+        if config.dataset_tables:
+            table_queue = TableQueue(self, "TableQueue", config=config, frame_store=frame_store)
+            table_function = TableFunction(
+                self, "TableFunction", config=config, frame_store=frame_store, table_queue=table_queue
+            )
+            CfnOutput(
+                self,
+                "TableQueueUrl",
+                value=table_queue.queue.queue_url,
+                description="Queue of image sets whose rows in the tables may have changed",
+            )
+        if config.dataset_catalog:
+            catalog = TableCatalog(self, "TableCatalog", config=config, frame_store=frame_store)
+            CfnOutput(self, "TableDatabase", value=catalog.database_name, description="Glue database of the tables")
+            CfnOutput(
+                self, "TableWorkgroup", value=catalog.workgroup_name, description="Athena workgroup of the tables"
+            )
         watched = WatchedResources(
             api_function=function.alias,
             render_function=render_function.function,
@@ -115,6 +136,8 @@ class FramegateStack(Stack):
             deferred_stores=queues.deferred_stores,
             deferred_store_dead_letters=queues.deferred_store_dead_letters,
             state_machine=requests.state_machine,
+            table_function=table_function.function if table_function else None,
+            table_dead_letters=table_queue.dead_letters if table_queue else None,
         )
         alarms = Alarms(self, "Alarms", config=config, watched=watched)
         unusual_reads = UnusualReads(

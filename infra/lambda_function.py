@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 
     from aws_cdk import aws_kms as kms
 
-    from framegate.settings import AuthorizerSettings, ExportQueueSettings, ExportSettings, Settings
+    from framegate.settings import (
+        AuthorizerSettings,
+        ExportQueueSettings,
+        ExportSettings,
+        Settings,
+        TableSettings,
+    )
     from infra.config import Config
 
-    FunctionSettings = AuthorizerSettings | ExportQueueSettings | ExportSettings | Settings
+    FunctionSettings = AuthorizerSettings | ExportQueueSettings | ExportSettings | Settings | TableSettings
 
 ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 

@@ -22,6 +22,7 @@ REQUIREMENTS = LAMBDA_SRC / "requirements.txt"
 DECODER_REQUIREMENTS = LAMBDA_SRC / "decoder-requirements.txt"
 RENDERING_REQUIREMENTS = LAMBDA_SRC / "rendering-requirements.txt"
 AUTHORIZER_REQUIREMENTS = LAMBDA_SRC / "authorizer-requirements.txt"
+TABLE_REQUIREMENTS = LAMBDA_SRC / "table-requirements.txt"
 PYTHON_VERSION = "3.13"
 
 # botocore ships the models of all AWS services, 25 MB. The functions create clients from these only; aws_xray_sdk
@@ -73,6 +74,35 @@ _UNUSED = (
     "pillow.libs/libharfbuzz*",
     "pillow.libs/liblcms2*",
     "pillow.libs/libpng16*",
+    "pyarrow/include",  # files for building extensions
+    "pyarrow/includes",
+    "pyarrow/src",
+    "pyarrow/*.p[xy][dix]",
+    "pyarrow/libarrow_python.so",  # copies of libarrow_python.so.<version>, which the extensions load
+    "pyarrow/libarrow_python.so.*.*.*",
+    "pyarrow/libarrow_python_*",  # formats, file systems and services that tables do not use
+    "pyarrow/libarrow_flight*",
+    "pyarrow/libarrow_s3*",
+    *(
+        f"pyarrow/_{module}.*"
+        for module in (
+            "azurefs",
+            "csv",
+            "cuda",
+            "dataset_orc",
+            "dataset_parquet_encryption",
+            "feather",
+            "flight",
+            "gcsfs",
+            "hdfs",
+            "json",
+            "orc",
+            "parquet_encryption",
+            "pyarrow_cpp_tests",
+            "s3fs",
+            "substrait",
+        )
+    ),
 )
 # Metadata that licences require or importlib.metadata reads. The rest records how pip installed the distribution.
 _KEPT_METADATA = ("METADATA", "LICEN", "NOTICE", "COPYING", "AUTHORS", "licenses", "entry_points.txt")

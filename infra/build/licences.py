@@ -12,6 +12,7 @@ from infra.build.bundling import (
     AUTHORIZER_REQUIREMENTS,
     DECODER_REQUIREMENTS,
     RENDERING_REQUIREMENTS,
+    TABLE_REQUIREMENTS,
     bundle,
     bundle_layer,
 )
@@ -24,6 +25,7 @@ LAYERS = {
     "The decoder's layer": DECODER_REQUIREMENTS,
     "The render function's layer": RENDERING_REQUIREMENTS,
     "The authorizer's layer": AUTHORIZER_REQUIREMENTS,
+    "The table function's layer": TABLE_REQUIREMENTS,
 }
 
 LICENCE_LIST = Path(__file__).resolve().parents[2] / "docs" / "licences.md"

@@ -88,6 +88,11 @@ class Alarms(Construct):
             self._forbidden(metrics),
             self._refused_data_stores(metrics),
         ]
+        if watched.table_function and watched.table_dead_letters:
+            self.all += [
+                self._table_dead_letters(watched.table_dead_letters),
+                self._table_errors(watched.table_function),
+            ]
 
     def _server_errors(self, metrics: Metrics) -> cloudwatch.Alarm:
         return self._alarm(
@@ -231,6 +236,33 @@ class Alarms(Construct):
             threshold=1,
             evaluation_periods=6,
             datapoints_to_alarm=3,
+        )
+
+    def _table_dead_letters(self, dead_letters: sqs.Queue) -> cloudwatch.Alarm:
+        return self._alarm(
+            "TableDeadLetters",
+            dead_letters.metric_approximate_number_of_messages_visible(
+                period=ONE_MINUTE, statistic=cloudwatch.Stats.MAXIMUM
+            ),
+            "The rows of some image sets could not be updated. Look up the cause by the message's id in the log of the "
+            "table function, correct it, and send the messages back: aws sqs start-message-move-task --source-arn "
+            f"{dead_letters.queue_arn}",
+            section="Dead letters",
+            threshold=1,
+        )
+
+    def _table_errors(self, function: lambda_.Function) -> cloudwatch.Alarm:
+        # As with the export function, messages that fail are no errors for Lambda.
+        return self._alarm(
+            "TableErrors",
+            function.metric_errors(period=FIVE_MINUTES, statistic=SUM),
+            "Lambda stopped the table function, or the function could not start. Look up "
+            '"Task timed out" and "Runtime" in its log. Lambda receives the messages again; if this persists, they end '
+            "in the dead-letter queue.",
+            section="Export errors",
+            threshold=1,
+            evaluation_periods=4,
+            datapoints_to_alarm=1,
         )
 
     def _unauthorized(self, metrics: Metrics) -> cloudwatch.Alarm:

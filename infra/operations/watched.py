@@ -29,6 +29,10 @@ class WatchedResources:
         The deferred store queue and its dead-letter queue.
     state_machine : sfn.StateMachine
         The state machine that processes request manifests.
+    table_function : lambda_.Function or None
+        The function that writes the tables, if the deployment has tables.
+    table_dead_letters : sqs.Queue or None
+        The dead-letter queue of that function's queue.
     """
 
     api_function: lambda_.Alias
@@ -40,3 +44,5 @@ class WatchedResources:
     deferred_stores: sqs.Queue
     deferred_store_dead_letters: sqs.Queue
     state_machine: sfn.StateMachine
+    table_function: lambda_.Function | None = None
+    table_dead_letters: sqs.Queue | None = None

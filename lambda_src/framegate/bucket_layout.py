@@ -54,6 +54,15 @@ REQUEST_PREFIX = "export-requests/"
 RESULT_PREFIX = f"{EXPORT_PREFIX}requests/"
 """Results of request manifests."""
 
+TABLE_PREFIX = "tables/"
+"""The tables of exported instances and frames, and the home of each image set in them."""
+
+QUERY_RESULT_PREFIX = "query-results/"
+"""Results of Athena's queries of the tables."""
+
+QUERY_RESULT_LIFETIME_DAYS = 7
+"""Days after which the result of a query expires."""
+
 IMAGE_SET_PREFIXES = (
     FRAME_PREFIX,
     MISMATCHED_PREFIX,
@@ -172,6 +181,31 @@ def progress_prefix(image_set: ImageSetRef) -> str:
 def progress_key(image_set: ImageSetRef, name: str) -> str:
     """Return the key of an export's saved progress."""
     return f"{progress_prefix(image_set)}{name}.jsonl"
+
+
+def table_prefix(schema: int, table: str) -> str:
+    """Return the prefix of the files of a table, which Athena and DuckDB read."""
+    return f"{TABLE_PREFIX}schema-{schema}/{table}/"
+
+
+def partition_prefix(schema: int, table: str, datastore_id: str, month: str) -> str:
+    """Return the prefix of the files of a table for a data store and a month (``yyyy-MM``), in Hive's form."""
+    return f"{table_prefix(schema, table)}datastore_id={datastore_id}/month={month}/"
+
+
+def part_name(part: int) -> str:
+    """Return the name of a file of a table, within its partition."""
+    return f"part-{part:05d}.parquet"
+
+
+def table_homes_prefix(schema: int, datastore_id: str) -> str:
+    """Return the prefix of the objects that name the files with the rows of image sets. It is outside the tables."""
+    return f"{TABLE_PREFIX}schema-{schema}/homes/{datastore_id}/"
+
+
+def table_home_key(schema: int, image_set: ImageSetRef) -> str:
+    """Return the key of the object that names the files with an image set's rows."""
+    return f"{table_homes_prefix(schema, image_set.datastore_id)}{image_set.image_set_id}.json"
 
 
 def results_prefix(request_key: str, execution: str) -> str:

@@ -1,10 +1,12 @@
 """The messages that Framegate receives and sends: one class each, encoded and decoded here alone.
 
-Four kinds:
+Five kinds:
 
 - messages of the export queue: `ImageSetChanged` and `ImageSetDeleted`, events of HealthImaging that EventBridge
   delivers; and `ExportOrder` and `RemoveImageSet`, which the export function sends;
 - messages of the deferred store queue: `StoreFrame`, which the API function sends;
+- messages of the table queue: `ObjectChanged`, events of S3 that EventBridge delivers; and `UpdateTables` and
+  `RefreshTables`, which the table function and administrators send;
 - tasks of the state machine for request manifests: `ValidateTask`, `ExportTask`, `SummarizeTask`;
 - the event that announces the result of an export: `ExportAnnouncement`.
 
@@ -18,8 +20,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from framegate.bucket_layout import progress_prefix
-from framegate.identifiers import FrameRef, ImageSetRef
+from framegate.bucket_layout import EXPORT_PREFIX, image_set_prefix, progress_prefix
+from framegate.identifiers import FrameRef, ImageSetRef, is_identifier
 from framegate.problems import InvalidIdentifier
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ ExportOutput = Literal["frames", "dicom"]
 OUTPUTS: tuple[ExportOutput, ...] = get_args(ExportOutput)
 
 MAX_VERSION_DIGITS = 10
+
+MAX_IMAGE_SETS_PER_MESSAGE = 100
+"""Maximum number of image sets in a message of the table queue: 10 kB of SQS's 1 MiB."""
 
 _IMAGE_SET_EVENT = "Image Set "
 
@@ -266,8 +271,103 @@ class StoreFrame:
         return cls(FrameRef(document["datastoreId"], document["imageSetId"], document["imageFrameId"]))
 
 
-QueueMessage = ImageSetChanged | ImageSetDeleted | ExportOrder | RemoveImageSet | StoreFrame
-"""A message of the export queue or of the deferred store queue."""
+@dataclass(frozen=True, slots=True)
+class ObjectChanged:
+    """S3 stored or removed an object that belongs to an image set.
+
+    Parameters
+    ----------
+    image_set : ImageSetRef
+        The image set.
+    is_removal : bool
+        Whether the object was removed, by a call or because it expired.
+
+    References
+    ----------
+    Amazon S3 user guide, "Using EventBridge": "EventBridge event message structure".
+    """
+
+    STORED: ClassVar = "Object Created"
+    REMOVED: ClassVar = "Object Deleted"
+
+    image_set: ImageSetRef
+    is_removal: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members of S3's event that Framegate reads."""
+        key = f"{image_set_prefix(EXPORT_PREFIX, self.image_set)}manifest.jsonl"
+        return {"detail-type": self.REMOVED if self.is_removal else self.STORED, "detail": {"object": {"key": key}}}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ObjectChanged:
+        """Read the event; see `decode` for errors."""
+        return cls(_image_set_of_key(document["detail"]["object"]["key"]), document["detail-type"] == cls.REMOVED)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateTables:
+    """Image sets whose rows in the tables may be out of date."""
+
+    KIND: ClassVar = "update-tables"
+
+    image_sets: tuple[ImageSetRef, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the message."""
+        return {"framegate": self.KIND, "imageSets": [_names_of(each) for each in self.image_sets]}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> UpdateTables:
+        """Read the message; see `decode` for errors."""
+        image_sets = document["imageSets"]
+        _require(isinstance(image_sets, list) and 0 < len(image_sets) <= MAX_IMAGE_SETS_PER_MESSAGE)
+        return cls(tuple(_image_set(each) for each in image_sets))
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshTables:
+    """A data store, all of whose rows in the tables may be out of date.
+
+    Parameters
+    ----------
+    datastore_id : str
+        The data store.
+    after : str
+        The key after which to continue, among the keys of manifests and then of homes; empty to begin.
+    """
+
+    KIND: ClassVar = "refresh-tables"
+
+    datastore_id: str
+    after: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the message."""
+        return {
+            "framegate": self.KIND,
+            "datastoreId": self.datastore_id,
+            **({"after": self.after} if self.after else {}),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> RefreshTables:
+        """Read the message; see `decode` for errors."""
+        datastore_id, after = document["datastoreId"], document.get("after", "")
+        _require(isinstance(datastore_id, str) and is_identifier(datastore_id) and isinstance(after, str))
+        return cls(datastore_id, after)
+
+
+QueueMessage = (
+    ImageSetChanged
+    | ImageSetDeleted
+    | ExportOrder
+    | RemoveImageSet
+    | StoreFrame
+    | ObjectChanged
+    | UpdateTables
+    | RefreshTables
+)
+"""A message of the export queue, of the deferred store queue, or of the table queue."""
 
 EXPORT_MESSAGES: tuple[type[QueueMessage], ...] = (ImageSetChanged, ImageSetDeleted, ExportOrder, RemoveImageSet)
 """The messages of the export queue. The API function cannot send to it."""
@@ -275,10 +375,15 @@ EXPORT_MESSAGES: tuple[type[QueueMessage], ...] = (ImageSetChanged, ImageSetDele
 DEFERRED_STORE_MESSAGES: tuple[type[QueueMessage], ...] = (StoreFrame,)
 """The messages of the deferred store queue."""
 
-_OWN_MESSAGES: dict[str, type[ExportOrder | RemoveImageSet | StoreFrame]] = {
-    each.KIND: each for each in (ExportOrder, RemoveImageSet, StoreFrame)
+TABLE_MESSAGES: tuple[type[QueueMessage], ...] = (ObjectChanged, UpdateTables, RefreshTables)
+"""The messages of the table queue. Only EventBridge, the table function and administrators can send to it."""
+
+_OWN_MESSAGES: dict[str, type[ExportOrder | RemoveImageSet | StoreFrame | UpdateTables | RefreshTables]] = {
+    each.KIND: each for each in (ExportOrder, RemoveImageSet, StoreFrame, UpdateTables, RefreshTables)
 }
-_EVENTS: dict[str, type[ImageSetChanged | ImageSetDeleted]] = {
+_EVENTS: dict[str, type[ImageSetChanged | ImageSetDeleted | ObjectChanged]] = {
+    ObjectChanged.STORED: ObjectChanged,
+    ObjectChanged.REMOVED: ObjectChanged,
     **{ImageSetChanged.detail_type(change): ImageSetChanged for change in (CREATED, UPDATED, COPIED)},
     ImageSetDeleted.DETAIL_TYPE: ImageSetDeleted,
 }
@@ -310,7 +415,7 @@ def decode(body: str) -> QueueMessage:
         return format_.from_json(document)
     except InvalidIdentifier as invalid:
         raise UnknownMessageError(invalid.description) from None
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise UnknownMessageError(
             "The message is neither an event of HealthImaging nor a message of Framegate."
         ) from None
@@ -653,6 +758,11 @@ def _image_set_detail(image_set: ImageSetRef) -> dict[str, str]:
 
 def _image_set(holder: Mapping[str, Any]) -> ImageSetRef:
     return ImageSetRef(holder["datastoreId"], holder.get("imagesetId") or holder["imageSetId"])
+
+
+def _image_set_of_key(key: str) -> ImageSetRef:
+    _, datastore_id, image_set_id, _ = key.split("/", 3)
+    return ImageSetRef(datastore_id, image_set_id)
 
 
 def _require(condition: bool) -> None:

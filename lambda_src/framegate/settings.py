@@ -333,6 +333,64 @@ class ExportQueueSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TableSettings:
+    """The settings of the function that writes the tables of exported instances and frames.
+
+    Parameters
+    ----------
+    datastore_ids : tuple of str
+        The data stores that the deployment serves.
+    frame_bucket : str
+        Name of the bucket that holds exports and tables.
+    queue_url : str
+        URL of the table queue.
+    uid_hash_secret : str
+        The key of the hashes that stand for DICOM UIDs; the same as that of `Settings`.
+    identifying_columns : tuple of str
+        The keywords of the identifying columns.
+    """
+
+    datastore_ids: tuple[str, ...]
+    frame_bucket: str
+    queue_url: str
+    uid_hash_secret: str
+    identifying_columns: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> TableSettings:
+        """Read the settings.
+
+        Raises
+        ------
+        KeyError
+            If a variable is missing: the stack and the function are of different releases.
+        """
+        return cls(
+            datastore_ids=_split(environment["FRAMEGATE_DATASTORE_IDS"]),
+            frame_bucket=environment["FRAMEGATE_FRAME_BUCKET"],
+            queue_url=environment["FRAMEGATE_TABLE_QUEUE_URL"],
+            uid_hash_secret=environment["FRAMEGATE_UID_HASH_SECRET"],
+            identifying_columns=_split(environment["FRAMEGATE_DATASET_COLUMNS"]),
+        )
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that `from_environment` reads.
+
+        Raises
+        ------
+        ValueError
+            If an item of a list is empty, has a comma, or begins or ends with white space.
+        """
+        return {
+            "FRAMEGATE_DATASTORE_IDS": _join(self.datastore_ids),
+            "FRAMEGATE_FRAME_BUCKET": self.frame_bucket,
+            "FRAMEGATE_TABLE_QUEUE_URL": self.queue_url,
+            "FRAMEGATE_UID_HASH_SECRET": self.uid_hash_secret,
+            "FRAMEGATE_DATASET_COLUMNS": _join(self.identifying_columns),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class LoggingSettings:
     """What every function puts into its logs, metrics and traces.
 

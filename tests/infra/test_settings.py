@@ -6,7 +6,14 @@ import re
 
 import pytest
 
-from framegate.settings import AuthorizerSettings, ExportQueueSettings, ExportSettings, LoggingSettings, Settings
+from framegate.settings import (
+    AuthorizerSettings,
+    ExportQueueSettings,
+    ExportSettings,
+    LoggingSettings,
+    Settings,
+    TableSettings,
+)
 from tests.infra.cloudformation import function, properties, text
 from tests.infra.project import ACCESS, AUTH, DATASTORE_A, DATASTORE_B
 
@@ -16,12 +23,15 @@ SETTINGS_BY_HANDLER = {
     "authorizer": (AuthorizerSettings,),
     "export": (ExportSettings, ExportQueueSettings),
     "export_requests": (ExportSettings,),
+    "tables": (TableSettings,),
 }
 CONFIGURATIONS = {
     **ACCESS,
     "everything else": {
         "export_events": "none",
         "export_output": "dicom",
+        "dataset_tables": "true",
+        "dataset_columns": "PatientID,StudyInstanceUID",
         "export_rate": "100",
         "export_concurrency": "3",
         "verify": "true",
@@ -46,7 +56,9 @@ def test_every_function_reads_all_of_its_environment(synthesize, keys):
     template = synthesize(**keys)
     found = handlers(template)
 
-    assert set(found) == set(SETTINGS_BY_HANDLER) - ({"authorizer"} if keys.get("auth") != "jwt" else set())
+    absent = {"authorizer"} if keys.get("auth") != "jwt" else set()
+    absent |= set() if keys.get("dataset_tables") else {"tables"}
+    assert set(found) == set(SETTINGS_BY_HANDLER) - absent
     for handler in found:
         variables = environment(template, handler)
         expected = {"AWS_USE_FIPS_ENDPOINT": "true"} if keys.get("fips_endpoints") else {}

@@ -18,6 +18,7 @@ LAMBDA_SRC = PROJECT / "lambda_src"
 
 LAYERS = (
     {"entrypoints"},
+    {"tables"},
     {"rest", "export"},
     {"rendering", "datasets"},
     {"dicomweb"},
@@ -38,6 +39,7 @@ CONTRACT = {
     "observability",
     "problems",
     "settings",
+    "table_schema",
     "time_budget",
     "upstream_time",
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from framegate.datasets.encoding import BulkData, DatasetError, EncodedDataset, SharedElements, encode_dataset
 from framegate.datasets.part10 import FORMAT, PixelLayout, file_head, is_video
 from framegate.dicomweb.metadata import DICOM_JSON
-from framegate.dicomweb.uids import hash_of
+from framegate.dicomweb.uids import hash_of, instance_hash
 from framegate.healthimaging.client import MAX_METADATA_BYTES, SERVICE
 from framegate.healthimaging.image_set_metadata import MetadataError, contents_of
 from framegate.healthimaging.media_types import EXPLICIT_LITTLE_ENDIAN
@@ -134,7 +134,7 @@ class SeriesReader:
 
     def name_of(self, image_set: ImageSetRef, sop_instance_uid: str) -> str:
         """Return the name of an instance's file."""
-        return hash_of(self._hash_secret, image_set.datastore_id, image_set.image_set_id, sop_instance_uid)
+        return instance_hash(self._hash_secret, image_set, sop_instance_uid)
 
     def read(
         self,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from framegate.identifiers import require_identifier
 from framegate.problems import InvalidRequest
+
+if TYPE_CHECKING:
+    from framegate.identifiers import ImageSetRef
 
 MAX_UID_CHARS = 256
 """Maximum length of a UID. DICOM allows 64 (PS3.5, section 9.1); HealthImaging accepts 256."""
@@ -39,6 +43,11 @@ def hash_of(secret: str, *parts: str) -> str:
     that the study is here. Only the functions of the deployment know `secret`.
     """
     return hmac.new(secret.encode(), "/".join(parts).encode(), "sha256").hexdigest()[:HASH_CHARS]
+
+
+def instance_hash(secret: str, image_set: ImageSetRef, sop_instance_uid: str) -> str:
+    """Return the keyed hash of an instance's UID, which names its DICOM file."""
+    return hash_of(secret, image_set.datastore_id, image_set.image_set_id, sop_instance_uid)
 
 
 @dataclass(frozen=True, slots=True)

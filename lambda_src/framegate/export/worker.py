@@ -89,19 +89,20 @@ def retried(queue: ExportQueue, message: Message) -> Iterator[None]:
         yield
     except Problem as problem:
         report_failure(problem, receives=message.receives)
-        _put_off(queue, message)
+        put_off(queue, message)
         raise
     except UnknownMessageError as error:
         report_not_understood("message", str(error), receives=message.receives)
-        _put_off(queue, message)
+        put_off(queue, message)
         raise
     except Exception as error:
         unforeseen = report_unforeseen(error, receives=message.receives)
-        _put_off(queue, message)
+        put_off(queue, message)
         raise unforeseen from None
 
 
-def _put_off(queue: ExportQueue, message: Message) -> None:
+def put_off(queue: ExportQueue, message: Message) -> None:
+    """Set the delay after which a failed message is retried. It grows with each failure."""
     seconds = min(MAX_RETRY_SECONDS, MIN_RETRY_SECONDS * 2 ** min(message.receives - 1, 10))
     with _without_visibility_change():
         queue.put_off(message.receipt_handle, seconds)

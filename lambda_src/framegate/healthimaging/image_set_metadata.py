@@ -11,7 +11,7 @@ import ijson
 from framegate.identifiers import is_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MAX_FRAMES = 500_000
 """Maximum number of frames in an image set, and of members in an object on the path to them.
@@ -241,8 +241,12 @@ def frames_of(document: Iterable[bytes]) -> Iterator[FrameEntry]:
             yield from instance.frames
 
 
-def contents_of(document: Iterable[bytes]) -> ImageSetContents:
-    """Return the study and the instances of an image set; see `frames_of` for the parameter and the errors.
+def contents_of(
+    document: Iterable[bytes], observe: Callable[[list[tuple[str, Any]]], None] | None = None
+) -> ImageSetContents:
+    """Return the study and the instances of an image set; see `frames_of` for the document and the errors.
+
+    `observe`, if given, gets each list of the parser's events, so that another reader needs no second call.
 
     Examples
     --------
@@ -253,7 +257,7 @@ def contents_of(document: Iterable[bytes]) -> ImageSetContents:
     """
     study_uid: str | None = None
     instances = []
-    for uid, instance in _walk(document):
+    for uid, instance in _walk(document, observe):
         # An import with a warning can have a UID of another form, and DICOMweb finds it by that.
         study_uid = _short(uid) if isinstance(uid, str) else study_uid
         if instance is not None:
@@ -261,11 +265,15 @@ def contents_of(document: Iterable[bytes]) -> ImageSetContents:
     return ImageSetContents(study_uid, tuple(instances))
 
 
-def _walk(document: Iterable[bytes]) -> Iterator[tuple[str | None, InstanceEntry | None]]:
+def _walk(
+    document: Iterable[bytes], observe: Callable[[list[tuple[str, Any]]], None] | None = None
+) -> Iterator[tuple[str | None, InstanceEntry | None]]:
     """Yield the UID of the study, wherever it stands, and each instance at its end, as pairs with None."""
     instance = _Instance()
     path: list[_Open] = []
     for events in events_of(document):
+        if observe:
+            observe(events)
         for event, value in events:
             if event == "map_key":
                 path[-1].begin_member(value)

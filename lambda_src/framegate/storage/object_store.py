@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -68,6 +68,32 @@ class StoredObject:
     modified_at: datetime
     tag_count: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object as the bucket lists it.
+
+    Attributes
+    ----------
+    name : str
+        Its key without the prefix of the listing.
+    size : int
+        Its size in bytes.
+    etag : str
+        Its entity tag, which changes when the object is replaced.
+    modified_at : datetime
+        When it was stored.
+    """
+
+    name: str
+    size: int
+    etag: str
+    modified_at: datetime
+
+    def renamed(self, name: str) -> ListedObject:
+        """Return the same object with another name."""
+        return replace(self, name=name)
 
 
 class ObjectChangedError(Exception):
@@ -311,14 +337,28 @@ class ObjectStore:
                 raise
         return True
 
-    def names(self, prefix: str, budget: TimeBudget) -> Iterator[str]:
-        """Yield the keys that start with `prefix`, without the prefix."""
-        token: dict[str, str] = {}
+    def names(self, prefix: str, budget: TimeBudget, after: str = "") -> Iterator[str]:
+        """Yield the keys that start with `prefix`, without the prefix; see `entries`."""
+        return (each.name for each in self.entries(prefix, budget, after))
+
+    def entries(self, prefix: str, budget: TimeBudget, after: str = "") -> Iterator[ListedObject]:
+        """Yield the objects whose keys start with `prefix`, in the order of their keys.
+
+        Parameters
+        ----------
+        prefix : str
+            The start of the keys.
+        budget : TimeBudget
+            The time for it.
+        after : str, optional
+            The name after which the list begins, or the start of names.
+        """
+        token: dict[str, str] = {"StartAfter": prefix + after} if after else {}
         while True:
             with botocore_problems(SERVICE):
                 page = self._bucket.call(self._bucket.client().list_objects_v2, budget, Prefix=prefix, **token)
             for each in page.get("Contents", []):
-                yield each["Key"][len(prefix) :]
+                yield ListedObject(each["Key"][len(prefix) :], each["Size"], each["ETag"], each["LastModified"])
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}

@@ -1,0 +1,1 @@
+"""The tables of exported instances and frames. They exist only with `dataset_tables`."""
