@@ -11,6 +11,9 @@ READERS := .venv-readers
 export NO_PROXY := localhost,127.0.0.1,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
+# Without compiled modules, the processes of the tests and of the local cloud take minutes longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 SHELL := /bin/bash
 
 # Print a dot for each package, and pip's messages only if it fails.

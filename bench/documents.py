@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from bench import costs, scaling
 from bench.durations import load_measured
+from framegate.table_schema import IDENTIFYING, columns_of
 from infra.config import config_table
 from infra.openapi import routes_table
 from infra.vpc import endpoints_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from framegate.table_schema import Column
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
 
@@ -35,7 +38,23 @@ def tables() -> dict[str, str]:
         "archive": costs.archive_table(),
         **scaling.tables(),
         "recovery": scaling.recovery(),
+        "shared_columns": columns_table(each for each in columns_of("frames") if each in columns_of("instances")),
+        "instance_columns": columns_table(each for each in columns_of("instances") if each not in columns_of("frames")),
+        "frame_columns": columns_table(each for each in columns_of("frames") if each not in columns_of("instances")),
+        "identifying_columns": identifying_columns_table(),
     }
+
+
+def columns_table(columns: Iterable[Column]) -> str:
+    """Return columns of the tables of exports as a Markdown table."""
+    rows = [f"| `{each.name}` | `{each.type}` | {each.meaning} |" for each in columns]
+    return "\n".join(["| column | type | meaning |", "| --- | --- | --- |", *rows])
+
+
+def identifying_columns_table() -> str:
+    """Return the identifying columns as a Markdown table."""
+    rows = [f"| `{each.keyword}` | `{each.name}` | `{each.type}` | {each.meaning} |" for each in IDENTIFYING]
+    return "\n".join(["| keyword | column | type | meaning |", "| --- | --- | --- | --- |", *rows])
 
 
 def with_tables(page: str, generated: Mapping[str, str]) -> str:

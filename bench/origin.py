@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 PIECE_BYTES = 16 * 1024
 """Bytes sent at a time if the bandwidth is limited."""
 
+TLS_BYTES = 128 * 1024
+"""Bytes encrypted at a time. asyncio encrypts what one call of `write` gets before it sends the first byte."""
+
 MAX_BUFFERED_BYTES = 1024 * 1024
 """Bytes of a request that are held in memory."""
 
@@ -262,9 +265,13 @@ class _Services:
             b"HTTP/1.1 200 OK\r\nContent-Type: image/jph\r\n%bContent-Length: %d\r\n\r\n" % (header, frame.size)
         )
         if not self._link.bandwidth:
-            for _ in range(frame.times):
-                writer.write(frame.block)
+            for piece in _pieces(frame, TLS_BYTES):
+                writer.write(piece)
                 await writer.drain()
+                # `drain` returns at once unless a client is slow, and a client may have closed the connection.
+                await asyncio.sleep(0)
+                if writer.is_closing():
+                    raise ConnectionResetError
             return
         started, sent = time.perf_counter(), 0
         for piece in _pieces(frame):
@@ -296,10 +303,10 @@ def _named(head: bytes) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in lines if name}
 
 
-def _pieces(frame: Frame) -> Iterator[memoryview]:
+def _pieces(frame: Frame, size: int = PIECE_BYTES) -> Iterator[memoryview]:
     view = memoryview(frame.block)
     for _ in range(frame.times):
-        yield from (view[start : start + PIECE_BYTES] for start in range(0, len(view), PIECE_BYTES))
+        yield from (view[start : start + size] for start in range(0, len(view), size))
 
 
 async def _body(headers: bytes, reader: asyncio.StreamReader, max_bytes: int) -> bytes:

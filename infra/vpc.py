@@ -67,6 +67,7 @@ _HANDLERS = {
     "rendering": "render function",
     "export": "export function",
     "export_requests": "request function",
+    "tables": "table function",
 }
 
 

@@ -165,14 +165,15 @@ class LocalCloud:
         settings = {"datastore_ids": ",".join(datastore_ids), "event_source": EVENT_SOURCE, **context}
         self._report(f"deploying the stack (cdk deploy -c datastore_ids={settings['datastore_ids']})")
         outputs_file, output = self._folder / "outputs.json", self._folder / "cdk.out"
-        assets.restore(output)
-        self._cdk(
-            "deploy",
-            *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
-            *("--require-approval", "never", "--output", str(output)),
-            *("--outputs-file", str(outputs_file)),
-        )
-        assets.save(output)
+        with assets.deploying():
+            assets.restore(output)
+            self._cdk(
+                "deploy",
+                *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
+                *("--require-approval", "never", "--output", str(output)),
+                *("--outputs-file", str(outputs_file)),
+            )
+            assets.save(output)
         (outputs,) = json.loads(outputs_file.read_text()).values()
         # The output names AWS's host; MiniStack serves the same API under a path.
         api_id = urlsplit(outputs["ApiUrl"]).netloc.partition(".")[0]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-import sys
 import threading
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 from local.health_imaging.administration import administer
@@ -20,6 +19,7 @@ from local.health_imaging.faulty_connection import FaultyConnection
 from local.health_imaging.identifiers import new_identifier
 from local.health_imaging.operations import Operations
 from local.health_imaging.protocol import Operation, Router, accepts
+from local.http_server import LoopbackServer
 
 if TYPE_CHECKING:
     from local.health_imaging.service import HealthImagingService
@@ -32,10 +32,9 @@ _SEND_BUFFER_BYTES = 256 << 10
 log = logging.getLogger(__name__)
 
 
-class Server(ThreadingHTTPServer):
+class Server(LoopbackServer):
     """The listening server, which keeps track of its connections so that it can end them."""
 
-    daemon_threads = True
     request_queue_size = 256
 
     def __init__(self, port: int, service: HealthImagingService, throttles: Throttles) -> None:
@@ -67,11 +66,6 @@ class Server(ThreadingHTTPServer):
         with self._connections_lock:
             self._connections.discard(request)
         super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that closed their connection; print every other error."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
 
     def close(self) -> None:
         """Stop listening, and end every connection, even in the middle of a response."""

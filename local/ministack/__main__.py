@@ -18,6 +18,7 @@ from local.ministack import (
     reserved_concurrency,
     result_writer,
     task_errors,
+    unpacked_code,
 )
 from local.ministack.patching import MiniStackChangedError
 
@@ -33,6 +34,7 @@ ADAPTATIONS = (
     reserved_concurrency,
     result_writer,
     task_errors,
+    unpacked_code,
 )
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import re
 import threading
 from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from local.http_server import LoopbackServer
 from local.token_issuer import AUDIENCE, DISCOVERY
 from local.viewer.login import LoginError, LoginProvider
 from local.viewer.ohif import CALLBACK, CLIENT_ID, configuration
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 LOGIN = "/login"
 MAX_FORM_BYTES = 64 * 1024
+_HASHED_NAME = re.compile(r"(.+\.)?[0-9a-f]{16}\.\w+")
 # Python's table depends on the machine.
 _TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".css": "text/css", ".json": "application/json"}
 
@@ -58,8 +61,7 @@ class ViewerSite:
         self.application = application.resolve()
         self._issuer = issuer
         self.dicomweb_url = ""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = LoopbackServer(("127.0.0.1", 0), _handler(self))
         port = self._server.server_address[1]
         self.url = f"http://localhost:{port}"
         self.session_cookie = f"login_{port}"
@@ -103,6 +105,11 @@ class ViewerSite:
         return file if is_file else self.application / "index.html"
 
 
+def _caching(file: Path) -> Mapping[str, str]:
+    """Let browsers keep files whose names contain a hash of their content, such as OHIF's decoders."""
+    return {"Cache-Control": "max-age=31536000, immutable"} if _HASHED_NAME.fullmatch(file.name) else {}
+
+
 def _handler(site: ViewerSite) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -123,7 +130,7 @@ def _handler(site: ViewerSite) -> type[BaseHTTPRequestHandler]:
             else:
                 file = site.file(path)
                 kind = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-                self._answer(file.read_bytes(), kind)
+                self._answer(file.read_bytes(), kind, headers=_caching(file))
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
@@ -183,7 +190,7 @@ def _handler(site: ViewerSite) -> type[BaseHTTPRequestHandler]:
             headers: Mapping[str, str] | None = None,
         ) -> None:
             self.send_response(status)
-            # The application never changes while the server runs, but the next run has another configuration.
+            # The next run has another configuration.
             fields = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-cache"}
             fields.update(headers or {})
             for name, value in fields.items():

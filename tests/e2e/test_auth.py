@@ -24,6 +24,7 @@ from tests.forging import base64url, compact, hs256, part, public_pem
 
 SMALL, LARGE = os.urandom(100_000), os.urandom(6_000_000)
 CLAIM = "https://example.org/datastores"
+IMAGE_SETS, STUDIES = "https://example.org/image-sets", "https://example.org/studies"
 SCOPE = "frames/read"
 
 
@@ -211,7 +212,7 @@ def records_of(frames, **statuses_of):
 
 
 @pytest.fixture(scope="module")
-def jwt_deployment(cloud, datastores, issuer):
+def jwt_deployment(cloud, datastores, issuer, decision_function):
     return cloud.deploy(
         *datastores,
         stack_name="Framegate-Jwt",
@@ -220,13 +221,17 @@ def jwt_deployment(cloud, datastores, issuer):
         jwt_issuer=issuer.url,
         jwt_audience="framegate",
         jwt_datastores_claim=CLAIM,
+        jwt_image_sets_claim=IMAGE_SETS,
+        jwt_studies_claim=STUDIES,
+        jwt_max_lifetime_seconds="3600",
+        authorization_function_arn=decision_function.arn,
     )
 
 
 @pytest.fixture(scope="module")
-def answer_without_issuer(jwt_deployment, issuer, key, datastores, frames):
+def answer_without_issuer(jwt_deployment, issuer, key, claims, frames):
     """The response to a valid token while the issuer is unreachable and none of its keys is known."""
-    caller, token = Caller(jwt_deployment), key.sign(issuer.claims(**{CLAIM: datastores}))
+    caller, token = Caller(jwt_deployment), key.sign(claims())
     issuer.answers[KEY_SET] = 503, {}, b""
     answer = caller.get(frames[0], f"Bearer {token}")
     issuer.answers.clear()
@@ -239,10 +244,11 @@ def caller(jwt_deployment, answer_without_issuer):
     return Caller(jwt_deployment)
 
 
-@pytest.fixture
-def claims(issuer, datastores):
-    """Claims of a valid token for the first data store."""
-    return lambda **changed: issuer.claims(**{CLAIM: datastores[:1], **changed})
+@pytest.fixture(scope="module")
+def claims(issuer, datastores, frames):
+    """Claims of a valid token for the first data store, and for the image sets of all frames."""
+    image_sets = [frame.image_set_id for frame in frames]
+    return lambda **changed: issuer.claims(**{CLAIM: datastores[:1], IMAGE_SETS: image_sets, **changed})
 
 
 def test_token_gets_the_frame(caller, key, claims, frames):
@@ -254,7 +260,7 @@ def test_token_gets_the_frame(caller, key, claims, frames):
 
 def test_presigned_url_of_a_large_frame_needs_no_token(caller, cloud, key, claims, datastores):
     frame = cloud.health_imaging.add_frame(datastores[0], LARGE, "video/mp4")
-    answer = caller.get(frame, f"Bearer {key.sign(claims())}")
+    answer = caller.get(frame, f"Bearer {key.sign(claims(**{IMAGE_SETS: frame.image_set_id}))}")
     assert answer.status_code == 303
     assert requests.get(answer.headers["Location"], timeout=60).content == LARGE
 
@@ -337,65 +343,45 @@ def test_authorizers_log_has_nothing_of_the_token(caller, cloud, key, claims, fr
 
 # Image sets and studies that a token lists
 
-IMAGE_SETS, STUDIES = "https://example.org/image-sets", "https://example.org/studies"
-
-
-@pytest.fixture(scope="module")
-def list_deployment(cloud, datastores, issuer, decision_function):
-    return cloud.deploy(
-        *datastores,
-        stack_name="Framegate-Lists",
-        cors_origins=ORIGIN,
-        api_gateway_account_role="false",
-        auth="jwt",
-        jwt_issuer=issuer.url,
-        jwt_audience="framegate",
-        jwt_image_sets_claim=IMAGE_SETS,
-        jwt_studies_claim=STUDIES,
-        jwt_max_lifetime_seconds="3600",
-        authorization_function_arn=decision_function.arn,
-    )
-
 
 @pytest.fixture
-def list_caller(list_deployment, key):
-    return Caller(list_deployment)
+def listing(issuer, datastores):
+    """Claims of a valid token for both data stores, and for the image sets and studies that the test lists."""
+    return lambda **changed: issuer.claims(**{CLAIM: datastores, **changed})
 
 
 def test_two_people_read_the_image_sets_that_their_tokens_list_and_are_on_record(
-    list_caller, cloud, issuer, key, frames, study_of, decisions
+    caller, cloud, issuer, listing, key, frames, study_of, decisions
 ):
-    records = audited(cloud, "Framegate-Lists", 4 * 6)
-    first = f"Bearer {key.sign(issuer.claims(sub='first', **{STUDIES: [study_of(frames[0])]}))}"
-    second = f"Bearer {key.sign(issuer.claims(sub='second', **{IMAGE_SETS: frames[1].image_set_id}))}"
-    nobody = f"Bearer {key.sign(issuer.claims(sub='nobody'))}"
-    assert statuses(list_caller, frames, first) == [ALLOWED, DENIED]
-    assert statuses(list_caller, frames, second) == [DENIED, ALLOWED]
-    assert statuses(list_caller, frames, nobody) == [DENIED, DENIED]
+    records = audited(cloud, "Framegate-Jwt", 4 * 6)
+    first = f"Bearer {key.sign(listing(sub='first', **{STUDIES: [study_of(frames[0])]}))}"
+    second = f"Bearer {key.sign(listing(sub='second', **{IMAGE_SETS: frames[1].image_set_id}))}"
+    nobody = f"Bearer {key.sign(listing(sub='nobody'))}"
+    assert statuses(caller, frames, first) == [ALLOWED, DENIED]
+    assert statuses(caller, frames, second) == [DENIED, ALLOWED]
+    assert statuses(caller, frames, nobody) == [DENIED, DENIED]
     expected = records_of(frames, first=[ALLOWED, DENIED], second=[DENIED, ALLOWED], nobody=[DENIED, DENIED])
     assert records() == (expected, {issuer.url})
-    assert problem(list_caller.get(frames[1], first)) == (403, "image-set-not-granted")
+    assert problem(caller.get(frames[1], first)) == (403, "image-set-not-granted")
 
 
-def test_decision_function_tells_two_holders_of_tokens_apart(
-    list_caller, cloud, issuer, key, frames, study_of, decisions
-):
+def test_decision_function_tells_two_holders_of_tokens_apart(caller, cloud, listing, key, frames, study_of, decisions):
     lists = {STUDIES: [study_of(frame) for frame in frames]}
-    first, second = (f"Bearer {key.sign(issuer.claims(sub=name, **lists))}" for name in ("first", "second"))
+    first, second = (f"Bearer {key.sign(listing(sub=name, **lists))}" for name in ("first", "second"))
     log = log_reader(cloud, None)
     decisions.configure(denied=[("first", study_of(frames[1])), ("second", study_of(frames[0]))])
-    assert statuses(list_caller, frames, first) == [ALLOWED, DENIED]
-    assert statuses(list_caller, frames, second) == [DENIED, ALLOWED]
+    assert statuses(caller, frames, first) == [ALLOWED, DENIED]
+    assert statuses(caller, frames, second) == [DENIED, ALLOWED]
     lines = log()
     decided = {(line.get("decision"), line.get("decisionReason")) for line in lines if "decision" in line}
     assert decided == {("allow", "treats the patient"), ("deny", "not on the ward")}
     assert not [frame for frame in frames if study_of(frame) in json.dumps(lines)]
 
 
-def test_broken_decision_function_lets_nobody_in(list_caller, issuer, key, frames, study_of, decisions):
-    token = key.sign(issuer.claims(sub="first", **{STUDIES: [study_of(frames[0])]}))
+def test_broken_decision_function_lets_nobody_in(caller, listing, key, frames, study_of, decisions):
+    token = key.sign(listing(sub="first", **{STUDIES: [study_of(frames[0])]}))
     decisions.configure(broken_for="first")
-    answer = list_caller.get(frames[0], f"Bearer {token}")
+    answer = caller.get(frames[0], f"Bearer {token}")
     assert problem(answer) == (503, "authorization-unavailable")
     assert answer.headers["Retry-After"] == "1"
 
@@ -410,15 +396,15 @@ def test_broken_decision_function_lets_nobody_in(list_caller, issuer, key, frame
         ({}, {"exp": int(time.time()) + 86_400}),
     ],
 )
-def test_token_of_another_kind_answers_401(list_caller, issuer, key, frames, header, changed):
-    token = key.sign(issuer.claims(**{IMAGE_SETS: frames[0].image_set_id, **changed}), headers=header)
-    assert problem(list_caller.get(frames[0], f"Bearer {token}")) == (401, "unauthorized")
+def test_token_of_another_kind_answers_401(caller, listing, key, frames, header, changed):
+    token = key.sign(listing(**{IMAGE_SETS: frames[0].image_set_id, **changed}), headers=header)
+    assert problem(caller.get(frames[0], f"Bearer {token}")) == (401, "unauthorized")
 
 
 @pytest.mark.parametrize("suffix", ["/", "//", "%20"])
-def test_path_that_is_not_exactly_the_route_reads_nothing(list_caller, issuer, key, frames, suffix):
-    token = key.sign(issuer.claims(**{IMAGE_SETS: frames[0].image_set_id}))
-    answer = list_caller.request("GET", list_caller.frame_url(frames[0]) + suffix, f"Bearer {token}")
+def test_path_that_is_not_exactly_the_route_reads_nothing(caller, listing, key, frames, suffix):
+    token = key.sign(listing(**{IMAGE_SETS: frames[0].image_set_id}))
+    answer = caller.request("GET", caller.frame_url(frames[0]) + suffix, f"Bearer {token}")
     assert answer.status_code in (400, 403, 404)
     assert answer.content != SMALL
 

@@ -26,6 +26,7 @@ from tests.e2e.viewer_samples import SERIES
 
 pytestmark = needs_chromium
 
+PICTURES = ("/thumbnail", "/rendered")
 AS_STORED = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 DECODED = "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
 
@@ -61,6 +62,18 @@ SHOWN = f"""() => {{
   }};
 }}"""
 """The pixels that OHIF decoded, and what its canvas shows of them."""
+
+
+THUMBNAIL = """() => {
+  const image = [...document.images].find(each => each.src.startsWith('blob:') && each.naturalWidth > 0);
+  if (!image) return null;
+  const canvas = Object.assign(document.createElement('canvas'), {
+    width: image.naturalWidth, height: image.naturalHeight,
+  });
+  canvas.getContext('2d').drawImage(image, 0, 0);
+  return canvas.toDataURL();
+}"""
+"""The picture of a series in the list of series, in the size in which it arrived."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -112,6 +125,14 @@ class Tab:
         self.answers.clear()
         self.failures.clear()
         self._navigate(path_of(dataset))
+
+    def configure(self, viewer, **settings):
+        """Change settings of OHIF's data source, before it is loaded."""
+        script = viewer.site.configuration_script().decode()
+        change = f"Object.assign(window.config.dataSources[0].configuration, {json.dumps(settings)});"
+        self.page.route(
+            "**/app-config.js", lambda route: route.fulfill(body=script + change, content_type="text/javascript")
+        )
 
     def _navigate(self, path):
         # As the buttons for back and forward do.
@@ -235,8 +256,9 @@ def assert_answers_are_good(tab, *, accept=AS_STORED):
     assert [each.authorization for each in tab.from_s3] == [None] * len(tab.from_s3)
     assert {each.accept for each in tab.frames} == {accept}
     others = [each for each in api if "/frames/" not in each.path]
-    assert {each.accept for each in others if not each.path.endswith("/thumbnail")} == {"application/dicom+json"}
-    assert {each.accept for each in others if each.path.endswith("/thumbnail")} <= {"image/jpeg"}
+    pictures = [each for each in others if each.path.endswith(PICTURES)]
+    assert {each.accept for each in others if each not in pictures} == {"application/dicom+json"}
+    assert {each.accept for each in pictures} <= {"image/jpeg"}
     paths = [each.path for each in tab.frames]
     assert sorted(paths) == sorted(set(paths))
 
@@ -337,17 +359,31 @@ def test_every_frame_of_a_multiframe_image_is_read_once(viewer, tab):
 def test_uncompressed_pixels_are_drawn_if_the_viewer_asks_for_them(viewer, tab, new_tab):
     dataset = viewer.datasets["CT_small.dcm"]
     tab = new_tab(tab.page.context.cookies())
-    script = viewer.site.configuration_script().decode()
-    change = f"window.config.dataSources[0].configuration.acceptHeader = {json.dumps([DECODED])};"
-    tab.page.route(
-        "**/app-config.js", lambda route: route.fulfill(body=script + change, content_type="text/javascript")
-    )
+    tab.configure(viewer, acceptHeader=[DECODED])
     tab.page.goto(tab.site_url + path_of(dataset))
     shown = tab.wait_for_frame(dataset)
     pixels = expected_pixels(dataset, 1, is_rescaled=True)
     assert shown["crc32"] == zlib.crc32(pixels.tobytes())
     assert_canvas_shows(pixels, shown)
     assert_answers_are_good(tab, accept=DECODED)
+
+
+@pytest.mark.parametrize("rendering", ["thumbnail", "rendered"])
+def test_list_of_series_shows_the_pictures_that_the_gateway_draws(viewer, tab, new_tab, rendering):
+    dataset = viewer.datasets["CT_small.dcm"]
+    tab = new_tab(tab.page.context.cookies())
+    tab.configure(viewer, thumbnailRendering=rendering)
+    tab.page.goto(tab.site_url + path_of(dataset))
+    tab.wait_for_frame(dataset)
+    picture = tab.page.wait_for_function(THUMBNAIL, timeout=MAX_PAGE_SECONDS * 1000).json_value()
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).convert("L"), float)
+    values = dataset.pixel_array.astype(float)
+    expected = (values - values.min()) / np.ptp(values) * 255
+    assert shown.shape == expected.shape
+    assert np.abs(shown - expected).mean() < MAX_GREY_DIFFERENCE
+    (answer,) = (each for each in tab.answers if each.path.endswith(f"/{rendering}"))
+    assert (answer.status, answer.accept, answer.query["viewport"]) == (200, "image/jpeg", ["256,256"])
+    assert_answers_are_good(tab)
 
 
 def test_large_frame_is_drawn_over_a_slow_line(viewer, tab, new_tab):

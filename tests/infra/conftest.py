@@ -14,6 +14,17 @@ from tests.infra.cloudformation import properties
 from tests.infra.project import DATASTORE_A, DATASTORE_B, PROJECT
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_builtin_validation():
+    """Turn the CDK's own validation off, which takes many seconds in each process.
+
+    test_checks.py lints the templates, and test_app.py runs the application with this validation.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CDK_VALIDATION", "false")
+        yield
+
+
 @pytest.fixture(scope="session")
 def cdk_context():
     """Return the context that the CDK command line passes to the application, with bundling turned off."""

@@ -21,6 +21,7 @@ from infra.build.bundling import (
     AUTHORIZER_REQUIREMENTS,
     DECODER_REQUIREMENTS,
     RENDERING_REQUIREMENTS,
+    TABLE_REQUIREMENTS,
     BundlingError,
     bundle,
     bundle_layer,
@@ -35,6 +36,7 @@ LAYERS = {
     "decoder": DECODER_REQUIREMENTS,
     "rendering": RENDERING_REQUIREMENTS,
     "authorizer": AUTHORIZER_REQUIREMENTS,
+    "tables": TABLE_REQUIREMENTS,
 }
 
 
@@ -87,7 +89,8 @@ def test_bundle_is_below_8_mb_zipped(bundled, tmp_path):
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 @pytest.mark.parametrize(
-    ("name", "limit"), [("decoder", 20_000_000), ("rendering", 30_000_000), ("authorizer", 6_000_000)]
+    ("name", "limit"),
+    [("decoder", 20_000_000), ("rendering", 30_000_000), ("authorizer", 6_000_000), ("tables", 36_000_000)],
 )
 def test_layer_is_below_its_limit_zipped(layer, tmp_path, name, limit, architecture):
     assert zipped_size(layer(name, architecture), tmp_path / "layer.zip") < limit
@@ -121,6 +124,7 @@ def test_bundle_shares_no_packages_with_the_layers(bundled, layer):
         ("decoder", {"numpy", "imagecodecs"}),
         ("rendering", {"numpy", "imagecodecs", "PIL", "pillow"}),
         ("authorizer", {"jwt", "pyjwt", "cryptography", "cffi", "_cffi_backend", "pycparser"}),
+        ("tables", {"pyarrow"}),
     ],
 )
 def test_layer_contains_only_its_packages_in_the_python_folder(layer, name, contained):
@@ -153,6 +157,7 @@ def test_licence_list_matches_the_deployed_packages(bundled, layer, architecture
         "The decoder's layer": layer("decoder", architecture) / "python",
         "The render function's layer": layer("rendering", architecture) / "python",
         "The authorizer's layer": layer("authorizer", architecture) / "python",
+        "The table function's layer": layer("tables", architecture) / "python",
     }
 
     assert licence_list(installed) == LICENCE_LIST.read_text(), "run make licences"
@@ -315,6 +320,37 @@ assert not {{"imagecodecs", "numpy", "PIL"}} & set(sys.modules)
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
 )
+def test_bundle_and_table_layer_write_and_read_a_file(bundled, monkeypatch, tmp_path):
+    architecture = MACHINES[platform.machine()]
+    monkeypatch.setattr(bundling, "PYTHON_VERSION", f"{sys.version_info.major}.{sys.version_info.minor}")
+    bundle_layer(TABLE_REQUIREMENTS, tmp_path, architecture)
+    script = f"""
+import sys
+sys.path[:0] = [{str(bundled(architecture))!r}, {str(tmp_path / "python")!r}]
+import framegate.entrypoints.tables
+import pyarrow as pa
+from framegate.table_schema import TABLES
+from framegate.tables.parquet import TablePart
+from framegate.tables.rows import schema_of
+for table in TABLES:
+    schema = schema_of(table, ["PatientBirthDate"])
+    row = pa.table({{each.name: pa.array(["5" if each.name == "image_set_id" else None], each.type) for each in schema}})
+    part = TablePart(schema.empty_table()).replaced([], {{"5": ("state", row)}})
+    read = TablePart.decode(part.encode(), schema)
+    print(read.rows.num_rows, read.states, read.replaced(["5"], {{}}).rows.num_rows)
+assert pa.__file__.startswith({str(tmp_path)!r})
+"""
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, env=SNAPSHOT, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["1 {'5': 'state'} 0"] * 2
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in MACHINES, reason="the layer's libraries are for Linux"
+)
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_bundle_and_authorizer_layer_check_a_token(bundled, layer_of_this_machine, algorithm):
     architecture, packages = layer_of_this_machine
@@ -369,6 +405,7 @@ def test_layer_is_reproducible(layer, tmp_path, name):
         (partial(bundle_layer, DECODER_REQUIREMENTS), "decoder-requirements.txt"),
         (partial(bundle_layer, RENDERING_REQUIREMENTS), "rendering-requirements.txt"),
         (partial(bundle_layer, AUTHORIZER_REQUIREMENTS), "authorizer-requirements.txt"),
+        (partial(bundle_layer, TABLE_REQUIREMENTS), "table-requirements.txt"),
     ],
 )
 def test_failed_installation_raises_an_error_with_pips_message(tmp_path, monkeypatch, build, requirements):
@@ -393,7 +430,7 @@ def checkout(tmp_path):
 def hashes_in(checkout):
     script = """
 from infra.build.bundling import *
-layers = (DECODER_REQUIREMENTS, RENDERING_REQUIREMENTS, AUTHORIZER_REQUIREMENTS)
+layers = (DECODER_REQUIREMENTS, RENDERING_REQUIREMENTS, AUTHORIZER_REQUIREMENTS, TABLE_REQUIREMENTS)
 print(source_hash("arm64"), *(layer_hash(each, "arm64") for each in layers))
 """
     command = [sys.executable, "-B", "-c", script]
@@ -418,12 +455,13 @@ def test_hashes_depend_on_neither_location_nor_time(checkout):
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
-        ("lambda_src/framegate/settings.py", [True, False, False, False]),
-        ("lambda_src/requirements.txt", [True, False, False, False]),
-        ("lambda_src/decoder-requirements.txt", [False, True, False, False]),
-        ("lambda_src/rendering-requirements.txt", [False, False, True, False]),
-        ("lambda_src/authorizer-requirements.txt", [False, False, False, True]),
-        ("infra/build/bundling.py", [True, True, True, True]),
+        ("lambda_src/framegate/settings.py", [True, False, False, False, False]),
+        ("lambda_src/requirements.txt", [True, False, False, False, False]),
+        ("lambda_src/decoder-requirements.txt", [False, True, False, False, False]),
+        ("lambda_src/rendering-requirements.txt", [False, False, True, False, False]),
+        ("lambda_src/authorizer-requirements.txt", [False, False, False, True, False]),
+        ("lambda_src/table-requirements.txt", [False, False, False, False, True]),
+        ("infra/build/bundling.py", [True, True, True, True, True]),
     ],
 )
 def test_hashes_change_only_with_their_own_sources(checkout, name, changed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.api.api_function import unreserved_concurrency_reason
+from infra.api.rest_function import unreserved_concurrency_reason
 from infra.config import Config
 from tests.infra.cloudformation import frame_bucket, logical_id, only, properties, queue_id, text
 from tests.infra.cloudformation import function as function_of

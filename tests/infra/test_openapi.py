@@ -7,7 +7,6 @@ import re
 
 import pytest
 from jsonschema_rs import validator_for
-from openapi_spec_validator import validate
 
 from framegate.rest.problem_documents import STATUS
 from framegate.rest.routes import ROUTES, UNSUPPORTED_ROUTES
@@ -46,6 +45,9 @@ def test_committed_document_is_current():
 
 
 def test_document_conforms_to_openapi(described):
+    # The import takes seconds, which each process of the tests would spend if it stood at the top.
+    from openapi_spec_validator import validate
+
     validate(described)
 
 

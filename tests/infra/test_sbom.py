@@ -17,6 +17,7 @@ from infra.build.bundling import (
     DECODER_REQUIREMENTS,
     RENDERING_REQUIREMENTS,
     REQUIREMENTS,
+    TABLE_REQUIREMENTS,
 )
 from infra.build.licences import LAYERS, LICENCE_LIST
 from infra.build.sbom import SbomError, bill_of_materials, listed_licences, locked_packages, part_name
@@ -75,6 +76,7 @@ def test_there_is_a_bill_for_the_functions_and_for_each_layer():
         "decoder-layer": DECODER_REQUIREMENTS,
         "rendering-layer": RENDERING_REQUIREMENTS,
         "authorizer-layer": AUTHORIZER_REQUIREMENTS,
+        "table-layer": TABLE_REQUIREMENTS,
     }
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 import boto3
-import botocore.session
 import pytest
 from botocore.config import Config
 from moto import mock_aws
@@ -42,6 +41,7 @@ from framegate.storage.object_store import ObjectStore
 from local.health_imaging import HealthImagingEmulator
 from local.token_issuer import TokenIssuer
 from tests.unit.s3_server import S3Server
+from tests.unit.sessions import new_session
 
 BUCKET = "frames-of-the-test"
 SERVED = "d" * 32
@@ -214,7 +214,7 @@ def settings():
 
 @pytest.fixture
 def source(health_imaging):
-    return HealthImaging(botocore.session.Session())
+    return HealthImaging(new_session())
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def objects(s3, new_object_store):
 
 @pytest.fixture
 def new_object_store(product_s3_client, threads):
-    return lambda bucket: ObjectStore(botocore.session.Session(), lambda: product_s3_client, bucket, threads)
+    return lambda bucket: ObjectStore(new_session(), lambda: product_s3_client, bucket, threads)
 
 
 @pytest.fixture
@@ -366,6 +366,18 @@ def dicom_samples(emulator):
     with warnings.catch_warnings(action="ignore"):
         emulator.import_files(SERVED, [path_of(name) for name in names])
     return {name: dataset_of(name) for name in names}
+
+
+@pytest.fixture
+def ct(dicom_samples):
+    """The CT image of the samples."""
+    return dicom_samples["CT_small.dcm"]
+
+
+@pytest.fixture
+def multiframe(dicom_samples):
+    """The image of the samples that has ten frames."""
+    return dicom_samples["emri_small.dcm"]
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
-import botocore.session
 import pydicom
 import pytest
 
@@ -26,6 +25,7 @@ from framegate.messages import ExportOrder
 from framegate.storage.image_set_remover import ImageSetRemover
 from tests.unit.conftest import BUCKET, SERVED
 from tests.unit.exporting import content, keys
+from tests.unit.sessions import new_session
 
 SECRET = "secret"
 
@@ -38,7 +38,7 @@ def dicom_exporter(health_imaging, store, objects, moto, pace):
 
 
 def new_dicom_exporter(store, objects, pace, threads, workers=4):
-    source = HealthImaging(botocore.session.Session(), max_connections=8)
+    source = HealthImaging(new_session(), max_connections=8)
     copier, index, files = FrameCopier(source, store, pace), FrameIndex(source, objects), InstanceFiles(objects)
     writer = InstanceWriter(source, store, files, pace, threads)
     instances = InstanceOutput(source, SeriesReader(source, SECRET), files, writer, store, copier, threads)

@@ -8,7 +8,6 @@ import uuid
 from contextlib import contextmanager
 
 import boto3
-import botocore.session
 import pytest
 
 from framegate.aws.event_bus import EventBus
@@ -23,6 +22,7 @@ from framegate.messages import ExportOrder
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import BUCKET, SERVED
+from tests.unit.sessions import new_session
 
 LONG_SECONDS = 60.0
 SHORT_SECONDS = 1.2
@@ -80,7 +80,7 @@ def is_exported(s3, health_imaging, image_set, frames, export_id="version-1"):
 
 def new_exporter(store, objects, pace):
     """An exporter with four threads that calls the HealthImaging emulator and moto."""
-    source = HealthImaging(botocore.session.Session(), max_connections=4)
+    source = HealthImaging(new_session(), max_connections=4)
     bus = EventBus(lambda: boto3.client("events"), "default")
     copier = FrameCopier(source, store, pace)
     records, index = ExportRecords(objects), FrameIndex(source, objects)

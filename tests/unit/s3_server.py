@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from urllib.parse import parse_qs
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
 OPERATIONS = {
@@ -34,7 +34,8 @@ class S3Server:
     """
 
     def __init__(self):
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        # Without the dispatcher, which looks for the service of each request among all services.
+        self._moto = create_backend_app("s3")
         self._faults = []
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=_Handler)
         # Open connections must not delay the end of the tests.

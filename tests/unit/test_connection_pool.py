@@ -9,7 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from queue import LifoQueue
 
-import botocore.session
 import pytest
 import urllib3
 from urllib3.connection import HTTPConnection
@@ -24,6 +23,7 @@ from framegate.storage.object_store import ObjectStore
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import forget_clients
 from tests.unit.scripted_server import Reply, ScriptedServer
+from tests.unit.sessions import new_session
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
 MAX_CALL_SECONDS = 0.5
@@ -65,14 +65,14 @@ def freeze(server, monkeypatch):
 
 
 def frames():
-    source = HealthImaging(botocore.session.Session())
+    source = HealthImaging(new_session())
     return lambda: source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(20), attempts=1)
 
 
 def objects_and(use):
     def prepare():
         threads = ThreadPoolExecutor(2)
-        objects = ObjectStore(botocore.session.Session(), clients.s3, "bucket", threads)
+        objects = ObjectStore(new_session(), clients.s3, "bucket", threads)
         return lambda: use(objects)
 
     return prepare
@@ -120,7 +120,7 @@ def test_connections_are_reused_after_a_short_pause(server, freeze, monkeypatch,
 
 
 def test_connection_opened_ahead_that_died_during_a_freeze_does_not_delay_the_next_call(server, freeze):
-    source = HealthImaging(botocore.session.Session())
+    source = HealthImaging(new_session())
     assert source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(20)) == b"x"
     server.reply = lambda _: Reply(body=bytes(1_000_000))
     assert source.fetch(FRAME, lambda stream: stream.read(10), TimeBudget(20), in_part=True) == bytes(10)

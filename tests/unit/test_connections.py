@@ -7,7 +7,6 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import botocore.session
 import pytest
 
 from framegate.healthimaging.client import MAX_DRAIN_BYTES, HealthImaging
@@ -15,6 +14,7 @@ from framegate.identifiers import FrameRef
 from framegate.problems import UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.certificates import write_certificate
+from tests.unit.sessions import new_session
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
 SIZE = 4 * MAX_DRAIN_BYTES
@@ -98,7 +98,7 @@ def service(request, certificate, monkeypatch):
 
 @pytest.fixture
 def source(service):
-    return HealthImaging(botocore.session.Session())
+    return HealthImaging(new_session())
 
 
 def read(source, max_bytes=None):

@@ -30,16 +30,6 @@ def web(client, health_imaging):
     return DicomWeb(client, health_imaging)
 
 
-@pytest.fixture
-def ct(dicom_samples):
-    return dicom_samples["CT_small.dcm"]
-
-
-@pytest.fixture
-def multiframe(dicom_samples):
-    return dicom_samples["emri_small.dcm"]
-
-
 def stored_frames(health_imaging, dataset, web):
     """The frames as HealthImaging's DICOMweb sends them, in their stored form."""
     count = int(dataset.get("NumberOfFrames", 1))

@@ -7,7 +7,6 @@ import time
 import uuid
 from dataclasses import replace
 
-import botocore.session
 import pytest
 
 from framegate.access.caller import caller_context
@@ -18,6 +17,7 @@ from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
 from tests.unit.dicomweb import DicomWeb, dataset_of
 from tests.unit.scripted_server import Reply, ScriptedServer
+from tests.unit.sessions import new_session
 
 READS = ["retrieveInstanceFrames", "retrieveSeriesMetadata", "retrieveStudyMetadata", "retrieveInstanceMetadata"]
 
@@ -132,7 +132,7 @@ def server(monkeypatch):
 def with_function(new_api, health_imaging, server):
     """The API with a decision function."""
     arn = "arn:aws:lambda:us-east-1:123456789012:function:image-access"
-    function = DecisionFunction(botocore.session.Session(), arn, 60)
+    function = DecisionFunction(new_session(), arn, 60)
     return DicomWeb(Client(new_api(decision_function=function)), health_imaging)
 
 

@@ -136,6 +136,10 @@ GENERATED = {
     "thumbnails",
     "viewers",
     "vpc_endpoints",
+    "shared_columns",
+    "instance_columns",
+    "frame_columns",
+    "identifying_columns",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-import botocore.session
 import pytest
 import requests
 
@@ -17,6 +16,7 @@ from framegate.identifiers import FrameRef
 from framegate.rest.http import INLINE_LIMIT
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client
+from tests.unit.sessions import new_session
 
 SMALL, LARGE = os.urandom(300_000), os.urandom(3 * INLINE_LIMIT)
 SHORT_TIME_MS = 5_500
@@ -192,7 +192,7 @@ def test_retries_stop_under_heavy_throttling(health_imaging, client, small):
 
 def test_unreachable_healthimaging_is_502(health_imaging, delivery_from, new_api, small, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://127.0.0.1:1")
-    source = HealthImaging(botocore.session.Session())
+    source = HealthImaging(new_session())
     delivery = delivery_from(source)
     answer = Client(new_api(delivery=delivery)).get(small)
     assert (answer.status, answer.json()["type"]) == (502, "urn:framegate:problem:upstream-failed")

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
-import botocore.session
 import pytest
 import requests
 from botocore.config import Config
@@ -28,6 +27,7 @@ from framegate.storage.object_writer import CLEANUP_SECONDS, MAX_PUT_BYTES, PART
 from framegate.storage.s3_put import S3Put, SentPart
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import BUCKET
+from tests.unit.sessions import new_session
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
 KEY = frame_key(FRAME)
@@ -170,7 +170,7 @@ def test_permanent_rejection_by_s3_is_not_retried(s3_server, store):
 
 def test_unreachable_s3_is_a_failure(threads):
     nowhere = boto3.client("s3", endpoint_url="http://127.0.0.1:9", config=Config(retries={"total_max_attempts": 1}))
-    store = FrameStore(ObjectStore(botocore.session.Session(), lambda: nowhere, BUCKET, threads))
+    store = FrameStore(ObjectStore(new_session(), lambda: nowhere, BUCKET, threads))
     with pytest.raises(UpstreamFailed, match="S3 could not be reached"):
         store.find(FRAME, TimeBudget(60))
     with pytest.raises(UpstreamFailed, match="S3 could not be reached"):
@@ -220,7 +220,7 @@ class SlowS3:
 
     def store(self, threads):
         client = boto3.client("s3", endpoint_url=self.url)
-        return FrameStore(ObjectStore(botocore.session.Session(), lambda: client, BUCKET, threads))
+        return FrameStore(ObjectStore(new_session(), lambda: client, BUCKET, threads))
 
 
 def test_slow_upload_succeeds(threads):

@@ -7,7 +7,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 
-import botocore.session
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
@@ -20,6 +19,7 @@ from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client
 from tests.unit.indexing import add_indexed_image_set, ask, called, sample
+from tests.unit.sessions import new_session
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_change_event_makes_the_next_request_check_the_version(client, another_c
 
 def test_get_image_set_is_signed(health_imaging, image_set):
     """GetImageSet has neither a body nor a query."""
-    version = HealthImaging(botocore.session.Session()).image_set_version(image_set, TimeBudget(60))
+    version = HealthImaging(new_session()).image_set_version(image_set, TimeBudget(60))
 
     assert version == "1"
 

@@ -19,6 +19,7 @@ from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
 from tests.unit.indexing import ask
 from tests.unit.scripted_server import Reply, ScriptedServer
+from tests.unit.sessions import new_session
 
 
 @pytest.mark.parametrize("content_type", ["image/jph", "video/H256", "image/jxl", "x", "a/b;c=d", "a" * 255])
@@ -99,7 +100,7 @@ def server(health_imaging, monkeypatch):
 
 @pytest.fixture
 def index_client(server, objects, delivery_from, new_api):
-    source = HealthImaging(botocore.session.Session())
+    source = HealthImaging(new_session())
     delivery = delivery_from(source)
     return Client(new_api(delivery=delivery, index=FrameIndex(source, objects)))
 
@@ -160,7 +161,7 @@ def large_metadata(instances):
 
 
 def test_one_pooled_connection_suffices_to_ask_for_a_frame_while_metadata_streams(server, objects, caplog):
-    source = HealthImaging(botocore.session.Session(), max_connections=1)
+    source = HealthImaging(new_session(), max_connections=1)
     index = FrameIndex(source, objects)
     frame_requests = answering(server, {}, Reply(headers={"Content-Type": "image/j2c"}, body=b"frame"))
     reply = server.reply
@@ -181,7 +182,7 @@ def test_one_pooled_connection_suffices_to_ask_for_a_frame_while_metadata_stream
 
 @pytest.mark.parametrize("status", [429, 500])
 def test_failing_frame_and_metadata_are_requested_as_often_as_each_other(server, objects, status):
-    index = FrameIndex(HealthImaging(botocore.session.Session()), objects)
+    index = FrameIndex(HealthImaging(new_session()), objects)
     frame_requests = answering(server, {"1.2.1": (None, ["a" * 32])}, Reply(status))
     with pytest.raises((Throttled, UpstreamFailed)):
         index.page(IMAGE_SET, "1", IndexQuery(), TimeBudget(20))

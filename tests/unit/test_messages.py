@@ -13,18 +13,24 @@ from framegate.bucket_layout import progress_key
 from framegate.export.worker import ExportWorker
 from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.messages import (
+    DEFERRED_STORE_MESSAGES,
+    EXPORT_MESSAGES,
+    TABLE_MESSAGES,
     ExportAnnouncement,
     ExportOrder,
     ExportTask,
     ImageSetChanged,
     ImageSetDeleted,
+    ObjectChanged,
     ObjectLocation,
     QueueMessage,
+    RefreshTables,
     RemoveImageSet,
     StoreFrame,
     SummarizeTask,
     UnknownMessageError,
     UnknownTaskError,
+    UpdateTables,
     ValidatedManifest,
     ValidateTask,
     decode,
@@ -63,6 +69,9 @@ MESSAGES = {
     ExportOrder: orders(),
     RemoveImageSet: st.builds(RemoveImageSet, _IMAGE_SET, st.booleans()),
     StoreFrame: st.builds(StoreFrame, st.builds(FrameRef, _ID, _ID, _ID)),
+    ObjectChanged: st.builds(ObjectChanged, _IMAGE_SET, st.booleans()),
+    UpdateTables: st.builds(UpdateTables, st.lists(_IMAGE_SET, min_size=1, max_size=100).map(tuple)),
+    RefreshTables: st.builds(RefreshTables, _ID, st.text()),
 }
 
 _LINE = st.fixed_dictionaries(
@@ -90,7 +99,9 @@ ANNOUNCEMENTS = st.builds(
 
 def test_every_message_has_a_strategy_and_a_handler():
     worker = ExportWorker(None, None, None, None, None, None, None, None, recheck_delay_seconds=0)
-    assert set(get_args(QueueMessage)) == set(MESSAGES) == set(worker._handlers)
+    assert set(get_args(QueueMessage)) == set(MESSAGES)
+    assert set(MESSAGES) == set(worker._handlers) | set(TABLE_MESSAGES)
+    assert set(EXPORT_MESSAGES) | set(DEFERRED_STORE_MESSAGES) == set(worker._handlers)
 
 
 @given(st.one_of(*MESSAGES.values()))
@@ -134,6 +145,8 @@ FORMS = [
             "detail": {"datastoreId": DATASTORE, "imagesetId": IMAGE_SET, "imageSetVersion": "2"},
         },
     ),
+    (UpdateTables((REF,)), {"framegate": "update-tables", "imageSets": [NAMES]}),
+    (RefreshTables(DATASTORE), {"framegate": "refresh-tables", "datastoreId": DATASTORE}),
     (
         ImageSetDeleted(REF),
         {"detail-type": "Image Set Deleted", "detail": {"datastoreId": DATASTORE, "imagesetId": IMAGE_SET}},

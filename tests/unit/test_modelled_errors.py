@@ -21,6 +21,7 @@ from framegate.rest.problem_documents import STATUS, problem_response
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, Client
 from tests.unit.scripted_server import Reply, ScriptedServer
+from tests.unit.sessions import new_session
 
 FRAME = FrameRef(SERVED, "5" * 32, "f" * 32)
 
@@ -60,7 +61,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def source(server):
-    return HealthImaging(botocore.session.Session())
+    return HealthImaging(new_session())
 
 
 def error(status, code, *, in_body=False):
@@ -199,14 +200,14 @@ def test_credentials_that_s3_rejects_are_replaced_even_for_a_conditional_put(
 
 def test_region_without_healthimaging_is_logged(monkeypatch, log_lines):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    HealthImaging(botocore.session.Session())
+    HealthImaging(new_session())
     (line,) = log_lines()
     assert (line["level"], line["region"]) == ("WARNING", "eu-central-1")
 
 
 def test_unresolvable_endpoint_is_a_clear_problem(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "http://medical-imaging.invalid")
-    source = HealthImaging(botocore.session.Session())
+    source = HealthImaging(new_session())
     with pytest.raises(UpstreamFailed, match="host name does not resolve") as raised:
         source.fetch(FRAME, lambda stream: b"".join(stream), TimeBudget(10), attempts=1)
     assert raised.value.evidence == {"upstream_error": "NameResolutionError"}

@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -17,7 +18,8 @@ from framegate.access.caller import caller_context
 from framegate.access.principal import Principal
 from framegate.access.tokens import Grant
 from framegate.identifiers import ImageSetRef
-from framegate.rendering.drawing_process import DrawingProcess
+from framegate.rendering.drawing_process import DrawingProcess, DrawTask
+from framegate.rendering.request import PictureRequest
 from framegate.rest import rendered
 from framegate.rest.routes import PICTURE_ROUTES
 from framegate.storage.image_set_remover import ImageSetRemover
@@ -46,16 +48,6 @@ def process():
 @pytest.fixture
 def web(new_picture_api, process, health_imaging):
     return DicomWeb(Client(new_picture_api(process)), health_imaging)
-
-
-@pytest.fixture
-def ct(dicom_samples):
-    return dicom_samples["CT_small.dcm"]
-
-
-@pytest.fixture
-def multiframe(dicom_samples):
-    return dicom_samples["emri_small.dcm"]
 
 
 @pytest.fixture
@@ -401,6 +393,103 @@ def test_frame_that_is_larger_than_its_attributes_say_is_not_decoded(web, add_da
     answer = web.get(RENDERED, **path)
     assert problem(answer) == (406, "frame-not-drawable")
     assert "another size" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "content"),
+    [
+        ("1.2.840.10008.1.2.4.50", imagecodecs.jpeg8_encode(np.zeros((64, 128), np.uint8))),
+        ("1.2.840.10008.1.2.4.70", imagecodecs.ljpeg_encode(np.zeros((64, 128), np.uint8))),
+        ("1.2.840.10008.1.2.4.80", imagecodecs.jpegls_encode(np.zeros((64, 128), np.uint8))),
+        ("1.2.840.10008.1.2.4.112", imagecodecs.jpegxl_encode(np.zeros((64, 128), np.uint8))),
+        ("1.2.840.10008.1.2.4.112", imagecodecs.jpegxl_encode(np.zeros((20_000, 20_000), np.uint8), effort=1)),
+    ],
+    ids=["JPEG", "lossless JPEG", "JPEG-LS", "JPEG XL", "JPEG XL of 400 million pixels"],
+)
+def test_frame_of_another_declared_size_is_not_decoded(process, syntax, content):
+    numbers = {"00280002": 1, "00280010": 64, "00280011": 64, "00280100": 8, "00280103": 0}
+    attributes = {tag: {"Value": [number]} for tag, number in numbers.items()}
+    started = time.monotonic()
+    drawing = process.draw(content, DrawTask(syntax, attributes, None, PictureRequest(), 64), 15)
+    assert (drawing.status.name, drawing.reason) == ("DAMAGED", "The frame has another size than its attributes say")
+    assert time.monotonic() - started < 5
+
+
+def test_first_picture_of_an_animation_is_the_frame(process):
+    still, moved = np.zeros((64, 64), np.uint8), np.full((64, 64), 200, np.uint8)
+    content = imagecodecs.jpegxl_encode(np.stack([moved, *[still] * 9]), lossless=True)
+    numbers = {"00280002": 1, "00280010": 64, "00280011": 64, "00280100": 8, "00280103": 0}
+    attributes = {tag: {"Value": [number]} for tag, number in numbers.items()}
+    attributes |= {"00281050": {"Value": [127.5]}, "00281051": {"Value": [256]}}
+    task = DrawTask("1.2.840.10008.1.2.4.112", attributes, None, PictureRequest("image/png"), 64)
+    drawing = process.draw(content, task, 15)
+    assert np.asarray(Image.open(io.BytesIO(drawing.picture))).min() == 200
+
+
+@pytest.mark.parametrize(
+    ("shape", "attributes", "query", "fits"),
+    [
+        ((2, 17_000), {}, "accept=image/webp", False),
+        ((2, 17_000), {}, "accept=image/webp&viewport=256,256", True),
+        ((2, 17_000), {}, "accept=image/png", True),
+        ((1_000, 1_000), {"PixelAspectRatio": [100, 1]}, "accept=image/jpeg", False),
+        ((1_000, 1_000), {"PixelAspectRatio": [100, 1]}, "accept=image/jpeg&viewport=64,64", True),
+        ((8, 8), {}, "accept=image/webp&viewport=16384,1,1,,,", True),
+    ],
+)
+def test_picture_that_its_format_does_not_allow_is_refused_before_the_frame_is_read(
+    web, add_datasets, shape, attributes, query, fits
+):
+    dataset = new_dataset(np.zeros(shape, np.uint8), bits=8, **attributes)
+    add_datasets(dataset)
+    answer = web.get(OF_INSTANCE, dataset, query=query)
+    if fits:
+        assert opened(answer).format
+    else:
+        assert problem(answer) == (406, "frame-not-drawable")
+        assert "request a smaller viewport" in answer.json()["detail"]
+        assert web.calls("GetImageFrame") == []
+
+
+def test_thumbnail_of_a_palette_has_no_colours_between_those_of_the_palette(web, add_datasets):
+    stored = np.zeros((512, 512), np.uint8)
+    stored[::2, ::3], stored[100:200, 100:200] = 255, 255
+    dataset = new_dataset(stored, bits=8)
+    dataset.PhotometricInterpretation = "PALETTE COLOR"
+    # Numbers 0 and 255 are black, and those between them are red.
+    for colour, entries in (("Red", [0, *[255] * 254, 0]), ("Green", [0] * 256), ("Blue", [0] * 256)):
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 8])
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", bytes(entries))
+    add_datasets(dataset)
+    assert pixels(web.get("retrieveInstanceThumbnail", dataset, query="accept=image/png")).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "viewport", "size"),
+    [
+        ((300, 600), "64,64", (64, 32)),
+        ((600, 300), "64,64", (32, 64)),
+        ((600, 300), "64,32", (16, 32)),
+        ((1, 600), "64,64", (64, 1)),
+        ((600, 1), "64,64", (1, 64)),
+    ],
+)
+def test_thumbnail_keeps_the_proportions_of_its_frame(web, add_datasets, shape, viewport, size):
+    dataset = new_dataset(image(*shape))
+    add_datasets(dataset)
+    assert opened(web.get("retrieveInstanceThumbnail", dataset, query=f"viewport={viewport}")).size == size
+
+
+@pytest.mark.parametrize("window", ["40,0", "40,-1", "nan,1", "1,nan", "1e300,1", "1,1e300", "inf,1", "1,1e-400"])
+def test_absurd_window_is_refused(web, ct, window):
+    assert problem(web.get(OF_INSTANCE, ct, query=f"window={window}")) == (400, "invalid-request")
+
+
+@pytest.mark.parametrize(("center", "width"), [(40, 0), (40, -1), (1e300, 1), (-1e300, 1e300), (0, 1e-300)])
+def test_absurd_window_of_the_instance_is_drawn_without_failing(web, add_datasets, center, width):
+    dataset = new_dataset(image(64, 64), WindowCenter=f"{center:.6g}", WindowWidth=f"{width:.6g}")
+    add_datasets(dataset)
+    assert opened(web.get(OF_INSTANCE, dataset)).size == (64, 64)
 
 
 def test_failure_of_healthimaging_is_reported_as_on_frames(web, add_datasets, health_imaging):

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framegate import settings as module
-from framegate.settings import AuthorizerSettings, ExportQueueSettings, ExportSettings, LoggingSettings, Settings
+from framegate.settings import (
+    AuthorizerSettings,
+    ExportQueueSettings,
+    ExportSettings,
+    LoggingSettings,
+    Settings,
+    TableSettings,
+)
 
 ENVIRONMENT = {
     "FRAMEGATE_DATASTORE_IDS": "a, b,",
@@ -50,11 +57,19 @@ QUEUE_ENVIRONMENT = {
     "FRAMEGATE_DEFERRED_STORE_QUEUE_URL": "https://sqs.example/deferred",
     "FRAMEGATE_REMOVAL_RECHECK_SECONDS": "33",
 }
+TABLE_ENVIRONMENT = {
+    "FRAMEGATE_DATASTORE_IDS": "a",
+    "FRAMEGATE_FRAME_BUCKET": "bucket",
+    "FRAMEGATE_TABLE_QUEUE_URL": "https://sqs.example/tables",
+    "FRAMEGATE_UID_HASH_SECRET": "secret",
+    "FRAMEGATE_DATASET_COLUMNS": "PatientID,StudyInstanceUID",
+}
 REQUIRED = [
     (Settings, ENVIRONMENT),
     (AuthorizerSettings, AUTHORIZER_ENVIRONMENT),
     (ExportSettings, EXPORT_ENVIRONMENT),
     (ExportQueueSettings, QUEUE_ENVIRONMENT),
+    (TableSettings, TABLE_ENVIRONMENT),
 ]
 
 
@@ -198,6 +213,14 @@ _SETTINGS = st.one_of(
         queue_url=_NAMES,
         deferred_store_queue_url=_NAMES,
         removal_recheck_seconds=st.integers(),
+    ),
+    st.builds(
+        TableSettings,
+        datastore_ids=_ITEMS,
+        frame_bucket=_NAMES,
+        queue_url=_NAMES,
+        uid_hash_secret=_NAMES,
+        identifying_columns=_ITEMS,
     ),
     st.builds(LoggingSettings, service=_NAMES, level=_NAMES),
 )

@@ -32,7 +32,6 @@ from tests.unit.tabling import (
     connect,
     download,
     etags,
-    homes,
     new_updater,
     rows,
     table_keys,
@@ -459,6 +458,6 @@ def test_failed_image_set_does_not_stop_the_others(s3, health_imaging, exporter,
     result = updater.update(image_sets, TimeBudget(60))
     assert (result.written, len(result.failed)) == (2, 1)
     assert {problem.slug for problem in result.failed.values()} == {"access-denied"}
-    assert len(homes(s3)) == 2
+    assert len(tabled(s3)) == 2
     update(updater, *image_sets)
     assert_tables_agree(s3)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import imagecodecs
 import numpy as np
 
+from framegate.rendering.declared_size import NoSizeError, size_of_jpeg, size_of_jpeg_xl
 from framegate.rendering.drawing import UnsupportedPixelsError
+from framegate.rendering.htj2k import decode_htj2k
 from framegate.rendering.syntaxes import HTJ2K, JPEG, JPEG_2000, JPEG_LS, JPEG_XL, MAX_SAMPLES, RLE, UNCOMPRESSED
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from framegate.rendering.presentation import Presentation
+
+
+ANOTHER_SIZE = "The frame has another size than its attributes say"
+"""Why a frame is not drawn whose codestream contradicts its rows and columns."""
 
 
 class DamagedFrameError(ValueError):
@@ -57,11 +63,10 @@ def decode(
     """
     if transfer_syntax_uid in UNCOMPRESSED:
         return _uncompressed(content, presentation)
+    _check_declared_size(content, transfer_syntax_uid, presentation)
     try:
         samples = _decoder_of(transfer_syntax_uid, presentation, skip_decompositions)(content)
-    except UnsupportedPixelsError:
-        raise
-    except MemoryError:
+    except (UnsupportedPixelsError, DamagedFrameError, MemoryError):
         raise
     except Exception as error:
         raise DamagedFrameError(f"The frame cannot be decoded: {type(error).__name__}") from None
@@ -70,37 +75,41 @@ def decode(
     channels = samples.shape[2] if samples.ndim == 3 else 1
     if samples.ndim not in (2, 3) or channels != presentation.samples_per_pixel:
         raise DamagedFrameError("The frame has another number of samples per pixel than its attributes say")
-    if skip_decompositions:
-        samples = _without_overshoot(samples, presentation)
     return _signed(samples, presentation)
 
 
-def _without_overshoot(samples: NDArray[Any], presentation: Presentation) -> NDArray[Any]:
-    """Limit the values of a resolution to those that samples can have.
+def _check_declared_size(content: bytes, syntax: str, presentation: Presentation) -> None:
+    """Check the size that a frame declares, before a decoder allocates memory for it.
 
-    Filtering overshoots at edges, so a resolution can have values that the frame cannot. The decoder returns those
-    below zero as large ones: it keeps their lowest 16 bits.
+    Raises
+    ------
+    DamagedFrameError
+        If the frame declares another size than its attributes, or none.
     """
-    stored, size = presentation.bits_stored, 8 * samples.dtype.itemsize
-    if samples.dtype.kind != "u" or presentation.is_signed or size <= 8 or presentation.high_bit != stored - 1:
-        return samples
-    highest = 2**stored - 1
-    if stored >= size and presentation.value_range is not None:
-        # Every value is possible, but those far above the frame's greatest are not likely.
-        highest = presentation.value_range[1]
-    is_negative = samples > highest + (2**size - highest) // 2
-    return np.where(is_negative, 0, np.minimum(samples, 2**stored - 1)).astype(samples.dtype)
+    try:
+        if syntax in JPEG | JPEG_LS:
+            declared = size_of_jpeg(content)
+        elif syntax in JPEG_XL:
+            declared = size_of_jpeg_xl(content)
+        else:
+            return
+    except NoSizeError:
+        raise DamagedFrameError("The headers of the frame are damaged") from None
+    # JPEG XL's orientation can exchange both sides, and the decoder applies it.
+    if sorted(declared) != sorted((presentation.columns, presentation.rows)):
+        raise DamagedFrameError(ANOTHER_SIZE)
 
 
 def _decoder_of(syntax: str, presentation: Presentation, skip_decompositions: int) -> Callable[[bytes], NDArray[Any]]:
     if syntax in HTJ2K:
-        return lambda content: imagecodecs.htj2k_decode(content, skipres=skip_decompositions)
+        return lambda content: decode_htj2k(content, syntax, presentation, skip_decompositions)
     if syntax in JPEG_2000:
         return lambda content: imagecodecs.jpeg2k_decode(content, numthreads=1)
     if syntax in JPEG:
         return lambda content: _jpeg(content, presentation)
     if syntax in JPEG_XL:
-        return lambda content: imagecodecs.jpegxl_decode(content, numthreads=1)
+        # Of an animation, the first picture is the frame.
+        return lambda content: imagecodecs.jpegxl_decode(content, index=0, numthreads=1)
     if syntax in JPEG_LS:
         return lambda content: imagecodecs.jpegls_decode(content)
     if syntax == RLE:

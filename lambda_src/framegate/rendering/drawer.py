@@ -104,8 +104,13 @@ class FrameDrawer:
         rows, columns = presentation.rows, presentation.columns
         if rows * columns * presentation.samples_per_pixel > MAX_SAMPLES:
             raise FrameNotDrawable(f"Frames of more than {MAX_SAMPLES:,} samples cannot be drawn")
-        min_pixels = request.min_pixels(columns, rows, presentation.aspect_ratio)
-        is_reduced = min_pixels < max(rows, columns)
+        if not request.can_encode(columns, rows, presentation.aspect_ratio):
+            raise FrameNotDrawable(f"The picture is too large for {request.media_type}: request a smaller viewport")
+        # A resolution has averages of samples, and those of numbers of colours have no meaning.
+        is_reducible = not presentation.palette
+        longer = max(rows, columns)
+        min_pixels = request.min_pixels(columns, rows, presentation.aspect_ratio) if is_reducible else longer
+        is_reduced = min_pixels < longer
         syntax = to_draw.transfer_syntax_uid
         stored = self._source.fetch(
             to_draw.frame,

@@ -89,7 +89,7 @@ def _answer(requests: BinaryIO, task_bytes: int, frame_bytes: int) -> tuple[Draw
 
 
 def _draw(task: dict[str, Any], frame: bytes) -> bytes:
-    from framegate.rendering.decoding import DamagedFrameError, decode
+    from framegate.rendering.decoding import ANOTHER_SIZE, DamagedFrameError, decode
     from framegate.rendering.drawing import draw
     from framegate.rendering.pictures import picture
 
@@ -103,7 +103,7 @@ def _draw(task: dict[str, Any], frame: bytes) -> bytes:
             skip = found if task["skipDecompositions"] is None else task["skipDecompositions"]
     samples = decode(frame, syntax, presentation, skip_decompositions=skip)
     if samples.shape[:2] != tuple(-(-side >> skip) for side in (presentation.rows, presentation.columns)):
-        raise DamagedFrameError("The frame has another size than its attributes say")
+        raise DamagedFrameError(ANOTHER_SIZE)
     drawn = draw(samples, presentation, request.window)
     return picture(drawn, request, presentation.columns, presentation.rows, presentation.aspect_ratio)
 
@@ -116,14 +116,14 @@ def _header(frame: bytes, presentation: Presentation) -> ImageHeader:
     DamagedFrameError
         If the header is damaged or declares another size than the attributes.
     """
-    from framegate.rendering.decoding import DamagedFrameError
+    from framegate.rendering.decoding import ANOTHER_SIZE, DamagedFrameError
 
     try:
         header = read_header(frame[:MAX_HEADER_BYTES])
     except DamagedHeaderError:
         raise DamagedFrameError("The headers of the frame are damaged") from None
     if (header.columns, header.rows) != (presentation.columns, presentation.rows):
-        raise DamagedFrameError("The frame has another size than its attributes say")
+        raise DamagedFrameError(ANOTHER_SIZE)
     if header.components != presentation.samples_per_pixel:
         raise DamagedFrameError("The frame has another number of samples per pixel than its attributes say")
     return header

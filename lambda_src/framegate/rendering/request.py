@@ -12,10 +12,17 @@ MEDIA_TYPES = (JPEG, PNG, GIF, WEBP)
 """The media types of a picture, the default first (DICOM PS3.18, section 8.7.4)."""
 
 MAX_VIEWPORT_PIXELS = 16_384
-"""Maximum width and height of a viewport. WebP allows 16,383 (RFC 9649, section 2.7.1), and JPEG 65,535."""
+"""Maximum width and height of a viewport."""
 
-MAX_ENLARGED_PIXELS = 2**26
-"""Maximum pixels of a viewport that shows a region, because a region is enlarged to fill it."""
+MAX_ENLARGED_PIXELS = 2**25
+"""Maximum pixels of a viewport that shows a region, because a region is enlarged to fill it. An 8K screen has fewer."""
+
+MAX_SIDE_PIXELS = {JPEG: 65_500, PNG: 65_535, GIF: 65_535, WEBP: 16_383}
+"""Maximum width and height of a picture by media type: libjpeg's maximum, those of GIF and WebP (RFC 9649,
+section 2.7.1), and as many for PNG."""
+
+MAX_PICTURE_PIXELS = 200_000_000
+"""Maximum pixels of a picture. Without a viewport, a frame is drawn at its own size, and its pixels are stretched."""
 
 DEFAULT_QUALITY = 85
 """Quality of a JPEG or WebP picture, from 1 to 100, if the client names none."""
@@ -120,6 +127,17 @@ class PictureRequest:
         width, height, factor = self._scaling(columns, rows, aspect_ratio)
         return max(1, round(width * factor)), max(1, round(height * factor))
 
+    def can_encode(self, columns: int, rows: int, aspect_ratio: float) -> bool:
+        """Return whether the picture is within `MAX_SIDE_PIXELS` and `MAX_PICTURE_PIXELS`.
+
+        Examples
+        --------
+        >>> PictureRequest("image/webp").can_encode(20_000, 100, 1.0)
+        False
+        """
+        width, height = self.size(columns, rows, aspect_ratio)
+        return max(width, height) <= MAX_SIDE_PIXELS[self.media_type] and width * height <= MAX_PICTURE_PIXELS
+
     def min_pixels(self, columns: int, rows: int, aspect_ratio: float) -> int:
         """Return how many pixels the longer side of the frame must have for the picture to lose no detail.
 
@@ -130,7 +148,9 @@ class PictureRequest:
         """
         _, _, factor = self._scaling(columns, rows, aspect_ratio)
         longer = max(columns, rows)
-        return min(longer, math.ceil(longer * factor * max(aspect_ratio, 1 / aspect_ratio)))
+        pixels = longer * factor * max(aspect_ratio, 1 / aspect_ratio)
+        # A rounding error must not take the next larger resolution.
+        return min(longer, math.ceil(pixels - 1e-6))
 
     def _scaling(self, columns: int, rows: int, aspect_ratio: float) -> tuple[float, float, float]:
         """Width and height of the region in square pixels, and the factor to the picture's size."""

@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any
 from framegate.aws.retries import pause_after
 from framegate.export.report import report_unforeseen
 from framegate.healthimaging.image_set_metadata import MetadataError
-from framegate.problems import FrameNotFound, InternalError, Problem, Throttled, UpstreamFailed
+from framegate.problems import FrameNotFound, InternalError, Problem, Throttled, UpstreamFailed, UpstreamTimeout
 from framegate.storage.concurrent_change import read_with_etag
 from framegate.storage.object_store import ObjectChangedError, unless_changed
+from framegate.storage.s3_put import SERVICE
 from framegate.table_schema import SCHEMA, TABLES, columns_of
 from framegate.tables.homes import Home, Homes, NotedHome
 from framegate.tables.parquet import TablePart
@@ -77,7 +78,7 @@ class UpdateResult:
     failed : dict
         The problem of each image set that could not be updated.
     unfinished : list of ImageSetRef
-        The image sets for which the time was too short.
+        The image sets for which the time was too short, although others were updated.
     """
 
     written: int = 0
@@ -170,12 +171,18 @@ class TableUpdater:
             if attempt > 1:
                 time.sleep(min(pause_after(min(attempt - 1, 5)), budget.remaining()))
             pending, is_finished = self._round(pending, known, result, budget)
-            if is_finished:
-                return result
-            if budget.exhausted:
+            if is_finished or budget.exhausted:
+                break
+        if budget.exhausted:
+            timed_out = [each for each, problem in result.failed.items() if isinstance(problem, UpstreamTimeout)]
+            pending = [*pending, *timed_out]
+            if result.written or result.removed or result.unchanged:
+                result.failed = {each: result.failed[each] for each in result.failed if each not in timed_out}
                 result.unfinished = pending
-                return result
-        raise AssertionError
+            else:
+                # An image set that fills an invocation would come back forever.
+                result.failed |= dict.fromkeys(pending, UpstreamTimeout(SERVICE))
+        return result
 
     def _round(
         self,

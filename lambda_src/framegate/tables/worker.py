@@ -137,7 +137,7 @@ class TableWorker:
         self._send(batch)
 
     def _image_sets(self, refresh: RefreshTables, budget: TimeBudget) -> Iterator[tuple[str, ImageSetRef]]:
-        """Yield each image set that has a manifest or a home, with the last key of those that were read before it."""
+        """Yield each image set that has a manifest or a home, with a key that sorts after all of its objects."""
         datastore_id = refresh.datastore_id
         for prefix in (f"{EXPORT_PREFIX}{datastore_id}/", table_homes_prefix(SCHEMA, datastore_id)):
             if refresh.after > prefix and not refresh.after.startswith(prefix):
@@ -146,7 +146,8 @@ class TableWorker:
             for name in self._objects.names(prefix, budget, refresh.after.removeprefix(prefix)):
                 image_set_id = name.partition("/")[0].removesuffix(".json")
                 if image_set_id != found and is_identifier(image_set_id):
-                    yield prefix + name, ImageSetRef(datastore_id, image_set_id)
+                    # The names of its objects continue with a slash or a dot.
+                    yield f"{prefix}{image_set_id}0", ImageSetRef(datastore_id, image_set_id)
                 found = image_set_id
 
     def _send(self, image_sets: Iterable[ImageSetRef]) -> None:

@@ -6,7 +6,6 @@ import json
 import time
 from dataclasses import replace
 
-import botocore.session
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,6 +24,7 @@ from framegate.observability import metrics
 from framegate.problems import AuthorizationUnavailable
 from framegate.time_budget import TimeBudget
 from tests.unit.scripted_server import Reply, ScriptedServer
+from tests.unit.sessions import new_session
 
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:image-access:live"
 IMAGE_SET = ImageSetRef("d" * 32, "5" * 32)
@@ -53,7 +53,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def function(server, clock):
-    yield DecisionFunction(botocore.session.Session(), ARN, 60, clock)
+    yield DecisionFunction(new_session(), ARN, 60, clock)
     metrics.clear_metrics()
 
 
@@ -165,7 +165,7 @@ def test_silent_function_is_a_failure_within_the_time_budget(function, server):
 
 def test_function_that_cannot_be_reached_is_a_failure(function, server, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:9")
-    unreachable = DecisionFunction(botocore.session.Session(), ARN, 60)
+    unreachable = DecisionFunction(new_session(), ARN, 60)
     assert failure(unreachable)["authorization"] == "upstream-failed"
 
 
@@ -242,7 +242,7 @@ def test_failure_is_not_cached_and_does_not_outlive_a_decision(function, server,
 def test_any_answer_is_a_decision_or_a_failure(server, answer):
     server.reply = lambda _: Reply(200, {}, answer)
     try:
-        decision = decide(DecisionFunction(botocore.session.Session(), ARN, 0))
+        decision = decide(DecisionFunction(new_session(), ARN, 0))
     except AuthorizationUnavailable:
         return
     finally:

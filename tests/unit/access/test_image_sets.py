@@ -6,7 +6,6 @@ import json
 import time
 from dataclasses import replace
 
-import botocore.session
 import pytest
 
 from framegate.access.caller import caller_context
@@ -18,6 +17,7 @@ from framegate.rest.routes import FRAME_ROUTE, GET_IMAGE_FRAME_ROUTE, INDEX_ROUT
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import SERVED, filled
 from tests.unit.scripted_server import Reply, ScriptedServer
+from tests.unit.sessions import new_session
 
 OTHER = "e" * 32
 USER = "arn:aws:iam::123456789012:user/reader"
@@ -187,7 +187,7 @@ def with_function(settings, new_api, server):
 
     def call(auth="iam", **context):
         arn = "arn:aws:lambda:us-east-1:123456789012:function:image-access"
-        function = DecisionFunction(botocore.session.Session(), arn, 60)
+        function = DecisionFunction(new_session(), arn, 60)
         api = new_api(settings=replace(settings, auth=auth), decision_function=function)
         return Routes(api, context or {"identity": {"userArn": USER}})
 

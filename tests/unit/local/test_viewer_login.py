@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import socket
+import struct
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +21,9 @@ from local.viewer.site import ViewerSite
 
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
+
+HASHED = ["8097.bundle.8ae6404ba94890a0.js", "37fa160cc3a47cfd.wasm"]
+"""Names with a hash of the content, as OHIF has them."""
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +42,8 @@ def site(issuer, key, tmp_path_factory):
     application = tmp_path_factory.mktemp("ohif")
     (application / "index.html").write_text("the only page")
     (application / "app.js").write_text("the script")
+    for name in HASHED:
+        (application / name).write_text("the script")
     (application.parent / "secret").write_text("outside")
     with ViewerSite(application, issuer, key) as running:
         yield running
@@ -310,3 +317,25 @@ def test_every_other_path_gets_the_only_page(site, path):
 def test_files_of_the_application_are_served(site):
     answer = requests.get(f"{site.url}/app.js", timeout=5)
     assert (answer.text, answer.headers["Content-Type"]) == ("the script", "text/javascript")
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_browsers_keep_files_whose_names_contain_a_hash(site, name):
+    assert "immutable" in requests.get(f"{site.url}/{name}").headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("name", ["", "app.js", "app-config.js", "a/path/of/the/viewer", "0123456789abcdef.js"])
+def test_browsers_ask_again_for_every_other_file(site, name):
+    assert requests.get(f"{site.url}/{name}").headers["Cache-Control"] == "no-cache"
+
+
+def test_closed_connection_prints_nothing(site, capfd):
+    address = ("localhost", urlsplit(site.url).port)
+    with socket.create_connection(address) as connection:
+        # The server's next read fails, because this close sends a reset.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        while connection.recv(1024):
+            pass
+    assert capfd.readouterr() == ("", "")

@@ -16,11 +16,10 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
-from framegate.rendering.drawing_process import DrawingProcess
 from tests.unit.conftest import SERVED, Client
 from tests.unit.dicomweb import DicomWeb
+from tests.unit.rendering.pixels import expected_pixels, stored_pixels
 from tests.unit.rendering.samples import candidates, sampled
 
 DCMTK = json.loads(Path(__file__).with_name("dcmtk.json").read_text())
@@ -34,64 +33,6 @@ WITHOUT_DCMTK = {
 
 # pydicom warns about some of the files, which do not conform to DICOM.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("golden pictures")]
-
-
-def flattened(dataset):
-    """The dataset with the attributes of its first frame at the top, where pydicom looks for them."""
-    groups = [dataset.get("PerFrameFunctionalGroupsSequence"), dataset.get("SharedFunctionalGroupsSequence")]
-    for group in (each[0] for each in groups if each):
-        for macro in ("FrameVOILUTSequence", "PixelValueTransformationSequence"):
-            for element in (group.get(macro) or [[]])[0]:
-                if element.tag not in dataset:
-                    dataset[element.tag] = element
-    return dataset
-
-
-def expected_pixels(dataset):
-    """The picture of the first frame that pydicom gives, in grey levels or colours from 0 to 255.
-
-    pydicom's ``pixel_array`` has converted YBR colours to RGB with ``convert_color_space``.
-    """
-    stored = flattened(dataset).pixel_array
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        stored = stored[0]
-    interpretation = dataset.PhotometricInterpretation
-    if interpretation == "PALETTE COLOR":
-        colours = apply_color_lut(stored, dataset).astype(float)
-        bits = dataset.RedPaletteColorLookupTableDescriptor[2]
-        return colours if colours.max() <= 255 else colours / (2**bits - 1) * 255
-    if dataset.SamplesPerPixel > 1:
-        return stored / (2**dataset.BitsStored - 1) * 255 if dataset.BitsStored > 8 else stored.astype(float)
-    values = apply_modality_lut(stored, dataset).astype(float)
-    if "WindowCenter" not in dataset and "VOILUTSequence" not in dataset:
-        # pydicom leaves the values as they are, so the rule is that of DCMTK's +Wm.
-        grey = (values - values.min()) / max(np.ptp(values), 1e-9) * 255
-    else:
-        shown = apply_voi_lut(apply_modality_lut(stored, dataset), dataset, prefer_lut=False)
-        low, high = voi_range(dataset, values)
-        grey = (shown - low) / (high - low) * 255
-    return 255 - grey if interpretation == "MONOCHROME1" else grey
-
-
-def voi_range(dataset, values):
-    """The range to which ``apply_voi_lut`` maps values (pydicom, "apply_windowing")."""
-    if "WindowCenter" not in dataset and "VOILUTSequence" in dataset:
-        return 0, 2 ** dataset.VOILUTSequence[0].LUTDescriptor[2] - 1
-    low, high = (-(2 ** (dataset.BitsStored - 1)), 2 ** (dataset.BitsStored - 1) - 1)
-    if dataset.PixelRepresentation == 0:
-        low, high = 0, 2**dataset.BitsStored - 1
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    if slope is not None and intercept is not None:
-        low, high = low * slope + intercept, high * slope + intercept
-    return float(low), float(high)
-
-
-@pytest.fixture(scope="module")
-def process():
-    """The process that draws, shared by the tests."""
-    running = DrawingProcess()
-    yield running
-    running.stop()
 
 
 @pytest.fixture
@@ -118,7 +59,7 @@ def test_picture_differs_by_at_most_one_level(path, picture_of):
     if found is None:
         pytest.skip("HealthImaging does not import the file")
     try:
-        expected = expected_pixels(dataset)
+        expected = expected_pixels(dataset, stored_pixels(dataset))
     except Exception as error:
         expected = None
         reason = str(error)
