@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -123,7 +124,16 @@ _NUMBERS: dict[str, tuple[Any, ...]] = {
 """Numbers of an image by attribute, the usual one first."""
 
 _PAIRS = ([1, 1], [100, 1], [1, 100], [1, 3], [0, 0], [1e-300, 1e300], ["0.2", "0.1"])
-_DESCRIPTORS = ([256, 0, 8], [256, 0, 16], [0, 0, 16], [16, -8, 12], [256, 0, 99], [65_535, 65_535, 16], [1], [])
+_DESCRIPTORS: tuple[list[int], ...] = (
+    [256, 0, 8],
+    [256, 0, 16],
+    [0, 0, 16],
+    [16, -8, 12],
+    [256, 0, 99],
+    [65_535, 65_535, 16],
+    [1],
+    [],
+)
 _SEGMENTS = (0, 1, 0, 1, 255, 65_535, 2, 2, 0, 0, 1, 65_535, 7)
 _ENTRIES = (bytes(range(256)) * 2, bytes(256), np.array(_SEGMENTS, "<u2").tobytes(), b"")
 _INTERPRETATIONS = ("MONOCHROME2", "MONOCHROME1", "RGB", "YBR_FULL", "YBR_FULL_422", "PALETTE COLOR", "", "X")
@@ -249,7 +259,8 @@ class Ends:
 
     def __str__(self) -> str:
         """Return a short line."""
-        drawn, stopped = self.counts["drawn"], self.counts[STOPPED]
+        drawn = self.counts["drawn"]
+        stopped = sum(number for end, number in self.counts.items() if end.startswith(STOPPED))
         return (
             f"{sum(self.counts.values()):,} frames: {drawn:,} drawn, {stopped:,} stopped at a limit, the rest refused; "
             f"at most {self.max_seconds:.1f} s and {self.max_bytes / 2**20:.0f} MiB"
@@ -283,6 +294,9 @@ def fuzz(numbers: Iterable[int], process: MeasuredProcess) -> Ends:
             picture = drawer.draw(frame, asked, TimeBudget(2 * MAX_DRAW_SECONDS))
         except FrameNotDrawable as problem:
             end = problem.reason
+            if end == STOPPED:
+                end = f"{STOPPED} ({process.end})"
+                print(number, seed.transfer_syntax_uid, asked, process.end, f"{time.monotonic() - started:.1f} s")
         else:
             assert picture.content, number
             end = "drawn"
@@ -297,7 +311,22 @@ def fuzz(numbers: Iterable[int], process: MeasuredProcess) -> Ends:
 
 
 class MeasuredProcess(DrawingProcess):
-    """The process that draws, which tells how much memory it took."""
+    """The process that draws, which tells how much memory it took, and how it ended.
+
+    Attributes
+    ----------
+    end : str
+        How the process ended last.
+    """
+
+    end = ""
+
+    def stop(self) -> None:
+        """End the process if it is running, and note whether it had ended before."""
+        if self._process:
+            code = self._process.poll()
+            self.end = "memory" if code is None else f"exit {code}" if code >= 0 else signal.Signals(-code).name
+        super().stop()
 
     def peak_memory(self) -> int:
         """Return the peak memory in bytes; 0 if the process does not run."""

@@ -23,17 +23,9 @@ from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
 from local.signing import SigV4
 from tests.infra.project import PROJECT
 
-# Schemathesis computes examples for every operation from a schema at import, in each process of the tests. It computes
-# them for a fixture only when a test needs them.
-schema = schemathesis.pytest.from_fixture("described_api")
-
-
-@pytest.fixture(scope="session")
-def described_api():
-    """The OpenAPI document as a schema of requests."""
-    # The API ignores unknown query parameters, such as those of a signature in the query.
-    config = schemathesis.Config.from_dict({"generation": {"allow-extra-parameters": False}})
-    return schemathesis.openapi.from_path(PROJECT / "docs" / "openapi.json", config=config)
+# The API ignores unknown query parameters, such as those of a signature in the query.
+config = schemathesis.Config.from_dict({"generation": {"allow-extra-parameters": False}})
+schema = schemathesis.openapi.from_path(PROJECT / "docs" / "openapi.json", config=config)
 
 
 @pytest.fixture(scope="session")
@@ -54,15 +46,15 @@ def known(imported):
     }
 
 
-@settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @schema.exclude(method="HEAD").parametrize()
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
 def test_every_response_conforms_to_the_openapi_document(case, deployment, known):
     _call_and_validate(case, deployment, known)
 
 
 # HEAD runs the code of GET.
-@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @schema.include(method="HEAD").parametrize()
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 def test_every_response_to_head_conforms_to_the_openapi_document(case, deployment, known):
     _call_and_validate(case, deployment, known)
 

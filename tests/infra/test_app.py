@@ -129,16 +129,18 @@ runpy.run_path("app.py", run_name="__main__")
 
 
 @pytest.mark.parametrize(
-    ("program", "returncode", "conclusions"),
+    ("program", "builtin_validation", "returncode", "conclusions"),
     [
-        (["app.py"], 0, {}),
+        (["app.py"], "true", 0, {}),
         # cdk-nag reports only findings, and the application has none. Without the acknowledgments, it has many.
-        (["-c", WITHOUT_ACKNOWLEDGMENTS], 1, {"AwsSolutions": "failure", "HIPAA.Security": "failure"}),
+        (["-c", WITHOUT_ACKNOWLEDGMENTS], "false", 1, {"AwsSolutions": "failure", "HIPAA.Security": "failure"}),
     ],
     ids=["application", "without acknowledgments"],
 )
-def test_application_runs_the_checks_of_cdk_nag(tmp_path, cdk_context, program, returncode, conclusions):
-    result = run_app(cdk_context(), program=program, CDK_OUTDIR=str(tmp_path), CDK_VALIDATION="true")
+def test_application_runs_the_checks_of_cdk_nag(
+    tmp_path, cdk_context, program, builtin_validation, returncode, conclusions
+):
+    result = run_app(cdk_context(), program=program, CDK_OUTDIR=str(tmp_path), CDK_VALIDATION=builtin_validation)
     reports = json.loads((tmp_path / "validation-report.json").read_text())["pluginReports"]
     found = {each["pluginName"]: each["conclusion"] for each in reports}
 

@@ -41,7 +41,7 @@ from framegate.storage.object_store import ObjectStore
 from local.health_imaging import HealthImagingEmulator
 from local.token_issuer import TokenIssuer
 from tests.unit.s3_server import S3Server
-from tests.unit.sessions import new_session
+from tests.unit.sessions import LOADER, new_session
 
 BUCKET = "frames-of-the-test"
 SERVED = "d" * 32
@@ -195,6 +195,7 @@ def forget_clients():
     """Make the product create its session and clients again, for the current environment."""
     for each in (clients.session, clients._boto3_session, clients.s3, clients.sqs, clients.events):
         each.cache_clear()
+    clients.session().register_component("data_loader", LOADER)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
-from botocore.loaders import create_loader
 
 from framegate.access.decision import API as LAMBDA
 from framegate.access.decision import API_VERSION as LAMBDA_VERSION
@@ -33,6 +32,7 @@ from framegate.storage.s3_put import S3Put
 from framegate.time_budget import TimeBudget
 from tests.unit.conftest import forget_clients
 from tests.unit.scripted_server import Reply, ScriptedServer
+from tests.unit.sessions import LOADER
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
 IMAGE_SET = {"datastoreId": FRAME.datastore_id, "imageSetId": FRAME.image_set_id}
@@ -54,10 +54,6 @@ INTENDED = {
     "x-amz-content-sha256": "The body is not signed, but its CRC32 is, and it travels over TLS.",
 }
 """The headers that may differ, and why. Methods, paths, queries, bodies and all other headers are equal."""
-
-
-LOADER = create_loader()
-"""Caches the service models, which are slow to read."""
 
 
 def new_session():
@@ -124,7 +120,6 @@ def server(monkeypatch):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token-of-the-test")
     forget_clients()
-    clients.session().register_component("data_loader", LOADER)
     with ScriptedServer(answer) as running:
         yield running
 
@@ -283,7 +278,6 @@ ENDPOINT_SETTINGS = [
 
 def product_client_of_s3():
     forget_clients()
-    clients.session().register_component("data_loader", LOADER)
     return clients.s3()
 
 

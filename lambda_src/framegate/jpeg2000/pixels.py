@@ -27,6 +27,9 @@ LOSSLESS_OR_LOSSY = frozenset(
 MAX_HEADER_BYTES = 128 * 1024
 """Maximum size of the boxes and the main header. HealthImaging's frames have a few hundred bytes."""
 
+MAX_TILES = 65_535
+"""Maximum number of tiles of a codestream (ITU-T T.800, table A.5)."""
+
 MAX_OPENJPEG_BITS = 16
 """Maximum bits of a sample for which a different result of OpenJPEG proves different pixels. OpenJPEG loses the lowest
 bits of samples of more than 23 bits, and rejects HTJ2K samples of 32 bits."""
@@ -155,6 +158,13 @@ def _image_of(siz: bytes, cod: bytes, has_capabilities: bool) -> ImageHeader:
     if not count or len(siz) != 38 + 3 * count:
         raise DamagedHeaderError("SIZ has a wrong length.")
     right, bottom, left, top = (_number(siz, 4 + 4 * n, 4) for n in range(4))
+    tile_width, tile_height, tiles_left, tiles_top = (_number(siz, 20 + 4 * n, 4) for n in range(4))
+    if not (tiles_left <= left < tiles_left + tile_width and tiles_top <= top < tiles_top + tile_height):
+        # A decoder divides by the size of a tile.
+        raise DamagedHeaderError("SIZ has no tile at the start of the image.")
+    tiles = -(-(right - tiles_left) // tile_width) * -(-(bottom - tiles_top) // tile_height)
+    if tiles > MAX_TILES:
+        raise DamagedHeaderError("SIZ has more tiles than a codestream can have.")
     components = {bytes(siz[at : at + 3]) for at in range(38, len(siz), 3)}
     _, column_step, row_step = min(components, key=lambda each: (each[1], each[2]))
     if not column_step or not row_step:

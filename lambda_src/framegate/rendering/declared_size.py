@@ -112,7 +112,7 @@ class _Bits:
     def take(self, count: int) -> int:
         if count > self._left:
             raise NoSizeError
-        taken = self._rest & (2**count - 1)
+        taken = self._rest & ((1 << count) - 1)
         self._rest >>= count
         self._left -= count
         return taken

@@ -75,6 +75,24 @@ def test_process_out_of_time_is_replaced(process):
 
 
 @pytest.mark.parametrize(
+    ("offset", "number"),
+    [(24, 0), (28, 0), (24, 1), (32, 1), (36, 2**16)],
+    ids=["no width", "no height", "a million tiles", "first tile right of the image", "first tile below the image"],
+)
+def test_codestream_with_impossible_tiles_is_refused_before_it_is_decoded(process, offset, number):
+    content = bytearray(encoded(image(1_000, 1_200)))
+    draw(process, content, 1_000, 1_200)
+    before = process._process.pid
+    # SIZ declares the size and the offset of tiles (ITU-T T.800, A.5.1).
+    content[offset : offset + 4] = number.to_bytes(4, "big")
+    if offset == 24:
+        content[offset + 4 : offset + 8] = number.to_bytes(4, "big")
+    drawing = draw(process, content, 1_000, 1_200)
+    assert (drawing.status, drawing.reason) == (DrawStatus.DAMAGED, "The headers of the frame are damaged")
+    assert process._process.pid == before
+
+
+@pytest.mark.parametrize(
     ("min_pixels", "skipped"), [(1, 5), (32, 5), (33, 4), (500, 1), (501, 0), (1000, 0), (2000, 0)]
 )
 def test_smallest_resolution_that_loses_no_detail_is_decoded(min_pixels, skipped):
