@@ -150,7 +150,8 @@ def _identifying_keyword(keyword: str) -> str:
         return keyword
     if any(column.keyword == keyword for column in ATTRIBUTES):
         raise ValueError(f"{_shown(keyword)} is always a column, because it identifies nobody: remove it")
-    close = difflib.get_close_matches(keyword, IDENTIFYING_KEYWORDS, n=1)
+    known = {each.lower(): each for each in IDENTIFYING_KEYWORDS}
+    close = [known[each] for each in difflib.get_close_matches(keyword.lower().replace("_", ""), known, n=1)]
     hint = f"did you mean {close[0]}" if close else f"the keywords are {', '.join(IDENTIFYING_KEYWORDS)}"
     raise ValueError(f"{_shown(keyword)} is not the keyword of an identifying column: {hint}")
 

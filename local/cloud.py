@@ -61,6 +61,8 @@ class Deployment:
     deferred_store_queue_url: str
     dead_letter_queue_url: str
     state_machine_arn: str
+    table_database: str | None
+    table_workgroup: str | None
 
 
 class LocalCloud:
@@ -185,6 +187,8 @@ class LocalCloud:
             deferred_store_queue_url=outputs["DeferredStoreQueueUrl"],
             dead_letter_queue_url=outputs["ExportDeadLetterQueueUrl"],
             state_machine_arn=outputs["ExportStateMachineArn"],
+            table_database=outputs.get("TableDatabase"),
+            table_workgroup=outputs.get("TableWorkgroup"),
         )
 
     def function_processes(self) -> list[psutil.Process]:

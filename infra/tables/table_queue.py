@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from framegate.bucket_layout import EXPORT_PREFIX, FRAME_PREFIX, INSTANCE_PREFIX
+from framegate.bucket_layout import FRAME_PREFIX, INSTANCE_PREFIX, manifest_wildcard
 from framegate.messages import ObjectChanged
 from infra.export.queue import MAX_RECEIVES, RETENTION
 
@@ -62,7 +62,7 @@ class TableQueue(Construct):
             visibility_timeout=Duration.seconds(6 * TIMEOUT_SECONDS),
             dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.dead_letters),
         )
-        manifests = [{"wildcard": f"{EXPORT_PREFIX}{each}/*/manifest.jsonl"} for each in config.datastore_ids]
+        manifests = [{"wildcard": manifest_wildcard(each)} for each in config.datastore_ids]
         # Files also go when they expire, or when somebody removes them.
         files = [
             {"prefix": f"{prefix}{each}/"}

@@ -63,6 +63,9 @@ QUERY_RESULT_PREFIX = "query-results/"
 QUERY_RESULT_LIFETIME_DAYS = 7
 """Days after which the result of a query expires."""
 
+MANIFEST_NAME = "manifest.jsonl"
+"""The last part of a manifest's key."""
+
 IMAGE_SET_PREFIXES = (
     FRAME_PREFIX,
     MISMATCHED_PREFIX,
@@ -170,7 +173,12 @@ def claim_key(datastore_id: str, name: str) -> str:
 
 def manifest_key(image_set: ImageSetRef, export_id: str) -> str:
     """Return the key of an export's manifest."""
-    return f"{image_set_prefix(EXPORT_PREFIX, image_set)}{export_id}/manifest.jsonl"
+    return f"{image_set_prefix(EXPORT_PREFIX, image_set)}{export_id}/{MANIFEST_NAME}"
+
+
+def manifest_wildcard(datastore_id: str) -> str:
+    """Return the pattern of EventBridge that the keys of a data store's manifests match."""
+    return f"{EXPORT_PREFIX}{datastore_id}/*/{MANIFEST_NAME}"
 
 
 def progress_prefix(image_set: ImageSetRef) -> str:

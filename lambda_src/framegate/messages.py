@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from framegate.bucket_layout import EXPORT_PREFIX, image_set_prefix, progress_prefix
+from framegate.bucket_layout import manifest_key, progress_prefix
 from framegate.identifiers import FrameRef, ImageSetRef, is_identifier
 from framegate.problems import InvalidIdentifier
 
@@ -295,7 +295,7 @@ class ObjectChanged:
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of S3's event that Framegate reads."""
-        key = f"{image_set_prefix(EXPORT_PREFIX, self.image_set)}manifest.jsonl"
+        key = manifest_key(self.image_set, "version-1")
         return {"detail-type": self.REMOVED if self.is_removal else self.STORED, "detail": {"object": {"key": key}}}
 
     @classmethod

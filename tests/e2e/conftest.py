@@ -135,7 +135,12 @@ def viewer(tmp_path_factory):
                 frames=frames,
                 datasets=_datasets(samples),
                 deployment=site.deploy(
-                    running, *datastore_ids, jwt_datastores_claim=DATASTORES_CLAIM, export_output="dicom"
+                    running,
+                    *datastore_ids,
+                    jwt_datastores_claim=DATASTORES_CLAIM,
+                    export_output="dicom",
+                    dataset_tables="true",
+                    dataset_catalog="true",
                 ),
             )
 

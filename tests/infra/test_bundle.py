@@ -334,7 +334,8 @@ from framegate.tables.parquet import TablePart
 from framegate.tables.rows import schema_of
 for table in TABLES:
     schema = schema_of(table, ["PatientBirthDate"])
-    row = pa.table({{each.name: pa.array(["5" if each.name == "image_set_id" else None], each.type) for each in schema}})
+    values = dict.fromkeys(schema.names) | {{"image_set_id": "5"}}
+    row = pa.table({{each.name: pa.array([values[each.name]], each.type) for each in schema}})
     part = TablePart(schema.empty_table()).replaced([], {{"5": ("state", row)}})
     read = TablePart.decode(part.encode(), schema)
     print(read.rows.num_rows, read.states, read.replaced(["5"], {{}}).rows.num_rows)

@@ -549,11 +549,33 @@ def test_every_key_has_an_example_that_is_accepted():
         "waf": {**JWT, "waf": True},
         "domain": DOMAIN,
         "vpc": VPC,
+        "dataset": {"dataset_tables": True},
         "s3": {"vpc_endpoint_ids": config_keys()["vpc_endpoint_ids"].example},
     }
     for name, key in config_keys().items():
         keys = other_keys.get(name) or other_keys.get(key.example if name == "auth" else name.partition("_")[0], {})
         assert getattr(read(**{**keys, name: key.example}), name) is not None
+
+
+@pytest.mark.parametrize(
+    ("columns", "fault"),
+    [
+        ("PatientId", "did you mean PatientID"),
+        ("patient_id", "did you mean PatientID"),
+        ("Xyz", "the keywords are PatientID, "),
+        ("Modality", "is always a column, because it identifies nobody"),
+        ("PatientID,PatientID", "is given more than once"),
+    ],
+)
+def test_dataset_columns_are_keywords_of_identifying_columns(columns, fault):
+    assert fault in faults(dataset_tables="true", dataset_columns=columns)["dataset_columns"]
+    found = read(dataset_tables="true", dataset_columns="PatientID,StudyInstanceUID")
+    assert found.dataset_columns == ("PatientID", "StudyInstanceUID")
+
+
+@pytest.mark.parametrize(("name", "value"), [("dataset_columns", "PatientID"), ("dataset_catalog", "true")])
+def test_dataset_keys_need_tables(name, value):
+    assert "has no effect without dataset_tables=true" in faults(**{name: value})[name]
 
 
 def test_audit_claim_needs_tokens():

@@ -107,14 +107,14 @@ def test_messages_about_one_image_set_cause_one_update(exports, invoke, health_i
 
 
 def test_only_the_messages_of_failed_image_sets_come_again(s3, exports, invoke, health_imaging):
-    puts = visibility_changes()
+    changes = visibility_changes("ChangeMessageVisibilityBatch")
     health_imaging.faults.arm(
         Fault("GetImageSetMetadata", error="AccessDeniedException", image_set_id=exports[1].image_set_id)
     )
     both = encode(UpdateTables((exports[0], exports[1])))
     failed = invoke(s3_event(manifest_of(exports[1])), s3_event(manifest_of(exports[2])), both, receives=3)
     assert failed == ["message-0", "message-2"]
-    assert [each["VisibilityTimeout"] for each in puts] == [80, 80]
+    assert [entry["VisibilityTimeout"] for each in changes for entry in each["Entries"]] == [80, 80]
     assert tabled(s3).keys() == {exports[0].image_set_id, exports[2].image_set_id}
     health_imaging.faults.clear()
     assert invoke(s3_event(manifest_of(exports[1])), both) == []

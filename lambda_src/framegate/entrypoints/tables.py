@@ -11,7 +11,7 @@ from framegate.aws.export_queue import ExportQueue
 from framegate.dicomweb.uids import instance_hash
 from framegate.export.pace import Pace
 from framegate.export.report import report_not_understood, report_unforeseen
-from framegate.export.worker import Message, put_off
+from framegate.export.worker import Message, put_all_off
 from framegate.healthimaging.client import HealthImaging
 from framegate.messages import UnknownMessageError
 from framegate.observability import count_cold_start
@@ -32,6 +32,14 @@ S3_CALLS = 12
 CALLS_PER_SECOND = 10.0
 """Calls of GetImageSetMetadata a second. Two invocations leave more than half of the account's 50 to exports and to
 the API (AWS HealthImaging developer guide, "Endpoints and quotas")."""
+
+
+MESSAGES_PER_CALL = 10
+"""Maximum number of messages whose visibility timeout one call changes (Amazon SQS API reference,
+``ChangeMessageVisibilityBatch``)."""
+
+MIN_PUT_OFF_MS = 1000
+"""Below this, the function returns without putting off further messages."""
 
 
 @cache
@@ -82,8 +90,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         failed = _worker().work(messages, context.get_remaining_time_in_millis())
     except Exception as error:
         raise report_unforeseen(error) from None
-    for message in failed:
-        put_off(_queue(), message)
+    for start in range(0, len(failed), MESSAGES_PER_CALL):
+        # Messages that are not put off come again after the visibility timeout of the queue.
+        if context.get_remaining_time_in_millis() > MIN_PUT_OFF_MS:
+            put_all_off(_queue(), failed[start : start + MESSAGES_PER_CALL])
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message in failed]}
 
 

@@ -103,9 +103,19 @@ def retried(queue: ExportQueue, message: Message) -> Iterator[None]:
 
 def put_off(queue: ExportQueue, message: Message) -> None:
     """Set the delay after which a failed message is retried. It grows with each failure."""
-    seconds = min(MAX_RETRY_SECONDS, MIN_RETRY_SECONDS * 2 ** min(message.receives - 1, 10))
     with _without_visibility_change():
-        queue.put_off(message.receipt_handle, seconds)
+        queue.put_off(message.receipt_handle, retry_seconds(message.receives))
+
+
+def put_all_off(queue: ExportQueue, messages: Sequence[Message]) -> None:
+    """Set the delay after which up to 10 failed messages are retried, in one call."""
+    with _without_visibility_change():
+        queue.hide([each.receipt_handle for each in messages], max(retry_seconds(each.receives) for each in messages))
+
+
+def retry_seconds(receives: int) -> int:
+    """Return the delay after which a message is retried that was received this many times."""
+    return min(MAX_RETRY_SECONDS, MIN_RETRY_SECONDS * 2 ** min(receives - 1, 10))
 
 
 def hide_while_working(queue: ExportQueue, receipt_handles: Sequence[str], remaining_ms: int) -> None:

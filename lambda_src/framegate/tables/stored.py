@@ -12,6 +12,7 @@ from framegate.bucket_layout import (
     EXPORT_PREFIX,
     FRAME_PREFIX,
     INSTANCE_PREFIX,
+    MANIFEST_NAME,
     image_set_prefix,
     manifest_key,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from framegate.storage.object_store import ListedObject, ObjectStore
     from framegate.time_budget import TimeBudget
 
-_MANIFEST = re.compile(r"([^/]+)/manifest\.jsonl")
+_MANIFEST = re.compile(rf"([^/]+)/{re.escape(MANIFEST_NAME)}")
 _VERSION = re.compile(r"version-(\d+)(?:-dicom)?", re.ASCII)
 
 

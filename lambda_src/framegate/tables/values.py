@@ -38,7 +38,7 @@ def value_of(column: Column, attributes: Mapping[str, Any]) -> Any:
     if len(values) > MAX_ARRAY_VALUES or (column.length is not None and len(values) != column.length):
         return None
     converted = [_CONVERSIONS[column.type[6:-1]](value) for value in values]
-    return None if None in converted else converted
+    return None if not converted or None in converted else converted
 
 
 def _text(value: Any) -> str | None:
