@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.dataset
 import pydicom
 from pyarrow.fs import S3FileSystem
-from pydicom.pixels import apply_rescale
+from pydicom.pixels.processing import apply_rescale
 from rich.table import Table
 
 from framegate.bucket_layout import table_prefix
