@@ -5,6 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 MINISTACK := .venv-ministack
 AUDIT := .venv-audit
+READERS := .venv-readers
 
 # The local cloud is on loopback, where a proxy cannot reach it.
 export NO_PROXY := localhost,127.0.0.1,$(NO_PROXY)
@@ -23,7 +24,7 @@ set -o pipefail; $(1)/bin/python -m pip install --disable-pip-version-check --re
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve viewer test tests smoke bench lint synth openapi tables lock licences sbom audit clean tools
+.PHONY: help setup demo serve viewer test tests torch smoke bench lint synth openapi tables lock licences sbom audit clean tools
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 10
@@ -43,11 +44,14 @@ smoke: $(VENV)/.ready ## Check a real deployment: every route and export once, f
 	@$(RUN)/python -m smoke --stack $(or $(stack),Framegate) $(if $(image_set),--image-set $(image_set))
 
 # Linters and tests run at the same time, because the tests wait for much of their time.
-test: setup ## Lint, type-check and run every test.
+test: setup $(READERS)/.ready ## Lint, type-check and run every test.
 	@$(MAKE) --no-print-directory -j2 lint tests
 
 tests: $(VENV)/.ready
 	@$(RUN)/python -m pytest
+
+torch: $(READERS)/.ready ## Install a CPU build of torch and MONAI, where pip finds one, for the tests of the training examples.
+	@$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/readers/torch.txt
 
 bench: setup ## Measure Framegate in about eight minutes: a table, bench/results.json and bench/results.png.
 	@$(RUN)/python -m bench
@@ -82,6 +86,8 @@ lock: $(VENV)/.ready ## Resolve the *.in files into pinned requirements with has
 	  --universal --python-version 3.11 -o requirements.txt requirements.in
 	@cd local && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --universal --python-version 3.11 -o ministack-requirements.txt ministack-requirements.in
+	@cd tests/readers && ../../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
+	  --universal --python-version 3.11 -o requirements.txt requirements.in
 	@cd audit && ../$(RUN)/uv pip compile -q --no-python-downloads --generate-hashes --custom-compile-command "make lock" \
 	  --universal --python-version 3.11 -o requirements.txt requirements.in
 
@@ -95,7 +101,7 @@ audit: $(VENV)/.ready $(AUDIT)/.ready audit/node_modules/.ready ## Run outside s
 	@$(RUN)/python -m audit
 
 clean: ## Remove everything that a target made.
-	@rm -rf $(VENV) $(MINISTACK) $(AUDIT) node_modules audit/node_modules tests/openapi/node_modules tests/e2e/cornerstone/node_modules \
+	@rm -rf $(VENV) $(MINISTACK) $(AUDIT) $(READERS) node_modules audit/node_modules tests/openapi/node_modules tests/e2e/cornerstone/node_modules \
 	  local/viewer/ohif lambda_src/*.egg-info sbom cdk.out \
 	  .bundle-cache .local-cloud demo-output .*_cache .hypothesis
 
@@ -127,6 +133,12 @@ $(AUDIT)/.ready: audit/requirements.txt | tools
 	@echo "Installing the auditors into $(AUDIT)"
 	@$(PYTHON) -m venv --clear $(AUDIT)
 	@$(call install,$(AUDIT),$<)
+	@touch $@
+
+$(READERS)/.ready: tests/readers/requirements.txt | tools
+	@echo "Installing readers of DICOM files, for the tests"
+	@$(PYTHON) -m venv --clear $(READERS)
+	@$(call install,$(READERS),$<)
 	@touch $@
 
 # Without install scripts: one package of Spectral's reports each installation to its maker.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from rich.console import Console
 from rich.table import Table
 
-from bench import cold, deliveries, dicomweb, exporting, large, pictures, thumbnail, warm
+from bench import cold, deliveries, dicomweb, exporting, large, pictures, tables, thumbnail, warm
 from bench.costs import dollars_per_million
 from bench.durations import SIZES, by_key
 from bench.plot import draw
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.measure import Row
 
 FOLDER = Path(__file__).parent
-SECTIONS = (warm, cold, thumbnail, pictures, large, exporting, deliveries, dicomweb)
+SECTIONS = (warm, cold, thumbnail, pictures, large, exporting, tables, deliveries, dicomweb)
 
 
 def main() -> int:

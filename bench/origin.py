@@ -96,6 +96,8 @@ class Origin:
     dataset : mapping, optional
         The DICOM JSON of an instance. With it, each frame is an instance of its own with these attributes; without it,
         all frames are of one instance, which has no other attributes.
+    is_multi_frame : bool
+        Whether all frames are of one instance, with a `dataset`, too.
 
     Attributes
     ----------
@@ -115,6 +117,7 @@ class Origin:
         tls: bool = True,
         keeps_objects: bool = False,
         dataset: Mapping[str, Any] | None = None,
+        is_multi_frame: bool = False,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self.ca_bundle = Path(self._folder.name) / "certificate.pem"
@@ -124,7 +127,9 @@ class Origin:
         self._ready = ours
         self._scheme = "https" if tls else "http"
         certificate = (str(self.ca_bundle), str(key)) if tls else None
-        services = _Services(dict(frames), link or Link(), MemoryBucket() if keeps_objects else None, dataset)
+        services = _Services(
+            dict(frames), link or Link(), MemoryBucket() if keeps_objects else None, dataset, is_multi_frame
+        )
         arguments = (services, certificate, theirs)
         self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
 
@@ -194,6 +199,7 @@ class _Services:
         link: Link,
         bucket: MemoryBucket | None,
         dataset: Mapping[str, Any] | None = None,
+        is_multi_frame: bool = False,
     ) -> None:
         self._frames = frames
         self._link = link
@@ -202,11 +208,13 @@ class _Services:
         instances: dict[str, Any] = {INSTANCE_UID: {"DICOM": {}, "ImageFrames": entries}}
         documents: list[dict[str, Any]] = []
         if dataset is not None:
+            of_instances = [entries] if is_multi_frame else [[entry] for entry in entries]
             instances = {
-                f"{INSTANCE_UID}.{number}": {"StoredTransferSyntaxUID": HTJ2K_RPCL, "DICOM": {}, "ImageFrames": [entry]}
-                for number, entry in enumerate(entries, 1)
+                f"{INSTANCE_UID}.{number}": {"StoredTransferSyntaxUID": HTJ2K_RPCL, "DICOM": {}, "ImageFrames": each}
+                for number, each in enumerate(of_instances, 1)
             }
-            documents = [{**dataset, "00080018": {"vr": "UI", "Value": [uid]}} for uid in instances]
+            number_of_frames = {"00280008": {"vr": "IS", "Value": [len(entries)]}} if is_multi_frame else {}
+            documents = [{**dataset, **number_of_frames, "00080018": {"vr": "UI", "Value": [uid]}} for uid in instances]
         self._documents = json.dumps(documents).encode()
         metadata = {
             "Study": {"DICOM": {"StudyInstanceUID": STUDY_UID}, "Series": {SERIES_UID: {"Instances": instances}}}

@@ -20,6 +20,7 @@ from rich.table import Table
 from local.audit_demo import AuditDemo
 from local.cloud import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalCloud
 from local.command import run_command
+from local.dataset_demo import DatasetDemo
 from local.export_demo import ExportDemo
 from local.importing import ImportedFrame, import_folder
 from local.pictures import contact_sheet, essence
@@ -262,8 +263,16 @@ def run() -> int:
         console.print("\n[bold]Audit records: who read what[/]")
         audit = AuditDemo(console, cloud)
         audit.show()
+        console.print("\n[bold]Datasets: DICOM files, a table that finds them, and a batch of slices[/]")
+        deployment = cloud.deploy(datastore_id, export_output="dicom", dataset_tables="true")
+        datasets = DatasetDemo(console, cloud, deployment, datastore_id)
+        with tempfile.TemporaryDirectory() as series:
+            expected = datasets.export_series(Path(series))
+        step(f"the import's events have exported {len(expected)} DICOM files, and the table lists them")
+        datasets.show(expected, OUTPUT / "slices.png")
     console.print(f"\nThumbnails of {pictures} files: {OUTPUT.name}/contact-sheet.png")
-    failures = demo.failures + resolutions.failures + export.failures + audit.failures
+    console.print(f"The batch of slices: {OUTPUT.name}/slices.png")
+    failures = demo.failures + resolutions.failures + export.failures + audit.failures + datasets.failures
     verdict = f"[red]{failures} checks failed[/]" if failures else "[green]every check passed[/]"
     console.print(f"{len(frames)} frames in {time.monotonic() - started:.0f} s; {verdict}")
     console.print("make viewer shows these studies in OHIF, a DICOM viewer, with a login page.", highlight=False)

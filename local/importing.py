@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +48,16 @@ def import_folder(cloud: LocalCloud, datastore_id: str, folder: Path) -> list[Im
     """
     s3, health_imaging = cloud.client("s3"), cloud.client("medical-imaging")
     s3.create_bucket(Bucket=IMPORT_BUCKET)
+    token = uuid.uuid4().hex
     for path in sorted(folder.iterdir()):
-        s3.upload_file(str(path), IMPORT_BUCKET, f"input/{path.name}")
+        s3.upload_file(str(path), IMPORT_BUCKET, f"input/{token}/{path.name}")
     job = health_imaging.start_dicom_import_job(
         jobName="samples",
         datastoreId=datastore_id,
         dataAccessRoleArn=f"arn:aws:iam::{ACCOUNT}:role/import",
-        inputS3Uri=f"s3://{IMPORT_BUCKET}/input/",
+        inputS3Uri=f"s3://{IMPORT_BUCKET}/input/{token}/",
         outputS3Uri=f"s3://{IMPORT_BUCKET}/output/",
-        clientToken="samples",
+        clientToken=token,
     )
     deadline = time.monotonic() + IMPORT_TIMEOUT_SECONDS
     while True:

@@ -72,3 +72,51 @@ def _write_mammogram_sized(dataset: pydicom.Dataset, path: Path) -> None:
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset.SeriesInstanceUID = generate_uid()
     dataset.save_as(path)
+
+
+SLICES, SLICE_PIXELS = 10, 256
+"""Number of slices of the generated series, and their width and height."""
+
+
+def write_series(folder: Path) -> np.ndarray:
+    """Write a series of CT slices to a folder, because no free sample is a series of a useful size.
+
+    The slices show a phantom of a chest, with the header of a real slice.
+
+    Returns
+    -------
+    numpy.ndarray
+        The Hounsfield units of the slices.
+    """
+    dataset = pydicom.dcmread(_path_of("CT_small.dcm"))
+    dataset.SeriesInstanceUID, dataset.StudyInstanceUID = generate_uid(), generate_uid()
+    dataset.PatientID = "phantom"
+    dataset.Rows = dataset.Columns = SLICE_PIXELS
+    dataset.SliceThickness, dataset.PixelSpacing = 2.5, [1.5, 1.5]
+    units = np.stack([_phantom(number / (SLICES - 1)) for number in range(SLICES)])
+    for number, pixels in enumerate(units, start=1):
+        dataset.InstanceNumber = number
+        dataset.ImagePositionPatient = [-192.0, -192.0, 2.5 * number]
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.PixelData = (pixels - int(dataset.RescaleIntercept)).astype("<i2").tobytes()
+        dataset.save_as(folder / f"phantom-{number:02d}.dcm")
+    return units
+
+
+def _phantom(height: float) -> np.ndarray:
+    """Draw a slice of the phantom in Hounsfield units; `height` goes from 0 to 1."""
+    y, x = np.mgrid[-1 : 1 : SLICE_PIXELS * 1j, -1 : 1 : SLICE_PIXELS * 1j]
+    noise = np.random.default_rng(int(height * 1000)).normal(0, 12, x.shape)
+    units = np.full(x.shape, -1000.0)
+
+    def ellipse(center_x: float, center_y: float, radius_x: float, radius_y: float, value: float) -> None:
+        units[((x - center_x) / radius_x) ** 2 + ((y - center_y) / radius_y) ** 2 < 1] = value
+
+    lung = 0.15 + 0.2 * np.sin(np.pi * (0.1 + 0.8 * height))
+    ellipse(0, 0, 0.85, 0.6, 40)
+    ellipse(-0.4, -0.02, lung, 1.3 * lung, -820)
+    ellipse(0.4, -0.02, lung, 1.3 * lung, -820)
+    ellipse(0.12, -0.1, 0.32 - 0.3 * height, 0.27 - 0.25 * height, 55)
+    ellipse(0, 0.36, 0.12, 0.12, 600)
+    ellipse(0.45, 0.1 - 0.2 * height, 0.05, 0.05, 30)
+    return np.asarray((units + noise).round(), np.float32)

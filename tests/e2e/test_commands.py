@@ -64,8 +64,10 @@ def grouped(text, pattern):
 
 def test_demo_passes_every_check_and_writes_pictures():
     command = [sys.executable, "-m", "local.demo"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every check passed" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("make viewer ")
+    assert "identical with the imported files" in done.stdout
     assert (PROJECT / "demo-output" / "contact-sheet.png").stat().st_size > 100_000
+    assert (PROJECT / "demo-output" / "slices.png").stat().st_size > 50_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
@@ -13,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.encaps import parse_basic_offsets
 
-from framegate.datasets.encoding import BulkData, DatasetError, encode_dataset, number_text
+from framegate.datasets.encoding import (
+    MAX_SHARED_CHARS,
+    MAX_SHARED_ELEMENTS,
+    BulkData,
+    DatasetError,
+    encode_dataset,
+    number_text,
+)
 from framegate.datasets.part10 import PixelLayout, file_head, joined_bits
 from framegate.datasets.series import documents_in
 
@@ -164,3 +172,30 @@ def test_offset_table_is_extended_only_above_4_gib(sizes, is_extended):
     else:
         assert len(tables) == 0
         assert basic == offsets
+
+
+def test_shared_attributes_do_not_change_the_files():
+    shared = {}
+    documents = [
+        {
+            "00080018": {"vr": "UI", "Value": [f"1.2.{number}"]},
+            "00080060": {"vr": "CS", "Value": ["CT"]},
+            "00081030": {"vr": "LO", "Value": ["Thorax" if number % 2 else "Schädel"]},
+            "00200013": {"vr": "IS", "Value": [number]},
+            "00280010": {"vr": "US", "Value": [1 if number % 2 else "1"]},
+            "00281053": {"vr": "DS", "Value": [1]},
+            "00400275": {"vr": "SQ", "Value": [{"00400007": {"vr": "LO", "Value": [f"step {number % 3}"]}}]},
+        }
+        for number in range(MAX_SHARED_ELEMENTS + 50)
+    ]
+    for document in documents:
+        assert encode_dataset(document, shared) == encode_dataset(document)
+        assert len(shared) <= MAX_SHARED_ELEMENTS
+
+
+@pytest.mark.parametrize("value", [1.5, True, None, ["x"], {"a": 1}, "x" * (MAX_SHARED_CHARS + 1), "ä"])
+def test_only_short_ascii_text_and_integers_are_shared(value):
+    shared = {}
+    with contextlib.suppress(DatasetError):
+        encode_dataset({"00081030": {"vr": "LO", "Value": [value]}}, shared)
+    assert shared == {}

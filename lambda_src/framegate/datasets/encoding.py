@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from base64 import b64decode
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ MAX_SHORT_VALUE_BYTES = 0xFFFE
 
 MAX_DECIMAL_STRING_CHARS = 16
 """Maximum length of a number of VR DS (PS3.5, section 6.2)."""
+
+MAX_SHARED_ELEMENTS, MAX_SHARED_CHARS = 8192, 256
+"""Maximum number of encoded attributes that the instances of a series share, and the maximum length of their text."""
 
 _CHARACTER_SET = 0x00080005
 _PIXEL_DATA_GROUP = 0x7FE0
@@ -85,6 +89,12 @@ class BulkData:
 Part = bytes | BulkData
 """A part of an encoded data set."""
 
+_Element = tuple[int, tuple[Part, ...]]
+"""A tag, and the encoded attribute."""
+
+SharedElements = dict[tuple[int, str, str | int | None], _Element]
+"""Encoded attributes by tag, VR and value. The instances of a series have most of them in common."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedDataset:
@@ -125,7 +135,7 @@ def element_header(tag: int, vr: str, size: int) -> bytes:
     return _SHORT_HEADER.pack(group, element, vr.encode(), size)
 
 
-def encode_dataset(document: Mapping[str, Any]) -> EncodedDataset:
+def encode_dataset(document: Mapping[str, Any], shared: SharedElements | None = None) -> EncodedDataset:
     r"""Encode the metadata of an instance.
 
     All text becomes UTF-8, and Specific Character Set says so. Group lengths, which are retired, are left out, and so
@@ -135,6 +145,8 @@ def encode_dataset(document: Mapping[str, Any]) -> EncodedDataset:
     ----------
     document : mapping
         The instance in the DICOM JSON model. Numbers may be text, which keeps their digits.
+    shared : dict, optional
+        Attributes that were encoded for other instances of the series. This one's are added.
 
     Raises
     ------
@@ -150,7 +162,7 @@ def encode_dataset(document: Mapping[str, Any]) -> EncodedDataset:
     >>> encode_dataset({"00080060": {"vr": "CS", "Value": ["CT"]}}).before
     (b'\x08\x00`\x00CS\x02\x00CT',)
     """
-    encoder = _Encoder()
+    encoder = _Encoder({} if shared is None else shared)
     try:
         # The pixel data comes from the frames. That of an icon, in an item, stays.
         elements = [each for each in encoder.elements(document) if each[0] >> 16 != _PIXEL_DATA_GROUP]
@@ -161,7 +173,7 @@ def encode_dataset(document: Mapping[str, Any]) -> EncodedDataset:
         raise DatasetError("is not DICOM JSON") from None
     if encoder.has_other_characters and not _has_character_set(document):
         elements = [each for each in elements if each[0] != _CHARACTER_SET]
-        elements.append((_CHARACTER_SET, [_element(_CHARACTER_SET, "CS", UTF_8.encode())]))
+        elements.append((_CHARACTER_SET, (_element(_CHARACTER_SET, "CS", UTF_8.encode()),)))
         elements.sort(key=lambda each: each[0])
     end = _PIXEL_DATA_GROUP << 16
     return EncodedDataset(
@@ -174,7 +186,7 @@ def _has_character_set(document: Mapping[str, Any]) -> bool:
     return any(document.get("00080005", {}).get("Value", ()))
 
 
-def _joined(elements: Iterator[list[Part]]) -> Iterator[Part]:
+def _joined(elements: Iterator[tuple[Part, ...]]) -> Iterator[Part]:
     """Join the bytes between bulk data."""
     held: list[bytes] = []
     for parts in elements:
@@ -198,43 +210,61 @@ def _element(tag: int, vr: str, value: bytes) -> bytes:
 class _Encoder:
     """Encodes the attributes of a data set.
 
+    Parameters
+    ----------
+    shared : dict
+        Attributes that were encoded before.
+
     Attributes
     ----------
     has_other_characters : bool
         Whether a text has other characters than those of ASCII.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedElements) -> None:
+        self._shared = shared
         self.has_other_characters = False
 
-    def elements(self, document: Mapping[str, Any]) -> list[tuple[int, list[Part]]]:
+    def elements(self, document: Mapping[str, Any]) -> list[_Element]:
         """Encode the attributes, in the order of their tags."""
-        tags = sorted((_tag(name), name) for name in document)
-        # Element 0000 is the retired length of its group.
         return [
-            (tag, self._encode(tag, document[name]))
-            for tag, name in tags
-            if tag >> 16 not in _OMITTED_GROUPS and tag not in _OMITTED_TAGS and tag & 0xFFFF
+            self._shared_or_new(_tag(name), document[name]) for name in sorted(document, key=_tag) if _is_kept(name)
         ]
 
-    def _encode(self, tag: int, attribute: Mapping[str, Any]) -> list[Part]:
+    def _shared_or_new(self, tag: int, attribute: Mapping[str, Any]) -> _Element:
+        """Encode an attribute unless the same one was encoded before. Most have one short value."""
+        values = attribute.get("Value")
+        if type(values) is not list or len(values) != 1 or len(attribute) != 2 or type(values[0]) not in (str, int):
+            return tag, self._encode(tag, attribute)
+        value = values[0]
+        key = (tag, attribute["vr"], value)
+        known = self._shared.get(key)
+        if known is None:
+            known = tag, self._encode(tag, attribute)
+            if type(value) is int or (len(value) <= MAX_SHARED_CHARS and value.isascii()):
+                if len(self._shared) >= MAX_SHARED_ELEMENTS:
+                    self._shared.clear()
+                self._shared[key] = known
+        return known
+
+    def _encode(self, tag: int, attribute: Mapping[str, Any]) -> tuple[Part, ...]:
         vr = attribute["vr"]
         values = attribute.get("Value")
         if values is not None and vr in _TEXTS and tag != _CHARACTER_SET:
             # Most attributes are short texts.
-            return [_element(tag, vr, self._text(values))]
+            return (_element(tag, vr, self._text(values)),)
         if "BulkDataURI" in attribute:
-            return [BulkData(tag, _known(vr), str(attribute["BulkDataURI"]))]
+            return (BulkData(tag, _known(vr), str(attribute["BulkDataURI"])),)
         if "InlineBinary" in attribute:
             if vr not in _BINARY:
                 raise DatasetError("has binary data in an attribute of text")
-            return [_element(tag, vr, b64decode(attribute["InlineBinary"] or b"", validate=True))]
+            return (_element(tag, vr, b64decode(attribute["InlineBinary"] or b"", validate=True)),)
         values = values or ()
         if vr == "SQ":
             return self._sequence(tag, values)
         if tag == _CHARACTER_SET and any(values):
             values = (UTF_8,)
-        return [_element(tag, vr, self._value(vr, values))]
+        return (_element(tag, vr, self._value(vr, values)),)
 
     def _value(self, vr: str, values: Any) -> bytes:
         if not values:
@@ -262,20 +292,28 @@ class _Encoder:
         self.has_other_characters = True
         return text.encode()
 
-    def _sequence(self, tag: int, items: Any) -> list[Part]:
+    def _sequence(self, tag: int, items: Any) -> tuple[Part, ...]:
         """Encode a sequence. Only one that contains bulk data, whose length is unknown, gets undefined lengths."""
         contents: list[list[Part]] = [
             [part for _, parts in self.elements(item or {}) for part in parts] for item in items
         ]
         if all(isinstance(part, bytes) for parts in contents for part in parts):
             whole = b"".join(_item(b"".join(parts)) for parts in contents)  # type: ignore[arg-type]
-            return [element_header(tag, "SQ", len(whole)) + whole]
+            return (element_header(tag, "SQ", len(whole)) + whole,)
         framed: list[Part] = [element_header(tag, "SQ", UNDEFINED_LENGTH)]
         for parts in contents:
             framed += [_ITEM, *parts, _END_OF_ITEM]
-        return [*framed, _END_OF_SEQUENCE]
+        return (*framed, _END_OF_SEQUENCE)
 
 
+@lru_cache(maxsize=MAX_SHARED_ELEMENTS)
+def _is_kept(name: str) -> bool:
+    """Whether an attribute is part of the file. Element 0000 is the retired length of its group."""
+    tag = _tag(name)
+    return tag >> 16 not in _OMITTED_GROUPS and tag not in _OMITTED_TAGS and tag & 0xFFFF != 0
+
+
+@lru_cache(maxsize=MAX_SHARED_ELEMENTS)
 def _tag(name: str) -> int:
     if len(name) != 8 or not name.isalnum():
         raise DatasetError("has an attribute without a tag")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from framegate.datasets.encoding import BulkData, DatasetError, EncodedDataset, encode_dataset
+from framegate.datasets.encoding import BulkData, DatasetError, EncodedDataset, SharedElements, encode_dataset
 from framegate.datasets.part10 import FORMAT, PixelLayout, file_head, is_video
 from framegate.dicomweb.metadata import DICOM_JSON
 from framegate.dicomweb.uids import hash_of, instance_hash
@@ -186,10 +186,11 @@ class SeriesReader:
 
         def read(stream: FrameStream) -> dict[str, InstanceSource]:
             found = {}
+            shared: SharedElements = {}
             for text, document in documents_in(stream):
                 uid = _text(document, _SOP_INSTANCE_UID)
                 if uid in entries and select(uid):
-                    found[uid] = self._instance(image_set, path, entries[uid], text, document)
+                    found[uid] = self._instance(image_set, path, entries[uid], text, document, shared)
             return found
 
         def read_checked(stream: FrameStream) -> dict[str, InstanceSource]:
@@ -211,6 +212,7 @@ class SeriesReader:
         entry: InstanceEntry,
         text: str,
         document: Mapping[str, Any],
+        shared: SharedElements,
     ) -> InstanceSource:
         frames = entry.frames
         content = sha256(text.encode())
@@ -237,7 +239,7 @@ class SeriesReader:
         if is_image and len(frames) != expected and not (frames and is_video(entry.transfer_syntax_uid or "")):
             return source
         try:
-            return replace(source, dataset=encode_dataset(document))
+            return replace(source, dataset=encode_dataset(document, shared))
         except DatasetError:
             # HealthImaging's own file may still represent what its metadata does not.
             return source
