@@ -115,7 +115,7 @@ def put_all_off(queue: ExportQueue, messages: Sequence[Message]) -> None:
 
 def retry_seconds(receives: int) -> int:
     """Return the delay after which a message is retried that was received this many times."""
-    return min(MAX_RETRY_SECONDS, MIN_RETRY_SECONDS * 2 ** min(receives - 1, 10))
+    return min(MAX_RETRY_SECONDS, MIN_RETRY_SECONDS << min(receives - 1, 10))
 
 
 def hide_while_working(queue: ExportQueue, receipt_handles: Sequence[str], remaining_ms: int) -> None:
