@@ -16,7 +16,7 @@ from framegate.export.exporter import FINISH_SHARE, MAX_FINISH_SECONDS
 from framegate.export.invocation import RETURN_SECONDS
 from framegate.export.worker import MIN_WORK_SECONDS
 from infra.export.functions import BATCH_SIZE
-from infra.export.queue import RETENTION
+from infra.queues import RETENTION
 
 if TYPE_CHECKING:
     from infra.config import Config

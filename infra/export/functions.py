@@ -35,6 +35,7 @@ from infra.permissions import (
     uid_hash_secret,
     use_key,
 )
+from infra.queues import work_off
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,18 +187,7 @@ class ExportFunction(_ExportingFunction):
                     *objects_of(frame_store, config, STUDY_PREFIX),
                 ),
                 allow("ConfirmDeletions", ["medical-imaging:GetImageSet"], *image_sets(Stack.of(scope), config)),
-                allow(
-                    "WorkQueueOff",
-                    [
-                        "sqs:ReceiveMessage",
-                        "sqs:DeleteMessage",
-                        "sqs:GetQueueAttributes",
-                        "sqs:ChangeMessageVisibility",
-                        "sqs:SendMessage",
-                    ],
-                    queues.queue.queue_arn,
-                    queues.deferred_stores.queue_arn,
-                ),
+                work_off(queues.queue, queues.deferred_stores),
             ],
         )
         # Without a maximum, the poller would receive messages without a free worker, which counts as a receive.

@@ -78,11 +78,15 @@ class Alarms(Construct):
             *self.of_deployments,
             self._throttling(metrics, watched),
             self._old_messages(watched.queue),
-            self._dead_letters(watched.dead_letters),
-            self._deferred_store_dead_letters(watched.deferred_store_dead_letters),
+            self._dead_letters("DeadLetters", watched.dead_letters, "Exports on events have failed for good."),
+            self._dead_letters(
+                "DeferredStoreDeadLetters",
+                watched.deferred_store_dead_letters,
+                "Frames that took too long for a request could not be stored either.",
+            ),
             self._failed_exports(metrics),
             self._failed_requests(watched.state_machine),
-            self._export_errors(watched.export_function),
+            self._queue_errors("ExportErrors", watched.export_function, "export function"),
             self._request_errors(watched.request_function),
             self._unauthorized(metrics),
             self._forbidden(metrics),
@@ -90,8 +94,13 @@ class Alarms(Construct):
         ]
         if watched.table_function and watched.table_dead_letters:
             self.all += [
-                self._table_dead_letters(watched.table_dead_letters),
-                self._table_errors(watched.table_function),
+                self._dead_letters(
+                    "TableDeadLetters",
+                    watched.table_dead_letters,
+                    "The rows of some image sets could not be updated.",
+                    function="table function",
+                ),
+                self._queue_errors("TableErrors", watched.table_function, "table function"),
             ]
 
     def _server_errors(self, metrics: Metrics) -> cloudwatch.Alarm:
@@ -161,28 +170,16 @@ class Alarms(Construct):
             threshold=OLD_MESSAGE_DAYS * 24 * 60 * 60,
         )
 
-    def _dead_letters(self, dead_letters: sqs.Queue) -> cloudwatch.Alarm:
+    def _dead_letters(
+        self, name: str, dead_letters: sqs.Queue, failure: str, *, function: str = "export function"
+    ) -> cloudwatch.Alarm:
         return self._alarm(
-            "DeadLetters",
+            name,
             dead_letters.metric_approximate_number_of_messages_visible(
                 period=ONE_MINUTE, statistic=cloudwatch.Stats.MAXIMUM
             ),
-            "Exports on events have failed for good. Look up the cause by the message's id in the log of the export "
-            "function, correct it, and send the messages back: aws sqs start-message-move-task --source-arn "
-            f"{dead_letters.queue_arn}",
-            section="Dead letters",
-            threshold=1,
-        )
-
-    def _deferred_store_dead_letters(self, dead_letters: sqs.Queue) -> cloudwatch.Alarm:
-        return self._alarm(
-            "DeferredStoreDeadLetters",
-            dead_letters.metric_approximate_number_of_messages_visible(
-                period=ONE_MINUTE, statistic=cloudwatch.Stats.MAXIMUM
-            ),
-            "Frames that took too long for a request could not be stored either. Look up the cause by the message's id "
-            "in the log of the export function, correct it, and send the messages back: aws sqs "
-            f"start-message-move-task --source-arn {dead_letters.queue_arn}",
+            f"{failure} Look up the cause by the message's id in the log of the {function}, correct it, and send the "
+            f"messages back: aws sqs start-message-move-task --source-arn {dead_letters.queue_arn}",
             section="Dead letters",
             threshold=1,
         )
@@ -210,12 +207,12 @@ class Alarms(Construct):
     # Lambda dates an error to the start of its invocation, up to 15 minutes before it reports it (AWS Lambda developer
     # guide, "Monitoring functions"). Both alarms on errors look back far enough to see it.
 
-    def _export_errors(self, function: lambda_.Function) -> cloudwatch.Alarm:
+    def _queue_errors(self, name: str, function: lambda_.Function, what: str) -> cloudwatch.Alarm:
         # The function reports messages that fail as batch item failures, which Lambda does not count as errors.
         return self._alarm(
-            "ExportErrors",
+            name,
             function.metric_errors(period=FIVE_MINUTES, statistic=SUM),
-            "Lambda stopped the export function, or the function could not start. Look up "
+            f"Lambda stopped the {what}, or the function could not start. Look up "
             '"Task timed out" and "Runtime" in its log. Lambda receives the messages again; if this persists, they end '
             "in the dead-letter queue.",
             section="Export errors",
@@ -236,33 +233,6 @@ class Alarms(Construct):
             threshold=1,
             evaluation_periods=6,
             datapoints_to_alarm=3,
-        )
-
-    def _table_dead_letters(self, dead_letters: sqs.Queue) -> cloudwatch.Alarm:
-        return self._alarm(
-            "TableDeadLetters",
-            dead_letters.metric_approximate_number_of_messages_visible(
-                period=ONE_MINUTE, statistic=cloudwatch.Stats.MAXIMUM
-            ),
-            "The rows of some image sets could not be updated. Look up the cause by the message's id in the log of the "
-            "table function, correct it, and send the messages back: aws sqs start-message-move-task --source-arn "
-            f"{dead_letters.queue_arn}",
-            section="Dead letters",
-            threshold=1,
-        )
-
-    def _table_errors(self, function: lambda_.Function) -> cloudwatch.Alarm:
-        # As with the export function, messages that fail are no errors for Lambda.
-        return self._alarm(
-            "TableErrors",
-            function.metric_errors(period=FIVE_MINUTES, statistic=SUM),
-            "Lambda stopped the table function, or the function could not start. Look up "
-            '"Task timed out" and "Runtime" in its log. Lambda receives the messages again; if this persists, they end '
-            "in the dead-letter queue.",
-            section="Export errors",
-            threshold=1,
-            evaluation_periods=4,
-            datapoints_to_alarm=1,
         )
 
     def _unauthorized(self, metrics: Metrics) -> cloudwatch.Alarm:

@@ -23,6 +23,7 @@ from infra.permissions import (
     uid_hash_secret,
     use_key,
 )
+from infra.queues import work_off
 from infra.tables.table_queue import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -108,17 +109,7 @@ class TableFunction(LambdaFunction):
                     frame_store.bucket.arn_for_objects(f"{TABLE_PREFIX}*"),
                 ),
                 allow("ListObjects", ["s3:ListBucket"], frame_store.bucket.bucket_arn),
-                allow(
-                    "WorkQueueOff",
-                    [
-                        "sqs:ReceiveMessage",
-                        "sqs:DeleteMessage",
-                        "sqs:GetQueueAttributes",
-                        "sqs:ChangeMessageVisibility",
-                        "sqs:SendMessage",
-                    ],
-                    queue.queue_arn,
-                ),
+                work_off(queue),
                 use_key(frame_store, "s3", "sqs"),
             ],
         )

@@ -28,7 +28,7 @@ from bench.scaling import (
     throttled_at,
 )
 from framegate.storage.object_writer import MAX_PUT_BYTES, PART_BYTES
-from infra.export.queue import RETENTION
+from infra.queues import RETENTION
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "scaling.md").read_text()
 CT, MAMMOGRAM, SINGLE = (500, 185_000), (4, 10_000_000), (1, 185_000)
