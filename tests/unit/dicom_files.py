@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import boto3
 import pydicom
 import pytest
+from pydicom.uid import generate_uid
 
 from framegate.aws.event_bus import EventBus
 from framegate.datasets.instance_files import InstanceFiles
@@ -16,7 +17,7 @@ from framegate.datasets.series import SeriesReader
 from framegate.datasets.writer import InstanceWriter
 from framegate.export.copying import FrameCopier
 from framegate.export.exporter import Exporter
-from framegate.export.outputs import InstanceOutput
+from framegate.export.outputs import FrameOutput, InstanceOutput
 from framegate.export.records import ExportRecords
 from framegate.healthimaging.client import HealthImaging
 from framegate.identifiers import ImageSetRef
@@ -44,7 +45,17 @@ def new_dicom_exporter(store, objects, pace, threads, workers=4):
     instances = InstanceOutput(source, SeriesReader(source, SECRET), files, writer, store, copier, threads)
     bus = EventBus(lambda: boto3.client("events"), "default")
     remover = ImageSetRemover(objects)
-    return Exporter(source, store, copier, ExportRecords(objects), index, remover, bus, workers, None, instances)
+    outputs = {"frames": FrameOutput(source, store, copier, index), "dicom": instances}
+    return Exporter(source, ExportRecords(objects), outputs, remover, bus, workers)
+
+
+def import_together(health_imaging, folder, *files):
+    """Import DICOM files as one image set of the emulator."""
+    paths = [folder / f"{generate_uid()}.dcm" for _ in files]
+    for path, file in zip(paths, files, strict=True):
+        path.write_bytes(file)
+    (image_set,) = health_imaging.import_files(SERVED, paths)
+    return image_set
 
 
 def dicom_order(image_set, **members):

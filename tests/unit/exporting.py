@@ -13,6 +13,7 @@ import pytest
 from framegate.aws.event_bus import EventBus
 from framegate.export.copying import FrameCopier
 from framegate.export.exporter import Exporter, ExportResult
+from framegate.export.outputs import FrameOutput
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
 from framegate.healthimaging.client import HealthImaging
@@ -84,7 +85,8 @@ def new_exporter(store, objects, pace):
     bus = EventBus(lambda: boto3.client("events"), "default")
     copier = FrameCopier(source, store, pace)
     records, index = ExportRecords(objects), FrameIndex(source, objects)
-    return Exporter(source, store, copier, records, index, ImageSetRemover(objects), bus, workers=4)
+    outputs = {"frames": FrameOutput(source, store, copier, index)}
+    return Exporter(source, records, outputs, ImageSetRemover(objects), bus, workers=4)
 
 
 def order_for(image_set, **members):

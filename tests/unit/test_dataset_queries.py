@@ -18,8 +18,7 @@ from framegate.tables.parquet import ROW_GROUP_ROWS, TablePart
 from framegate.tables.rows import schema_of
 from framegate.time_budget import TimeBudget
 from tests.unit import dicom_files, exporting
-from tests.unit.conftest import SERVED
-from tests.unit.dicom_files import dicom_order, image_set_of
+from tests.unit.dicom_files import dicom_order, image_set_of, import_together
 from tests.unit.exporting import order_for
 from tests.unit.local.dicom_builder import dicom_file
 from tests.unit.tabling import connect, download, new_updater, rows, update
@@ -47,11 +46,7 @@ def collection(s3, health_imaging, objects, dicom_exporter, tmp_path):
     """A CT volume of 20 slices with a scout, a radiograph, and a colour photo, exported and in the tables."""
 
     def add(*files):
-        paths = [tmp_path / f"{generate_uid()}.dcm" for _ in files]
-        for path, file in zip(paths, files, strict=True):
-            path.write_bytes(file)
-        (imported,) = health_imaging.import_files(SERVED, paths)
-        return image_set_of(imported)
+        return image_set_of(import_together(health_imaging, tmp_path, *files))
 
     uids = generate_uid(), generate_uid()
     slices = [

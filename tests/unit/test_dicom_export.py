@@ -17,7 +17,7 @@ from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit import dicom_files, exporting
 from tests.unit.conftest import BUCKET, SERVED
-from tests.unit.dicom_files import dicom_order, exported_files, image_set_of, read
+from tests.unit.dicom_files import dicom_order, exported_files, image_set_of, import_together, read
 from tests.unit.exporting import finish, keys, manifest_lines, order_for, outcomes
 from tests.unit.local.dicom_builder import dicom_file
 
@@ -31,15 +31,7 @@ JPEG = "1.2.840.10008.1.2.4.50"
 @pytest.fixture
 def add_files(health_imaging, tmp_path):
     """Imports files as one image set; returns its reference."""
-
-    def add(*files):
-        paths = [tmp_path / f"{generate_uid()}.dcm" for _ in files]
-        for path, file in zip(paths, files, strict=True):
-            path.write_bytes(file)
-        (image_set,) = health_imaging.import_files(SERVED, paths)
-        return image_set
-
-    return add
+    return lambda *files: import_together(health_imaging, tmp_path, *files)
 
 
 @pytest.fixture

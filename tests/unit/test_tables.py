@@ -22,7 +22,7 @@ from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit import dicom_files, exporting, tabling
 from tests.unit.conftest import BUCKET, SERVED
-from tests.unit.dicom_files import dicom_order, image_set_of
+from tests.unit.dicom_files import dicom_order, image_set_of, import_together
 from tests.unit.dicomweb import path_of
 from tests.unit.exporting import add_image_set, content, keys, order_for
 from tests.unit.local.dicom_builder import dicom_file
@@ -48,15 +48,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.fixture
 def add_files(health_imaging, tmp_path):
     """Imports DICOM files as one image set; returns its reference."""
-
-    def add(*files):
-        paths = [tmp_path / f"{generate_uid()}.dcm" for _ in files]
-        for path, file in zip(paths, files, strict=True):
-            path.write_bytes(file)
-        (image_set,) = health_imaging.import_files(SERVED, paths)
-        return image_set_of(image_set)
-
-    return add
+    return lambda *files: image_set_of(import_together(health_imaging, tmp_path, *files))
 
 
 @pytest.fixture

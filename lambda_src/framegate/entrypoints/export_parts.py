@@ -14,7 +14,7 @@ from framegate.datasets.series import SeriesReader
 from framegate.datasets.writer import InstanceWriter
 from framegate.export.copying import FrameCopier
 from framegate.export.exporter import Exporter
-from framegate.export.outputs import InstanceOutput
+from framegate.export.outputs import FrameOutput, InstanceOutput
 from framegate.export.pace import Pace
 from framegate.export.records import ExportRecords
 from framegate.healthimaging.client import HealthImaging
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from framegate.dicomweb.study_lists import StudyLists
+    from framegate.export.outputs import Output
+    from framegate.messages import ExportOutput
     from framegate.settings import ExportSettings
 
 WORKERS = 24
@@ -67,22 +69,19 @@ class ExportParts:
         remover, pace = ImageSetRemover(objects), Pace(settings.calls_per_second)
         copier = FrameCopier(source, store, pace)
         lists = studies(objects) if studies else None
-        instances = (
-            cls._instances(settings, source, store, copier, objects, pace, lists)
-            if settings.output == "dicom"
-            else None
-        )
+        outputs: dict[ExportOutput, Output] = {
+            "frames": FrameOutput(source, store, copier, FrameIndex(source, objects), lists)
+        }
+        if settings.output == "dicom":
+            outputs["dicom"] = cls._instances(settings, source, store, copier, objects, pace, lists)
         exporter = Exporter(
             source,
-            store,
-            copier,
             ExportRecords(objects),
-            FrameIndex(source, objects),
+            outputs,
             remover,
             EventBus(clients.events, settings.event_bus),
             WORKERS,
             lists,
-            instances,
         )
         return cls(settings, source, objects, store, remover, exporter)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from framegate.access.audit import audited_export
 from framegate.export.copy_run import CopyRun
 from framegate.export.manifest import TRANSIENT, Exported, ExportedFrame, Outcome
-from framegate.export.outputs import FrameOutput, ImageSetDeletedError
+from framegate.export.outputs import ImageSetDeletedError
 from framegate.identifiers import FrameRef, ImageSetRef
 from framegate.messages import ExportAnnouncement, ExportOrder, ObjectLocation
 from framegate.problems import (
@@ -26,18 +26,15 @@ from framegate.problems import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from framegate.access.audit import ExportRead
     from framegate.aws.event_bus import EventBus
     from framegate.dicomweb.study_lists import StudyLists
-    from framegate.export.copying import FrameCopier
-    from framegate.export.outputs import InstanceOutput, Job, Output
+    from framegate.export.outputs import Job, Output
     from framegate.export.records import ExportRecords
     from framegate.healthimaging.client import HealthImaging
-    from framegate.index.frame_index import FrameIndex
     from framegate.messages import ExportOutput
-    from framegate.storage.frame_store import FrameStore
     from framegate.storage.image_set_remover import ImageSetRemover
     from framegate.time_budget import TimeBudget
 
@@ -103,14 +100,10 @@ class Exporter:
     ----------
     source : HealthImaging
         Provides the metadata of image sets.
-    store : FrameStore
-        Lists the frames that are stored already.
-    copier : FrameCopier
-        Copies single frames.
     records : ExportRecords
         Stores manifests and progress.
-    index : FrameIndex
-        Gets the list of frames, so that the first request for it needs no call.
+    outputs : mapping of str to Output
+        What the deployment exports. An order of another output fails.
     remover : ImageSetRemover
         Removes an image set that turns out to be deleted.
     bus : EventBus
@@ -119,28 +112,21 @@ class Exporter:
         Number of threads that copy frames, or write DICOM files.
     studies : StudyLists, optional
         Gets the image sets that are exported on an event, so that the first request by UID needs no search.
-    instances : InstanceOutput, optional
-        Exports DICOM files, if the deployment does.
     """
 
     def __init__(
         self,
         source: HealthImaging,
-        store: FrameStore,
-        copier: FrameCopier,
         records: ExportRecords,
-        index: FrameIndex,
+        outputs: Mapping[ExportOutput, Output],
         remover: ImageSetRemover,
         bus: EventBus,
         workers: int,
         studies: StudyLists | None = None,
-        instances: InstanceOutput | None = None,
     ) -> None:
         self._source = source
         self._records = records
-        self._outputs: dict[ExportOutput, Output] = {"frames": FrameOutput(source, store, copier, index, studies)}
-        if instances:
-            self._outputs["dicom"] = instances
+        self._outputs = outputs
         self._remover = remover
         self._bus = bus
         self._workers = workers
