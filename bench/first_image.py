@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -16,26 +14,15 @@ from urllib.parse import urlsplit
 
 from bench.measure import Row, row
 from local.http_server import LoopbackServer
+from local.viewer.chromium import CHROMIUM, FLAGS, TEN_MEGABITS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-LINE = {"offline": False, "latency": 40, "downloadThroughput": 1_250_000, "uploadThroughput": 1_250_000}
-"""The line between the browser and the API: milliseconds, and bytes per second."""
 
 TURNS = 3
 MAX_SHARE = 0.15
 _CONNECTION_HEADERS = {"connection", "transfer-encoding", "content-length", "cache-control", "date", "server"}
 MAX_WAIT_MILLISECONDS = 120_000
-
-CHROMIUM = shutil.which(os.environ.get("CHROMIUM", "chromium"))
-FLAGS = (
-    "--no-sandbox",
-    "--no-proxy-server",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-)
 
 WATCH = """
 window.marks = {};
@@ -141,7 +128,7 @@ def _open(page: Any, site_url: str, dataset: Dataset) -> tuple[float, float]:
     # Interception of requests by Playwright would switch the cache off.
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
-    session.send("Network.emulateNetworkConditions", LINE)
+    session.send("Network.emulateNetworkConditions", TEN_MEGABITS)
     study, series = dataset.StudyInstanceUID, dataset.SeriesInstanceUID
     page.goto(f"{site_url}/viewer?StudyInstanceUIDs={study}&SeriesInstanceUIDs={series}")
     page.wait_for_function("() => window.marks?.full", timeout=MAX_WAIT_MILLISECONDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -16,19 +15,13 @@ from rich.table import Table
 from framegate.bucket_layout import table_prefix
 from framegate.table_schema import SCHEMA
 from local.cloud import ACCESS_KEY, REGION, SECRET_KEY
+from local.demo_part import DemoPart
 from local.importing import import_folder
 from local.pictures import contact_sheet, picture_of_pixels
 from local.samples import SLICES, write_series
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from rich.console import Console
-
-    from local.cloud import Deployment, LocalCloud
-
-TIMEOUT_SECONDS = 120
-POLL_SECONDS = 0.5
 
 QUERY = """
 SELECT modality, "rows", "columns", slice_thickness_mm AS "thickness, mm", convolution_kernel[1] AS kernel,
@@ -40,44 +33,14 @@ FILES = (
 )
 
 
-class DatasetDemo:
-    """The part of the demo about datasets, for a deployment with DICOM files and tables.
-
-    Parameters
-    ----------
-    console : Console
-        Prints the table.
-    cloud : LocalCloud
-        The running local cloud.
-    deployment : Deployment
-        The stack deployed in it.
-    datastore_id : str
-        The data store that the stack serves.
-
-    Attributes
-    ----------
-    failures : int
-        Number of failed checks.
-    """
-
-    def __init__(self, console: Console, cloud: LocalCloud, deployment: Deployment, datastore_id: str) -> None:
-        self._console = console
-        self._cloud = cloud
-        self._s3 = cloud.client("s3")
-        self._bucket = deployment.frame_bucket
-        self._datastore_id = datastore_id
-        self.failures = 0
+class DatasetDemo(DemoPart):
+    """The part of the demo about datasets, for a deployment with DICOM files and tables."""
 
     def export_series(self, folder: Path) -> np.ndarray:
         """Import a series, and wait until its DICOM files are in the table; return its Hounsfield units."""
         expected = write_series(folder)
         import_folder(self._cloud, self._datastore_id, folder)
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        with self._console.status("exporting DICOM files, and updating the table"):
-            while len(self._query(FILES)[1]) < SLICES:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"The table did not list the DICOM files within {TIMEOUT_SECONDS} s")
-                time.sleep(POLL_SECONDS)
+        self._wait(lambda: len(self._query(FILES)[1]) >= SLICES, "exporting DICOM files, and updating the table")
         return expected
 
     def show(self, expected: np.ndarray, sheet: Path) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from local.demo_part import DemoPart
 
+if TYPE_CHECKING:
     from rich.console import Console
 
     from local.cloud import Deployment, LocalCloud
@@ -22,9 +22,6 @@ BULK_FRAMES = 300
 
 INVALID_LINES = 4
 """Lines of the request manifest that Framegate must reject."""
-
-TIMEOUT_SECONDS = 120
-POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +36,13 @@ class Result:
     check: str
 
 
-class ExportDemo:
-    """The export part of the demo, for one deployment.
-
-    Parameters
-    ----------
-    console : Console
-        Prints the tables.
-    cloud : LocalCloud
-        The running local cloud.
-    deployment : Deployment
-        The stack deployed in it.
-    datastore_id : str
-        The data store that the stack serves.
-
-    Attributes
-    ----------
-    failures : int
-        Number of failed checks.
-    """
+class ExportDemo(DemoPart):
+    """The export part of the demo."""
 
     def __init__(self, console: Console, cloud: LocalCloud, deployment: Deployment, datastore_id: str) -> None:
-        self._console = console
-        self._cloud = cloud
-        self._s3 = cloud.client("s3")
+        super().__init__(console, cloud, deployment, datastore_id)
         self._health_imaging = cloud.client("medical-imaging")
-        self._bucket = deployment.frame_bucket
-        self._datastore_id = datastore_id
         self._results: list[Result] = []
-        self.failures = 0
 
     def wait_for_import_export(self, frames: list[ImportedFrame], started: float) -> None:
         """Wait until the import's events have exported its frames to S3, and compare each copy with HealthImaging.
@@ -231,11 +206,3 @@ class ExportDemo:
 
     def _read(self, key: str) -> str:
         return str(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read().decode())
-
-    def _wait(self, is_done: Callable[[], bool], step: str) -> None:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        with self._console.status(step):
-            while not is_done():
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"This did not end within {TIMEOUT_SECONDS} s: {step}")
-                time.sleep(POLL_SECONDS)

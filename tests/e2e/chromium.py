@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-CHROMIUM = shutil.which(os.environ.get("CHROMIUM", "chromium"))
+from local.viewer.chromium import CHROMIUM, FLAGS
 
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="Chromium is not installed: install it, or set CHROMIUM to the path of a Chromium browser"
 )
-
-FLAGS = (
-    "--no-sandbox",
-    "--no-proxy-server",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-)
-"""Chromium without a graphics card; viewers draw with WebGL."""
 
 MAX_PAGE_SECONDS = 120
 """The machine may run other tests at the same time."""

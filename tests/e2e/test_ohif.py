@@ -20,6 +20,7 @@ from PIL import Image
 from local.cloud import LocalCloudError
 from local.samples import MAMMOGRAM
 from local.viewer import ohif
+from local.viewer.chromium import TEN_MEGABITS
 from tests import npm
 from tests.e2e.chromium import MAX_PAGE_SECONDS, chromium, needs_chromium
 from tests.e2e.viewer_samples import SERIES
@@ -29,9 +30,6 @@ pytestmark = needs_chromium
 PICTURES = ("/thumbnail", "/rendered")
 AS_STORED = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 DECODED = "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
-
-TEN_MEGABITS = {"offline": False, "latency": 40, "downloadThroughput": 1_250_000, "uploadThroughput": 1_250_000}
-"""A slow line, in milliseconds and bytes a second."""
 
 MAX_GREY_DIFFERENCE = 3
 """Of 255, on average over an image. Chromium and Pillow interpolate differently; measured: 0.2 to 1.9."""
