@@ -140,8 +140,8 @@ class PixelLayout:
     def head(self) -> bytes:
         """The bytes before the first frame, with a table of offsets if there are several.
 
-        The table is the Extended Offset Table only if an offset does not fit the 32 bits of the Basic Offset Table. ITK
-        5.4, and so SimpleITK and 3D Slicer, reads no file that has an Extended Offset Table.
+        The table is the Extended Offset Table only if an offset does not fit the 32 bits of the Basic Offset Table.
+        SimpleITK, with ITK 5.4, reads no multi-frame file that has an Extended Offset Table.
         """
         if not self.is_encapsulated:
             tag, vr = self._native_tag

@@ -103,7 +103,7 @@ class Exporter:
     records : ExportRecords
         Stores manifests and progress.
     outputs : mapping of str to Output
-        What the deployment exports. An order of another output fails.
+        How each output of the deployment is exported. An order for another output fails.
     remover : ImageSetRemover
         Removes an image set that turns out to be deleted.
     bus : EventBus
