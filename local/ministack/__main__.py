@@ -9,7 +9,7 @@ from ministack.app import main  # type: ignore[import-not-found]
 from local.ministack import (
     condition_keys,
     full_object_checksums,
-    layers,
+    function_code,
     log_alarms,
     math_alarms,
     query_definitions,
@@ -18,14 +18,13 @@ from local.ministack import (
     reserved_concurrency,
     result_writer,
     task_errors,
-    unpacked_code,
 )
 from local.ministack.patching import MiniStackChangedError
 
 ADAPTATIONS = (
     condition_keys,
     full_object_checksums,
-    layers,
+    function_code,
     log_alarms,
     math_alarms,
     query_definitions,
@@ -34,7 +33,6 @@ ADAPTATIONS = (
     reserved_concurrency,
     result_writer,
     task_errors,
-    unpacked_code,
 )
 
 if __name__ == "__main__":

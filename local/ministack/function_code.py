@@ -1,7 +1,10 @@
-"""Runs functions from code that is unpacked once for all of their processes.
+"""Runs functions from code that is unpacked once for all of their processes, and without their layers.
 
-MiniStack unpacks the zip file for each process of a function, so each process compiles all modules again. That takes
-longer than the initialisation itself.
+- MiniStack unpacks the zip file for each process of a function, so each process compiles all modules again. That takes
+  longer than the initialisation itself.
+- MiniStack adds layers to the import path of its own Python. The compiled packages in our layers are built for Lambda;
+  MiniStack's environment has the same packages for this machine. The layers cannot be removed after the deployment:
+  publishing a SnapStart version already initialises the function, and a published version cannot be changed.
 """
 
 from __future__ import annotations
@@ -25,14 +28,14 @@ patches = Patches()
     lambda_runtime.Worker,
     "_spawn",
     digest="c55febf95656",
-    why="MiniStack unpacks and compiles a function's code for each of its processes",
+    why="MiniStack compiles the code for each process of a function, and imports layers built for Lambda",
 )
 def spawn(original: Callable[..., None], worker: Any) -> None:
-    """Start a worker's process that imports from the shared folder instead of its own copy."""
+    """Start a worker's process that imports from the shared folder instead of its own copy and of layers."""
     code_zip = worker.code_zip
     environment = worker.config.get("Environment") or {}
     variables = {**environment.get("Variables", {}), "PYTHONPATH": str(unpacked(code_zip))}
-    worker.config = {**worker.config, "Environment": {**environment, "Variables": variables}}
+    worker.config = {**worker.config, "Environment": {**environment, "Variables": variables}, "Layers": []}
     worker.code_zip = _EMPTY_ZIP
     try:
         original(worker)
