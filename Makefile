@@ -117,7 +117,7 @@ tools:
 	  echo "Framegate needs npm, which comes with Node.js; install it, then run make again." >&2; exit 1; }
 
 $(VENV)/.ready: requirements.txt pyproject.toml | tools
-	@echo "Installing Python packages into $(VENV), in a minute or two"
+	@echo "Installing Python packages into $(VENV), in a few minutes"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(call install,$(VENV),requirements.txt)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -165,7 +165,8 @@ class LocalCloud:
             self._cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", "")
             self._bootstrapped = True
         settings = {"datastore_ids": ",".join(datastore_ids), "event_source": EVENT_SOURCE, **context}
-        self._report(f"deploying the stack (cdk deploy -c datastore_ids={settings['datastore_ids']})")
+        keys = " ".join(f"-c {key}={value}" for key, value in settings.items() if key != "event_source")
+        self._report(f"deploying the stack (cdk deploy {keys})")
         outputs_file, output = self._folder / "outputs.json", self._folder / "cdk.out"
         with assets.deploying():
             assets.restore(output)
