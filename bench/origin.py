@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from botocore.httpsession import get_cert_path
+
 from bench.bucket import MemoryBucket
 from framegate.settings import ExportSettings, Settings
 from local.certificates import write_certificate
@@ -104,7 +106,7 @@ class Origin:
     url : str
         The endpoint of both services.
     ca_bundle : Path
-        The certificate to trust.
+        The certificates to trust: the SDK's, which take as long to parse as in Lambda, and the origin's.
     """
 
     url: str
@@ -120,13 +122,14 @@ class Origin:
         is_multi_frame: bool = False,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self.ca_bundle = Path(self._folder.name) / "certificate.pem"
-        key = Path(self._folder.name) / "key.pem"
-        write_certificate(self.ca_bundle, key)
+        self.ca_bundle = Path(self._folder.name) / "trusted.pem"
+        certificate_file, key = Path(self._folder.name) / "certificate.pem", Path(self._folder.name) / "key.pem"
+        write_certificate(certificate_file, key)
+        self.ca_bundle.write_bytes(Path(get_cert_path(True)).read_bytes() + certificate_file.read_bytes())
         ours, theirs = multiprocessing.Pipe()
         self._ready = ours
         self._scheme = "https" if tls else "http"
-        certificate = (str(self.ca_bundle), str(key)) if tls else None
+        certificate = (str(certificate_file), str(key)) if tls else None
         services = _Services(
             dict(frames), link or Link(), MemoryBucket() if keeps_objects else None, dataset, is_multi_frame
         )

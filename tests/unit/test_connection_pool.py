@@ -11,6 +11,7 @@ from queue import LifoQueue
 
 import pytest
 import urllib3
+from botocore.httpsession import get_cert_path
 from urllib3.connection import HTTPConnection
 
 from framegate.aws import clients, connections
@@ -154,9 +155,9 @@ def test_all_connections_of_an_sdk_client_are_replaced(server, freeze):
 
 
 def test_operating_system_closes_a_connection_whose_peer_is_silent(server):
-    pool = Connections(ca_certs=None, max_connections=1, send_timeout_seconds=CONNECT_TIMEOUT_SECONDS)
+    pool = Connections(get_cert_path(True), max_connections=1, send_timeout_seconds=CONNECT_TIMEOUT_SECONDS)
     pool.request("GET", f"{server.url}/", {}, b"", 5, 5).read()
-    (connection,) = pool._pool(server.url)._idle.queue
+    (connection,) = pool._manager.connection_from_url(server.url)._idle.queue
     option = connection.sock.getsockopt
     assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY)

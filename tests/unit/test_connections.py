@@ -9,11 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from framegate.aws import clients
+from framegate.aws.trust import tls_context
 from framegate.healthimaging.client import MAX_DRAIN_BYTES, HealthImaging
 from framegate.identifiers import FrameRef
-from framegate.problems import UpstreamTimeout
+from framegate.problems import UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
 from local.certificates import write_certificate
+from tests.unit.conftest import forget_clients
 from tests.unit.sessions import new_session
 
 FRAME = FrameRef("d" * 32, "5" * 32, "f" * 32)
@@ -49,7 +52,7 @@ class Conversation(BaseHTTPRequestHandler):
         super().setup()
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.server.requests.append(self._number)
         self.send_response(200)
         self.send_header("Content-Type", "image/jph")
@@ -64,6 +67,9 @@ class Conversation(BaseHTTPRequestHandler):
             time.sleep(seconds)
             self.wfile.write(bytes(before))
             time.sleep(after)
+
+    def do_GET(self):
+        self.do_POST()
 
     def finish(self):
         super().finish()
@@ -173,6 +179,50 @@ def test_connection_is_not_opened_twice_during_its_handshake(source, service, ca
     assert service.connections == opened
     # urllib3 would log a warning if the pool were full.
     assert caplog.records == []
+
+
+@pytest.fixture
+def bundle(certificate, tmp_path, monkeypatch):
+    """A bundle of certificates that the test can remove: whoever parses it again fails."""
+    path = tmp_path / "trusted.pem"
+    path.write_bytes(certificate[0].read_bytes())
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
+    return path
+
+
+def test_certificates_are_parsed_once_for_all_connections_to_healthimaging(service, bundle):
+    source = HealthImaging(new_session())
+    assert len(read(source)) == SIZE
+    bundle.unlink()
+    for _ in range(2):
+        assert read(source, 10) == bytes(10)
+        wait_for_connection_ahead()
+    assert len(read(HealthImaging(new_session()))) == SIZE
+    assert service.connections == 4
+
+
+def test_certificates_are_parsed_once_for_all_connections_of_sdk_clients(service, bundle, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", service.url)
+    forget_clients()
+    s3 = clients.s3()
+    for _ in range(2):
+        assert len(s3.get_object(Bucket="bucket", Key="key")["Body"].read()) == SIZE
+        s3.close()
+        bundle.unlink(missing_ok=True)
+    forget_clients()
+    assert service.connections == 2
+    # The SDK has no setting for the context, so a new version can keep it elsewhere.
+    assert s3._endpoint.http_session._manager.connection_pool_kw["ssl_context"] is tls_context()
+
+
+def test_unknown_certificate_is_refused(service, tmp_path, monkeypatch):
+    write_certificate(tmp_path / "another.pem", tmp_path / "another.key")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "another.pem", tmp_path / "another.key")
+    service.context = context
+    with pytest.raises(UpstreamFailed):
+        read(HealthImaging(new_session()))
+    assert service.requests == []
 
 
 def test_late_silence_ends_with_the_time_budget(source, service):

@@ -15,6 +15,7 @@ from framegate.healthimaging.client import HealthImaging
 from framegate.identifiers import ImageSetRef
 from framegate.index import latest_version
 from framegate.index.frame_index import FrameIndex
+from framegate.index.latest_version import MEMORY_SECONDS, RecentVersions
 from framegate.time_budget import TimeBudget
 from local.health_imaging import Fault
 from tests.unit.conftest import BUCKET, SERVED, Client
@@ -113,6 +114,31 @@ def test_change_event_makes_the_next_request_check_the_version(client, another_c
     series()
     frame_index.note_version(image_set, None, TimeBudget(60))
     assert {ask(each, image_set).json()["versionId"] for each in (client, another_client)} == {"3"}
+
+
+def test_version_found_seconds_ago_is_used_without_looking_into_the_bucket(frame_index, series, monkeypatch):
+    versions = RecentVersions(frame_index.latest)
+    image_set, budget = series(), TimeBudget(60)
+    assert versions.find(image_set, budget) == "1"
+    series()
+    frame_index.note_version(image_set, "2", budget)
+    assert versions.find(image_set, budget) == "1"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + MEMORY_SECONDS)
+    assert versions.find(image_set, budget) == "2"
+    monkeypatch.setattr(time, "time", lambda: now - 60)
+    series()
+    frame_index.note_version(image_set, "3", budget)
+    assert versions.find(image_set, budget) == "3"
+
+
+def test_few_recent_versions_are_remembered(frame_index, health_imaging, monkeypatch):
+    monkeypatch.setattr(latest_version, "MAX_REMEMBERED_VERSIONS", 2)
+    versions, budget = RecentVersions(frame_index.latest), TimeBudget(60)
+    frames = [health_imaging.add_frame(SERVED, b"pixels", "image/jph") for _ in range(3)]
+    for each in frames:
+        assert versions.find(ImageSetRef(SERVED, each.image_set_id), budget) == "1"
+    assert len(versions._found) == 2
 
 
 def test_get_image_set_is_signed(health_imaging, image_set):

@@ -11,6 +11,7 @@ import botocore.session
 
 from framegate.aws.connections import has_idled_too_long
 from framegate.aws.presigning import accept_request_ids
+from framegate.aws.trust import share_context
 
 if TYPE_CHECKING:
     import boto3
@@ -79,6 +80,7 @@ def _client(service: str, **options: Any) -> Any:
     retries = {"mode": "standard", "total_max_attempts": 2}
     config = Config(connect_timeout=2, read_timeout=5, tcp_keepalive=True, retries=retries, **options)  # type: ignore[arg-type]
     client = _boto3_session().client(service, config=config)  # type: ignore[call-overload]
+    share_context(client)
     client.meta.events.register("before-send", _IdleConnections(client).before_send)
     return client
 

@@ -18,12 +18,14 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from framegate.aws.trust import tls_context
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from queue import LifoQueue
 
     from urllib3._base_connection import BaseHTTPConnection, BaseHTTPSConnection
-    from urllib3.response import BaseHTTPResponse
+    from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 """Maximum time for a TCP or TLS handshake, and for sending a request with a small body."""
@@ -58,21 +60,22 @@ class Connections:
 
     Parameters
     ----------
-    ca_certs : str or None
-        Path of the certificates to trust; None for the system's.
+    ca_certs : str
+        Path of the certificates to trust.
     max_connections : int
         Number of connections to keep open for each host: the number of threads that use this object.
     send_timeout_seconds : float
         Maximum time for sending a request.
     """
 
-    def __init__(self, ca_certs: str | None, max_connections: int, send_timeout_seconds: float) -> None:
+    def __init__(self, ca_certs: str, max_connections: int, send_timeout_seconds: float) -> None:
         self._send_timeout_seconds = send_timeout_seconds
         self._manager = urllib3.PoolManager(
             # One more for the connection that is opened ahead.
             maxsize=max_connections + 1,
             timeout=urllib3.Timeout(CONNECT_TIMEOUT_SECONDS),
             ca_certs=ca_certs,
+            ssl_context=tls_context(),
             socket_options=[*HTTPConnection.default_socket_options, *_keepalive_options(send_timeout_seconds)],
         )
         self._manager.pool_classes_by_scheme = {"http": _Pool, "https": _HttpsPool}
@@ -85,6 +88,8 @@ class Connections:
         body: bytes | bytearray,
         timeout_seconds: float,
         silence_timeout_seconds: float,
+        *,
+        connect_ahead: bool = False,
     ) -> BaseHTTPResponse:
         """Send a request over an idle connection or a new one, and wait for the headers of the response.
 
@@ -96,14 +101,16 @@ class Connections:
             Maximum time for the call.
         silence_timeout_seconds : float
             Maximum time without a byte from the server.
+        connect_ahead : bool
+            Whether to open a connection for the next call while this one waits for its response, unless one is idle.
 
         Raises
         ------
         urllib3.exceptions.HTTPError
             If the call fails. All idle connections are closed then.
         """
-        pool, parts = self._pool(url), urlsplit(url)
-        with pool.fresh_after_failure():
+        pool, parts = cast("_Pool", self._manager.connection_from_url(url)), urlsplit(url)
+        with pool.fresh_after_failure(), pool.connecting_ahead(is_needed=connect_ahead):
             # PoolManager.request would normalize the path and so invalidate the signature.
             return pool.urlopen(
                 method,
@@ -120,13 +127,6 @@ class Connections:
                 redirect=False,
                 retries=False,
             )
-
-    def open_ahead(self, url: str) -> None:
-        """Open a spare connection to the URL's host in a thread, unless there is one."""
-        self._pool(url).open_ahead()
-
-    def _pool(self, url: str) -> _Pool:
-        return cast("_Pool", self._manager.connection_from_url(url))
 
 
 def _keepalive_options(send_timeout_seconds: float) -> list[tuple[int, int, int]]:
@@ -145,17 +145,36 @@ def _keepalive_options(send_timeout_seconds: float) -> list[tuple[int, int, int]
 _NAMES = frozenset(dir(socket))
 
 
-class _IdleTime:
-    """The time of a connection's last use, by the wall clock; None before its first use."""
+class _Pooled:
+    """What the pool notes about a connection.
+
+    Attributes
+    ----------
+    idle_since : float or None
+        The time of its last use, by the wall clock; None before its first use.
+    after_request : callable or None
+        Called when a request was sent, before the wait for its response.
+    """
 
     idle_since: float | None = None
+    after_request: Callable[[], None] | None = None
+
+    def _requested(self) -> None:
+        if self.after_request:
+            self.after_request()
 
 
-class _Connection(_IdleTime, HTTPConnection):
-    pass
+class _Connection(_Pooled, HTTPConnection):
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override] - as in urllib3
+        self._requested()
+        return super().getresponse()
 
 
-class _HttpsConnection(_IdleTime, HTTPSConnection):
+class _HttpsConnection(_Pooled, HTTPSConnection):
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override] - as in urllib3
+        self._requested()
+        return super().getresponse()
+
     @property
     def is_connected(self) -> bool:
         if self.sock is None:
@@ -185,10 +204,20 @@ class _Pool(urllib3.HTTPConnectionPool):
         # urllib3 fills the pool with None placeholders, which would leave no room for a connection opened ahead.
         self._idle.queue.clear()
         self._opening = threading.Lock()
+        self._calls = threading.local()
 
-    def open_ahead(self) -> None:
-        """Open a spare connection, unless there is one or one is being opened."""
-        if self._count_idle() <= 1 and self._opening.acquire(blocking=False):
+    @contextmanager
+    def connecting_ahead(self, *, is_needed: bool) -> Iterator[None]:
+        """Open a connection for the next call while this thread's call waits for its response, if one is needed."""
+        self._calls.connect_ahead = is_needed
+        try:
+            yield
+        finally:
+            self._calls.connect_ahead = False
+
+    def _open_ahead(self) -> None:
+        """Open a connection in a thread, unless one is idle or is being opened."""
+        if not self._count_idle() and self._opening.acquire(blocking=False):
             threading.Thread(target=self._open, name="connect-ahead", daemon=True).start()
 
     @contextmanager
@@ -224,6 +253,8 @@ class _Pool(urllib3.HTTPConnectionPool):
         if _is_stale(connection):
             # urllib3 connects it again when it sends the request.
             connection.close()
+        is_needed = getattr(self._calls, "connect_ahead", False)
+        cast("_Pooled", connection).after_request = self._open_ahead if is_needed else None
         return connection
 
     def _validate_conn(self, conn: BaseHTTPConnection) -> None:
@@ -244,7 +275,7 @@ class _Pool(urllib3.HTTPConnectionPool):
             # The next call opens its own connection, and reports what is wrong.
             connection.close()
         else:
-            cast("_IdleTime", connection).idle_since = began
+            cast("_Pooled", connection).idle_since = began
             self._put_last(connection)
         finally:
             self._opening.release()
@@ -261,12 +292,12 @@ class _Pool(urllib3.HTTPConnectionPool):
 
     def _put_conn(self, conn: BaseHTTPConnection | None) -> None:
         if conn is not None:
-            cast("_IdleTime", conn).idle_since = time.time()
+            cast("_Pooled", conn).idle_since = time.time()
             super()._put_conn(conn)
 
 
 def _is_stale(connection: BaseHTTPConnection) -> bool:
-    idle_since = cast("_IdleTime", connection).idle_since
+    idle_since = cast("_Pooled", connection).idle_since
     return idle_since is not None and not connection.is_closed and has_idled_too_long(idle_since)
 
 

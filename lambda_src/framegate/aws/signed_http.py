@@ -68,11 +68,18 @@ class SignedHttp:
         self._credentials: Credentials | None = None
         self._loading = threading.Lock()
         self._used = threading.local()
-        ca_certs = get_cert_path(session.get_config_variable("ca_bundle") or True)
+        ca_certs: str = get_cert_path(session.get_config_variable("ca_bundle") or True)  # type: ignore[assignment]
         self._connections = Connections(ca_certs, max_connections, send_timeout_seconds)
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | bytearray, budget: TimeBudget
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | bytearray,
+        budget: TimeBudget,
+        *,
+        connect_ahead: bool = False,
     ) -> BaseHTTPResponse:
         """Send a request and wait for the headers of the response. The caller reads the body.
 
@@ -82,6 +89,10 @@ class SignedHttp:
             The request. The URL is encoded for the wire.
         budget : TimeBudget
             The time for the call.
+        connect_ahead : bool
+            Whether to open a connection for the next call, unless one is idle. Use this if the response will not be
+            read to its end, because that closes the connection. The handshake takes less time than the service needs to
+            respond.
 
         Raises
         ------
@@ -95,15 +106,9 @@ class SignedHttp:
             raise UpstreamTimeout(self._service)
         signed = self._signed(method, url, headers, body)
         with transport_problems(self._service):
-            return self._connections.request(method, url, signed, body, timeout_seconds, SILENCE_TIMEOUT_SECONDS)
-
-    def connect_ahead(self, url: str) -> None:
-        """Open a spare connection to the URL's host, unless there is one.
-
-        Use this before a call whose response will not be read to its end, because that closes the call's connection.
-        The handshake runs in parallel and takes less time than the service needs to respond.
-        """
-        self._connections.open_ahead(url)
+            return self._connections.request(
+                method, url, signed, body, timeout_seconds, SILENCE_TIMEOUT_SECONDS, connect_ahead=connect_ahead
+            )
 
     def refresh_credentials(self) -> bool:
         """Reload the credentials; return whether they differ from those of this thread's last call.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from framegate.bucket_layout import claim_key
 from framegate.dicomweb.study_lists import ImageSetVersion, Study, StudyLists, in_order
 from framegate.identifiers import ImageSetRef
-from framegate.index.latest_version import LATEST_TTL_SECONDS
+from framegate.index.latest_version import LATEST_TTL_SECONDS, MEMORY_SECONDS
 from framegate.observability import logger
 from framegate.problems import (
     FrameNotFound,
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from framegate.index.latest_version import LatestVersions
     from framegate.storage.object_store import ObjectStore
     from framegate.time_budget import TimeBudget
-
-MEMORY_SECONDS = 10
-"""How long a function uses what it has found without looking into the bucket."""
 
 CACHE_MAX_SERIES = 1000
 """Maximum number of series that a function remembers."""

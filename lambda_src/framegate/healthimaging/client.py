@@ -277,7 +277,7 @@ class HealthImaging:
             Maximum number of attempts.
         in_part : bool
             Whether `use` is likely to stop before the end of the frame. That closes the connection, so the client opens
-            one for the next call in the meantime.
+            one for the next call while it waits.
 
         Returns
         -------
@@ -291,9 +291,7 @@ class HealthImaging:
         Throttled, UpstreamFailed, UpstreamTimeout
             After the last attempt.
         """
-        if in_part:
-            self._http.connect_ahead(self._url)
-        return self._fetch(_Request.of_frame(frame), use, budget, attempts)
+        return self._fetch(_Request.of_frame(frame), use, budget, attempts, in_part=in_part)
 
     def fetch_metadata(
         self,
@@ -431,10 +429,16 @@ class HealthImaging:
         return endpoint_url(self._session, API, API_VERSION, DICOMWEB_HOST_PREFIX)
 
     def _fetch(
-        self, request: _Request, use: Callable[[FrameStream], Result], budget: TimeBudget, attempts: int
+        self,
+        request: _Request,
+        use: Callable[[FrameStream], Result],
+        budget: TimeBudget,
+        attempts: int,
+        *,
+        in_part: bool = False,
     ) -> Result:
         def attempt() -> Result:
-            with self._open(request, budget) as stream:
+            with self._open(request, budget, in_part=in_part) as stream:
                 return use(stream)
 
         return retry(
@@ -447,11 +451,13 @@ class HealthImaging:
         )
 
     @contextmanager
-    def _open(self, request: _Request, budget: TimeBudget) -> Iterator[FrameStream]:
+    def _open(self, request: _Request, budget: TimeBudget, *, in_part: bool = False) -> Iterator[FrameStream]:
         with subsegment(SERVICE, **request.annotations):
             url = (self.dicomweb_url if request.is_dicomweb else self._url) + request.target
             with upstream_time.waiting():
-                response = self._http.send(request.method, url, request.headers, request.body, budget)
+                response = self._http.send(
+                    request.method, url, request.headers, request.body, budget, connect_ahead=in_part
+                )
             stream = FrameStream(response, budget)
             try:
                 if response.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):

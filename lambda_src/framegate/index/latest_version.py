@@ -31,6 +31,12 @@ Until then, the later version counts as missing, so that made-up versions cost f
 MISSING_TTL_SECONDS = 10
 """How long the function remembers that an image set does not exist."""
 
+MEMORY_SECONDS = 10
+"""How long a function uses what it has found without looking into the bucket, where that makes requests faster."""
+
+MAX_REMEMBERED_VERSIONS = 1_000
+"""Maximum number of image sets whose version a function remembers."""
+
 MAX_MISSING_IMAGE_SETS = 10_000
 """Maximum number of missing image sets that the function remembers: about 3 MB of memory."""
 
@@ -149,6 +155,39 @@ class LatestVersions:
             return _LatestVersion.noted_in(b"".join(self._objects.read(key, budget)))
         except KeyError:
             return None
+
+
+class RecentVersions:
+    """The latest versions that a function found a few seconds ago.
+
+    Parameters
+    ----------
+    latest : LatestVersions
+        The latest versions.
+    """
+
+    def __init__(self, latest: LatestVersions) -> None:
+        self._latest = latest
+        self._found: OrderedDict[ImageSetRef, tuple[float, str]] = OrderedDict()
+
+    def find(self, image_set: ImageSetRef, budget: TimeBudget) -> str:
+        """Return the latest version, at most `MEMORY_SECONDS` old.
+
+        Raises
+        ------
+        Problem
+            As `LatestVersions.find` raises it.
+        """
+        now = time.time()
+        found_at, version_id = self._found.get(image_set, (0.0, ""))
+        if 0 <= now - found_at < MEMORY_SECONDS:
+            return version_id
+        version_id = self._latest.find(image_set, None, budget)
+        self._found[image_set] = now, version_id
+        self._found.move_to_end(image_set)
+        if len(self._found) > MAX_REMEMBERED_VERSIONS:
+            self._found.popitem(last=False)
+        return version_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from framegate.bucket_layout import digest
 from framegate.dicomweb.studies import StudyDirectory
 from framegate.dicomweb.uids import SeriesAddress, require_uid
 from framegate.healthimaging.media_types import of_stored
-from framegate.identifiers import FrameRef
+from framegate.identifiers import FrameRef, ImageSetRef
+from framegate.index.latest_version import RecentVersions
 from framegate.problems import InstanceNotFound, InvalidRequest, NotAcceptable
 from framegate.rendering.drawer import FrameDrawer
 from framegate.rendering.picture_index import PictureIndex
@@ -92,7 +93,7 @@ class PictureHandlers:
         bodies: BodyStore,
     ) -> None:
         self._access = access
-        self._index = index
+        self._versions = RecentVersions(index.latest)
         self._studies = studies
         self._addresses = UidAddresses(settings.datastore_ids, access, studies)
         self._pictures = pictures
@@ -146,7 +147,8 @@ class PictureHandlers:
         )
         require_access(exchange, self._access, frame, Action.READ_FRAME)
         self._drawer.prepare()
-        version_id = self._index.version(frame, None, exchange.budget)
+        image_set = ImageSetRef(frame.datastore_id, frame.image_set_id)
+        version_id = self._versions.find(image_set, exchange.budget)
         exchange.record.update(version_id=version_id)
         return self._answer(exchange, request, self._pictures.by_id(frame, version_id, exchange.budget))
 
