@@ -77,7 +77,8 @@ def contents(path):
 
 
 def zipped_size(path, archive_path):
-    with zipfile.ZipFile(archive_path, "w", zipfile.ZIP_DEFLATED) as archive:
+    # The fastest compression makes the largest archive.
+    with zipfile.ZipFile(archive_path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for each in path.rglob("*"):
             archive.write(each, each.relative_to(path))
     return archive_path.stat().st_size
@@ -87,13 +88,12 @@ def test_bundle_is_below_8_mb_zipped(bundled, tmp_path):
     assert zipped_size(bundled("arm64"), tmp_path / "bundle.zip") < 8_000_000
 
 
-@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 @pytest.mark.parametrize(
     ("name", "limit"),
     [("decoder", 20_000_000), ("rendering", 30_000_000), ("authorizer", 6_000_000), ("tables", 36_000_000)],
 )
-def test_layer_is_below_its_limit_zipped(layer, tmp_path, name, limit, architecture):
-    assert zipped_size(layer(name, architecture), tmp_path / "layer.zip") < limit
+def test_layer_is_below_its_limit_zipped(layer, tmp_path, name, limit):
+    assert zipped_size(layer(name, "arm64"), tmp_path / "layer.zip") < limit
 
 
 def test_bundle_contains_only_the_used_service_models(bundled):

@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from pydicom.encaps import parse_basic_offsets
 
 from framegate.datasets.encoding import (
-    MAX_SHARED_CHARS,
-    MAX_SHARED_ELEMENTS,
     BulkData,
     DatasetError,
     encode_dataset,
@@ -186,16 +184,28 @@ def test_shared_attributes_do_not_change_the_files():
             "00281053": {"vr": "DS", "Value": [1]},
             "00400275": {"vr": "SQ", "Value": [{"00400007": {"vr": "LO", "Value": [f"step {number % 3}"]}}]},
         }
-        for number in range(MAX_SHARED_ELEMENTS + 50)
+        for number in range(12)
     ]
     for document in documents:
         assert encode_dataset(document, shared) == encode_dataset(document)
-        assert len(shared) <= MAX_SHARED_ELEMENTS
+        assert shared.keys() <= document.keys()
 
 
-@pytest.mark.parametrize("value", [1.5, True, None, ["x"], {"a": 1}, "x" * (MAX_SHARED_CHARS + 1), "ä"])
-def test_only_short_ascii_text_and_integers_are_shared(value):
+def test_only_the_previous_instance_is_held_in_memory():
     shared = {}
-    with contextlib.suppress(DatasetError):
-        encode_dataset({"00081030": {"vr": "LO", "Value": [value]}}, shared)
-    assert shared == {}
+    for number in range(100):
+        encode_dataset({f"0009{number:04X}": {"vr": "UN", "InlineBinary": "AAAA"}}, shared)
+        assert len(shared) <= 1
+
+
+def test_character_set_follows_text_that_only_the_previous_instance_has():
+    shared = {}
+    texts = ["Schädel", "Schädel", "Thorax", "Schädel"]
+    documents = [{"00081030": {"vr": "LO", "Value": [text]}} for text in texts]
+    assert [encode_dataset(each, shared) for each in documents] == [encode_dataset(each) for each in documents]
+
+
+@pytest.mark.parametrize("vr", ["US", "DS", "LO", "FD", "PN"])
+def test_truth_value_is_refused(vr):
+    with pytest.raises(DatasetError):
+        encode_dataset({"00091001": {"vr": vr, "Value": [True]}})

@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import data_store
@@ -183,12 +184,18 @@ def test_every_sample_comes_back(round_trips):
     assert covered["with several frames"] >= 25
 
 
+@pytest.fixture(scope="module")
+def digests_of_originals():
+    """Returns the digests that a library finds in the original files, and reads each of them once."""
+    return cache(lambda library, paths: digests(library, paths))
+
+
 @pytest.mark.parametrize("library", MODULES)
-def test_library_reads_the_pixels_of_the_original(library, round_trips):
+def test_library_reads_the_pixels_of_the_original(library, round_trips, digests_of_originals):
     images = [each for each in round_trips if each.frames]
-    originals = digests(library, [each.path for each in images])
+    paths = tuple(each.path for each in images)
+    originals, of_pydicom = digests_of_originals(library, paths), digests_of_originals("pydicom", paths)
     exported = digests(library, [each.file for each in images])
-    of_pydicom = digests("pydicom", [each.path for each in images])
     problems, compared = [], 0
     for each, of_original, reference, found in zip(images, originals, of_pydicom, exported, strict=True):
         # Some libraries misread an original, but not its exported file.

@@ -165,13 +165,13 @@ class _Pooled:
 
 
 class _Connection(_Pooled, HTTPConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override] - as in urllib3
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         self._requested()
         return super().getresponse()
 
 
 class _HttpsConnection(_Pooled, HTTPSConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override] - as in urllib3
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         self._requested()
         return super().getresponse()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from base64 import b64decode
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 UTF_8 = "ISO_IR 192"
 """The Specific Character Set of every encoded text (PS3.3, section C.12.1.1.2). DICOM JSON is UTF-8."""
@@ -25,8 +27,8 @@ MAX_SHORT_VALUE_BYTES = 0xFFFE
 MAX_DECIMAL_STRING_CHARS = 16
 """Maximum length of a number of VR DS (PS3.5, section 6.2)."""
 
-MAX_SHARED_ELEMENTS, MAX_SHARED_CHARS = 8192, 256
-"""Maximum number of encoded attributes that the instances of a series share, and the maximum length of their text."""
+MAX_CACHED_TAGS = 8192
+"""Maximum number of attribute names whose tags are cached."""
 
 _CHARACTER_SET = 0x00080005
 _PIXEL_DATA_GROUP = 0x7FE0
@@ -92,8 +94,8 @@ Part = bytes | BulkData
 _Element = tuple[int, tuple[Part, ...]]
 """A tag, and the encoded attribute."""
 
-SharedElements = dict[tuple[int, str, str | int | None], _Element]
-"""Encoded attributes by tag, VR and value. The instances of a series have most of them in common."""
+SharedElements = dict[str, tuple[Mapping[str, Any], _Element]]
+"""The attributes of the previous instance, as JSON and encoded, by name. Most of them are the same in the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def encode_dataset(document: Mapping[str, Any], shared: SharedElements | None = 
     document : mapping
         The instance in the DICOM JSON model. Numbers may be text, which keeps their digits.
     shared : dict, optional
-        Attributes that were encoded for other instances of the series. This one's are added.
+        The attributes of the previous instance of the series, which this one's replace.
 
     Raises
     ------
@@ -164,8 +166,7 @@ def encode_dataset(document: Mapping[str, Any], shared: SharedElements | None = 
     """
     encoder = _Encoder({} if shared is None else shared)
     try:
-        # The pixel data comes from the frames. That of an icon, in an item, stays.
-        elements = [each for each in encoder.elements(document) if each[0] >> 16 != _PIXEL_DATA_GROUP]
+        elements = encoder.shared_elements(document)
     except DatasetError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error, RecursionError):
@@ -175,28 +176,25 @@ def encode_dataset(document: Mapping[str, Any], shared: SharedElements | None = 
         elements = [each for each in elements if each[0] != _CHARACTER_SET]
         elements.append((_CHARACTER_SET, (_element(_CHARACTER_SET, "CS", UTF_8.encode()),)))
         elements.sort(key=lambda each: each[0])
-    end = _PIXEL_DATA_GROUP << 16
-    return EncodedDataset(
-        tuple(_joined(parts for tag, parts in elements if tag < end)),
-        tuple(_joined(parts for tag, parts in elements if tag > end)),
-    )
+    # The pixel data comes from the frames. That of an icon, in an item, stays.
+    start, end = (bisect_left(elements, (group << 16,)) for group in (_PIXEL_DATA_GROUP, _PIXEL_DATA_GROUP + 1))
+    return EncodedDataset(tuple(_joined(elements[:start])), tuple(_joined(elements[end:])))
 
 
 def _has_character_set(document: Mapping[str, Any]) -> bool:
     return any(document.get("00080005", {}).get("Value", ()))
 
 
-def _joined(elements: Iterator[tuple[Part, ...]]) -> Iterator[Part]:
+def _joined(elements: Sequence[_Element]) -> Iterator[Part]:
     """Join the bytes between bulk data."""
     held: list[bytes] = []
-    for parts in elements:
-        for part in parts:
-            if isinstance(part, bytes):
-                held.append(part)
-                continue
-            yield b"".join(held)
-            yield part
-            held.clear()
+    for part in [part for _, parts in elements for part in parts]:
+        if isinstance(part, bytes):
+            held.append(part)
+            continue
+        yield b"".join(held)
+        yield part
+        held.clear()
     if held:
         yield b"".join(held)
 
@@ -213,7 +211,7 @@ class _Encoder:
     Parameters
     ----------
     shared : dict
-        Attributes that were encoded before.
+        The attributes of the previous instance.
 
     Attributes
     ----------
@@ -225,31 +223,41 @@ class _Encoder:
         self._shared = shared
         self.has_other_characters = False
 
-    def elements(self, document: Mapping[str, Any]) -> list[_Element]:
-        """Encode the attributes, in the order of their tags."""
-        return [
-            self._shared_or_new(_tag(name), document[name]) for name in sorted(document, key=_tag) if _is_kept(name)
-        ]
+    def shared_elements(self, document: Mapping[str, Any]) -> list[_Element]:
+        """Encode the attributes of an instance, in the order of their tags, unless the previous one has the same."""
+        previous, current, found = self._shared, {}, []
+        for name in sorted(document, key=_tag):
+            attribute = document[name]
+            known = previous.get(name)
+            if known is None or known[0] != attribute:
+                if not _is_kept(name):
+                    continue
+                has_other_characters, self.has_other_characters = self.has_other_characters, False
+                known = attribute, self._element_of(name, attribute)
+                if not self.has_other_characters:
+                    current[name] = known
+                self.has_other_characters |= has_other_characters
+            else:
+                current[name] = known
+            found.append(known[1])
+        previous.clear()
+        previous.update(current)
+        return found
 
-    def _shared_or_new(self, tag: int, attribute: Mapping[str, Any]) -> _Element:
-        """Encode an attribute unless the same one was encoded before. Most have one short value."""
-        values = attribute.get("Value")
-        if type(values) is not list or len(values) != 1 or len(attribute) != 2 or type(values[0]) not in (str, int):
-            return tag, self._encode(tag, attribute)
-        value = values[0]
-        key = (tag, attribute["vr"], value)
-        known = self._shared.get(key)
-        if known is None:
-            known = tag, self._encode(tag, attribute)
-            if type(value) is int or (len(value) <= MAX_SHARED_CHARS and value.isascii()):
-                if len(self._shared) >= MAX_SHARED_ELEMENTS:
-                    self._shared.clear()
-                self._shared[key] = known
-        return known
+    def elements(self, document: Mapping[str, Any]) -> list[_Element]:
+        """Encode the attributes of an item, in the order of their tags."""
+        return [self._element_of(name, document[name]) for name in sorted(document, key=_tag) if _is_kept(name)]
+
+    def _element_of(self, name: str, attribute: Mapping[str, Any]) -> _Element:
+        tag = _tag(name)
+        return tag, self._encode(tag, attribute)
 
     def _encode(self, tag: int, attribute: Mapping[str, Any]) -> tuple[Part, ...]:
         vr = attribute["vr"]
         values = attribute.get("Value")
+        if values and any(type(each) is bool for each in values):
+            # The DICOM JSON model has no truth values. Python takes them for numbers.
+            raise DatasetError("has a truth value")
         if values is not None and vr in _TEXTS and tag != _CHARACTER_SET:
             # Most attributes are short texts.
             return (_element(tag, vr, self._text(values)),)
@@ -306,14 +314,14 @@ class _Encoder:
         return (*framed, _END_OF_SEQUENCE)
 
 
-@lru_cache(maxsize=MAX_SHARED_ELEMENTS)
+@lru_cache(maxsize=MAX_CACHED_TAGS)
 def _is_kept(name: str) -> bool:
     """Whether an attribute is part of the file. Element 0000 is the retired length of its group."""
     tag = _tag(name)
     return tag >> 16 not in _OMITTED_GROUPS and tag not in _OMITTED_TAGS and tag & 0xFFFF != 0
 
 
-@lru_cache(maxsize=MAX_SHARED_ELEMENTS)
+@lru_cache(maxsize=MAX_CACHED_TAGS)
 def _tag(name: str) -> int:
     if len(name) != 8 or not name.isalnum():
         raise DatasetError("has an attribute without a tag")
