@@ -31,6 +31,8 @@ PICTURES = ("/thumbnail", "/rendered")
 AS_STORED = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 DECODED = "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
 
+WINDOW = {"width": 1280, "height": 800}
+
 MAX_GREY_DIFFERENCE = 3
 """Of 255, on average over an image. Chromium and Pillow interpolate differently; measured: 0.2 to 1.9."""
 
@@ -72,6 +74,16 @@ THUMBNAIL = """() => {
   return canvas.toDataURL();
 }"""
 """The picture of a series in the list of series, in the size in which it arrived."""
+
+
+SETTINGS = """(() => {
+  let config;
+  Object.defineProperty(window, 'config', {
+    get: () => config,
+    set: value => { Object.assign(value.dataSources[0].configuration, %s); config = value; },
+  });
+})()"""
+"""Changes the configuration of OHIF when its file assigns it."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -117,20 +129,20 @@ class Tab:
         self.page.get_by_text("Large, Images").first.wait_for(timeout=MAX_PAGE_SECONDS * 1000)
 
     def open_series(self, dataset):
-        """Return to the study list, and open a series, without loading the application again."""
-        self._navigate("/")
+        """Return to the study list, and open a series, without loading the application again if it is open."""
+        if self.page.url.startswith(self.site_url):
+            self._navigate("/")
+        else:
+            self.page.goto(self.site_url)
         self.wait_for_study_list()
         self.answers.clear()
         self.failures.clear()
         self._navigate(path_of(dataset))
 
-    def configure(self, viewer, **settings):
+    def configure(self, **settings):
         """Change settings of OHIF's data source, before it is loaded."""
-        script = viewer.site.configuration_script().decode()
-        change = f"Object.assign(window.config.dataSources[0].configuration, {json.dumps(settings)});"
-        self.page.route(
-            "**/app-config.js", lambda route: route.fulfill(body=script + change, content_type="text/javascript")
-        )
+        # Playwright's routes would switch the browser's cache off.
+        self.page.add_init_script(SETTINGS % json.dumps(settings))
 
     def _navigate(self, path):
         # As the buttons for back and forward do.
@@ -146,40 +158,48 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def new_tab(browser, viewer):
-    """Opens a browser in which nobody has been, or which has cookies."""
-    contexts = []
-    api = urlsplit(viewer.deployment.api_url)
-    s3 = api.netloc.replace("localhost", "127.0.0.1")
-
-    def open_one(cookies=()):
-        context = browser.new_context(viewport={"width": 1280, "height": 800})
-        contexts.append(context)
-        context.add_cookies(list(cookies))
-        tab = Tab(context.new_page(), viewer.site.url)
-
-        def note(request, status):
-            url = urlsplit(request.url)
-            if url.netloc in (api.netloc, s3):
-                tab.answers.append(_answer(request, url, status, url.netloc == api.netloc))
-
-        tab.page.on("response", lambda response: note(response.request, response.status))
-        tab.page.on("requestfailed", lambda request: tab.failures.append((request.url, request.failure)))
-        return tab
-
-    yield open_one
-    for context in contexts:
-        context.close()
-
-
-@pytest.fixture(scope="module")
-def tab(new_tab):
+def tab(browser, viewer):
     """The tab of a person who logs in, and then opens one study after the other."""
-    opened = new_tab()
+    context = browser.new_context(viewport=WINDOW)
+    opened = _tab(context, viewer)
     opened.page.goto(opened.site_url)
     opened.log_in("radiologist")
     opened.wait_for_study_list()
-    return opened
+    yield opened
+    context.close()
+
+
+@pytest.fixture
+def other(browser, viewer):
+    """The tab of another person, in another browser."""
+    context = browser.new_context(viewport=WINDOW)
+    yield _tab(context, viewer)
+    context.close()
+
+
+@pytest.fixture
+def new_tab(tab, viewer):
+    """Another tab of the same person, whose browser has the application in its cache."""
+    # Drawing in a tab in the background takes processor time, too.
+    tab.page.goto("about:blank")
+    opened = _tab(tab.page.context, viewer)
+    yield opened
+    opened.page.close()
+
+
+def _tab(context, viewer):
+    tab = Tab(context.new_page(), viewer.site.url)
+    api = urlsplit(viewer.deployment.api_url)
+    s3 = api.netloc.replace("localhost", "127.0.0.1")
+
+    def note(request, status):
+        url = urlsplit(request.url)
+        if url.netloc in (api.netloc, s3):
+            tab.answers.append(_answer(request, url, status, url.netloc == api.netloc))
+
+    tab.page.on("response", lambda response: note(response.request, response.status))
+    tab.page.on("requestfailed", lambda request: tab.failures.append((request.url, request.failure)))
+    return tab
 
 
 def _answer(request, url, status, is_api):
@@ -275,8 +295,7 @@ def test_study_list_has_every_study_once_a_person_has_logged_in(viewer, tab):
     assert subjects(tab.answers) == {"radiologist"}
 
 
-def test_reload_does_not_ask_for_the_name_again_until_the_person_logs_out(tab, new_tab):
-    other = new_tab()
+def test_reload_does_not_ask_for_the_name_again_until_the_person_logs_out(tab, other):
     other.page.goto(other.site_url)
     other.log_in("student")
     other.wait_for_study_list()
@@ -354,10 +373,9 @@ def test_every_frame_of_a_multiframe_image_is_read_once(viewer, tab):
     assert sorted(int(path.rpartition("/")[2]) for path in paths) == list(range(1, count + 1))
 
 
-def test_uncompressed_pixels_are_drawn_if_the_viewer_asks_for_them(viewer, tab, new_tab):
-    dataset = viewer.datasets["CT_small.dcm"]
-    tab = new_tab(tab.page.context.cookies())
-    tab.configure(viewer, acceptHeader=[DECODED])
+def test_uncompressed_pixels_are_drawn_if_the_viewer_asks_for_them(viewer, new_tab):
+    dataset, tab = viewer.datasets["CT_small.dcm"], new_tab
+    tab.configure(acceptHeader=[DECODED])
     tab.page.goto(tab.site_url + path_of(dataset))
     shown = tab.wait_for_frame(dataset)
     pixels = expected_pixels(dataset, 1, is_rescaled=True)
@@ -367,10 +385,9 @@ def test_uncompressed_pixels_are_drawn_if_the_viewer_asks_for_them(viewer, tab, 
 
 
 @pytest.mark.parametrize("rendering", ["thumbnail", "rendered"])
-def test_list_of_series_shows_the_pictures_that_the_gateway_draws(viewer, tab, new_tab, rendering):
-    dataset = viewer.datasets["CT_small.dcm"]
-    tab = new_tab(tab.page.context.cookies())
-    tab.configure(viewer, thumbnailRendering=rendering)
+def test_list_of_series_shows_the_pictures_that_the_gateway_draws(viewer, new_tab, rendering):
+    dataset, tab = viewer.datasets["CT_small.dcm"], new_tab
+    tab.configure(thumbnailRendering=rendering)
     tab.page.goto(tab.site_url + path_of(dataset))
     tab.wait_for_frame(dataset)
     picture = tab.page.wait_for_function(THUMBNAIL, timeout=MAX_PAGE_SECONDS * 1000).json_value()
@@ -384,10 +401,9 @@ def test_list_of_series_shows_the_pictures_that_the_gateway_draws(viewer, tab, n
     assert_answers_are_good(tab)
 
 
-def test_large_frame_is_drawn_over_a_slow_line(viewer, tab, new_tab):
+def test_large_frame_is_drawn_over_a_slow_line(viewer, new_tab):
     """OHIF decodes a frame while it arrives. A wrong form of answer fails only where that takes a while."""
-    first = viewer.datasets[SERIES[0]]
-    tab = new_tab(tab.page.context.cookies())
+    first, tab = viewer.datasets[SERIES[0]], new_tab
     session = tab.page.context.new_cdp_session(tab.page)
     session.send("Network.enable")
     # The browser has the application in its cache, so only OHIF's decoder and the images are slow.

@@ -8,6 +8,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from urllib.parse import urlencode
 
 import boto3
 import pytest
@@ -16,7 +17,7 @@ from botocore.config import Config
 
 from framegate.bucket_layout import BODY_PREFIX, IMAGE_SET_PREFIXES, METADATA_PREFIX
 from framegate.identifiers import ImageSetRef
-from framegate.rest.routes import ROUTES
+from framegate.rest.routes import MAX_HEADER_LENGTH, ROUTES
 from framegate.storage import shared_work
 from framegate.storage.image_set_remover import ImageSetRemover
 from framegate.time_budget import TimeBudget
@@ -365,6 +366,17 @@ def test_malformed_uid_is_400_without_a_call(web, ct, health_imaging, name, uid)
     answer = web.get("retrieveInstanceMetadata", ct, **{name: uid})
     assert answer.status == 400
     assert web.calls() == []
+
+
+@pytest.mark.parametrize("name", ["accept", "includefield"])
+def test_value_that_is_longer_than_documented_is_400_without_a_call(web, ct, health_imaging, name):
+    health_imaging.calls.clear()
+    for length, status in ((MAX_HEADER_LENGTH, 200), (MAX_HEADER_LENGTH + 1, 400)):
+        value = "application/json".rjust(length, ",") if name == "accept" else "0" * length
+        answer = web.get("searchStudies", ct, query=urlencode({name: value}))
+        assert answer.status == status
+    assert answer.json()["detail"] == f"{name} must have at most {MAX_HEADER_LENGTH} characters."
+    assert len(web.calls()) == 1
 
 
 def test_no_key_contains_a_uid(web, dicom_samples, s3):

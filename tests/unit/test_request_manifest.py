@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framegate.export import request_manifest
@@ -219,6 +219,7 @@ _PART = st.one_of(
 )
 
 
+@settings(max_examples=30)
 @given(st.lists(st.lists(_PART, max_size=3).map(b"".join), max_size=4), st.integers(1, 300_000))
 def test_every_line_that_is_not_blank_is_counted(parts, size):
     content = b"\n".join(parts)

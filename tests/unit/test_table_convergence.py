@@ -338,7 +338,7 @@ def test_home_of_an_image_set_that_was_exported_again_is_not_forgotten(s3, scene
 
 
 @settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

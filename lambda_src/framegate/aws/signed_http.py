@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from botocore.awsrequest import AWSRequest
-from botocore.httpsession import get_cert_path
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
 from framegate.aws.connections import CONNECT_TIMEOUT_SECONDS, Connections
+from framegate.aws.trust import ca_certs
 from framegate.problems import UpstreamFailed, UpstreamTimeout
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ class SignedHttp:
         self._credentials: Credentials | None = None
         self._loading = threading.Lock()
         self._used = threading.local()
-        ca_certs: str = get_cert_path(session.get_config_variable("ca_bundle") or True)  # type: ignore[assignment]
-        self._connections = Connections(ca_certs, max_connections, send_timeout_seconds)
+        self._connections = Connections(ca_certs(session), max_connections, send_timeout_seconds)
 
     def send(
         self,

@@ -7,9 +7,11 @@ even if connections share an `ssl.SSLContext` (urllib3 issue 3623, botocore issu
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from botocore.httpsession import get_cert_path
 from urllib3.util.ssl_ import create_urllib3_context
 
 if TYPE_CHECKING:
@@ -17,6 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from botocore.client import BaseClient
+    from botocore.session import Session
+
+
+def ca_certs(session: Session) -> str:
+    """Return the path of the certificates that the SDK trusts."""
+    path: str = get_cert_path(session.get_config_variable("ca_bundle") or True)  # type: ignore[assignment]
+    return path
+
+
+def load_early(session: Session) -> threading.Thread:
+    """Load the certificates in a thread, while the function starts, and return the thread."""
+
+    def load() -> None:
+        # A connection fails for the same reason, and reports it.
+        with suppress(OSError):
+            tls_context().load_verify_locations(ca_certs(session))
+
+    thread = threading.Thread(target=load, name="load-certificates", daemon=True)
+    thread.start()
+    return thread
 
 
 @cache

@@ -11,6 +11,7 @@ from framegate.access.image_sets import ImageSetAccess
 from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.aws.lambda_runtime import install_marshaller
+from framegate.aws.trust import load_early
 from framegate.delivery.deferred_store import DeferredStoreQueue
 from framegate.delivery.executor import MAX_CONCURRENT_FRAMES, FrameDelivery
 from framegate.healthimaging.client import HealthImaging
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 
 _HAS_MARSHALLER = install_marshaller()
+_CERTIFICATES = load_early(clients.session())
 
 
 @cache
@@ -72,3 +74,4 @@ if is_snapshot_start():
     clients.s3()
     clients.sqs()
     tracer()
+    _CERTIFICATES.join()

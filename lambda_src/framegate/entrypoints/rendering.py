@@ -10,6 +10,7 @@ from framegate.access.decision import DecisionFunction
 from framegate.access.image_sets import ImageSetAccess
 from framegate.aws import clients
 from framegate.aws.lambda_runtime import install_marshaller
+from framegate.aws.trust import load_early
 from framegate.healthimaging.client import HealthImaging
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import count_cold_start, tracer
@@ -29,6 +30,7 @@ RESERVED_SECONDS = CLEANUP_SECONDS + 1.0
 """Seconds of an invocation that are reserved for cleaning up and answering."""
 
 _HAS_MARSHALLER = install_marshaller()
+_CERTIFICATES = load_early(clients.session())
 
 
 @cache
@@ -55,3 +57,4 @@ if is_snapshot_start():
     _api()
     clients.s3()
     tracer()
+    _CERTIFICATES.join()

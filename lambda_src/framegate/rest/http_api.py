@@ -13,7 +13,7 @@ from framegate.rest.exchange import Exchange
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.http import SECURITY_HEADERS, HttpRequest, HttpResponse, NotAnHttpRequestError, require_exact_path
 from framegate.rest.problem_documents import problem_response
-from framegate.rest.routes import ROUTES
+from framegate.rest.routes import ROUTES, Text
 from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
@@ -76,6 +76,16 @@ class HttpApi:
         self._base64_apart = base64_apart
         self._cognito = CognitoRules(settings.cognito_client_ids, settings.cognito_groups_are_datastores)
         # An operation without a handler fails here, before the first request.
+        routes = tuple(routes)
+        self._max_lengths = {
+            route.template: {
+                each.name: each.type.max_length
+                for operation in route.operations
+                for each in operation.parameters
+                if each.location == "query" and isinstance(each.type, Text)
+            }
+            for route in routes
+        }
         self._dispatch = {
             route.template: {
                 method: handlers[operation.operation_id] for method, operation in route.operation_by_method.items()
@@ -130,7 +140,13 @@ class HttpApi:
             raise UnknownRoute([route.template for route in ROUTES])
         if exchange.request.method not in handlers:
             raise MethodNotAllowed(tuple(handlers))
+        self._require_short_values(exchange.request)
         return handlers[exchange.request.method](exchange)
+
+    def _require_short_values(self, request: HttpRequest) -> None:
+        for name, limit in self._max_lengths[request.route].items():
+            if any(len(value) > limit for value in request.query_values(name)):
+                raise InvalidRequest(f"{name} must have at most {limit} characters.")
 
     def _cors_headers(self, request: HttpRequest) -> dict[str, str]:
         """The headers that let a browser's page read the response (Fetch standard, "CORS protocol")."""

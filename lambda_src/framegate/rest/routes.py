@@ -435,6 +435,9 @@ FRAME_LIST = Parameter(
     "1,2",
     required=True,
 )
+PICTURE_FRAME = Parameter(
+    FRAME_LIST.name, "path", Text(9, r"[1-9][0-9]{0,8}"), "A frame number, counted from 1.", "1", required=True
+)
 BULK_DATA_ID = Parameter(
     "bulkDataId",
     "path",
@@ -615,7 +618,7 @@ _PICTURE_PROBLEMS = (*_DICOMWEB_PROBLEMS, problems.FrameNotFound, problems.Image
 
 def _picture(template: str, operation_id: str, summary: str, description: str, example: str) -> Route:
     """Declare a route of pictures."""
-    given = (DATASTORE_ID, IMAGE_SET_ID, IMAGE_FRAME_ID, STUDY_UID, SERIES_UID, INSTANCE_UID, FRAME_LIST)
+    given = (DATASTORE_ID, IMAGE_SET_ID, IMAGE_FRAME_ID, STUDY_UID, SERIES_UID, INSTANCE_UID, PICTURE_FRAME)
     own = (THUMBNAIL_VIEWPORT,) if template.endswith("/thumbnail") else (QUALITY, VIEWPORT, WINDOW, ICC_PROFILE)
     by_series = (IMAGE_SET_ID_IN_QUERY,) if SERIES_UID.name in template else ()
     return Route(
@@ -657,7 +660,7 @@ RENDERED_FRAME = _picture(
     f"{_FRAMES}/rendered",
     "retrieveFramesRendered",
     "Get a frame of an instance as a picture",
-    f"{_AS_SHOWN} The list must name one frame.",
+    _AS_SHOWN,
     _PICTURES,
 )
 STUDY_THUMBNAIL = _picture(
@@ -685,7 +688,7 @@ FRAME_THUMBNAIL = _picture(
     f"{_FRAMES}/thumbnail",
     "retrieveFramesThumbnail",
     "Get a thumbnail of a frame of an instance",
-    f"{_AS_SHOWN} The list must name one frame.",
+    _AS_SHOWN,
     _THUMBNAILS,
 )
 PICTURE_ROUTES = (
