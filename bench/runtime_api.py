@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 
 from bench.measure import PROJECT, PYTHONPATH, peak_memory
+from framegate.settings import ALLOCATOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +82,8 @@ class Function:
             "AWS_EXECUTION_ENV": EXECUTION_ENVIRONMENT,
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}",
             **self._environment,
+            # As the stack sets it.
+            **(ALLOCATOR if self._handler.startswith("framegate.") else {}),
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "awslambdaric", self._handler],

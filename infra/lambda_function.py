@@ -22,7 +22,7 @@ from infra.retention import log_group
 from infra.vpc import network_interface_statements, vpc_config
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aws_cdk import aws_kms as kms
 
@@ -73,6 +73,8 @@ class LambdaFunction(Construct):
         Packages in addition to the bundle.
     has_audit_records : bool
         Whether the function writes audit records.
+    environment : mapping of str to str, optional
+        Further environment variables.
 
     Attributes
     ----------
@@ -102,6 +104,7 @@ class LambdaFunction(Construct):
         recursive_loop: lambda_.RecursiveLoop | None = None,
         layers: Sequence[lambda_.ILayerVersion] = (),
         has_audit_records: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         self.log_group = log_group(self, "Logs", config, key, has_audit_records=has_audit_records)
@@ -151,6 +154,7 @@ class LambdaFunction(Construct):
                 **LoggingSettings(service=config.stack_name, level=config.log_level).to_environment(),
                 **({"AWS_USE_FIPS_ENDPOINT": "true"} if config.fips_endpoints else {}),
                 **{name: value for each in settings for name, value in each.to_environment().items()},
+                **(environment or {}),
             },
         )
         acknowledge(

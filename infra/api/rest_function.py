@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aws_cdk import Stack
 
 from framegate.bucket_layout import CLAIM_PREFIX, STUDY_PREFIX
-from framegate.settings import Settings
+from framegate.settings import ALLOCATOR, Settings
 from infra.acknowledge import acknowledge
 from infra.lambda_function import LambdaFunction
 from infra.permissions import (
@@ -87,6 +87,7 @@ class RestFunction(LambdaFunction):
             timeout_seconds=config.timeout_seconds,
             reserved_concurrency=config.api_concurrency,
             settings=[_settings(config, frame_store, deferred_store_queue_url)],
+            environment=ALLOCATOR,
             statements=[
                 allow("ReadFrames", ["medical-imaging:GetImageFrame"], *image_sets(stack, config)),
                 allow(

@@ -157,7 +157,7 @@ def test_all_connections_of_an_sdk_client_are_replaced(server, freeze):
 def test_operating_system_closes_a_connection_whose_peer_is_silent(server):
     pool = Connections(get_cert_path(True), max_connections=1, send_timeout_seconds=CONNECT_TIMEOUT_SECONDS)
     pool.request("GET", f"{server.url}/", {}, b"", 5, 5).read()
-    (connection,) = pool._manager.connection_from_url(server.url)._idle.queue
+    (connection,) = pool._pools[server.url.removeprefix("http://")]._idle.queue
     option = connection.sock.getsockopt
     assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY)

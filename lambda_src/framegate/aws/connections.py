@@ -56,7 +56,7 @@ def has_idled_too_long(idle_since: float) -> bool:
 
 
 class Connections:
-    """A thread-safe pool of connections to any number of hosts.
+    """A thread-safe pool of connections to the hosts of a service.
 
     Parameters
     ----------
@@ -79,6 +79,8 @@ class Connections:
             socket_options=[*HTTPConnection.default_socket_options, *_keepalive_options(send_timeout_seconds)],
         )
         self._manager.pool_classes_by_scheme = {"http": _Pool, "https": _HttpsPool}
+        # The manager would parse the URL of each request. A service has one host, or two.
+        self._pools: dict[str, _Pool] = {}
 
     def request(
         self,
@@ -109,7 +111,10 @@ class Connections:
         urllib3.exceptions.HTTPError
             If the call fails. All idle connections are closed then.
         """
-        pool, parts = cast("_Pool", self._manager.connection_from_url(url)), urlsplit(url)
+        parts = urlsplit(url)
+        pool = self._pools.get(parts.netloc)
+        if pool is None:
+            pool = self._pools[parts.netloc] = cast("_Pool", self._manager.connection_from_url(url))
         with pool.fresh_after_failure(), pool.connecting_ahead(is_needed=connect_ahead):
             # PoolManager.request would normalize the path and so invalidate the signature.
             return pool.urlopen(

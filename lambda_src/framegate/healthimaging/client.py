@@ -149,7 +149,10 @@ class FrameStream:
         with upstream_time.waiting(), transport_problems(SERVICE, "broke the connection in the middle of the frame"):
             # read1 returns what has arrived, at most 16 KiB over TLS. When a body arrives byte by byte, read would
             # keep waiting long after the time has run out.
-            while size < min_bytes and (piece := self._read_in_time(max_bytes - size)):
+            while size < min_bytes and self._response.length_remaining != 0:
+                piece = self._read_in_time(max_bytes - size)
+                if not piece:
+                    break
                 if self._budget.exhausted:
                     raise UpstreamTimeout(SERVICE)
                 pieces.append(piece)

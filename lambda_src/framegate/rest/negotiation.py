@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -280,6 +280,7 @@ class FrameNegotiation:
 
     accept: Accept
     forms: Callable[[str], tuple[Form, ...]] = forms_of
+    _chosen: dict[str, Form] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def form(self, content_type: str) -> Form:
         """Choose the form of a frame with this media type.
@@ -289,10 +290,13 @@ class FrameNegotiation:
         NotAcceptable
             If the client accepts none.
         """
-        forms = self.forms(content_type)
-        if (chosen := self.accept.form_among(forms)) is None:
-            raise NotAcceptable([each.range for each in forms])
-        return chosen
+        # A request asks several times.
+        if content_type not in self._chosen:
+            forms = self.forms(content_type)
+            if (chosen := self.accept.form_among(forms)) is None:
+                raise NotAcceptable([each.range for each in forms])
+            self._chosen[content_type] = chosen
+        return self._chosen[content_type]
 
     def require_acceptable(self, content_type: str) -> None:
         """Check that the client accepts a form of a frame with this media type.
