@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from framegate import problems
 from framegate.healthimaging import media_types
 from framegate.identifiers import IDENTIFIER_PATTERN, MAX_UID_LENGTH
-from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
+from framegate.jpeg2000.bounds import MAX_DECOMPOSITIONS
 from framegate.rest.frame_responses import HEADERS
 from framegate.rest.http import INLINE_LIMIT
 from framegate.rest.problem_documents import STATUS

@@ -52,7 +52,7 @@ DESCRIBES_THE_API = {
     "rest.problem_documents",
     "healthimaging.media_types",
     "healthimaging.regions",
-    "jpeg2000.codestream",
+    "jpeg2000.bounds",
 }
 """What infra may import beside the contract: the registry of routes, and constants of the OpenAPI document."""
 

@@ -27,7 +27,6 @@ from framegate.delivery.plan import (
     StoredCopy,
     next_step,
 )
-from framegate.delivery.resolutions import StreamPrefix, TooLargeError, cut
 from framegate.observability import logger
 from framegate.problems import FramePending, FrameTooLarge, PortionTooLarge, Problem, UpstreamFailed, UpstreamTimeout
 from framegate.time_budget import TimeBudget
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from framegate.delivery.plan import Step
     from framegate.delivery.portions import ByteRange, Portion, Selection, Span
     from framegate.delivery.request import FrameRequest
-    from framegate.delivery.resolutions import Cut
+    from framegate.delivery.resolutions import Cut, StreamPrefix
     from framegate.healthimaging.client import FrameStream, HealthImaging
     from framegate.identifiers import FrameRef
     from framegate.storage.body_store import BodyStore
@@ -322,6 +321,9 @@ class FrameDelivery:
                     raise AssertionError("the frame is open already")
 
     def _cut(self, stream: FrameStream, selection: Selection) -> tuple[StreamPrefix, Cut]:
+        # Imported here to keep cold starts for whole frames short.
+        from framegate.delivery.resolutions import StreamPrefix, TooLargeError, cut
+
         prefix = StreamPrefix(stream, self.inline_limit)
         try:
             return prefix, cut(prefix, selection)

@@ -66,13 +66,26 @@ class FrameState:
     is_deferred: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FindCopy:
+class _StepWithoutParameters:
+    """A step of which all instances are equal. Dataclasses would take milliseconds of each cold start."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class FindCopy(_StepWithoutParameters):
     """Look for the frame's copy in S3."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFrame:
+class OpenFrame(_StepWithoutParameters):
     """Request the frame from HealthImaging."""
 
 
@@ -105,13 +118,11 @@ class SendInline:
     byte_range: ByteRange | None
 
 
-@dataclass(frozen=True, slots=True)
-class FindMarker:
+class FindMarker(_StepWithoutParameters):
     """Look for the marker of a deferred store in S3."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoreCopy:
+class StoreCopy(_StepWithoutParameters):
     """Store the frame in S3."""
 
 
@@ -130,13 +141,11 @@ class LinkCopy:
     copy: StoredCopy
 
 
-@dataclass(frozen=True, slots=True)
-class Defer:
+class Defer(_StepWithoutParameters):
     """Queue a deferred store: the time that is left does not suffice."""
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitDeferredStore:
+class AwaitDeferredStore(_StepWithoutParameters):
     """Tell the client to come back: a deferred store is pending."""
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402 - the certificates are loaded while the other modules are imported
+from framegate.aws import clients
+from framegate.aws.trust import load_early
+
+_CERTIFICATES = load_early(clients.session())
+
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from framegate.access.decision import DecisionFunction
 from framegate.access.image_sets import ImageSetAccess
-from framegate.aws import clients
 from framegate.aws.export_queue import ExportQueue
 from framegate.aws.lambda_runtime import install_marshaller
-from framegate.aws.trust import load_early
 from framegate.delivery.deferred_store import DeferredStoreQueue
 from framegate.delivery.executor import MAX_CONCURRENT_FRAMES, FrameDelivery
 from framegate.healthimaging.client import HealthImaging
@@ -33,7 +37,6 @@ if TYPE_CHECKING:
 
 
 _HAS_MARSHALLER = install_marshaller()
-_CERTIFICATES = load_early(clients.session())
 
 
 @cache
@@ -68,6 +71,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 if is_snapshot_start():
     # Loading costs no request any time before the snapshot, so everything that is otherwise loaded late is loaded here.
+    import framegate.delivery.resolutions
     import framegate.messages  # noqa: F401
 
     _api().load_dicomweb()

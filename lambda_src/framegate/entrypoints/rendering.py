@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402 - the certificates are loaded while the other modules are imported
+from framegate.aws import clients
+from framegate.aws.trust import load_early
+
+_CERTIFICATES = load_early(clients.session())
+
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from framegate.access.decision import DecisionFunction
 from framegate.access.image_sets import ImageSetAccess
-from framegate.aws import clients
 from framegate.aws.lambda_runtime import install_marshaller
-from framegate.aws.trust import load_early
 from framegate.healthimaging.client import HealthImaging
 from framegate.index.frame_index import FrameIndex
 from framegate.observability import count_cold_start, tracer
@@ -30,7 +34,6 @@ RESERVED_SECONDS = CLEANUP_SECONDS + 1.0
 """Seconds of an invocation that are reserved for cleaning up and answering."""
 
 _HAS_MARSHALLER = install_marshaller()
-_CERTIFICATES = load_early(clients.session())
 
 
 @cache

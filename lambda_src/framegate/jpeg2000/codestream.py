@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from framegate.jpeg2000.bounds import MAX_DECOMPOSITIONS
 from framegate.jpeg2000.packets import MAX_BLOCKS, CodingStyle, ImageArea, NotDivisibleError, check_packets
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ EOC = b"\xff\xd9"
 
 MAX_HEADER_BYTES = 128 * 1024
 """Maximum size of the boxes and the main header. HealthImaging's frames have a few hundred bytes."""
-
-MAX_DECOMPOSITIONS = 32
-"""Maximum number of decompositions of an image (ITU-T T.800, table A.15)."""
 
 _SOC_SIZ = b"\xff\x4f\xff\x51"
 _SIGNATURE_BOX = b"\x00\x00\x00\x0cjP  \r\n\x87\n"

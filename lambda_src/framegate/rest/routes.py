@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from framegate import problems
 from framegate.delivery.request import NAMED_MODES
 from framegate.identifiers import MAX_UID_LENGTH, UID_PATTERN
-from framegate.jpeg2000.codestream import MAX_DECOMPOSITIONS
+from framegate.jpeg2000.bounds import MAX_DECOMPOSITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
