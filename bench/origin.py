@@ -125,7 +125,7 @@ class Origin:
         self.ca_bundle = Path(self._folder.name) / "trusted.pem"
         certificate_file, key = Path(self._folder.name) / "certificate.pem", Path(self._folder.name) / "key.pem"
         write_certificate(certificate_file, key)
-        self.ca_bundle.write_bytes(Path(get_cert_path(True)).read_bytes() + certificate_file.read_bytes())
+        self.ca_bundle.write_bytes(Path(str(get_cert_path(True))).read_bytes() + certificate_file.read_bytes())
         ours, theirs = multiprocessing.Pipe()
         self._ready = ours
         self._scheme = "https" if tls else "http"

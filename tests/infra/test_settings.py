@@ -7,6 +7,7 @@ import re
 import pytest
 
 from framegate.settings import (
+    ALLOCATOR,
     AuthorizerSettings,
     ExportQueueSettings,
     ExportSettings,
@@ -62,6 +63,8 @@ def test_every_function_reads_all_of_its_environment(synthesize, keys):
     for handler in found:
         variables = environment(template, handler)
         expected = {"AWS_USE_FIPS_ENDPOINT": "true"} if keys.get("fips_endpoints") else {}
+        # The C library reads this one.
+        expected |= ALLOCATOR if handler in ("api", "rendering") else {}
         for settings in (*SETTINGS_BY_HANDLER[handler], LoggingSettings):
             expected |= settings.from_environment(variables).to_environment()
         assert variables == expected, handler

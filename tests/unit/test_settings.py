@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from framegate import settings as module
 from framegate.settings import (
+    ALLOCATOR,
     AuthorizerSettings,
     ExportQueueSettings,
     ExportSettings,
@@ -262,3 +267,23 @@ def test_snapshot_start_is_recognized(monkeypatch, value, is_snapshot):
 def test_sampled_invocation_is_recognized(monkeypatch, value, is_sampled):
     monkeypatch.setenv("_X_AMZN_TRACE_ID", value)
     assert module.is_sampled() is is_sampled
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other settings")
+def test_allocator_keeps_the_memory_of_large_bodies():
+    program = """
+import resource
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+# Two blocks at once, as a body and the document with it.
+use = lambda: bytes(3_000_000) + bytes(1_000_000)
+use()
+before = faults()
+for _ in range(10):
+    use()
+print(faults() - before)
+"""
+    kept, returned = (
+        int(subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, check=True).stdout)
+        for variables in (ALLOCATOR, {})
+    )
+    assert kept < returned / 20
