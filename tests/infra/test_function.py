@@ -70,6 +70,7 @@ def test_api_function_gets_its_default_settings(function, template, resources):
         "FRAMEGATE_AUTHORIZATION_FUNCTION_ARN": "",
         "FRAMEGATE_AUTHORIZATION_CACHE_SECONDS": "60",
         "FRAMEGATE_DICOM_FILES": "false",
+        "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864",
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "Framegate",
     }
