@@ -17,6 +17,7 @@ settings.load_profile("framegate")
 USERS_OF_THE_VIEWER = (
     "/test_browser_cache.py",
     "/test_cornerstone.py",
+    "/test_dicom_files.py",
     "/test_ohif.py",
     "/e2e/test_viewers_page.py",
 )
