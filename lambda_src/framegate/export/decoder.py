@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from framegate.export.decoder_child import DECODED, OUT_OF_MEMORY, REQUEST, RESPONSE
 from framegate.jpeg2000.pixels import Decoder
@@ -14,6 +14,8 @@ from framegate.processes.confined import ConfinedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from framegate.processes.confined import Channel
 
 DECODER_MEMORY_BYTES = 512 * 1024 * 1024
 """Address space that the process may allocate after its start. Framegate sends it frames that need at most half of
@@ -83,7 +85,7 @@ class DecoderProcess(ConfinedProcess):
             If `content` is not `size` bytes.
         """
 
-        def send(requests: IO[bytes]) -> None:
+        def send(requests: Channel) -> None:
             missing = size
             requests.write(REQUEST.pack(_DECODERS.index(decoder), all_layouts, size))
             for piece in content:
@@ -95,7 +97,7 @@ class DecoderProcess(ConfinedProcess):
         return self.exchange(send, _decoding, seconds) or Decoding(DecodeStatus.STOPPED)
 
 
-def _decoding(answers: IO[bytes]) -> Decoding | None:
+def _decoding(answers: Channel) -> Decoding | None:
     answer = answers.read(RESPONSE.size)
     if len(answer) < RESPONSE.size:
         return None

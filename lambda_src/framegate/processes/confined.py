@@ -3,20 +3,93 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
-import threading
+import time
 import weakref
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from framegate.settings import library_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 Result = TypeVar("Result")
+
+
+class OutOfTimeError(Exception):
+    """The time for a task has run out."""
+
+
+class Channel:
+    """The pipes to and from a process, which no call of this object uses beyond a deadline.
+
+    Parameters
+    ----------
+    requests, answers : int
+        The descriptors of the pipe to the process, which does not block, and of the pipe from it.
+    seconds : float
+        Time until the deadline.
+    """
+
+    def __init__(self, requests: int, answers: int, seconds: float) -> None:
+        self._requests = requests
+        self._answers = answers
+        self._deadline = time.monotonic() + seconds
+
+    def write(self, *parts: bytes | bytearray) -> None:
+        """Send bytes to the process.
+
+        Raises
+        ------
+        OutOfTimeError
+            If the process does not take them in time.
+        BrokenPipeError
+            If the process has ended.
+        """
+        rest: Sequence[memoryview] = [memoryview(part) for part in parts if part]
+        while rest:
+            self._wait_for(self._requests, select.POLLOUT)
+            rest = _after(os.writev(self._requests, rest), rest)
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes from the process, or fewer if it ends.
+
+        Raises
+        ------
+        OutOfTimeError
+            If the process does not send them in time.
+        """
+        pieces, missing = [], size
+        while missing:
+            self._wait_for(self._answers, select.POLLIN)
+            piece = os.read(self._answers, missing)
+            if not piece:
+                break
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
+
+    def _wait_for(self, descriptor: int, event: int) -> None:
+        poll = select.poll()
+        poll.register(descriptor, event)
+        milliseconds = (self._deadline - time.monotonic()) * 1000
+        if milliseconds <= 0 or not poll.poll(milliseconds):
+            raise OutOfTimeError
+
+
+def _after(size: int, parts: Sequence[memoryview]) -> list[memoryview]:
+    """Return what follows the first `size` bytes of the parts."""
+    rest = []
+    for part in parts:
+        taken = min(size, len(part))
+        size -= taken
+        if taken < len(part):
+            rest.append(part[taken:])
+    return rest
 
 
 class ConfinedProcess:
@@ -45,8 +118,8 @@ class ConfinedProcess:
 
     def exchange(
         self,
-        send: Callable[[IO[bytes]], None],
-        receive: Callable[[IO[bytes]], Result | None],
+        send: Callable[[Channel], None],
+        receive: Callable[[Channel], Result | None],
         seconds: float,
     ) -> Result | None:
         """Send a task and receive its result.
@@ -68,22 +141,16 @@ class ConfinedProcess:
         process = self._running()
         assert process.stdin is not None  # noqa: S101 - for the type checker
         assert process.stdout is not None  # noqa: S101
-        killer = threading.Timer(min(seconds, self._max_seconds), process.kill)
-        killer.start()
+        channel = Channel(process.stdin.fileno(), process.stdout.fileno(), min(seconds, self._max_seconds))
+        result = None
         try:
-            try:
-                send(process.stdin)
-                process.stdin.flush()
-            except BrokenPipeError:
-                result = None
-            else:
-                result = receive(process.stdout)
+            with suppress(BrokenPipeError, OutOfTimeError):
+                send(channel)
+                result = receive(channel)
         except BaseException:
             # The process still waits for the rest of the task.
             self.stop()
             raise
-        finally:
-            killer.cancel()
         if result is None:
             self.stop()
         return result
@@ -109,7 +176,10 @@ class ConfinedProcess:
                 stderr=subprocess.DEVNULL,
                 env=_environment(),
                 cwd="/",
+                bufsize=0,
             )
+            assert process.stdin is not None  # noqa: S101 - for the type checker
+            os.set_blocking(process.stdin.fileno(), False)
             self._stop = weakref.finalize(self, _end, process)
         return self._process
 

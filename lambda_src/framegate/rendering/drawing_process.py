@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from framegate.processes.confined import ConfinedProcess
 from framegate.rendering.drawing_child import REQUEST, RESPONSE, DrawStatus
@@ -13,6 +13,7 @@ from framegate.rendering.drawing_child import REQUEST, RESPONSE, DrawStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from framegate.processes.confined import Channel
     from framegate.rendering.request import PictureRequest
 
 DRAWING_MEMORY_BYTES = 1024 * 1024 * 1024
@@ -102,15 +103,13 @@ class DrawingProcess(ConfinedProcess):
         """
         document = task.to_json()
 
-        def send(requests: IO[bytes]) -> None:
-            requests.write(REQUEST.pack(len(document), len(content)))
-            requests.write(document)
-            requests.write(content)
+        def send(requests: Channel) -> None:
+            requests.write(REQUEST.pack(len(document), len(content)), document, content)
 
         return self.exchange(send, _drawing, seconds) or Drawing(DrawStatus.STOPPED)
 
 
-def _drawing(answers: IO[bytes]) -> Drawing | None:
+def _drawing(answers: Channel) -> Drawing | None:
     head = answers.read(RESPONSE.size)
     if len(head) < RESPONSE.size:
         return None
