@@ -53,7 +53,7 @@ tests: $(VENV)/.ready
 torch: $(READERS)/.ready ## Install a CPU build of torch and MONAI, where pip finds one, for the tests of the training examples.
 	@$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/readers/torch.txt
 
-bench: setup ## Measure Framegate in about twelve minutes: a table, bench/results.json and bench/results.png.
+bench: setup ## Measure Framegate in about ten minutes: a table, bench/results.json and bench/results.png.
 	@$(RUN)/python -m bench
 
 lint: $(VENV)/.ready ## Only the linter and the type checker.

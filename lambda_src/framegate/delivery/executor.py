@@ -33,7 +33,6 @@ from framegate.time_budget import TimeBudget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
     from framegate.delivery.deferred_store import DeferredStoreQueue
     from framegate.delivery.multipart import Envelope
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from framegate.healthimaging.client import FrameStream, HealthImaging
     from framegate.identifiers import FrameRef
     from framegate.storage.body_store import BodyStore
-    from framegate.storage.frame_store import FrameStore
+    from framegate.storage.frame_store import FrameStore, PresignedUrl
 
 MAX_CONCURRENT_FRAMES = 8
 """Maximum number of frames that one request reads from HealthImaging at the same time."""
@@ -83,12 +82,10 @@ class InlineFrame:
 
 @dataclass(frozen=True, slots=True)
 class LinkedFrame:
-    """A whole frame of `size` bytes that the client fetches from a pre-signed URL."""
+    """A whole frame of `size` bytes that is stored, for the client to fetch from a pre-signed URL."""
 
     content_type: str
     size: int
-    url: str
-    expires_at: datetime
     portion: Portion | None = None
 
 
@@ -166,7 +163,7 @@ class FrameDelivery:
                 case FindCopy():
                     state = self._find_copy(frame, state, budget)
                 case LinkCopy(copy):
-                    return self._link(frame, request, copy, request.whole_portion)
+                    return LinkedFrame(copy.content_type, copy.size, request.whole_portion)
                 case _:
                     raise AssertionError(f"{step} needs an open frame")
         try:
@@ -222,15 +219,15 @@ class FrameDelivery:
                 for each in pending:
                     each.cancel()
 
-    def frame_url(self, frame: FrameRef, request: FrameRequest, content_type: str) -> str:
-        """Return a URL of a stored frame, which S3 then sends with this Content-Type."""
+    def frame_url(self, frame: FrameRef, request: FrameRequest, content_type: str | None = None) -> PresignedUrl:
+        """Return a URL of a stored frame, which S3 then sends with this Content-Type, or with that of the copy."""
         return self._store.presigned_url(
             frame,
             self._url_lifetime_seconds,
             for_head=request.headers_only,
             request_id=request.request_id,
             content_type=content_type,
-        ).url
+        )
 
     def multipart_url(
         self, frame: FrameRef, request: FrameRequest, envelope: Envelope, size: int, budget: TimeBudget
@@ -312,7 +309,7 @@ class FrameDelivery:
                     content = b"".join(self._store.read(frame, budget, span.first, span.last))
                     return InlineFrame(copy.content_type, content, span.size, 0, portion, span)
                 case LinkCopy(copy):
-                    return self._link(frame, request, copy, portion)
+                    return LinkedFrame(copy.content_type, copy.size, portion)
                 case Defer():
                     raise _DeferError(UpstreamTimeout("HealthImaging"))
                 case AwaitDeferredStore():
@@ -356,12 +353,6 @@ class FrameDelivery:
             raise
         return StoredCopy(stream.content_type, written.size)
 
-    def _link(self, frame: FrameRef, request: FrameRequest, copy: StoredCopy, portion: Portion | None) -> LinkedFrame:
-        signed = self._store.presigned_url(
-            frame, self._url_lifetime_seconds, for_head=request.headers_only, request_id=request.request_id
-        )
-        return LinkedFrame(copy.content_type, copy.size, signed.url, signed.expires_at, portion)
-
     def _defer(self, frame: FrameRef, request: FrameRequest, timeout: UpstreamTimeout) -> LinkedFrame | QueuedFrame:
         budget = TimeBudget(DEFER_SECONDS)
         try:
@@ -369,7 +360,7 @@ class FrameDelivery:
             copy = self._find_copy(frame, FrameState(), budget).copy
             if copy is not None:
                 request.negotiation.require_acceptable(copy.content_type)
-                return self._link(frame, request, copy, request.whole_portion)
+                return LinkedFrame(copy.content_type, copy.size, request.whole_portion)
             self._deferred_stores.enqueue(frame, budget)
         except Problem as problem:
             logger.warning("deferred store not queued", extra=problem.log_fields)

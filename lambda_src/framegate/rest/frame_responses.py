@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from framegate.delivery.portions import Portion
     from framegate.identifiers import FrameRef
     from framegate.rest.preconditions import FrameTag
+    from framegate.storage.frame_store import PresignedUrl
 
 HEADERS = {
     "wholeFrame": "Framegate-Whole-Frame",
@@ -61,11 +62,11 @@ def inline_response(
     return HttpResponse(HTTPStatus.OK, headers, JsonWithBase64(before, delivered.content, after))
 
 
-def linked_response(frame: FrameRef, delivered: LinkedFrame) -> HttpResponse:
+def linked_response(frame: FrameRef, delivered: LinkedFrame, signed: PresignedUrl) -> HttpResponse:
     """``200`` with a JSON document that has the frame's pre-signed URL and its expiry."""
     document = _frame_document(frame, delivered.content_type, delivered.size, delivered.portion)
-    document["url"] = delivered.url
-    document["expiresAt"] = delivered.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    document["url"] = signed.url
+    document["expiresAt"] = signed.expires_at.isoformat(timespec="seconds").replace("+00:00", "Z")
     headers = {"Content-Type": JSON, "Cache-Control": "no-store", **_portion_headers(delivered.portion)}
     return HttpResponse(HTTPStatus.OK, headers, json.dumps(document))
 

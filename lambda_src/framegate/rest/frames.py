@@ -126,7 +126,7 @@ class FrameHandlers:
         if form.representation is Representation.JSON:
             # The document has no entity tag. The other form, a redirect, does not evaluate preconditions.
             preconditions.require_match(None)
-            return linked_response(frame, delivered)
+            return linked_response(frame, delivered, self.delivery.frame_url(frame, request))
         return redirect_to_frame(self.delivery, frame, request, delivered, form, exchange.budget)
 
     def _not_modified(self, exchange: Exchange, tag: FrameTag) -> HttpResponse:
@@ -147,7 +147,7 @@ def redirect_to_frame(
         wrapping = envelope(frame.image_frame_id, form)
         url = delivery.multipart_url(frame, request, wrapping, delivered.size, budget)
     else:
-        url = delivery.frame_url(frame, request, form.content_type)
+        url = delivery.frame_url(frame, request, form.content_type).url
     return redirect_response(url, delivered.portion)
 
 
