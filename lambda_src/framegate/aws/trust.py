@@ -1,6 +1,6 @@
 """The certificates that connections trust, parsed once for all of them.
 
-OpenSSL takes 15 to 30 ms to parse the SDK's certificates. urllib3 and the SDK parse them again for each connection,
+OpenSSL takes 20 to 30 ms to parse the SDK's certificates. urllib3 and the SDK parse them again for each connection,
 even if connections share an `ssl.SSLContext` (urllib3 issue 3623, botocore issue 3171).
 """
 
