@@ -225,6 +225,15 @@ def test_unknown_certificate_is_refused(service, tmp_path, monkeypatch):
     assert service.requests == []
 
 
+def test_certificate_of_another_host_is_refused(service, monkeypatch):
+    # A spelling of 127.0.0.1 that the certificate does not have.
+    another_host = service.url.replace("127.0.0.1", "127.1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", another_host)
+    with pytest.raises(UpstreamFailed):
+        read(HealthImaging(new_session()))
+    assert (service.connections, service.requests) == (1, [])
+
+
 def test_late_silence_ends_with_the_time_budget(source, service):
     # The read timeout of ten seconds starts with the last bytes, which arrive halfway through the budget.
     service.stall = (SIZE // 2, 1.0, 9.0)

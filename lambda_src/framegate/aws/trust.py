@@ -30,11 +30,12 @@ def ca_certs(session: Session) -> str:
 
 def load_early(session: Session) -> threading.Thread:
     """Load the certificates in a thread, while the function starts, and return the thread."""
+    context, path = tls_context(), ca_certs(session)
 
     def load() -> None:
         # A connection fails for the same reason, and reports it.
         with suppress(OSError):
-            tls_context().load_verify_locations(ca_certs(session))
+            context.load_verify_locations(path)
 
     thread = threading.Thread(target=load, name="load-certificates", daemon=True)
     thread.start()
