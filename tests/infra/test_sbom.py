@@ -7,8 +7,6 @@ import re
 import tomllib
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 
 from infra.build import sbom
@@ -80,14 +78,23 @@ def test_there_is_a_bill_for_the_functions_and_for_each_layer():
     }
 
 
-def test_bill_is_valid_cyclonedx(text):
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+@pytest.fixture(scope="module")
+def validator():
+    # The import takes two seconds, which every process of pytest-xdist would spend.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    return JsonStrictValidator(SchemaVersion.V1_6)
 
 
-def test_schema_refuses_a_wrong_bill(bill):
+def test_bill_is_valid_cyclonedx(text, validator):
+    assert validator.validate_str(text) is None
+
+
+def test_schema_refuses_a_wrong_bill(bill, validator):
     bill["components"][0]["type"] = "no such type"
 
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is not None
+    assert validator.validate_str(json.dumps(bill)) is not None
 
 
 def test_components_and_hashes_are_those_of_the_lock(part, bill):
