@@ -187,16 +187,14 @@ def _has_character_set(document: Mapping[str, Any]) -> bool:
 
 def _joined(elements: Sequence[_Element]) -> Iterator[Part]:
     """Join the bytes between bulk data."""
-    held: list[bytes] = []
-    for part in [part for _, parts in elements for part in parts]:
-        if isinstance(part, bytes):
-            held.append(part)
-            continue
-        yield b"".join(held)
-        yield part
-        held.clear()
-    if held:
-        yield b"".join(held)
+    parts = [part for _, parts in elements for part in parts]
+    start = 0
+    for position in [position for position, part in enumerate(parts) if type(part) is BulkData]:
+        yield b"".join(parts[start:position])  # type: ignore[arg-type]
+        yield parts[position]
+        start = position + 1
+    if start < len(parts):
+        yield b"".join(parts[start:])  # type: ignore[arg-type]
 
 
 def _element(tag: int, vr: str, value: bytes) -> bytes:
