@@ -20,7 +20,9 @@ from framegate.datasets.encoding import (
     number_text,
 )
 from framegate.datasets.part10 import PixelLayout, file_head, joined_bits
-from framegate.datasets.series import documents_in
+from framegate.datasets.series import SeriesReader, documents_in
+from framegate.healthimaging.image_set_metadata import InstanceEntry
+from framegate.identifiers import ImageSetRef
 
 EXPLICIT_LITTLE_ENDIAN, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
 
@@ -208,3 +210,12 @@ def test_character_set_follows_text_that_only_the_previous_instance_has():
 def test_truth_value_is_refused(vr):
     with pytest.raises(DatasetError):
         encode_dataset({"00091001": {"vr": vr, "Value": [True]}})
+
+
+def test_truth_value_is_refused_after_an_instance_with_the_number_that_python_takes_it_for():
+    reader, shared = SeriesReader(None, "secret"), {}
+    entry = InstanceEntry("1.2.3.1", "1.2.3.1.1", None, (), ())
+    image_set = ImageSetRef("d" * 32, "5" * 32)
+    texts = [json.dumps({"00091001": {"vr": "US", "Value": [value]}}) for value in (1, True, 1)]
+    instances = [reader._instance(image_set, (), entry, text, json.loads(text), shared) for text in texts]
+    assert [each.dataset is None for each in instances] == [False, True, False]

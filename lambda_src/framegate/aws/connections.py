@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from queue import LifoQueue
 
     from urllib3._base_connection import BaseHTTPConnection, BaseHTTPSConnection
-    from urllib3.response import BaseHTTPResponse, HTTPResponse
+    from urllib3.response import BaseHTTPResponse
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 """Maximum time for a TCP or TLS handshake, and for sending a request with a small body."""
@@ -164,22 +164,17 @@ class _Pooled:
     idle_since: float | None = None
     after_request: Callable[[], None] | None = None
 
-    def _requested(self) -> None:
+    def getresponse(self) -> Any:
         if self.after_request:
             self.after_request()
+        return super().getresponse()  # type: ignore[misc]
 
 
 class _Connection(_Pooled, HTTPConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        self._requested()
-        return super().getresponse()
+    pass
 
 
 class _HttpsConnection(_Pooled, HTTPSConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        self._requested()
-        return super().getresponse()
-
     @property
     def is_connected(self) -> bool:
         if self.sock is None:

@@ -238,8 +238,10 @@ class SeriesReader:
         expected = _number(document, _NUMBER_OF_FRAMES, 1) if is_image else 0
         if is_image and len(frames) != expected and not (frames and is_video(entry.transfer_syntax_uid or "")):
             return source
+        # Python takes JSON's true for 1, so an instance that may have truth values shares nothing.
+        may_share = "true" not in text and "false" not in text
         try:
-            return replace(source, dataset=encode_dataset(document, shared))
+            return replace(source, dataset=encode_dataset(document, shared if may_share else None))
         except DatasetError:
             # HealthImaging's own file may still represent what its metadata does not.
             return source

@@ -75,7 +75,6 @@ class HttpApi:
         self._reserved_seconds = reserved_seconds
         self._base64_apart = base64_apart
         self._cognito = CognitoRules(settings.cognito_client_ids, settings.cognito_groups_are_datastores)
-        # An operation without a handler fails here, before the first request.
         routes = tuple(routes)
         self._max_lengths = {
             route.template: {
@@ -86,6 +85,7 @@ class HttpApi:
             }
             for route in routes
         }
+        # An operation without a handler fails here, before the first request.
         self._dispatch = {
             route.template: {
                 method: handlers[operation.operation_id] for method, operation in route.operation_by_method.items()
@@ -144,6 +144,7 @@ class HttpApi:
         return handlers[exchange.request.method](exchange)
 
     def _require_short_values(self, request: HttpRequest) -> None:
+        """Check that no query parameter is longer than its route declares."""
         for name, limit in self._max_lengths[request.route].items():
             if any(len(value) > limit for value in request.query_values(name)):
                 raise InvalidRequest(f"{name} must have at most {limit} characters.")
