@@ -212,7 +212,7 @@ def test_truth_value_is_refused(vr):
         encode_dataset({"00091001": {"vr": vr, "Value": [True]}})
 
 
-def test_truth_value_is_refused_after_an_instance_with_the_number_that_python_takes_it_for():
+def test_truth_value_is_refused_whatever_the_previous_instance_has():
     reader, shared = SeriesReader(None, "secret"), {}
     entry = InstanceEntry("1.2.3.1", "1.2.3.1.1", None, (), ())
     image_set = ImageSetRef("d" * 32, "5" * 32)

@@ -32,7 +32,7 @@ MISSING_TTL_SECONDS = 10
 """How long the function remembers that an image set does not exist."""
 
 MEMORY_SECONDS = 10
-"""How long a function uses what it has found without looking into the bucket, where that makes requests faster."""
+"""How long a function uses a version, or the image sets of a series, without looking into the bucket."""
 
 MAX_REMEMBERED_VERSIONS = 1_000
 """Maximum number of image sets whose version a function remembers."""
