@@ -158,7 +158,7 @@ class ExportDemo(DemoPart):
             0,
             seconds,
             count,
-            f"copies and {len(before[1])} manifests removed",
+            f"copies removed; manifests removed: {len(before[1])}",
         )
 
     def show(self) -> None:
